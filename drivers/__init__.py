@@ -1,0 +1,1 @@
+"""The drivers that ship with netlib: one file each, no I/O."""

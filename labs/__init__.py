@@ -1,0 +1,1 @@
+"""Runnable stories about container networking."""

@@ -1,0 +1,59 @@
+"""Plans become facts here: building is all or nothing, tearing down does all that it can."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from netlib.errors import KernelError, LeftOver, NetError, StageFailed
+from netlib.plan import Plan, Stage, inverse
+
+if TYPE_CHECKING:
+    from netlib.kernel import Kernel
+
+
+def apply(plan: Plan, kernel: Kernel) -> None:
+    """Do every stage, or undo those done, last first, and raise StageFailed.
+
+    StageFailed.undone is False when something could not be taken back.
+    """
+    failures: list[NetError] = []
+    try:
+        with ExitStack() as undo:
+            for stage in plan.stages:
+                kernel.do(stage)
+                undo.callback(_take_back, stage, kernel, failures)
+            for effect in plan.after:
+                kernel.perform(effect)
+            undo.pop_all()  # success: keep everything
+    except KernelError as error:
+        raise StageFailed(error.message, error.hint, undone=not failures) from error
+
+
+def _take_back(stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:
+    for step in inverse(stage).stages:
+        try:
+            kernel.do(step)
+        except KernelError as error:
+            failures.append(error)
+
+
+def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:
+    """Do all of a removal that can be done, then raise LeftOver with what could not.
+
+    What is gone already is fine: kernels remove without complaint what is not there.
+    `subject` names what is removed, for the error.
+    """
+    failures: list[NetError] = []
+    for stage in plan.stages:
+        try:
+            kernel.remove(stage)
+        except KernelError as error:
+            failures.append(error)
+    for effect in plan.after:
+        try:
+            kernel.perform(effect)
+        except KernelError as error:
+            failures.append(error)
+    if failures:
+        raise LeftOver(subject, failures) from failures[0]

@@ -1,0 +1,113 @@
+"""Frozen dataclasses to JSON values and back, by their annotations.
+
+Addresses, prefixes and interfaces become their text; a noun gets its class's name under
+"noun", so that a Wiring can be read back. Decoders are made once for each class.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from netlib.model import IPAddress, IPInterface, IPNetwork
+from netlib.wiring import Noun, Wiring
+
+T = TypeVar("T")
+Decode = Callable[[Any], Any]
+
+_PLAIN = (str, int, float, bool, type(None))
+_TEXTUAL: dict[frozenset[Any], Decode] = {
+    frozenset(get_args(IPAddress)): ipaddress.ip_address,
+    frozenset(get_args(IPNetwork)): ipaddress.ip_network,
+    frozenset(get_args(IPInterface)): ipaddress.ip_interface,
+}
+
+
+def to_json(value: object) -> Any:
+    """A value of dataclasses, addresses, tuples and mappings as plain JSON values."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Wiring | tuple | list | frozenset):
+        return [to_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if is_dataclass(value):
+        document = {name: to_json(getattr(value, name)) for name in _names(type(value))}
+        return {"noun": type(value).__name__, **document} if isinstance(value, Noun) else document
+    return str(value)
+
+
+def from_json(shape: type[T], document: Any) -> T:
+    """The value of class `shape` that `to_json` made `document` of.
+
+    Keys that are absent take their defaults, so documents of an older version can be read;
+    keys that are unknown are left out. Raises KeyError, TypeError or ValueError.
+    """
+    result: T = _decoder(shape)(document)
+    return result
+
+
+@cache
+def _names(shape: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(shape))
+
+
+@cache
+def _nouns() -> dict[str, type[Noun]]:
+    def below(shape: type[Noun]) -> list[type[Noun]]:
+        return [shape, *(leaf for child in shape.__subclasses__() for leaf in below(child))]
+
+    # slots=True makes a second class of each dataclass; the later one is the one in use.
+    return {shape.__name__: shape for shape in below(Noun)}
+
+
+@cache
+def _decoder(shape: Any) -> Decode:
+    if shape is Wiring:
+        return lambda items: Wiring(_decoder(_nouns()[item["noun"]])(item) for item in items)
+    if isinstance(shape, type) and is_dataclass(shape):
+        return _dataclass_decoder(shape)
+    origin, arguments = get_origin(shape), get_args(shape)
+    if origin in (Union, types.UnionType):
+        return _union_decoder(arguments)
+    if origin is tuple:
+        item = _decoder(arguments[0])
+        return lambda values: tuple(item(value) for value in values)
+    if origin is frozenset:
+        member = _decoder(arguments[0])
+        return lambda values: frozenset(member(value) for value in values)
+    if origin is Mapping:
+        entry = _decoder(arguments[1])
+        return lambda values: {key: entry(value) for key, value in values.items()}
+    if origin is Literal or shape in _PLAIN:
+        return lambda value: value
+    raise TypeError(f"no JSON form for {shape}")
+
+
+def _union_decoder(arguments: tuple[Any, ...]) -> Decode:
+    """An address of either family, or a value that may be None."""
+    some = frozenset(arguments) - {type(None)}
+    decode = _TEXTUAL.get(some)
+    if decode is None:
+        (only,) = some
+        decode = _decoder(only)
+    if type(None) not in arguments:
+        return decode
+    present = decode
+    return lambda value: None if value is None else present(value)
+
+
+def _dataclass_decoder(shape: Any) -> Decode:
+    hints = get_type_hints(shape)
+    decoders = {name: _decoder(hints[name]) for name in _names(shape)}
+
+    def decode(document: Any) -> Any:
+        return shape(
+            **{name: part(document[name]) for name, part in decoders.items() if name in document}
+        )
+
+    return decode

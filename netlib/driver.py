@@ -1,0 +1,75 @@
+"""How to write a driver: describe what one kind of network looks like in the kernel.
+
+A driver never acts. It returns complete nouns (`netlib.wiring`), and the core owns the
+verbs: create, remove, check, repair, update and dry-run are all made of the one description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from netlib.model import Endpoint, HostFacts, Network, Peer
+from netlib.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One `-o KEY=VALUE` that a driver understands.
+
+    `aliases` are the names that other tools give it; `live`: it may change while endpoints
+    are there (`net update`). `device`: its value names a device of the host.
+    """
+
+    key: str
+    help: str
+    aliases: tuple[str, ...] = ()
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    live: bool = False
+    device: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What differs between drivers, declared: the core never asks for a driver's name.
+
+    `addressing` pool: the core allocates from the network's subnets; none: no addresses.
+    `gateway_on_host`: the host holds each subnet's gateway address. `publishes`: host ports
+    can lead to its endpoints; else `why_not_published` tells why not. `names`: where the DNS
+    resolver listens. `reserves`: further things that the core keeps unique.
+    `single`: one network of this kind per host. `own_netns` False: the sandbox is the host.
+    """
+
+    scope: Literal["local", "global"] = "local"
+    addressing: Literal["pool", "none"] = "pool"
+    gateway_on_host: bool = True
+    publishes: bool = True
+    why_not_published: str = ""
+    names: Literal["gateway", "sandbox", "none"] = "gateway"
+    reserves: frozenset[Literal["vni", "host_address"]] = frozenset()
+    single: bool = False
+    own_netns: bool = True
+
+
+class Driver(Protocol):
+    """One kind of network. No method touches the host."""
+
+    capabilities: ClassVar[Capabilities]
+    options: ClassVar[tuple[Option, ...]]
+    endpoint_options: ClassVar[tuple[Option, ...]]
+
+    def check_options(self, network: Network) -> None:
+        """Raise InvalidOption for anything that this driver can not honour.
+
+        Keys are canonical and choices checked already: what is left is their interplay.
+        """
+
+    def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
+        """Devices and rules that exist as long as the network does."""
+
+    def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
+        """Devices, addresses, routes and ports that join one sandbox to the network."""
+
+    def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
+        """What one endpoint on another host needs here: its change costs no more than itself."""

@@ -1,0 +1,223 @@
+"""The error tree: what happened, to what, and what to do next.
+
+A class fixes the exit status of the command line, the code of a CNI result (CNI spec 1.1.0,
+"Error") and whether trying again can help, so that no caller has to read a message.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NetError(Exception):
+    """Something netlib was asked for could not be done."""
+
+    exit_status: ClassVar[int] = 1
+    cni_code: ClassVar[int] = 100
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def code(self) -> str:
+        """The class's name in kebab case, stable for programs: `port-taken`."""
+        name = type(self).__name__
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+# -- asked for something impossible -----------------------------------------------------------
+
+
+class InvalidRequest(NetError):
+    """What was asked for makes no sense, whatever the state of the host."""
+
+    exit_status = 2
+    cni_code = 7
+
+
+class InvalidName(InvalidRequest):
+    """A name breaks the rules for names."""
+
+
+class InvalidOption(InvalidRequest):
+    """An option is unknown, or its value is not one that it takes."""
+
+
+class InvalidAddress(InvalidRequest):
+    """An address, prefix or range can not be what it is asked to be."""
+
+
+class InvalidPort(InvalidRequest):
+    """A port specification can not be read."""
+
+
+class Unsupported(InvalidRequest):
+    """The driver, kernel or host does not offer what was asked for."""
+
+
+# -- no such thing ----------------------------------------------------------------------------
+
+
+class NotFound(NetError):
+    """A thing that was named does not exist."""
+
+    exit_status = 3
+    cni_code = 3
+
+
+class NoSuchNetwork(NotFound):
+    """No network has this name, id or id prefix."""
+
+
+class NoSuchSandbox(NotFound):
+    """No sandbox has this name, or its network namespace is gone."""
+
+
+class NotConnected(NotFound):
+    """The sandbox has no endpoint on the network."""
+
+
+class NotPublished(NotFound):
+    """The sandbox does not publish this port."""
+
+
+class UnknownDriver(NotFound):
+    """No driver of this name is installed."""
+
+
+# -- in the way of another --------------------------------------------------------------------
+
+
+class Conflict(NetError):
+    """What was asked for clashes with what exists."""
+
+    exit_status = 4
+    cni_code = 101
+
+
+class NameTaken(Conflict):
+    """Another thing has this name."""
+
+
+class AlreadyConnected(Conflict):
+    """The sandbox has an endpoint on the network."""
+
+    cni_code = 4
+
+
+class AddressTaken(Conflict):
+    """Another endpoint, or the network itself, holds this address."""
+
+
+class PortTaken(Conflict):
+    """Another endpoint, or a process of the host, holds this host port."""
+
+    cni_code = 102
+
+
+class PoolOverlap(Conflict):
+    """A prefix overlaps another network's, or one that the host can route to."""
+
+
+class InUse(Conflict):
+    """A thing can not go while others use it."""
+
+
+class InterfaceTaken(Conflict):
+    """A network device of this name is there, and it is not ours."""
+
+    cni_code = 4
+
+
+# -- nothing left -----------------------------------------------------------------------------
+
+
+class Exhausted(NetError):
+    """A pool has nothing left to give."""
+
+    exit_status = 5
+    cni_code = 103
+    retryable = True
+
+
+# -- not permitted ----------------------------------------------------------------------------
+
+
+class NotPermitted(NetError):
+    """The caller lacks a right that this needs."""
+
+    exit_status = 6
+    cni_code = 104
+
+
+# -- the doors --------------------------------------------------------------------------------
+
+
+class KernelError(NetError):
+    """Linux, or a program that speaks to it for us, refused."""
+
+    cni_code = 105
+
+
+class AlreadyThere(KernelError):
+    """What was to be made exists."""
+
+
+class NotThere(KernelError):
+    """What was to be changed or removed does not exist."""
+
+
+class NamespaceGone(NotThere):
+    """A network namespace ended, or its path now names another one."""
+
+
+class StageFailed(KernelError):
+    """A stage of a plan failed; `undone` says whether all before it was taken back."""
+
+    def __init__(self, message: str, hint: str = "", *, undone: bool = True) -> None:
+        super().__init__(message, hint)
+        self.undone = undone
+
+
+class StoreError(NetError):
+    """The state could not be read or written."""
+
+    exit_status = 7
+    cni_code = 106
+    retryable = True
+
+
+class StoreConflict(StoreError):
+    """A commit's condition did not hold: somebody else was first. `key` is the condition's."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the state changed meanwhile at {key}", "try again")
+        self.key = key
+
+
+class WrongHost(StoreError):
+    """The state speaks of another network namespace than the caller's."""
+
+
+class DriverError(NetError):
+    """A driver broke its contract, or could not be loaded."""
+
+    cni_code = 107
+
+
+class LeftOver(NetError):
+    """A removal did what it could; `causes` says what is still there and why."""
+
+    def __init__(self, subject: str, causes: list[NetError]) -> None:
+        lines = "; ".join(cause.message for cause in causes)
+        super().__init__(
+            f"{len(causes)} parts of {subject} could not be removed: {lines}",
+            "put right what is named, then run: net repair",
+        )
+        self.causes = causes

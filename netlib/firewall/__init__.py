@@ -1,0 +1,1 @@
+"""The firewall's nouns rendered for each backend: pure text, no I/O."""

@@ -1,0 +1,1 @@
+"""Doors for callers: thin, and all to the same engine."""

@@ -1,0 +1,65 @@
+"""The only door to Linux: the Kernel protocol. `linux` is the real one, `fake` a strict double."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from netlib.model import HostFacts, IPNetwork, Netns
+from netlib.plan import Stage
+from netlib.wiring import Effect, Wiring
+
+
+class Kernel(Protocol):
+    """What the core needs of a host. Every implementation passes tests/contract/test_kernel.py.
+
+    Failures are KernelErrors that say what happened to what: AlreadyThere, NotThere,
+    NamespaceGone, NotPermitted or KernelError itself.
+    """
+
+    firewall: str  # the backend's name: nftables, iptables, none
+
+    def do(self, stage: Stage) -> None:
+        """Do all steps of a stage; on failure leave the host as it was and raise.
+
+        Strict: Create of what is there is AlreadyThere, Delete or Change of what is not
+        there is NotThere. A change that the kernel can not make in place is made by deletion
+        and creation where nothing rides on the thing.
+        """
+
+    def remove(self, stage: Stage) -> None:
+        """Do all of the stage's steps that can be done; a Delete of what is gone is no failure.
+
+        A network namespace that ended counts as gone with all that was in it. Raises one
+        KernelError that names everything that failed.
+        """
+
+    def perform(self, effect: Effect) -> None:
+        """Do what leaves no thing."""
+
+    def observe(self, nouns: Wiring) -> Wiring:
+        """Of these nouns, those whose thing is there, as it is now.
+
+        What can not be read back of a thing (an announcement) is taken from the noun.
+        """
+
+    def marked(self) -> Wiring:
+        """What is on the host now and carries our mark: links by ifalias, firewall facts.
+
+        Nouns here are good for Delete; attributes that only creation needs may be guesses.
+        """
+
+    def facts(self, devices: Iterable[str] = ()) -> HostFacts:
+        """What descriptions depend on, and the devices among `devices` that exist."""
+
+    def prefixes(self) -> tuple[IPNetwork, ...]:
+        """Every prefix that the host has a route to (all tables), but default routes."""
+
+    def enter(self, path: str, name: str) -> Netns:
+        """The network namespace behind a path, with its inode. NamespaceGone if there is none."""
+
+    def alive(self, netns: Netns) -> bool:
+        """Whether the path still leads to that very namespace."""
+
+    def close(self) -> None:
+        """Give back sockets and threads."""

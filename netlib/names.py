@@ -1,0 +1,82 @@
+"""Names made from ids: the only place where devices and chains get theirs.
+
+A name follows from an id alone, so what a crash left behind can be found again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from netlib.errors import InvalidName
+
+# IFNAMSIZ is 16 with the closing NUL (linux/if.h).
+DEVICE_NAME_BYTES = 15
+# XT_EXTENSION_MAXNAMELEN is 29 with the closing NUL (linux/netfilter/x_tables.h).
+CHAIN_NAME_BYTES = 28
+MARK = "netlib:"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_DEVICE = re.compile(r"[^\s/:%]+")
+
+
+def new_id() -> str:
+    """64 random hexadecimal digits, the form of Docker's ids."""
+    return os.urandom(32).hex()
+
+
+def bridge(network_id: str) -> str:
+    """The bridge device of a network."""
+    return f"nl-{network_id[:12]}"
+
+
+def veth(endpoint_id: str) -> str:
+    """The host's end of an endpoint's veth pair."""
+    return f"nv-{endpoint_id[:12]}"
+
+
+def vxlan(network_id: str) -> str:
+    """The VXLAN port of an overlay network."""
+    return f"nx-{network_id[:12]}"
+
+
+def shim(network_id: str) -> str:
+    """The host's own device on a macvlan network."""
+    return f"nh-{network_id[:12]}"
+
+
+def chain(letter: str, network_id: str) -> str:
+    """An iptables chain of one network; `letter` tells its use."""
+    return f"NETLIB-{letter}-{network_id[:12]}"
+
+
+def owner(network_id: str, endpoint_id: str = "") -> str:
+    """The mark in a device's ifalias: whose it is."""
+    return MARK + network_id[:12] + (f"/{endpoint_id[:12]}" if endpoint_id else "")
+
+
+def mac_of(endpoint_id: str) -> str:
+    """A stable, locally administered unicast MAC address (IEEE 802, bits 1 and 0 of byte 0)."""
+    digits = endpoint_id[:12]
+    first = int(digits[:2], 16) & 0xFC | 0x02
+    return ":".join([f"{first:02x}", *(digits[i : i + 2] for i in range(2, 12, 2))])
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, or InvalidName: letters, digits, `_`, `.`, `-`, first a letter or digit, 253 at most."""
+    if not _NAME.fullmatch(name) or len(name) > 253:
+        raise InvalidName(
+            f"{name!r} is no name for a {what}",
+            "use letters, digits, '_', '.' and '-', first a letter or digit, 253 at most",
+        )
+    return name
+
+
+def check_device(name: str) -> str:
+    """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name)."""
+    if not _DEVICE.fullmatch(name) or name in (".", "..") or len(name.encode()) > DEVICE_NAME_BYTES:
+        raise InvalidName(
+            f"{name!r} is no name for a network device",
+            f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%'",
+        )
+    return name

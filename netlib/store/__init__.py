@@ -1,0 +1,120 @@
+"""The Store protocol: an ordered key-value space with conditional commits.
+
+Small enough that an embedded file, etcd and a dictionary all keep it in the same way: what
+must be unique is a key that must be absent, so uniqueness is the store's constraint and
+never a check before an insert. `netlib.state` knows which keys there are and what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A key with its value, and the revision of the commit that wrote it."""
+
+    key: str
+    value: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Condition: no key k exists with `first` <= k < `end`; without `end`, `first` itself."""
+
+    first: str
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Condition: the key's last write was at `revision`; 0: it does not exist."""
+
+    key: str
+    revision: int
+
+
+Condition = Absent | Unchanged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """Writes and removals that happen together, if every condition holds.
+
+    `delete` removes keys, `delete_ranges` all keys k with first <= k < end. `durable`: on
+    disk before commit() returns; False where losing it in a power failure can be repaired.
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    put: Mapping[str, str]
+    delete: tuple[str, ...] = ()
+    delete_ranges: tuple[tuple[str, str], ...] = ()
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A key was written, or removed (`value` None), at a revision."""
+
+    key: str
+    value: str | None
+    revision: int
+
+
+class Store(Protocol):
+    """Safe to use from many threads and many processes at once.
+
+    Every implementation passes tests/contract/test_store.py. Failures are StoreErrors.
+    """
+
+    def get(self, key: str) -> Record | None:
+        """The record of a key."""
+
+    def range(
+        self, first: str, end: str, *, limit: int = 0, reverse: bool = False
+    ) -> list[Record]:
+        """Records with first <= key < end in key order (bytewise), at most `limit` if not 0."""
+
+    def count(self, first: str, end: str) -> int:
+        """How many records there are with first <= key < end."""
+
+    def commit(self, commit: Commit) -> int:
+        """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
+
+    def revision(self) -> int:
+        """That of the last commit."""
+
+    def changes(self, since: int, timeout_seconds: float = 0.0) -> Iterable[Event] | None:
+        """Events after revision `since`, in order; waits for the first up to the time-out.
+
+        None when that far back is forgotten: read everything again.
+        """
+
+    def close(self) -> None:
+        """Give back files and sockets."""
+
+
+def prefix_end(prefix: str) -> str:
+    """The end of the range of all keys that start with `prefix` (keys are ASCII)."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def under(prefix: str) -> tuple[str, str]:
+    """The range of all keys that start with `prefix`."""
+    return prefix, prefix_end(prefix)
+
+
+__all__ = [
+    "Absent",
+    "Commit",
+    "Condition",
+    "Event",
+    "Record",
+    "Store",
+    "Unchanged",
+    "prefix_end",
+    "under",
+]
