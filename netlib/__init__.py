@@ -1,0 +1,1 @@
+"""Container networking for Linux: networks, sandboxes, endpoints, published ports, names."""

@@ -47,12 +47,13 @@ def from_json(shape: type[T], document: Any) -> T:
     Keys that are absent take their defaults, so documents of an older version can be read;
     keys that are unknown are left out. Raises KeyError, TypeError or ValueError.
     """
-    result: T = _decoder(shape)(document)
+    decode: Decode = _decoder(shape)  # type: ignore[arg-type]  # classes are hashable
+    result: T = decode(document)
     return result
 
 
 @cache
-def _names(shape: type) -> tuple[str, ...]:
+def _names(shape: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(shape))
 
 
@@ -68,7 +69,7 @@ def _nouns() -> dict[str, type[Noun]]:
 @cache
 def _decoder(shape: Any) -> Decode:
     if shape is Wiring:
-        return lambda items: Wiring(_decoder(_nouns()[item["noun"]])(item) for item in items)
+        return lambda items: Wiring(_noun_decoder(item["noun"])(item) for item in items)
     if isinstance(shape, type) and is_dataclass(shape):
         return _dataclass_decoder(shape)
     origin, arguments = get_origin(shape), get_args(shape)
@@ -86,6 +87,12 @@ def _decoder(shape: Any) -> Decode:
     if origin is Literal or shape in _PLAIN:
         return lambda value: value
     raise TypeError(f"no JSON form for {shape}")
+
+
+def _noun_decoder(name: str) -> Decode:
+    shape: Any = _nouns()[name]
+    decode: Decode = _decoder(shape)
+    return decode
 
 
 def _union_decoder(arguments: tuple[Any, ...]) -> Decode:

@@ -59,6 +59,7 @@ class Subnet:
 
     @property
     def family(self) -> Family:
+        """4 or 6."""
         return self.prefix.version
 
 
@@ -85,6 +86,7 @@ class Network:
 
     @property
     def short_id(self) -> str:
+        """The first 12 digits of the id, as lists show it."""
         return self.id[:12]
 
     def families(self) -> tuple[Family, ...]:
@@ -184,6 +186,7 @@ class Endpoint:
 
     @property
     def short_id(self) -> str:
+        """The first 12 digits of the id, as lists show it."""
         return self.id[:12]
 
     def address(self, family: Family) -> IPInterface | None:

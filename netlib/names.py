@@ -63,7 +63,7 @@ def mac_of(endpoint_id: str) -> str:
 
 
 def check_name(name: str, what: str) -> str:
-    """`name`, or InvalidName: letters, digits, `_`, `.`, `-`, first a letter or digit, 253 at most."""
+    """`name`, or InvalidName: at most 253 letters, digits, `_`, `.`, `-`, no sign first."""
     if not _NAME.fullmatch(name) or len(name) > 253:
         raise InvalidName(
             f"{name!r} is no name for a {what}",

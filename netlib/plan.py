@@ -83,9 +83,7 @@ class Stage:
 
     def wiring_after(self) -> Wiring:
         """Of the things that this stage touches: those that are there after it, but shared ones."""
-        return Wiring(
-            subject(step) for step in self.steps if isinstance(step, Create | Change)
-        )
+        return Wiring(subject(step) for step in self.steps if isinstance(step, Create | Change))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,8 @@ class Plan:
         """
         from netlib.text import script  # the text is wanted rarely, its tables cost an import
 
-        return script(self, firewall)
+        text: str = script(self, firewall)
+        return text
 
 
 def diff(have: Wiring, want: Wiring) -> Plan:
@@ -181,8 +180,7 @@ def _stages(steps: list[Step]) -> list[Stage]:
         netns = "" if noun.layer >= Layer.FIREWALL else noun.netns.name
         groups.setdefault((noun.layer, netns), []).append(step)
     return [
-        Stage(layer, subject(group[0]).netns, tuple(group))
-        for (layer, _), group in groups.items()
+        Stage(layer, subject(group[0]).netns, tuple(group)) for (layer, _), group in groups.items()
     ]
 
 

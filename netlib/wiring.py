@@ -106,6 +106,7 @@ class Link(Noun):
     mtu: int
 
     def makes(self) -> tuple[tuple[str, str], ...]:
+        """The device itself."""
         return ((self.netns.name, self.name),)
 
 
@@ -135,10 +136,8 @@ class VethPair(Link):
     hairpin: bool = False
     locked: bool = False
 
-    def rides_on(self) -> tuple[str, str] | None:
-        return None
-
     def makes(self) -> tuple[tuple[str, str], ...]:
+        """Both ends."""
         return ((self.netns.name, self.name), (self.peer_netns.name, self.peer))
 
 
@@ -386,7 +385,7 @@ class Relay(Noun):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announce:
-    """Neighbours are told that `address` is at `device` now (RFC 5227 section 3, RFC 4861 7.2.6)."""
+    """Neighbours are told that `address` is at `device` now (RFC 5227, RFC 4861 section 7.2.6)."""
 
     netns: Netns
     device: str

@@ -73,9 +73,7 @@ class Store(Protocol):
     def get(self, key: str) -> Record | None:
         """The record of a key."""
 
-    def range(
-        self, first: str, end: str, *, limit: int = 0, reverse: bool = False
-    ) -> list[Record]:
+    def range(self, first: str, end: str, *, limit: int = 0, reverse: bool = False) -> list[Record]:
         """Records with first <= key < end in key order (bytewise), at most `limit` if not 0."""
 
     def count(self, first: str, end: str) -> int:
