@@ -2,7 +2,7 @@
 
     network/<id>                        a network and its recorded wiring
     name/<name>                         the id of the network of that name
-    pool/<4|6>/<first, hex>             a network's prefix: its last address and its id
+    pool/<scope>/<4|6>/<first, hex>     a network's prefix, unique on the host or its LAN
     endpoint/<network>/<id>             an endpoint and its recorded wiring
     member/<network>/<sandbox>          the endpoint that joins them
     interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface
@@ -105,9 +105,19 @@ def cursor_key(network_id: str, prefix: IPNetwork) -> str:
     return f"cursor/{network_id}/{lease_key(prefix.network_address)}"
 
 
-def pool_key(prefix: IPNetwork) -> str:
-    """Where a network's prefix is kept, in the order of addresses."""
-    return f"pool/{prefix.version}/{lease_key(prefix.network_address)}"
+def pools_of(scope: str, family: int) -> tuple[str, str]:
+    """The range of a scope's prefixes, in the order of addresses."""
+    return under(f"pool/{part(scope)}/{family}/")
+
+
+def pool_key(scope: str, prefix: IPNetwork) -> str:
+    """Where a network's prefix is kept."""
+    return pools_of(scope, prefix.version)[0] + lease_key(prefix.network_address)
+
+
+def pool_end(scope: str, prefix: IPNetwork) -> str:
+    """The end of the range of prefixes that start inside this one."""
+    return pools_of(scope, prefix.version)[0] + lease_key(prefix.broadcast_address) + "\0"
 
 
 def part(text: str) -> str:
@@ -174,20 +184,6 @@ class State:
         records = self.store.range(*under("network/"))
         found = [_load_network(record.value, record.revision) for record in records]
         return sorted(found, key=lambda r: (r.network.created, r.network.name))
-
-    def pools_near(self, prefix: IPNetwork) -> list[tuple[IPNetwork, str]]:
-        """The pools that overlap `prefix`, with their networks' ids."""
-        return [(p, owner) for p, owner in self.pools(prefix.version) if p.overlaps(prefix)]
-
-    def pools(self, family: int) -> list[tuple[IPNetwork, str]]:
-        """All networks' prefixes of a family, with their networks' ids."""
-        from ipaddress import ip_network
-
-        result: list[tuple[IPNetwork, str]] = []
-        for record in self.store.range(*under(f"pool/{family}/")):
-            document = json.loads(record.value)
-            result.append((ip_network(document["prefix"]), document["network"]))
-        return result
 
     # -- endpoints --------------------------------------------------------------------------------
 

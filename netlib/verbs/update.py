@@ -89,7 +89,7 @@ def update(
     for change in changes:
         have |= change.before.wiring if change.before else Wiring()
         want |= change.after.wiring if change.after else Wiring()
-    pool_conditions, pool_puts = claim_pools(replace(new, subnets=added))
+    pool_conditions, pool_puts = claim_pools(engine, replace(new, subnets=added))
     network_key = keys.network_key(old.id)
     return Operation(
         subject=f"network {old.name}",
