@@ -36,7 +36,9 @@ def remove_links(nouns: Iterable[Link], session: Session) -> None:
         by_netns.setdefault(noun.netns.path, []).append(noun)
     for group in by_netns.values():
         found = [(noun, links.find(session, noun.netns, noun.name)) for noun in group]
-        indexes = {state.ifindex for _, state in found if state is not None and links.is_ours(state)}
+        indexes = {
+            state.ifindex for _, state in found if state is not None and links.is_ours(state)
+        }
         if indexes:
             refusal = _delete_indexes(sorted(indexes), session.rtnl(group[0].netns))
             if refusal is not None and not is_absence(refusal):
