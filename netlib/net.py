@@ -131,7 +131,7 @@ class Net:
     def _open_kernel(self) -> Kernel:
         from netlib.kernel.linux import open_kernel
 
-        kernel = open_kernel(self.firewall, self.state_dir, self.engine.state)
+        kernel = open_kernel(self.firewall)
         self._closing.append(kernel.close)
         return kernel
 
