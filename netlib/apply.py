@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
-from netlib.plan import Plan, Stage, inverse
+from netlib.plan import Delete, Plan, Stage, inverse
 
 if TYPE_CHECKING:
     from netlib.kernel import Kernel

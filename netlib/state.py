@@ -27,7 +27,7 @@ from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
 from netlib.ipam import lease_address, lease_key
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.store import Absent, Store, Unchanged, under
-from netlib.wiring import Wiring
+from netlib.wiring import Publish, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +259,27 @@ class State:
         """The address of a subnet that was given last."""
         record = self.store.get(cursor_key(network_id, prefix))
         return ip_address(record.value) if record else None
+
+    def published(self, protocol: str, first: int, last: int) -> list[Publish]:
+        """What is published on the host's ports from `first` to `last`, in both families."""
+        holders: dict[str, None] = {}
+        for family in (4, 6):
+            folder = f"port/{family}/{protocol}/"
+            for record in self.store.range(f"{folder}{first:05d}/", f"{folder}{last:05d}0"):
+                holders[json.loads(record.value)["endpoint"]] = None
+        found: list[Publish] = []
+        for holder in holders:
+            held = self.store.get(f"endpoint/{holder}")
+            wiring = load_endpoint(held.value, held.revision).wiring if held else ()
+            found += [
+                noun
+                for noun in wiring
+                if isinstance(noun, Publish)
+                and noun.protocol == protocol
+                and noun.port <= last
+                and noun.port + noun.count > first
+            ]
+        return found
 
     def forwarding_enabled_for(self) -> dict[int, Any]:
         """By family: when forwarding was switched on, and for which network."""
