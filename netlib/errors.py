@@ -214,6 +214,8 @@ class StoreConflict(StoreError):
 class WrongHost(StoreError):
     """The state speaks of another network namespace than the caller's."""
 
+    retryable = False
+
 
 class DriverError(NetError):
     """A driver broke its contract, or could not be loaded."""
