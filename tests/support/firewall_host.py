@@ -137,12 +137,14 @@ def _set_up(made: FirewallHost) -> None:
         "ip",
         "-batch",
         "-",
-        stdin="\n".join([
-            f"addr add {FAVOURED[4]}/24 dev eth0",
-            f"addr add {FAVOURED[6]}/64 dev eth0 {_UNUSED}",
-            f"route add 198.51.100.0/24 via {FIRST[4]}",
-            *(f"route add {prefix(net, 6)} via {FIRST[6]}" for net in ALL),
-        ]),
+        stdin="\n".join(
+            [
+                f"addr add {FAVOURED[4]}/24 dev eth0",
+                f"addr add {FAVOURED[6]}/64 dev eth0 {_UNUSED}",
+                f"route add 198.51.100.0/24 via {FIRST[4]}",
+                *(f"route add {prefix(net, 6)} via {FIRST[6]}" for net in ALL),
+            ]
+        ),
     )
 
 
@@ -187,9 +189,7 @@ def network_nouns() -> list[Noun]:
         source = ip_address(SECOND[family])
         nouns.append(Masquerade(bridge="nl-f", family=family, source=source))
         nouns += [
-            DnsRedirect(
-                bridge=bridge(net), gateway=ip_address(address(net, family)), port=RESOLVER
-            )
+            DnsRedirect(bridge=bridge(net), gateway=ip_address(address(net, family)), port=RESOLVER)
             for net in "ab"
         ]
         for protocol in ("tcp", "udp"):
@@ -227,10 +227,7 @@ def port_nouns(family: Family, protocol: Protocol) -> list[Noun]:
         publish(9000, to=9000, count=10),
         publish(9100, to=9200, count=4),
         publish(8083, sources=(ip_network(FAVOURITES[family]),)),
-        *(
-            publish(port, ip_address(address(target, family)))
-            for port, target in PUBLISHED.items()
-        ),
+        *(publish(port, ip_address(address(target, family))) for port, target in PUBLISHED.items()),
         Open(protocol=protocol, target=ip_address(address("e1", family)), port=80),
         Open(
             protocol=protocol,
@@ -245,4 +242,3 @@ def port_nouns(family: Family, protocol: Protocol) -> list[Noun]:
 
 
 PUBLISHED = {8084: "b1", 8085: "e1", 8086: "g1", 8087: "f1", 8088: "m1"}
-
