@@ -246,8 +246,10 @@ class Iptables:
         self, family: Family, chains: Sequence[states.Chain], gone: Sequence[Element]
     ) -> states.State:
         """The chains, and those of the port tree above them as far as a change may reach."""
-        if len(chains) > _SINGLY:
-            state = self._saved(family)
+        # Legacy fetches a whole table for one chain too.
+        if len(chains) > _SINGLY or self.variant == "legacy":
+            tables = {table for table, _ in chains}
+            state = self._saved(family, tables.pop() if len(tables) == 1 else "")
             return {**dict.fromkeys(chains), **state}
         state = {place: self._chain(family, place) for place in chains}
         while (more := states.above(state, gone)) is not None:
@@ -265,9 +267,10 @@ class Iptables:
         rows = [row for row in done.out.splitlines() if row.startswith("-A ")]
         return [states.rule(place[0], row) for row in rows]
 
-    def _saved(self, family: Family) -> states.State:
+    def _saved(self, family: Family, table: str = "") -> states.State:
+        """All chains of a table, or of all tables."""
         program = self._program(family, "-save")
-        done = self._place.run([program])
+        done = self._place.run([program, *(["-t", table] if table else [])])
         if done.status:
             raise self._refused(done, program)
         return states.parse(done.out)
