@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 
+from netlib.binding import ANY, bound
 from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, PublishedPort
 from netlib.wiring import Noun, Open, Publish, Relay
 
 _LOOPBACK_V6 = IPv6Address("::1")
-_ANY: dict[Family, IPAddress] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}  # noqa: S104 - a wildcard of the kernel's, nothing is bound
 
 
 def published(network: Network, endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
@@ -19,8 +19,9 @@ def published(network: Network, endpoint: Endpoint, host: HostFacts) -> Iterator
         if routed:
             yield from _opened(endpoint, port)
             continue
-        for address in _host_addresses(network, endpoint, port, host):
-            yield from _at(address, endpoint, port)
+        for one in bound(network, port):
+            if one.host_address is not None and (host.ipv6 or one.host_address.version == 4):
+                yield from _at(one.host_address, endpoint, port)
 
 
 def _opened(endpoint: Endpoint, port: PublishedPort) -> Iterator[Noun]:
@@ -33,26 +34,6 @@ def _opened(endpoint: Endpoint, port: PublishedPort) -> Iterator[Noun]:
             count=port.count,
             sources=tuple(s for s in port.sources if s.version == address.version),
         )
-
-
-def _host_addresses(
-    network: Network, endpoint: Endpoint, port: PublishedPort, host: HostFacts
-) -> Iterator[IPAddress]:
-    """The host's addresses that lead to a port; 0.0.0.0 and :: are all of their family."""
-    if port.host_address is not None:
-        yield port.host_address
-        return
-    bindings = {
-        family: ip_address(network.options[key])
-        for family, key in ((4, "host_binding_ipv4"), (6, "host_binding_ipv6"))
-        if key in network.options
-    }
-    if bindings:
-        yield from bindings.values()
-        return
-    yield _ANY[4]
-    if host.ipv6:
-        yield _ANY[6]
 
 
 def _at(address: IPAddress, endpoint: Endpoint, port: PublishedPort) -> Iterator[Noun]:
@@ -81,7 +62,7 @@ def _at(address: IPAddress, endpoint: Endpoint, port: PublishedPort) -> Iterator
         target_port=port.port,
         sources=sources,
     )
-    if address == _ANY[6]:
+    if address == ANY[6]:
         # There is no IPv6 route_localnet: packets to ::1 can not be redirected.
         yield from _relay(_LOOPBACK_V6, target.ip, port, sources)
 

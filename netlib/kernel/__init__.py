@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 import typing
+from collections.abc import Iterable
 
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage

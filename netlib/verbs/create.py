@@ -15,7 +15,7 @@ from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
 from netlib.store import Absent, Commit
-from netlib.subnetting import choose_subnets, claim_pools
+from netlib.subnetting import choose_subnets, claim_pools, pool_keys
 from netlib.wiring import Forwarding, Wiring
 
 
@@ -87,7 +87,7 @@ def create(
         subject=f"network {name}",
         plan=diff(have=Wiring(), want=wiring),
         result=replace(network, state="ready"),
-        begin=_claim(network, wiring),
+        begin=_claim(engine, network, wiring),
         done=Commit(
             put={
                 keys.network_key(network.id): keys.dump_network(
@@ -102,14 +102,14 @@ def create(
             delete=(
                 keys.network_key(network.id),
                 keys.name_key(name),
-                *(keys.pool_key(s.prefix) for s in chosen),
+                *pool_keys(engine, network),
             ),
         ),
     )
 
 
-def _claim(network: Network, wiring: Wiring) -> Commit:
-    pool_conditions, pool_puts = claim_pools(network)
+def _claim(engine: Engine, network: Network, wiring: Wiring) -> Commit:
+    pool_conditions, pool_puts = claim_pools(engine, network)
     return Commit(
         conditions=(Absent(keys.name_key(network.name)), *pool_conditions),
         put={
@@ -148,6 +148,3 @@ def _forwarding_note(
         for noun in wiring
         if isinstance(noun, Forwarding) and noun.family not in host.forwarding
     }
-
-
-

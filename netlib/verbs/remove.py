@@ -11,6 +11,7 @@ from netlib.operation import Operation
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
 from netlib.store import Commit, under
+from netlib.subnetting import pool_keys
 from netlib.verbs.disconnect import leave
 from netlib.wiring import Wiring
 
@@ -88,7 +89,7 @@ def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
             delete=(
                 keys.network_key(network.id),
                 keys.name_key(network.name),
-                *(keys.pool_key(subnet.prefix) for subnet in network.subnets),
+                *pool_keys(engine, network),
             ),
             delete_ranges=(
                 under(f"lease/{network.id}/"),
