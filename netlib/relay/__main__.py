@@ -11,6 +11,6 @@ if os.fork():
 # -I and -S keep the environment, the user's and the site's packages out, and this one with them.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from netlib.relay.process import main  # noqa: E402 - not found before
+from netlib.relay.process import main
 
 main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

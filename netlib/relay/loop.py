@@ -16,22 +16,31 @@ _LOGGED_FAULTS = 100
 class Closable(Protocol):
     """A socket, or what owns a file descriptor like one."""
 
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
+    def fileno(self) -> int:
+        """The number of it."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 class Handler(Protocol):
     """What a loop runs. `failed` is told of an exception that should not have come."""
 
-    def on_event(self, events: int) -> None: ...
-    def failed(self) -> None: ...
+    def on_event(self, events: int) -> None:
+        """Something is possible."""
+
+    def failed(self) -> None:
+        """Give up what an unexpected exception left in the middle."""
 
 
 class Worker(Protocol):
     """What has more to do than fits into its turn."""
 
-    def turn(self) -> None: ...
-    def failed(self) -> None: ...
+    def turn(self) -> None:
+        """The next turn has come."""
+
+    def failed(self) -> None:
+        """Give up what an unexpected exception left in the middle."""
 
 
 class Loop:
@@ -111,5 +120,12 @@ class Loop:
         """A fault of ours must cost one connection, not everybody's: note it and go on."""
         self._faults += 1
         if self._faults <= _LOGGED_FAULTS:
-            sys.excepthook(*sys.exc_info())
+            _, error, trace = sys.exc_info()
+            lines = [f"{error!r}"]
+            while trace is not None:
+                code = trace.tb_frame.f_code
+                lines.append(f"  {code.co_filename}:{trace.tb_lineno} in {code.co_name}")
+                trace = trace.tb_next
+            # Not by the traceback module: it costs time to load, and can't read files later.
+            print("\n".join(lines), file=sys.stderr, flush=True)
         party.failed()

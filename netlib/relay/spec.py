@@ -76,8 +76,9 @@ def slot_text(slot: Slot) -> str:
 
 def _socket_address(text: str) -> tuple[int, SockAddr]:
     """The family and the socket address, port 0, of a numeric address, `%device` included."""
+    # As bytes: for a str the codec for names is loaded, when no file can be opened any more.
     family, _, _, _, address = socket.getaddrinfo(
-        text, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        text.encode(), 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
     )[0]
     return family, address
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from netlib.relay.spec import Key, Slot, Spec, slot_text
 
 
-class Refused(Exception):  # noqa: N818 - an answer
+class Refused(Exception):
     """A step can not be done. `code` is that of the error to raise, as netlib.errors has it."""
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
@@ -25,8 +25,11 @@ class Listener(Protocol):
 
     spec: Spec
 
-    def cut(self) -> None: ...
-    def close(self) -> None: ...
+    def cut(self) -> None:
+        """End what came through it."""
+
+    def close(self) -> None:
+        """Listen no more, and end what came through it."""
 
 
 Open = Callable[[Slot, Spec], Listener]

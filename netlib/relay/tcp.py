@@ -31,10 +31,10 @@ _KEEPALIVE_SECONDS = 60
 _RESET = struct.pack("ii", 1, 0)
 _EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 # An accept that failed because of its connection, not of the listening socket (accept(2)).
-_OF_THE_CONNECTION = frozenset(
-    (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
-    + (errno.ENONET, errno.ENETUNREACH, errno.EPERM, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
-)
+_OF_THE_CONNECTION = {
+    *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    *(errno.ENONET, errno.ENETUNREACH, errno.EPERM, errno.EOPNOTSUPP, errno.ENOPROTOOPT),
+}
 
 
 class TcpGate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from contextlib import suppress
 
 from netlib.relay.binding import free_bind
 from netlib.relay.limits import Quota, client_of
@@ -149,10 +150,9 @@ class Flow:
     def send(self, data: memoryview) -> None:
         """Pass a client's datagram on."""
         self._touch()
-        try:
+        # Full, too long or refused: a datagram may be lost, and its sender is prepared for it.
+        with suppress(OSError):
             self._sock.send(data)
-        except OSError:
-            pass  # full, too long, or refused: a datagram may be lost, and the client knows
 
     def on_event(self, events: int) -> None:
         """Pass answers of the target on."""
@@ -168,10 +168,8 @@ class Flow:
                 self._answered = True
                 listener.gate.unanswered.pop(self, None)
             self._touch()
-            try:
+            with suppress(OSError):  # likewise
                 listener.sock.sendmsg([_VIEW[:size]], self._control, 0, self._client)
-            except OSError:
-                pass  # full, or no way back: lost, as datagrams may be
 
     def failed(self) -> None:
         """Give up."""
