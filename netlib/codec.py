@@ -36,7 +36,7 @@ def to_json(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if is_dataclass(value):
-        document = {name: to_json(getattr(value, name)) for name in _names(type(value))}
+        document = {name: to_json(getattr(value, name)) for name in _names(value.__class__)}
         return {"noun": type(value).__name__, **document} if isinstance(value, Noun) else document
     return str(value)
 

@@ -6,6 +6,7 @@ verbs: create, remove, check, repair, update and dry-run are all made of the one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -64,6 +65,9 @@ class Driver(Protocol):
 
         Keys are canonical and choices checked already: what is left is their interplay.
         """
+
+    def settle(self, network: Network, host: HostFacts) -> Mapping[str, str]:
+        """Options that were left open and that the host decides, recorded when it is created."""
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """Devices and rules that exist as long as the network does."""

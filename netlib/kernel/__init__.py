@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterable
-from typing import Protocol
 
-from netlib.model import HostFacts, IPNetwork, Netns
+from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
 from netlib.wiring import Effect, Wiring
 
 
-class Kernel(Protocol):
+class Kernel(typing.Protocol):
     """What the core needs of a host. Every implementation passes tests/contract/test_kernel.py.
 
     Failures are KernelErrors that say what happened to what: AlreadyThere, NotThere,
@@ -60,6 +60,23 @@ class Kernel(Protocol):
 
     def alive(self, netns: Netns) -> bool:
         """Whether the path still leads to that very namespace."""
+
+    def interfaces(self, netns: Netns) -> frozenset[str]:
+        """The names of all devices in a network namespace."""
+
+    def port_user(
+        self, protocol: Protocol, address: IPAddress | None, port: int, count: int
+    ) -> str | None:
+        """Who of the host listens on one of `count` ports from `port` on, in words; None: nobody.
+
+        `address` None: any address of either family.
+        """
+
+    def make_namespace(self, name: str) -> Netns:
+        """A new network namespace that stays, at /run/netns/`name` as for ip-netns(8)."""
+
+    def drop_namespace(self, netns: Netns) -> None:
+        """End such a network namespace; its devices go with it. One that is gone is no failure."""
 
     def close(self) -> None:
         """Give back sockets and threads."""

@@ -44,8 +44,9 @@ Condition = Absent | Unchanged
 class Commit:
     """Writes and removals that happen together, if every condition holds.
 
-    `delete` removes keys, `delete_ranges` all keys k with first <= k < end. `durable`: on
-    disk before commit() returns; False where losing it in a power failure can be repaired.
+    `delete` removes keys, `delete_ranges` all keys k with first <= k < end; a key that is
+    put as well stays, with the value put. `durable`: on disk before commit() returns; False
+    where losing it in a power failure can be repaired.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -67,7 +68,8 @@ class Event:
 class Store(Protocol):
     """Safe to use from many threads and many processes at once.
 
-    Every implementation passes tests/contract/test_store.py. Failures are StoreErrors.
+    Every implementation passes tests/contract/test_store.py. Failures are StoreErrors, or
+    NotPermitted; so is every use after close().
     """
 
     def get(self, key: str) -> Record | None:
@@ -80,15 +82,21 @@ class Store(Protocol):
         """How many records there are with first <= key < end."""
 
     def commit(self, commit: Commit) -> int:
-        """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
+        """The revision of this commit. Raises StoreConflict naming the failed condition's key.
+
+        All conditions are judged before anything is written; the first that fails is named,
+        an Absent by its `first`. A commit that puts nothing and finds nothing to delete
+        leaves the revision as it is.
+        """
 
     def revision(self) -> int:
-        """That of the last commit."""
+        """That of the last commit that wrote or removed something; 0 before the first."""
 
     def changes(self, since: int, timeout_seconds: float = 0.0) -> Iterable[Event] | None:
         """Events after revision `since`, in order; waits for the first up to the time-out.
 
-        None when that far back is forgotten: read everything again.
+        One for each key of a commit, in key order. None when that far back is forgotten, or
+        `since` never was (the state was put back from a copy): read everything again.
         """
 
     def close(self) -> None:

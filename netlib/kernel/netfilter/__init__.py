@@ -1,1 +1,45 @@
-"""The doors to the kernel's packet filter."""
+"""The two doors behind the kernel's own: a firewall backend, and a keeper of relays.
+
+A kernel hands each step to the door of its noun's kind, so a backend sees nothing but what
+it can do, and another backend, or none, takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from netlib.plan import Step
+from netlib.wiring import Noun
+
+
+class Steps(Protocol):
+    """Does steps on nouns of one kind, reads them back, and finds them after a crash.
+
+    Failures are KernelErrors: AlreadyThere, NotThere, NotPermitted or KernelError itself.
+    """
+
+    name: str
+
+    def do(self, steps: Sequence[Step]) -> None:
+        """Do all steps in one transaction, or none and raise. Strict, as Kernel.do is."""
+
+    def remove(self, steps: Sequence[Step]) -> None:
+        """Do the steps that can be done: a Delete of what is absent is no failure."""
+
+    def observe(self, nouns: Iterable[Noun]) -> list[Noun]:
+        """Of these nouns, those whose thing is there, as it is now."""
+
+    def marked(self) -> list[Noun]:
+        """All that is there and ours, good for Delete."""
+
+
+class Firewall(Steps, Protocol):
+    """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
+
+
+class Relays(Steps, Protocol):
+    """For Relay."""
+
+
+__all__ = ["Firewall", "Relays", "Steps"]

@@ -1,0 +1,143 @@
+"""What endpoints of most kinds have in common: addresses, routes and sysctls in the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from netlib.driver import Option
+from netlib.errors import InvalidOption
+from netlib.model import Endpoint, Family, HostFacts, IPAddress, IPNetwork, Netns, Network
+from netlib.options import number
+from netlib.wiring import Address, Loopback, Noun, Route, Sysctl, Up
+
+DEFAULT: dict[Family, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+
+ENDPOINT_OPTIONS = (
+    Option(
+        key="sysctls",
+        help="sysctls of the interface, comma separated: net.ipv4.conf.IFNAME.KEY=VALUE",
+        aliases=("com.docker.network.endpoint.sysctls",),
+    ),
+    Option(
+        key="host_interface_name",
+        help="the name of the host's end of the veth pair",
+        aliases=("host_ifname",),
+    ),
+)
+
+_ALLOWED = (
+    ("net", "ipv4", "conf"),
+    ("net", "ipv4", "neigh"),
+    ("net", "ipv6", "conf"),
+    ("net", "ipv6", "neigh"),
+    ("net", "mpls", "conf"),
+)
+
+
+def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
+    """Loopback, the interface's addresses and the routes that lead through it."""
+    netns, device = endpoint.sandbox.netns, endpoint.ifname
+    yield Loopback(netns=netns)
+    yield Up(netns=netns, device=device)
+    for address in endpoint.addresses:
+        yield Address(netns=netns, device=device, address=address, announce=True)
+    yield from routes(network, device, netns, frozenset(endpoint.gateway_for))
+
+
+def routes(
+    network: Network, device: str, netns: Netns | None, default_for: frozenset[Family]
+) -> list[Noun]:
+    """The default routes of the families in `default_for`, and the network's static ones."""
+    place = netns or Netns(name="")
+    metric = number(network.options, "metric", 0, 2**32 - 1) or 0
+    result: list[Noun] = []
+    for family in sorted(default_for):
+        gateway = next(
+            (s.gateway for s in network.subnets if s.family == family and s.gateway), None
+        )
+        if gateway is not None:
+            result.append(
+                Route(
+                    netns=place,
+                    device=device,
+                    destination=DEFAULT[family],
+                    via=gateway,
+                    metric=metric,
+                )
+            )
+    for text in filter(
+        None, (part.strip() for part in network.options.get("routes", "").split(","))
+    ):
+        destination, via, own_metric = _route(text)
+        result.append(
+            Route(
+                netns=place,
+                device=device,
+                destination=destination,
+                via=via,
+                metric=metric if own_metric is None else own_metric,
+            )
+        )
+    return result
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _route(text: str) -> tuple[IPNetwork, IPAddress, int | None]:
+    words = text.split()
+    try:
+        if len(words) not in (3, 5) or words[1] != "via":
+            raise ValueError(text)
+        destination, via = ip_network(words[0]), ip_address(words[2])
+        if destination.version != via.version:
+            raise ValueError(text)
+        if len(words) == 3:
+            return destination, via, None
+        if words[3] != "metric":
+            raise ValueError(text)
+        return destination, via, int(words[4])
+    except ValueError as error:
+        raise InvalidOption(
+            f"option routes can not be read at {text!r}",
+            "write each as PREFIX via ADDRESS [metric N], with a comma between two",
+        ) from error
+
+
+def sysctls(endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
+    """Quiet defaults for the interface, then what was asked for it."""
+    device = endpoint.ifname
+    wanted = {f"net/ipv4/conf/{device}/rp_filter": "2"}
+    if host.ipv6:
+        if any(address.version == 6 for address in endpoint.addresses):
+            wanted[f"net/ipv6/conf/{device}/disable_ipv6"] = "0"
+            wanted[f"net/ipv6/conf/{device}/accept_ra"] = "0"
+        else:
+            wanted[f"net/ipv6/conf/{device}/disable_ipv6"] = "1"
+    wanted.update(_asked_sysctls(endpoint.options.get("sysctls", ""), device))
+    for path, value in wanted.items():
+        yield Sysctl(netns=endpoint.sandbox.netns, device=device, path=path, value=value)
+
+
+def _asked_sysctls(text: str, device: str) -> dict[str, str]:
+    """The sysctls of an endpoint option; only keys of the interface itself are allowed."""
+    result: dict[str, str] = {}
+    for part in _parts(text):
+        key, equals, value = part.partition("=")
+        words = key.strip().split(".")
+        if (
+            not equals
+            or len(words) != 5
+            or tuple(words[:3]) not in _ALLOWED
+            or words[3] != "IFNAME"
+        ):
+            raise InvalidOption(
+                f"sysctl {part!r} is not one of an interface",
+                "write net.ipv4.conf.IFNAME.KEY=VALUE (or ipv6, mpls; or neigh for conf)",
+            )
+        if not words[4].replace("_", "").isalnum():
+            raise InvalidOption(f"sysctl key {words[4]!r} can not be", "use letters, digits and _")
+        result["/".join([*words[:3], device, words[4]])] = value.strip()
+    return result

@@ -1,0 +1,182 @@
+"""Where the parts meet: the state, the kernel and the drivers, and how an operation is run."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TypeVar
+
+from netlib import state as keys
+from netlib.apply import apply, tear_down
+from netlib.driver import Driver
+from netlib.errors import (
+    KernelError,
+    LeftOver,
+    NamespaceGone,
+    NoSuchSandbox,
+    StageFailed,
+    StoreConflict,
+    WrongHost,
+)
+from netlib.kernel import Kernel
+from netlib.lock import OperationLock
+from netlib.model import HostFacts, Network, Sandbox
+from netlib.operation import Operation
+from netlib.registry import Registry
+from netlib.state import State
+from netlib.store import Commit, Store, Unchanged
+
+R = TypeVar("R")
+# Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
+_TRIES = 1000
+
+
+class Engine:
+    """Prepares from the state and the host's facts, then commits and applies.
+
+    Safe to use from several threads where its store and kernel are.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kernel: Callable[[], Kernel],
+        registry: Registry,
+        lock: OperationLock,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.state = State(store)
+        self._open_kernel = kernel
+        self.registry = registry
+        self.lock = lock
+        self.clock = clock
+        self._identified = False
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The host, opened when it is first needed: lists need none."""
+        return self._open_kernel()
+
+    # -- what verbs ask ---------------------------------------------------------------------------
+
+    def driver(self, network: Network) -> Driver:
+        """The driver of a network."""
+        return self.registry.get(network.driver)
+
+    def facts(self, devices: Iterable[str] = ()) -> HostFacts:
+        """The host as it is now."""
+        return self.kernel.facts(devices)
+
+    def sandbox(self, reference: str | Sandbox) -> Sandbox:
+        """The living sandbox that a reference names. NoSuchSandbox when there is none.
+
+        Two references to one network namespace are one sandbox: the one that the state knows.
+        """
+        if isinstance(reference, Sandbox):
+            found = reference
+        elif ":" in reference:
+            from netlib.kernel.sandboxes import resolve
+
+            found = self.state.find_sandbox(reference) or resolve(reference, self.kernel)
+            if not self.kernel.alive(found.netns):
+                found = resolve(reference, self.kernel)
+            found = self.state.sandbox_in(found.netns.inode) or found
+        else:
+            found = self.state.sandbox(reference)
+        if not self.kernel.alive(found.netns):
+            raise NoSuchSandbox(
+                f"sandbox {found.name} has ended: its network namespace is gone",
+                "run: net gc",
+            )
+        return found
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def run(self, prepare: Callable[[], Operation[R]]) -> R:
+        """Prepare an operation, commit what it claims, apply its plan, commit that it is done.
+
+        When somebody else's commit came first it is prepared again, which then meets the
+        conflict as an error of its own, or does without what is taken now.
+        """
+        with self.lock.shared():
+            return self.run_locked(prepare)
+
+    def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
+        """Likewise, for a caller that holds the operation lock."""
+        self._identify()
+        operation = self._begin(prepare)
+        if operation.dismantles:
+            self._dismantle(operation)
+        else:
+            self._build(operation)
+        if operation.done is not None:
+            self.state.store.commit(operation.done)
+        return operation.result
+
+    def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
+        for attempt in range(_TRIES):
+            operation = prepare()
+            if operation.begin is None:
+                return operation
+            try:
+                self.state.store.commit(operation.begin)
+            except StoreConflict:
+                if attempt == _TRIES - 1:
+                    raise
+                # Contenders that wait for different times stop meeting.
+                time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
+            else:
+                return operation
+        raise AssertionError("not reached")
+
+    def _dismantle(self, operation: Operation[R]) -> None:
+        try:
+            tear_down(operation.plan, self.kernel, operation.subject)
+        except LeftOver:
+            if not operation.insists:
+                raise
+
+    def _build(self, operation: Operation[R]) -> None:
+        try:
+            apply(operation.plan, self.kernel)
+        except StageFailed as failure:
+            if failure.undone and operation.undo is not None:
+                self.state.store.commit(operation.undo)
+            raise _plainly(failure) from failure
+
+    def _identify(self) -> None:
+        """Refuse to act on a host that the state does not speak of; note a new boot."""
+        if self._identified:
+            return
+        facts = self.facts()
+        mine = keys.dump({"netns": facts.netns, "boot_id": facts.boot_id})
+        record = self.state.store.get("host/identity")
+        if record is None or record.value != mine:
+            import json
+
+            known = json.loads(record.value) if record else None
+            if known and known["boot_id"] == facts.boot_id and known["netns"] != facts.netns:
+                raise WrongHost(
+                    "this state belongs to another network namespace "
+                    f"(net:[{known['netns']}]; this one is net:[{facts.netns}])",
+                    "run where it belongs, or choose another folder with --state-dir",
+                )
+            self.state.store.commit(
+                Commit(
+                    conditions=(Unchanged("host/identity", record.revision if record else 0),),
+                    put={"host/identity": mine},
+                )
+            )
+        self._identified = True
+
+
+def _plainly(failure: StageFailed) -> KernelError:
+    """The cause itself where all was taken back: the error that a caller can act on."""
+    cause = failure.__cause__
+    if failure.undone and isinstance(cause, KernelError):
+        if isinstance(cause, NamespaceGone):
+            cause.hint = cause.hint or "the sandbox ended meanwhile; run: net gc"
+        return cause
+    return failure

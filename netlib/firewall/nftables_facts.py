@@ -1,0 +1,268 @@
+"""Nouns read back from nft's list of our table (libnftables-json(5)): pure, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any, Literal, cast
+
+from netlib.firewall.base import prefix_text
+from netlib.firewall.nftables import Element, elements, places
+from netlib.model import Family, IPNetwork, Protocol
+from netlib.wiring import (
+    DnsRedirect,
+    Forward,
+    Masquerade,
+    Noun,
+    Open,
+    Publish,
+    Segment,
+    Verdict,
+)
+
+Place = tuple[str, str]
+Facts = Mapping[Place, Element]
+
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+_FAMILIES: tuple[Family, Family] = (4, 6)
+
+
+def facts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Element]:
+    """All elements of the table that `objects` list, written as we write them."""
+    found: dict[Place, Element] = {}
+    for thing in objects:
+        container = thing.get("set") or thing.get("map")
+        for element in _elements(container) if container else ():
+            found[element.place] = element
+    return found
+
+
+def observed(nouns: Iterable[Noun], there: Facts) -> list[Noun]:
+    """Of these nouns those that are there, as they are.
+
+    One of which parts are missing, and nothing is otherwise, counts as absent: making it
+    adds what is missing.
+    """
+    read = {noun.key(): noun for noun in known(there)}
+    found: list[Noun] = []
+    for noun in nouns:
+        want = elements(noun)
+        extra = set(places(noun)).intersection(there) - {e.place for e in want}
+        if not extra and all(_same(there.get(e.place), e) for e in want):
+            found.append(noun)
+            continue
+        other = read.get(noun.key())
+        if other is not None and elements(other) != want:
+            found.append(other)
+    return found
+
+
+def known(there: Facts) -> list[Noun]:
+    """The nouns that account for the elements, as far as elements tell."""
+    rows: dict[str, list[tuple[list[str], Element]]] = {}
+    for element in there.values():
+        rows.setdefault(element.container, []).append((element.key.split(" . "), element))
+    return [
+        *_forwards(rows),
+        *_segments(rows),
+        *_masquerades(rows),
+        *_published(rows),
+        *_opened(rows),
+        *_redirects(rows),
+    ]
+
+
+def healed(old: Noun, new: Noun, there: Facts) -> tuple[list[Element], list[Element]]:
+    """What to delete and what to add, so that what is there in part becomes `new`."""
+    want = {e.place: e for e in elements(new)}
+    mine = dict.fromkeys([*places(old), *places(new)])
+    gone = [there[p] for p in mine if p in there and not _same(there[p], want.get(p))]
+    come = [e for p, e in want.items() if not _same(there.get(p), e)]
+    return gone, come
+
+
+def _same(one: Element | None, other: Element | None) -> bool:
+    return (
+        one is not None
+        and other is not None
+        and (one.place, one.value) == (other.place, other.value)
+    )
+
+
+# -- elements from JSON -------------------------------------------------------------------------
+
+
+def _elements(container: Mapping[str, Any]) -> Iterator[Element]:
+    kinds = container["type"] if isinstance(container["type"], list) else [container["type"]]
+    for item in container.get("elem", ()):
+        key, value = item if "map" in container else (item, None)
+        comment = ""
+        if isinstance(key, dict) and "elem" in key:
+            comment = key["elem"].get("comment", "")
+            key = key["elem"]["val"]
+        parts = key["concat"] if isinstance(key, dict) and "concat" in key else [key]
+        text = " . ".join(_part(p, k) for p, k in zip(parts, kinds, strict=True))
+        yield Element(container["name"], text, _value(value), comment)
+
+
+def _part(part: Any, kind: str) -> str:
+    if kind == "ifname":
+        return f'"{part}"'
+    if kind == "inet_proto":
+        return _PROTOCOLS.get(part, str(part))
+    if isinstance(part, dict) and "range" in part:
+        first, last = part["range"]
+        return f"{first}-{last}"
+    if isinstance(part, dict):
+        return f"{part['prefix']['addr']}/{part['prefix']['len']}"
+    return str(part)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        if "concat" in value:
+            return " . ".join(str(part) for part in value["concat"])
+        verdict, detail = next(iter(value.items()))
+        return f"{verdict} {detail['target']}" if detail else str(verdict)
+    return "" if value is None else str(value)
+
+
+# -- nouns from elements ------------------------------------------------------------------------
+
+Rows = Mapping[str, list[tuple[list[str], Element]]]
+
+
+def _column(rows: Rows, container: str) -> dict[str, str]:
+    """The values of a container by the first part of its keys, a device."""
+    return {key[0].strip('"'): element.value for key, element in rows.get(container, ())}
+
+
+def _forwards(rows: Rows) -> Iterator[Noun]:
+    bridges, mutual = _column(rows, "bridges"), _column(rows, "mutual")
+    same, source = _column(rows, "same"), _column(rows, "from")
+    to, host = _column(rows, "to"), _column(rows, "host")
+    for bridge in dict.fromkeys([*bridges, *same, *source, *to, *host, *mutual]):
+        within = same.get(bridge, "goto allow").removeprefix("goto ")
+        inbound = to.get(bridge, "goto published").removeprefix("goto ")
+        reach: dict[str | None, Literal["open", "gateway", "closed"]]
+        reach = {None: "open", "drop": "closed"}
+        yield Forward(
+            bridge=bridge,
+            within=cast("Literal['allow', 'published']", within),
+            inbound=cast("Verdict", inbound),
+            outbound="drop" if bridge in source else "allow",
+            host=reach.get(host.get(bridge), "gateway"),
+            isolated=bridge not in mutual,
+        )
+
+
+def _segments(rows: Rows) -> Iterator[Noun]:
+    for family in _FAMILIES:
+        gateways = [(k[0], ip_address(k[1])) for k, _ in rows.get(f"gateways{family}", ())]
+        for (name, text), _ in rows.get(f"subnets{family}", ()):
+            prefix = ip_network(text)
+            mine = [g for g in gateways if g[0] == name and g[1] in prefix]
+            gateways = [g for g in gateways if g not in mine]
+            gateway = mine[0][1] if mine else None
+            yield Segment(bridge=name.strip('"'), prefix=prefix, gateway=gateway)
+        for name, address in gateways:  # its prefix is lost
+            yield Segment(bridge=name.strip('"'), prefix=ip_network(address), gateway=address)
+
+
+def _masquerades(rows: Rows) -> Iterator[Noun]:
+    for (protocol, name), element in rows.get("leave", ()):
+        family: Family = 4 if protocol == "ipv4" else 6
+        bridge = name.strip('"')
+        source = _column(rows, f"outbound{family}").get(bridge)
+        fixed = element.value == "goto masq_fixed" and source is not None
+        yield Masquerade(
+            bridge=bridge, family=family, source=ip_address(str(source)) if fixed else None
+        )
+
+
+def _published(rows: Rows) -> Iterator[Noun]:
+    for family in _FAMILIES:
+        guards = {element.key for _, element in rows.get(f"guard{family}", ())}
+        anywhere = f"any{family}"
+        # One port of a range to other numbers carries the whole range as its comment.
+        groups: dict[tuple[str, ...], list[tuple[int, str, Element]]] = {}
+        for container in (f"at{family}", anywhere, f"from{family}", f"range{family}"):
+            for key, element in rows.get(container, ()):
+                protocol, *rest = key
+                host = "" if container == anywhere else rest.pop(0)
+                ports = rest.pop(0)
+                source = rest.pop(0) if rest else ""
+                group = (container, protocol, host, element.comment or ports)
+                first = int(ports.split("-")[0])
+                groups.setdefault(group, []).append((first, source, element))
+        for (_, protocol, host, ports), members in groups.items():
+            first, count = _span(ports)
+            where = "" if host in ("", "0.0.0.0/0", "::/0") else host
+            guard = f"{protocol} . {host} . {ports}"
+            sources = sorted({ip_network(s) for _, s, _ in members if s}, key=str)
+            if guard not in guards and all(s.prefixlen == 0 for s in sources):
+                sources = []
+            guards.discard(guard)
+            port, _, element = min(members, key=lambda member: member[0])
+            target, _, target_port = element.value.partition(" . ")
+            yield Publish(
+                family=family,
+                protocol=cast("Protocol", protocol),
+                host=ip_address(where) if where else None,
+                port=first,
+                count=count,
+                target=ip_address(target),
+                target_port=int(target_port or port) - (port - first),
+                sources=tuple(sources),
+            )
+        yield from map(_guarded, guards)
+
+
+def _guarded(guard: str) -> Publish:
+    """A published port that no source may use: its target is not known."""
+    protocol, host, ports = guard.split(" . ")
+    network: IPNetwork = ip_network(host)
+    family: Family = 4 if network.version == 4 else 6
+    nobody = ip_network("::/0") if family == 4 else ip_network("0.0.0.0/0")
+    first, count = _span(ports)
+    return Publish(
+        family=family,
+        protocol=cast("Protocol", protocol),
+        host=None if network.prefixlen == 0 else network.network_address,
+        port=first,
+        count=count,
+        target=network.network_address,
+        target_port=first,
+        sources=(nobody,),
+    )
+
+
+def _opened(rows: Rows) -> Iterator[Noun]:
+    for family in _FAMILIES:
+        groups: dict[tuple[str, ...], list[IPNetwork]] = {}
+        for (*key, source), _ in rows.get(f"open{family}", ()):
+            groups.setdefault(tuple(key), []).append(ip_network(source))
+        for (protocol, target, ports), sources in groups.items():
+            first, count = _span(ports)
+            everyone = any(s.prefixlen == 0 for s in sources)
+            yield Open(
+                protocol=cast("Protocol", protocol),
+                target=ip_address(target),
+                port=first,
+                count=count,
+                sources=() if everyone else tuple(sorted(sources, key=prefix_text)),
+            )
+
+
+def _redirects(rows: Rows) -> Iterator[Noun]:
+    found: dict[tuple[str, str], int] = {}
+    for family in _FAMILIES:
+        for (name, gateway, _, _), element in rows.get(f"dns{family}", ()):
+            found[name.strip('"'), gateway] = int(element.value.split(" . ")[1])
+    for (bridge, gateway), port in found.items():
+        yield DnsRedirect(bridge=bridge, gateway=ip_address(gateway), port=port)
+
+
+def _span(ports: str) -> tuple[int, int]:
+    first, _, last = ports.partition("-")
+    return int(first), int(last or first) - int(first) + 1

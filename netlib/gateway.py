@@ -1,0 +1,42 @@
+"""Which endpoint of a sandbox gives it its default routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from netlib.model import Endpoint, Family, Network
+from netlib.options import is_on
+
+
+def offers(network: Network, endpoint: Endpoint) -> tuple[Family, ...]:
+    """The families for which an endpoint could be the way out."""
+    if network.internal or is_on(network.options, "no_default_route", default=False):
+        return ()
+    return tuple(
+        family
+        for family in network.families()
+        if endpoint.address(family) is not None
+        and any(s.gateway is not None for s in network.subnets if s.family == family)
+    )
+
+
+def elect(endpoints: Iterable[Endpoint], networks: Mapping[str, Network]) -> dict[str, Endpoint]:
+    """The endpoints of one sandbox with `gateway_for` as it should be, by id.
+
+    For each family the endpoint with the highest `gateway_priority` that offers a way out;
+    the oldest of those. One that is being removed is no candidate.
+    """
+    ordered = sorted(endpoints, key=lambda e: (-e.gateway_priority, e.created, e.id))
+    chosen: dict[Family, str] = {}
+    for endpoint in ordered:
+        if endpoint.state != "removing":
+            for family in offers(networks[endpoint.network], endpoint):
+                chosen.setdefault(family, endpoint.id)
+    return {
+        endpoint.id: replace(
+            endpoint,
+            gateway_for=tuple(f for f in (4, 6) if chosen.get(f) == endpoint.id),
+        )
+        for endpoint in ordered
+    }

@@ -1,0 +1,202 @@
+"""The nftables backend: a table of our own, one transaction for each call."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, NotThere
+from netlib.firewall import nftables as text
+from netlib.firewall import nftables_facts as reading
+from netlib.firewall.base import Marks, words
+from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
+from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
+from netlib.kernel.netfilter.program import Place
+from netlib.plan import Change, Delete, Step, subject
+from netlib.wiring import FirewallBase, Noun
+
+_CLASH = (errno.EEXIST, errno.EBUSY, errno.ENOTEMPTY)
+_FORBIDDEN = (errno.EPERM, errno.EACCES)
+
+
+class Nftables:
+    """Facts as elements of sets and maps of the table `inet netlib`.
+
+    Acts in the network namespace it was made in, whatever thread calls. Safe for many
+    threads; the kernel keeps processes apart.
+    """
+
+    name = "nftables"
+
+    def __init__(self, marks: Marks | None = None, *, nft: Nft | None = None) -> None:
+        self.marks = marks or Marks()
+        self._place = Place()
+        self._nft = nft or open_nft(self._place)
+
+    def do(self, steps: Sequence[Step]) -> None:
+        """Do all steps in one transaction, or none and raise. Strict, as Kernel.do is."""
+        commands = text.script(steps, self.marks)
+        if not commands.strip():
+            return
+        try:
+            self._nft.run(commands)
+        except NftFailed as error:
+            if any(isinstance(step, Change) for step in steps) and error.by_kernel:
+                self._heal(steps)
+                return
+            raise _translated(error, steps) from error
+
+    def remove(self, steps: Sequence[Step]) -> None:
+        """Do the steps that can be done: a Delete of what is absent is no failure."""
+        try:
+            self.do(steps)
+        except (NotPermitted, KernelError):
+            self._remove_present(steps)
+
+    def observe(self, nouns: Iterable[Noun]) -> list[Noun]:
+        """Of these nouns, those whose thing is there, as it is now."""
+        wanted = list(nouns)
+        listed = self._listed()
+        facts = reading.facts(listed)
+        found = reading.observed((n for n in wanted if not isinstance(n, FirewallBase)), facts)
+        if self._is_whole(listed, facts):
+            found += [n for n in wanted if isinstance(n, FirewallBase)]
+        return found
+
+    def marked(self) -> list[Noun]:
+        """All facts that are there, good for Delete. The base is shared, so it is not one."""
+        return reading.known(reading.facts(self._listed()))
+
+    def is_there(self) -> bool:
+        """Whether our table is."""
+        return bool(self._listed())
+
+    def remove_all(self) -> None:
+        """Take away all that is ours. Rules that the administrator made in NETLIB-USER stay."""
+        listed = self._listed()
+        if not listed:
+            return
+        if not any(o.get("rule", {}).get("chain") == USER_CHAIN for o in listed):
+            self._run(f"delete table {TABLE}")
+            return
+        chains = [o["chain"]["name"] for o in listed if "chain" in o]
+        chains.remove(USER_CHAIN)
+        flushed = [f"flush chain {TABLE} {name}" for name in chains]
+        containers = [
+            f"delete {kind} {TABLE} {o[kind]['name']}"
+            for o in listed
+            for kind in ("set", "map")
+            if kind in o
+        ]
+        self._run("\n".join([*flushed, *containers]))
+        # A rule in NETLIB-USER may lead to `allow`: what it needs stays, and does nothing.
+        for name in chains:
+            try:
+                self._run(f"delete chain {TABLE} {name}")
+            except KernelError:
+                continue
+
+    def close(self) -> None:
+        """Give back the socket and the namespace."""
+        self._nft.close()
+        self._place.close()
+
+    def _run(self, commands: str) -> None:
+        try:
+            self._nft.run(commands)
+        except NftFailed as error:
+            raise _translated(error, ()) from error
+
+    def _listed(self) -> list[dict[str, Any]]:
+        """All of our table; nothing when it is not there."""
+        try:
+            return self._nft.listed(f"list table {TABLE}")
+        except NftFailed as error:
+            if error.number == errno.ENOENT:
+                return []
+            raise _translated(error, ()) from error
+
+    def _is_whole(self, listed: list[dict[str, Any]], facts: reading.Facts) -> bool:
+        """Whether every rule of the base that this release loads is there."""
+        mark = str(int(fingerprint(self.marks), 16))
+        rules = Counter(o["rule"]["chain"] for o in listed if "rule" in o)
+        return (FINGERPRINT, mark) in facts and all(
+            rules[chain] == count for chain, count in rule_counts().items()
+        )
+
+    def _heal(self, steps: Sequence[Step]) -> None:
+        """Change what is there in part only: read, then write the difference."""
+        facts = reading.facts(self._listed())
+        gone: list[text.Element] = []
+        come: list[text.Element] = []
+        others: list[Step] = []
+        for step in steps:
+            if not isinstance(step, Change):
+                others.append(step)
+                continue
+            if not any(place in facts for place in text.places(step.old)):
+                raise NotThere(f"{words(step.old)} is not there to be changed", "run: net repair")
+            less, more = reading.healed(step.old, step.new, facts)
+            gone, come = gone + less, come + more
+        commands = [*text.delete(gone), *text.add(come), text.script(others, self.marks).strip()]
+        try:
+            self._nft.run(text.together(c for c in commands if c))
+        except NftFailed as error:
+            raise _translated(error, steps) from error
+
+    def _remove_present(self, steps: Sequence[Step]) -> None:
+        """Delete what is there of the steps, one transaction; if that fails, step by step."""
+        facts = reading.facts(self._listed())
+        if not facts:
+            return
+        gone = [
+            element
+            for step in steps
+            if isinstance(step, Delete)
+            for element in text.elements(step.noun)
+            if element.place in facts
+        ]
+        rest = [step for step in steps if not isinstance(step, Delete)]
+        failures: list[NetError] = []
+        for commands in ([text.together(text.delete(gone))], text.delete(gone)):
+            failures = []
+            for command in filter(None, commands):
+                try:
+                    self._run(command)
+                except (KernelError, NotPermitted) as error:
+                    failures.append(error)
+            if not failures:
+                break
+        for step in rest:
+            try:
+                self.do([step])
+            except (KernelError, NotPermitted) as error:
+                failures.append(error)
+        if failures:
+            raise KernelError("; ".join(f.message for f in failures)) from failures[0]
+
+
+def _translated(error: NftFailed, steps: Sequence[Step]) -> NetError:
+    """What nft refused, as one of our errors, with the noun it is about."""
+    if error.number in _FORBIDDEN:
+        return NotPermitted("changing nftables is not permitted", "run as root")
+    about = _about(error, steps)
+    if error.number == errno.ENOENT and not error.by_kernel:
+        return KernelError(f"the table {TABLE} or a part of it is gone", "run: net repair")
+    if error.number == errno.ENOENT:
+        return NotThere(f"{about} is not there", "run: net repair")
+    if error.number in _CLASH:
+        return AlreadyThere(f"{about} is there already, and otherwise", "run: net check")
+    return KernelError(f"{error.message} ({about})")
+
+
+def _about(error: NftFailed, steps: Sequence[Step]) -> str:
+    """The noun whose element nft points at, in words."""
+    for step in steps:
+        nouns = [step.old, step.new] if isinstance(step, Change) else [step.noun]
+        for noun in nouns:
+            if any(error.place.strip().startswith(e.key) for e in text.elements(noun)):
+                return words(noun)
+    return words(subject(steps[0])) if len(steps) == 1 else "a fact"

@@ -1,0 +1,101 @@
+"""Work in the network namespace that a firewall was opened in, whatever thread asks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Thread
+from typing import TypeVar
+
+from netlib.errors import KernelError, NotPermitted
+
+R = TypeVar("R")
+
+_THIS_THREAD = "/proc/thread-self/ns/net"
+TIMEOUT_SECONDS = 30
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a program ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Place:
+    """A network namespace, held open, to run functions and programs in."""
+
+    def __init__(self) -> None:
+        self._fd = os.open(_THIS_THREAD, os.O_RDONLY | os.O_CLOEXEC)
+        self._inode = os.fstat(self._fd).st_ino
+
+    def call(self, work: Callable[[], R]) -> R:
+        """The result of `work`, done with this namespace as the current one.
+
+        A thread of its own when the caller is elsewhere: namespaces are a thread's
+        (setns(2)), and the caller's is left alone.
+        """
+        if os.stat(_THIS_THREAD).st_ino == self._inode:
+            return work()
+        future: Future[R] = Future()
+
+        def there() -> None:
+            try:
+                _setns(self._fd)
+                future.set_result(work())
+            except BaseException as error:  # handed to the caller
+                future.set_exception(error)
+
+        thread = Thread(target=there, name="netlib-firewall")
+        thread.start()
+        thread.join()
+        return future.result()
+
+    def run(self, argv: Sequence[str], text: str = "") -> Result:
+        """A program's result; KernelError when it can't be started or hangs."""
+        return self.call(lambda: _run(argv, text))
+
+    def close(self) -> None:
+        """Let the namespace go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _run(argv: Sequence[str], text: str) -> Result:
+    try:
+        done = subprocess.run(
+            argv,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError as error:
+        raise KernelError(f"{argv[0]} is not installed", f"install {argv[0]}") from error
+    except PermissionError as error:
+        raise NotPermitted(f"{argv[0]} can not be run") from error
+    except subprocess.TimeoutExpired as error:
+        raise KernelError(
+            f"{argv[0]} did not end within {TIMEOUT_SECONDS} seconds",
+            "another program may hold the firewall's lock",
+        ) from error
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def _setns(fd: int) -> None:
+    # os.setns came with Python 3.12.
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise NotPermitted(f"the firewall's network namespace: {os.strerror(number)}")

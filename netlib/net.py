@@ -1,0 +1,181 @@
+"""`Net`: the whole of netlib as one object. Its verbs live in `netlib.verbs`, a file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Concatenate, ParamSpec, TypeVar
+
+from netlib.engine import Engine
+from netlib.kernel import Kernel
+from netlib.lock import OperationLock
+from netlib.operation import Operation
+from netlib.plan import Plan
+from netlib.registry import Registry
+from netlib.settings import Backend, firewall_backend, state_folder
+from netlib.store import Store
+from netlib.verbs import check as _check
+from netlib.verbs import connect as _connect
+from netlib.verbs import create as _create
+from netlib.verbs import disconnect as _disconnect
+from netlib.verbs import inspect as _inspect
+from netlib.verbs import publish as _publish
+from netlib.verbs import remove as _remove
+from netlib.verbs import sandboxes as _sandboxes
+from netlib.verbs import update as _update
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _verb(
+    prepare: Callable[Concatenate[Engine, P], Operation[R]],
+) -> Callable[Concatenate[Net, P], R]:
+    """The method that prepares an operation and runs it."""
+
+    @wraps(prepare)
+    def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
+
+    return method
+
+
+def _planned(
+    prepare: Callable[Concatenate[Engine, P], Operation[R]],
+) -> Callable[Concatenate[Plans, P], Plan]:
+    """The method that prepares an operation and hands back its plan."""
+
+    @wraps(prepare)
+    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        return prepare(plans.engine, *args, **kwargs).plan
+
+    return method
+
+
+def _question(
+    ask: Callable[Concatenate[Engine, P], R],
+) -> Callable[Concatenate[Net, P], R]:
+    """The method that reads, or that runs by itself."""
+
+    @wraps(ask)
+    def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return ask(net.engine, *args, **kwargs)
+
+    return method
+
+
+def _asked(
+    ask: Callable[Concatenate[Engine, P], Plan],
+) -> Callable[Concatenate[Plans, P], Plan]:
+    """The method that hands back a plan made of several operations."""
+
+    @wraps(ask)
+    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        return ask(plans.engine, *args, **kwargs)
+
+    return method
+
+
+class Plans:
+    """The same verbs as `Net`'s, but each only hands back the plan of what it would do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    create = _planned(_create.create)
+    remove = _asked(_remove.plan_removal)
+    connect = _planned(_connect.connect)
+    disconnect = _planned(_disconnect.disconnect)
+    publish = _planned(_publish.publish)
+    unpublish = _planned(_publish.unpublish)
+    update = _planned(_update.update)
+
+
+class Net:
+    """Networks for sandboxes on this host.
+
+    `state_dir` holds the state (NETLIB_STATE_DIR, else /var/lib/netlib); `firewall` is the
+    backend (NETLIB_FIREWALL, else chosen). `store` and `kernel` replace the embedded file and
+    Linux, as tests do. Several processes and threads may use one state at once.
+
+    >>> from netlib.kernel.fake import FakeKernel
+    >>> from netlib.store.memory import MemoryStore
+    >>> with Net(store=MemoryStore(), kernel=FakeKernel()) as net:
+    ...     net.create("my-net", subnets=["192.0.2.0/24"]).subnets[0].gateway
+    IPv4Address('192.0.2.1')
+    """
+
+    def __init__(
+        self,
+        state_dir: str | Path | None = None,
+        *,
+        firewall: Backend | None = None,
+        store: Store | None = None,
+        kernel: Kernel | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.state_dir = state_folder(state_dir)
+        self.firewall = firewall_backend(firewall)
+        own_store = store or _open_store(self.state_dir)
+        self._closing: list[Callable[[], None]] = [] if store else [own_store.close]
+        self.engine = Engine(
+            own_store,
+            (lambda: kernel) if kernel else self._open_kernel,
+            registry or Registry(),
+            OperationLock(None if store else self.state_dir / "lock"),
+        )
+        self.plan = Plans(self.engine)
+
+    def _open_kernel(self) -> Kernel:
+        from netlib.kernel.linux import open_kernel
+
+        kernel = open_kernel(self.firewall, self.state_dir, self.engine.state)
+        self._closing.append(kernel.close)
+        return kernel
+
+    def close(self) -> None:
+        """Give back files, sockets and threads. What was made stays."""
+        while self._closing:
+            self._closing.pop()()
+
+    def __enter__(self) -> Net:
+        """The object itself; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    create = _verb(_create.create)
+    connect = _verb(_connect.connect)
+    disconnect = _verb(_disconnect.disconnect)
+    publish = _verb(_publish.publish)
+    unpublish = _verb(_publish.unpublish)
+    update = _verb(_update.update)
+
+    remove = _question(_remove.remove)
+    prune = _question(_remove.prune)
+
+    create_sandbox = _question(_sandboxes.create_sandbox)
+    register_sandbox = _question(_sandboxes.register_sandbox)
+    remove_sandbox = _question(_sandboxes.remove_sandbox)
+
+    networks = _question(_inspect.networks)
+    inspect = _question(_inspect.inspect)
+    sandboxes = _question(_inspect.sandboxes)
+    endpoints = _question(_inspect.endpoints)
+    check = _question(_check.check)
+    repair = _question(_check.repair)
+    collect_garbage = _question(_check.collect_garbage)
+
+
+def _open_store(folder: Path) -> Store:
+    from netlib.store.sqlite import SqliteStore
+
+    return SqliteStore(folder / "state.db")

@@ -1,0 +1,31 @@
+"""One change, thought through before anything is touched: what to commit and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from netlib.plan import Plan
+from netlib.store import Commit
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Generic[R]):
+    """A prepared change; preparing it changed nothing.
+
+    `begin` makes the intent durable and claims what must be unique, before `plan` is done;
+    `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
+    `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
+    done whatever is left over. `subject` is for errors.
+    """
+
+    subject: str
+    plan: Plan
+    result: R
+    begin: Commit | None = None
+    done: Commit | None = None
+    undo: Commit | None = None
+    dismantles: bool = False
+    insists: bool = False

@@ -1,0 +1,77 @@
+"""Options as drivers declare them: canonical keys, known values, errors that name the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from netlib.driver import Option
+from netlib.errors import InvalidOption
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+BOOLEAN = ("true", "false")
+
+
+def canonical(given: Mapping[str, str], known: Iterable[Option], whose: str) -> dict[str, str]:
+    """The options under their canonical keys, with values that they take.
+
+    A key may be an alias of another tool's; `-` counts as `_`. Raises InvalidOption that
+    names the option and what is valid.
+    """
+    known = tuple(known)
+    names = {alias: option for option in known for alias in (option.key, *option.aliases)}
+    result: dict[str, str] = {}
+    for key, text in given.items():
+        option = names.get(key) or names.get(key.replace("-", "_"))
+        if option is None:
+            raise unknown(key, known, whose)
+        value = _value(option, text.strip(), whose)
+        if result.setdefault(option.key, value) != value:
+            raise InvalidOption(
+                f"option {option.key} of {whose} is given twice with different values",
+                f"give {option.key} once",
+            )
+    return result
+
+
+def unknown(key: str, known: Iterable[Option], whose: str) -> InvalidOption:
+    """The error for an option that `whose` does not have."""
+    keys = sorted(option.key for option in known)
+    near = difflib.get_close_matches(key, keys, n=1)
+    listing = ", ".join(keys) or "none"
+    return InvalidOption(
+        f"{whose} has no option {key!r}",
+        f"did you mean {near[0]}? valid are: {listing}" if near else f"valid are: {listing}",
+    )
+
+
+def _value(option: Option, value: str, whose: str) -> str:
+    if option.choices == BOOLEAN:
+        low = value.lower()
+        if low in _TRUE or low in _FALSE:
+            return "true" if low in _TRUE else "false"
+    elif not option.choices or value in option.choices:
+        return value
+    raise InvalidOption(
+        f"option {option.key} of {whose} can not be {value!r}",
+        f"use one of: {', '.join(option.choices)}",
+    )
+
+
+def is_on(options: Mapping[str, str], key: str, *, default: bool) -> bool:
+    """A boolean option's value."""
+    value = options.get(key)
+    return default if value is None else value == "true"
+
+
+def number(options: Mapping[str, str], key: str, least: int, most: int) -> int | None:
+    """An integer option's value, None where it is not given. InvalidOption outside the bounds."""
+    text = options.get(key)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise InvalidOption(
+            f"option {key} can not be {text!r}", f"use a number from {least} to {most}"
+        )
+    return int(text)

@@ -1,0 +1,108 @@
+"""Published ports: from what was asked for to what is free, and the keys that claim them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+
+from netlib.binding import bound
+from netlib.engine import Engine
+from netlib.errors import Exhausted, PortTaken, Unsupported
+from netlib.model import Endpoint, Network, PublishedPort
+from netlib.ports import PortRequest, candidates, conflict, parse, port_keys, resolve
+from netlib.store import Absent, Condition
+
+
+def resolve_ports(
+    engine: Engine,
+    network: Network,
+    asked: Iterable[str | PortRequest],
+    *,
+    besides: Iterable[PublishedPort] = (),
+) -> tuple[PublishedPort, ...]:
+    """What was asked for, with every host port chosen and none of them taken.
+
+    `besides` are ports of the same endpoint that stay. Raises PortTaken naming the holder,
+    another endpoint or a process of the host; Exhausted when no port of a range is free.
+    """
+    requests = [parse(item) if isinstance(item, str) else item for item in asked]
+    if requests and network.internal:
+        raise Unsupported(
+            f"network {network.name} is internal: nothing outside can reach its ports",
+            "publish on another network of the sandbox, or make one without --internal",
+        )
+    mine = list(besides)
+    chosen: list[PublishedPort] = []
+    for request in requests:
+        port = _first_free(engine, network, request, [*mine, *chosen])
+        chosen.append(port)
+    return tuple(chosen)
+
+
+def claim_ports(
+    network: Network, endpoint: Endpoint
+) -> tuple[tuple[Condition, ...], dict[str, str]]:
+    """The conditions and records that make an endpoint's host ports its own.
+
+    In routed mode no host port is used, so none is claimed.
+    """
+    conditions: list[Condition] = []
+    puts: dict[str, str] = {}
+    if _is_routed(network):
+        return (), {}
+    holder = json.dumps(
+        {"endpoint": f"{endpoint.network}/{endpoint.id}", "sandbox": endpoint.sandbox.name}
+    )
+    for port in endpoint.ports:
+        for one in bound(network, port):
+            for key, absent in port_keys(one, (4, 6)):
+                puts[key] = holder
+                conditions += [Absent(first, end) for first, end in absent]
+    return tuple(conditions), puts
+
+
+def _first_free(
+    engine: Engine, network: Network, request: PortRequest, mine: list[PublishedPort]
+) -> PublishedPort:
+    holder = ""
+    ephemeral = engine.facts().ephemeral_ports
+    for number in candidates(request, ephemeral, secrets.randbits(32)):
+        port = resolve(request, lambda _, number=number: number)  # type: ignore[misc]
+        found = None if _is_routed(network) else _holder(engine, network, port, mine)
+        if found is None:
+            return port
+        holder = found
+    if request.is_fixed:
+        raise PortTaken(
+            f"host port {request} is taken by {holder}",
+            "choose another host port, or leave it out to have one chosen",
+        )
+    raise Exhausted(
+        f"no host port is free for {request}; the last one tried is taken by {holder}",
+        "give a wider range, or unpublish ports that are not needed",
+    )
+
+
+def _holder(
+    engine: Engine, network: Network, port: PublishedPort, mine: list[PublishedPort]
+) -> str | None:
+    """Who has one of the host ports that a published port needs, in words."""
+    for one in bound(network, port):
+        for other in mine:
+            if any(conflict(one, its) for its in bound(network, other)):
+                return "this endpoint itself"
+        for _, absent in port_keys(one, (4, 6)):
+            for first, end in absent:
+                found = engine.state.store.range(first, end or f"{first}\0", limit=1)
+                if found:
+                    return f"sandbox {json.loads(found[0].value)['sandbox']}"
+    for one in bound(network, port):
+        user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
+        if user is not None:
+            return user
+    return None
+
+
+def _is_routed(network: Network) -> bool:
+    return network.options.get("gateway_mode") == "routed"

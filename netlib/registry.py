@@ -1,0 +1,72 @@
+"""Drivers by name, from the entry-point group `netlib.drivers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from netlib.driver import Driver
+from netlib.errors import DriverError, UnknownDriver
+
+GROUP = "netlib.drivers"
+# Entry points are read from files of every installed distribution (some 10 ms): not for our own.
+BUILT_IN: Mapping[str, str] = {
+    "bridge": "netlib.drivers.bridge:BridgeDriver",
+}
+
+
+class Registry:
+    """Loads a driver when it is first asked for, and keeps it."""
+
+    def __init__(self, drivers: Mapping[str, Driver] | None = None) -> None:
+        self._loaded: dict[str, Driver] = dict(drivers or {})
+
+    def get(self, name: str) -> Driver:
+        """The driver of this name. UnknownDriver lists the known ones."""
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def names(self) -> list[str]:
+        """All drivers that are installed, loadable or not."""
+        return sorted({*BUILT_IN, *_installed(), *self._loaded})
+
+    def _load(self, name: str) -> Driver:
+        place = BUILT_IN.get(name) or _installed().get(name)
+        if place is None:
+            raise UnknownDriver(
+                f"there is no driver {name!r}", f"known are: {', '.join(self.names())}"
+            )
+        module, _, attribute = place.partition(":")
+        try:
+            driver: Driver = getattr(import_module(module), attribute)()
+            missing = [part for part in _PARTS if not hasattr(driver, part)]
+        except Exception as error:
+            raise DriverError(
+                f"driver {name!r} ({place}) could not be loaded: {error!r}",
+                "repair or remove the package that it comes from",
+            ) from error
+        if missing:
+            raise DriverError(
+                f"driver {name!r} ({place}) lacks {', '.join(missing)}",
+                "see netlib.driver.Driver for what a driver has",
+            )
+        return driver
+
+
+_PARTS = (
+    "capabilities",
+    "options",
+    "endpoint_options",
+    "check_options",
+    "settle",
+    "network_wiring",
+    "endpoint_wiring",
+    "peer_wiring",
+)
+
+
+def _installed() -> dict[str, str]:
+    from importlib.metadata import entry_points  # 15 ms, and only for drivers of others
+
+    return {point.name: point.value for point in entry_points(group=GROUP)}

@@ -1,0 +1,107 @@
+"""Endpoints before and after a change: one plan, and what to write down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from netlib import state as keys
+from netlib.engine import Engine
+from netlib.gateway import elect
+from netlib.model import Endpoint, HostFacts, Network
+from netlib.plan import Plan, diff
+from netlib.state import EndpointRecord
+from netlib.store import Unchanged
+from netlib.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewiring:
+    """An endpoint's record before a change (None: it is new) and after it (None: it goes)."""
+
+    before: EndpointRecord | None
+    after: EndpointRecord | None
+
+
+def plan_of(changes: Iterable[Rewiring]) -> Plan:
+    """The plan that takes all endpoints from before to after."""
+    have, want = Wiring(), Wiring()
+    for change in changes:
+        if change.before is not None:
+            have |= change.before.wiring
+        if change.after is not None:
+            want |= change.after.wiring
+    return diff(have=have, want=want)
+
+
+def puts(changes: Iterable[Rewiring], *, ready: bool) -> dict[str, str]:
+    """The records of endpoints that are there after the change."""
+    result: dict[str, str] = {}
+    for change in changes:
+        if change.after is not None:
+            endpoint = change.after.endpoint
+            if ready:
+                endpoint = replace(endpoint, state="ready")
+            key = keys.endpoint_key(endpoint.network, endpoint.id)
+            result[key] = keys.dump_endpoint(endpoint, change.after.wiring)
+    return result
+
+
+def reverts(changes: Iterable[Rewiring]) -> dict[str, str]:
+    """The records as they were before the change."""
+    return {
+        keys.endpoint_key(e.endpoint.network, e.endpoint.id): keys.dump_endpoint(
+            e.endpoint, e.wiring
+        )
+        for e in (change.before for change in changes)
+        if e is not None
+    }
+
+
+def conditions(changes: Iterable[Rewiring]) -> tuple[Unchanged, ...]:
+    """That nobody else writes the endpoints meanwhile."""
+    return tuple(keys.unchanged(c.before) for c in changes if c.before is not None)
+
+
+def describe(
+    engine: Engine, network: Network, endpoint: Endpoint, host: HostFacts
+) -> EndpointRecord:
+    """An endpoint with the wiring that its network's driver gives it."""
+    wiring = engine.driver(network).endpoint_wiring(network, endpoint, host)
+    return EndpointRecord(endpoint=endpoint, wiring=wiring)
+
+
+def rewire_sandbox(
+    engine: Engine,
+    networks: dict[str, Network],
+    others: Iterable[EndpointRecord],
+    *,
+    joining: Endpoint | None,
+    host: HostFacts,
+) -> list[Rewiring]:
+    """The changes among a sandbox's endpoints when one joins, or when only `others` stay.
+
+    Only those whose default routes move are changed; `joining` is described anew.
+    """
+    others = list(others)
+    for record in others:
+        network_id = record.endpoint.network
+        if network_id not in networks:
+            networks[network_id] = engine.state.network(network_id).network
+    present = [record.endpoint for record in others]
+    elected = elect([*present, joining] if joining else present, networks)
+    changes = [
+        Rewiring(
+            before=record,
+            after=describe(
+                engine, networks[record.endpoint.network], elected[record.endpoint.id], host
+            ),
+        )
+        for record in others
+        if record.endpoint.state == "ready"
+        and elected[record.endpoint.id].gateway_for != record.endpoint.gateway_for
+    ]
+    if joining is not None:
+        after = describe(engine, networks[joining.network], elected[joining.id], host)
+        changes.append(Rewiring(before=None, after=after))
+    return changes

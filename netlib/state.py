@@ -1,0 +1,329 @@
+"""What the store's keys are and mean: typed reading, and the pieces that commits are made of.
+
+network/<id>                        a network and its recorded wiring
+name/<name>                         the id of the network of that name
+pool/<scope>/<4|6>/<first, hex>     a network's prefix, unique on the host or its LAN
+endpoint/<network>/<id>             an endpoint and its recorded wiring
+member/<network>/<sandbox>          the endpoint that joins them
+interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface
+sandbox/<name>                      a sandbox
+namespace/<inode>                   the name of the sandbox with this network namespace
+lease/<network>/<address, hex>      who holds an address, since when, in which boot
+cursor/<network>/<first, hex>       the address that was given last in a subnet
+port/<4|6>/<protocol>/<port>/<address, hex, or *>   the endpoint that publishes it
+host/identity                       the network namespace and boot that all this is about
+host/forwarding/<4|6>               for whom forwarding was switched on
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from netlib.codec import from_json, to_json
+from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
+from netlib.ipam import lease_address, lease_key
+from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
+from netlib.store import Absent, Store, Unchanged, under
+from netlib.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRecord:
+    """A network, the wiring it was given, and the revision this was written at."""
+
+    network: Network
+    wiring: Wiring
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRecord:
+    """An endpoint, the wiring it was given, and the revision this was written at."""
+
+    endpoint: Endpoint
+    wiring: Wiring
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who holds an address. `since` is in seconds since the epoch."""
+
+    endpoint: str
+    sandbox: str
+    boot_id: str
+    since: float
+
+
+def network_key(network_id: str) -> str:
+    """Where a network is kept."""
+    return f"network/{network_id}"
+
+
+def name_key(name: str) -> str:
+    """Where a network's name is kept."""
+    return f"name/{name}"
+
+
+def endpoint_key(network_id: str, endpoint_id: str) -> str:
+    """Where an endpoint is kept."""
+    return f"endpoint/{network_id}/{endpoint_id}"
+
+
+def member_key(network_id: str, sandbox: str) -> str:
+    """Where it is kept that a sandbox is on a network."""
+    return f"member/{network_id}/{part(sandbox)}"
+
+
+def interface_key(sandbox: str, ifname: str) -> str:
+    """Where it is kept what an interface of a sandbox is."""
+    return f"interface/{part(sandbox)}/{part(ifname)}"
+
+
+def sandbox_key(name: str) -> str:
+    """Where a sandbox is kept."""
+    return f"sandbox/{part(name)}"
+
+
+def namespace_key(inode: int) -> str:
+    """Where it is kept which sandbox a network namespace is."""
+    return f"namespace/{inode}"
+
+
+def address_key(network_id: str, address: IPAddress) -> str:
+    """Where an address's lease is kept."""
+    return f"lease/{network_id}/{lease_key(address)}"
+
+
+def cursor_key(network_id: str, prefix: IPNetwork) -> str:
+    """Where a subnet's last given address is kept."""
+    return f"cursor/{network_id}/{lease_key(prefix.network_address)}"
+
+
+def pools_of(scope: str, family: int) -> tuple[str, str]:
+    """The range of a scope's prefixes, in the order of addresses."""
+    return under(f"pool/{part(scope)}/{family}/")
+
+
+def pool_key(scope: str, prefix: IPNetwork) -> str:
+    """Where a network's prefix is kept."""
+    return f"pool/{part(scope)}/{lease_key(prefix.network_address)}"
+
+
+def pool_end(scope: str, prefix: IPNetwork) -> str:
+    """The end of the range of prefixes that start inside this one."""
+    return f"pool/{part(scope)}/{lease_key(prefix.broadcast_address)}\0"
+
+
+def part(text: str) -> str:
+    """A sandbox's or interface's name as one part of a key: no slash, ASCII."""
+    return "".join(
+        c if c.isascii() and (c.isalnum() or c in "._:@-") else f"%{ord(c):x}%" for c in text
+    )
+
+
+def dump(value: object) -> str:
+    """A value's JSON text, as records hold it."""
+    return json.dumps(to_json(value), separators=(",", ":"))
+
+
+def dump_network(network: Network, wiring: Wiring) -> str:
+    """The record of a network."""
+    return dump({"network": network, "wiring": wiring})
+
+
+def dump_endpoint(endpoint: Endpoint, wiring: Wiring) -> str:
+    """The record of an endpoint."""
+    return dump({"endpoint": endpoint, "wiring": wiring})
+
+
+class State:
+    """Reads a store in the words of the model. Never writes: operations commit."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    # -- networks ---------------------------------------------------------------------------------
+
+    def network(self, reference: str) -> NetworkRecord:
+        """A network by name, id or unique id prefix. NoSuchNetwork says what is near."""
+        record = self.find_network(reference)
+        if record is not None:
+            return record
+        known = ", ".join(r.network.name for r in self.networks()) or "none"
+        raise NoSuchNetwork(
+            f"there is no network {reference!r}", f"there are: {known}; see: net ls"
+        )
+
+    def find_network(self, reference: str) -> NetworkRecord | None:
+        """Likewise, None where there is none."""
+        named = self.store.get(name_key(reference)) if _is_key_part(reference) else None
+        if named is not None:
+            return self._network(named.value)
+        if not reference or not _is_hex(reference):
+            return None
+        first, end = under(network_key(reference))
+        found = self.store.range(first, end, limit=2)
+        if len(found) > 1:
+            raise NoSuchNetwork(
+                f"several networks' ids start with {reference!r}", "give more digits of the id"
+            )
+        return _load_network(found[0].value, found[0].revision) if found else None
+
+    def _network(self, network_id: str) -> NetworkRecord | None:
+        record = self.store.get(network_key(network_id))
+        return _load_network(record.value, record.revision) if record else None
+
+    def networks(self) -> list[NetworkRecord]:
+        """All networks, oldest first."""
+        records = self.store.range(*under("network/"))
+        found = [_load_network(record.value, record.revision) for record in records]
+        return sorted(found, key=lambda r: (r.network.created, r.network.name))
+
+    # -- endpoints --------------------------------------------------------------------------------
+
+    def endpoints(self, network_id: str = "") -> list[EndpointRecord]:
+        """The endpoints of a network, or of all, oldest first."""
+        prefix = f"endpoint/{network_id}/" if network_id else "endpoint/"
+        found = [load_endpoint(r.value, r.revision) for r in self.store.range(*under(prefix))]
+        return sorted(found, key=lambda r: (r.endpoint.created, r.endpoint.id))
+
+    def has_endpoints(self, network_id: str) -> bool:
+        """Whether a network has any endpoint."""
+        return bool(self.store.range(*under(f"endpoint/{network_id}/"), limit=1))
+
+    def endpoint(self, network: Network, sandbox: str) -> EndpointRecord:
+        """The endpoint that joins a sandbox to a network, or NotConnected."""
+        member = self.store.get(member_key(network.id, sandbox))
+        record = member and self.store.get(endpoint_key(network.id, member.value))
+        if not record:
+            raise NotConnected(
+                f"{sandbox} is not connected to {network.name}",
+                f"see: net inspect {network.name}",
+            )
+        return load_endpoint(record.value, record.revision)
+
+    def endpoints_of(self, sandbox: str) -> list[EndpointRecord]:
+        """A sandbox's endpoints, oldest first."""
+        found: list[EndpointRecord] = []
+        for interface in self.store.range(*under(f"interface/{part(sandbox)}/")):
+            record = self.store.get(f"endpoint/{interface.value}")
+            if record is not None:
+                found.append(load_endpoint(record.value, record.revision))
+        return sorted(found, key=lambda r: (r.endpoint.created, r.endpoint.id))
+
+    # -- sandboxes --------------------------------------------------------------------------------
+
+    def sandbox(self, name: str) -> Sandbox:
+        """A sandbox that the state knows by this name, or NoSuchSandbox."""
+        found = self.find_sandbox(name)
+        if found is None:
+            raise NoSuchSandbox(
+                f"there is no sandbox {name!r}",
+                "see: net ps; or name one as pid:N, netns:NAME, docker:NAME or podman:NAME",
+            )
+        return found
+
+    def find_sandbox(self, name: str) -> Sandbox | None:
+        """Likewise, None where there is none."""
+        record = self.store.get(sandbox_key(name))
+        return from_json(Sandbox, json.loads(record.value)) if record else None
+
+    def sandbox_in(self, inode: int) -> Sandbox | None:
+        """The sandbox that has a network namespace."""
+        record = self.store.get(namespace_key(inode))
+        return self.find_sandbox(record.value) if record else None
+
+    def sandboxes(self) -> list[Sandbox]:
+        """All sandboxes that the state knows, oldest first."""
+        found = [
+            from_json(Sandbox, json.loads(r.value)) for r in self.store.range(*under("sandbox/"))
+        ]
+        return sorted(found, key=lambda s: (s.created, s.name))
+
+    # -- addresses and ports ----------------------------------------------------------------------
+
+    def lease(self, network_id: str, address: IPAddress) -> Lease | None:
+        """Who holds an address."""
+        record = self.store.get(address_key(network_id, address))
+        return from_json(Lease, json.loads(record.value)) if record else None
+
+    def leases(self, network_id: str) -> Leases:
+        """The addresses of a network that are held."""
+        return Leases(self.store, network_id)
+
+    def cursor(self, network_id: str, prefix: IPNetwork) -> IPAddress | None:
+        """The address of a subnet that was given last."""
+        record = self.store.get(cursor_key(network_id, prefix))
+        return ip_address(record.value) if record else None
+
+    def forwarding_enabled_for(self) -> dict[int, Any]:
+        """By family: when forwarding was switched on, and for which network."""
+        return {
+            int(r.key.rpartition("/")[2]): json.loads(r.value)
+            for r in self.store.range(*under("host/forwarding/"))
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The held addresses of one network as `netlib.ipam` wants to see them."""
+
+    store: Store
+    network_id: str
+
+    def count(self, first: IPAddress, last: IPAddress) -> int:
+        """How many are held from `first` to `last`."""
+        return self.store.count(*self._range(first, last))
+
+    def page(self, first: IPAddress, last: IPAddress, limit: int) -> list[IPAddress]:
+        """The lowest `limit` of those."""
+        start = len(f"lease/{self.network_id}/")
+        found = self.store.range(*self._range(first, last), limit=limit)
+        return [lease_address(record.key[start:]) for record in found]
+
+    def _range(self, first: IPAddress, last: IPAddress) -> tuple[str, str]:
+        return address_key(self.network_id, first), address_key(self.network_id, last) + "\0"
+
+
+def load_endpoint(value: str, revision: int) -> EndpointRecord:
+    """An endpoint's record from its text."""
+    document = json.loads(value)
+    return EndpointRecord(
+        endpoint=from_json(Endpoint, document["endpoint"]),
+        wiring=from_json(Wiring, document["wiring"]),
+        revision=revision,
+    )
+
+
+def _load_network(value: str, revision: int) -> NetworkRecord:
+    document = json.loads(value)
+    return NetworkRecord(
+        network=from_json(Network, document["network"]),
+        wiring=from_json(Wiring, document["wiring"]),
+        revision=revision,
+    )
+
+
+def unchanged(record: NetworkRecord | EndpointRecord) -> Unchanged:
+    """The condition that nobody wrote a record since it was read."""
+    if isinstance(record, NetworkRecord):
+        return Unchanged(network_key(record.network.id), record.revision)
+    endpoint = record.endpoint
+    return Unchanged(endpoint_key(endpoint.network, endpoint.id), record.revision)
+
+
+def no_members(network_id: str) -> Absent:
+    """The condition that a network has no endpoint."""
+    return Absent(*under(f"endpoint/{network_id}/"))
+
+
+def _is_hex(text: str) -> bool:
+    return all(c in "0123456789abcdef" for c in text) and len(text) <= 64
+
+
+def _is_key_part(text: str) -> bool:
+    return bool(text) and text.isascii() and "/" not in text

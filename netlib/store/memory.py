@@ -1,0 +1,136 @@
+"""A Store in a dictionary: for tests, and for trying things out. Gone with the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass, field
+
+from netlib.errors import StoreConflict, StoreError
+from netlib.store import Absent, Commit, Condition, Event, Record
+
+
+@dataclass(slots=True)
+class _Data:
+    """What every handle opened on the same data shares."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)  # sorted
+    events: deque[Event] = field(default_factory=deque)
+    revision: int = 0
+    forgotten: int = 0  # events up to this revision are gone
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+class MemoryStore:
+    """The protocol's plainest meaning. `keep_events` bounds what `changes` remembers."""
+
+    def __init__(self, *, keep_events: int = 10_000) -> None:
+        self._data = _Data()
+        self._keep_events = keep_events
+        self._closed = False
+
+    def another(self) -> MemoryStore:
+        """A further handle on the same data, to be closed on its own."""
+        handle = MemoryStore(keep_events=self._keep_events)
+        handle._data = self._data
+        return handle
+
+    def get(self, key: str) -> Record | None:
+        """The record of a key."""
+        with self._open().changed:
+            return self._data.records.get(key)
+
+    def range(self, first: str, end: str, *, limit: int = 0, reverse: bool = False) -> list[Record]:
+        """Records with first <= key < end in key order, at most `limit` if not 0."""
+        with self._open().changed:
+            keys = self._keys(first, end)
+            if reverse:
+                keys.reverse()
+            return [self._data.records[key] for key in (keys[:limit] if limit else keys)]
+
+    def count(self, first: str, end: str) -> int:
+        """How many records there are with first <= key < end."""
+        with self._open().changed:
+            return len(self._keys(first, end))
+
+    def commit(self, commit: Commit) -> int:
+        """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
+        with self._open().changed:
+            for condition in commit.conditions:
+                if not self._holds(condition):
+                    raise StoreConflict(_key(condition))
+            doomed = {key for key in commit.delete if key in self._data.records}
+            for first, end in commit.delete_ranges:
+                doomed.update(self._keys(first, end))
+            doomed.difference_update(commit.put)
+            if commit.put or doomed:
+                self._write(commit, doomed)
+            return self._data.revision
+
+    def revision(self) -> int:
+        """That of the last commit."""
+        with self._open().changed:
+            return self._data.revision
+
+    def changes(self, since: int, timeout_seconds: float = 0.0) -> list[Event] | None:
+        """Events after revision `since`, in order; waits for the first up to the time-out."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._data.changed:
+            while True:
+                data = self._open()
+                if not data.forgotten <= since <= data.revision:
+                    return None
+                if data.revision > since:
+                    return [event for event in data.events if event.revision > since]
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return []
+                data.changed.wait(remaining)
+
+    def close(self) -> None:
+        """Refuse all further use, and wake who waits for changes."""
+        with self._data.changed:
+            self._closed = True
+            self._data.changed.notify_all()
+
+    def _open(self) -> _Data:
+        if self._closed:
+            raise StoreError("the state in memory was closed already")
+        return self._data
+
+    def _keys(self, first: str, end: str) -> list[str]:
+        keys = self._data.keys
+        return keys[bisect_left(keys, first) : bisect_left(keys, end)]
+
+    def _holds(self, condition: Condition) -> bool:
+        if isinstance(condition, Absent):
+            if condition.end:
+                return not self._keys(condition.first, condition.end)
+            return condition.first not in self._data.records
+        record = self._data.records.get(condition.key)
+        return condition.revision == (record.revision if record else 0)
+
+    def _write(self, commit: Commit, doomed: set[str]) -> None:
+        data = self._data
+        data.revision += 1
+        for key in doomed:
+            del data.records[key]
+            del data.keys[bisect_left(data.keys, key)]
+        for key, value in commit.put.items():
+            if key not in data.records:
+                insort(data.keys, key)
+            data.records[key] = Record(key, value, data.revision)
+        changes: dict[str, str | None] = {**dict.fromkeys(doomed), **commit.put}
+        data.events.extend(Event(key, changes[key], data.revision) for key in sorted(changes))
+        while len(data.events) > self._keep_events or (
+            data.events and data.events[0].revision <= data.forgotten
+        ):
+            data.forgotten = data.events.popleft().revision
+        data.changed.notify_all()
+
+
+def _key(condition: Condition) -> str:
+    return condition.first if isinstance(condition, Absent) else condition.key

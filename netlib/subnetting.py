@@ -1,0 +1,124 @@
+"""Subnets for a network: those asked for, or free ones from the default pools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from ipaddress import ip_network
+
+from netlib import state as keys
+from netlib.driver import Capabilities
+from netlib.engine import Engine
+from netlib.errors import InvalidRequest, PoolOverlap
+from netlib.ipam import parse_subnet_options, plain_subnet
+from netlib.model import Family, IPNetwork, Network, Subnet
+from netlib.pools import default_pools, free_prefix, overlapping
+from netlib.store import Absent, Condition, Unchanged
+
+
+def choose_subnets(
+    engine: Engine,
+    capabilities: Capabilities,
+    *,
+    subnets: tuple[str, ...],
+    gateways: tuple[str, ...],
+    ip_ranges: tuple[str, ...],
+    aux_addresses: Mapping[str, str],
+    ipv4: bool,
+    ipv6: bool,
+) -> tuple[Subnet, ...]:
+    """The subnets of a new network, or those that are added to one.
+
+    Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
+    """
+    if capabilities.addressing == "none":
+        if subnets or gateways or ip_ranges or aux_addresses:
+            raise InvalidRequest("networks of this driver have no addresses", "leave them out")
+        return ()
+    given = parse_subnet_options(
+        subnets, gateways, ip_ranges, [f"{n}={a}" for n, a in aux_addresses.items()]
+    )
+    if capabilities.gateway_on_host:
+        _check_routes(engine, given)
+    have = {subnet.family for subnet in given}
+    wanted: list[Family] = [4] if ipv4 and not have else []
+    if ipv6 and 6 not in have:
+        wanted.append(6)
+    if not given and not wanted:
+        raise InvalidRequest(
+            "a network needs IPv4 or IPv6", "leave --no-ipv4 out, or add --ipv6 or --subnet"
+        )
+    return (*given, *(_free(engine, family) for family in wanted))
+
+
+def _free(engine: Engine, family: Family) -> Subnet:
+    """A subnet from the default pools that overlaps nothing that is known."""
+    taken = [*pools(engine, "host", family), *engine.kernel.prefixes()]
+    prefix = free_prefix(family, taken, default_pools(family))
+    return plain_subnet(prefix)
+
+
+def _check_routes(engine: Engine, subnets: tuple[Subnet, ...]) -> None:
+    routed = engine.kernel.prefixes() if subnets else ()
+    for subnet in subnets:
+        other = overlapping(subnet.prefix, routed)
+        if other is not None and not any(other == p for p in pools(engine, "host", subnet.family)):
+            raise PoolOverlap(
+                f"{subnet.prefix} overlaps {other}, which the host has a route to",
+                "choose another --subnet; see: ip route show table all",
+            )
+
+
+def pools(engine: Engine, scope: str, family: int) -> list[IPNetwork]:
+    """The prefixes that networks of a scope have."""
+    return [
+        ip_network(json.loads(record.value)["prefix"])
+        for record in engine.state.store.range(*keys.pools_of(scope, family))
+    ]
+
+
+def pool_scope(network: Network, capabilities: Capabilities) -> str:
+    """Where a network's prefixes must be its own: on this host, or on its parent's LAN."""
+    if capabilities.gateway_on_host:
+        return "host"
+    return network.options.get("parent") or network.id
+
+
+def pool_keys(engine: Engine, network: Network) -> tuple[str, ...]:
+    """The keys that `claim_pools` writes."""
+    scope = pool_scope(network, engine.driver(network).capabilities)
+    return tuple(keys.pool_key(scope, subnet.prefix) for subnet in network.subnets)
+
+
+def claim_pools(engine: Engine, network: Network) -> tuple[tuple[Condition, ...], dict[str, str]]:
+    """The conditions and records that make a network's prefixes its own.
+
+    Prefixes either nest or are apart, so one that overlaps starts inside this one, or is the
+    one that starts next before it. Raises PoolOverlap naming the other network.
+    """
+    scope = pool_scope(network, engine.driver(network).capabilities)
+    conditions: list[Condition] = []
+    puts: dict[str, str] = {}
+    for subnet in network.subnets:
+        prefix = subnet.prefix
+        everything, _ = keys.pools_of(scope, prefix.version)
+        first = keys.pool_key(scope, prefix)
+        end = keys.pool_end(scope, prefix)
+        before = engine.state.store.range(everything, first, limit=1, reverse=True)
+        inside = engine.state.store.range(first, end, limit=1)
+        for record in (*before, *inside):
+            _check_apart(prefix, record.value)
+        if before:
+            conditions.append(Unchanged(before[0].key, before[0].revision))
+        conditions.append(Absent(before[0].key + "\0" if before else everything, end))
+        puts[first] = keys.dump({"prefix": prefix, "network": network.id, "name": network.name})
+    return tuple(conditions), puts
+
+
+def _check_apart(prefix: IPNetwork, record: str) -> None:
+    document = json.loads(record)
+    if ip_network(document["prefix"]).overlaps(prefix):
+        raise PoolOverlap(
+            f"{prefix} overlaps {document['prefix']} of network {document['name']}",
+            f"choose another --subnet, or run: net rm {document['name']}",
+        )

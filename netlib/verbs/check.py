@@ -1,0 +1,192 @@
+"""Compare the host with what the state says, and mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from netlib import state as keys
+from netlib.apply import apply, tear_down
+from netlib.engine import Engine
+from netlib.errors import KernelError, LeftOver, NetError
+from netlib.model import Sandbox
+from netlib.plan import Plan, diff
+from netlib.state import EndpointRecord, NetworkRecord
+from netlib.store import Commit
+from netlib.verbs.disconnect import leave
+from netlib.verbs.remove import dissolve
+from netlib.wiring import Noun, Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A part of the state that the host does not show as it should be.
+
+    `subject` is "network NAME", "SANDBOX on NAME" or "host"; `plan` would mend it, and is
+    empty where nothing can (`note` says why).
+    """
+
+    subject: str
+    plan: Plan
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What a repair did: findings that were mended, and those that failed with their errors."""
+
+    mended: tuple[Finding, ...]
+    failed: tuple[tuple[Finding, NetError], ...]
+    skipped: tuple[Finding, ...]
+
+
+def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
+    """Every difference between the host and the state; empty: there is none.
+
+    `target` limits it to a network (name, id) or a sandbox. Raises NoSuchNetwork.
+
+    Example:  net check my-net
+    """
+    networks, endpoints = _scope(engine, target)
+    findings = [*_networks(engine, networks), *_endpoints(engine, endpoints)]
+    if target is None:
+        findings += _strangers(engine)
+    return tuple(findings)
+
+
+def repair(engine: Engine) -> Repair:
+    """Make the host equal the state: finish or take back what a crash left half done, mend all.
+
+    Endpoints of sandboxes that have ended are left to `net gc`. Waits for running operations.
+
+    Example:  net repair
+    """
+    with engine.lock.alone():
+        failed: list[tuple[Finding, NetError]] = []
+        mended = _settle_half_done(engine, failed)
+        skipped: list[Finding] = []
+        for finding in check(engine):
+            if not finding.plan:
+                skipped.append(finding)
+                continue
+            try:
+                if finding.subject == "host":
+                    tear_down(finding.plan, engine.kernel, "what the state does not know")
+                else:
+                    apply(finding.plan, engine.kernel)
+            except (KernelError, LeftOver) as error:
+                failed.append((finding, error))
+            else:
+                mended.append(finding)
+        return Repair(mended=tuple(mended), failed=tuple(failed), skipped=tuple(skipped))
+
+
+def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
+    """Remove what belongs to sandboxes that have ended, and what is ours and nobody's.
+
+    Returns the sandboxes that were given up. Waits for running operations.
+
+    Example:  net gc
+    """
+    with engine.lock.alone():
+        dead: dict[str, Sandbox] = {}
+        for record in engine.state.endpoints():
+            box = record.endpoint.sandbox
+            if not engine.kernel.alive(box.netns):
+                dead[box.name] = box
+                engine.run_locked(lambda record=record: leave(engine, record))  # type: ignore[misc]
+        for box in engine.state.sandboxes():
+            if not engine.kernel.alive(box.netns):
+                dead[box.name] = box
+                _forget(engine, box)
+        for finding in _strangers(engine):
+            tear_down(finding.plan, engine.kernel, "what the state does not know")
+        return tuple(dead.values())
+
+
+def _forget(engine: Engine, box: Sandbox) -> None:
+    gone = (keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode))
+    engine.state.store.commit(Commit(put={}, delete=gone))
+
+
+def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) -> list[Finding]:
+    """With the lock held alone, what is not ready was left by somebody who died."""
+    done: list[Finding] = []
+
+    def settle(finding: Finding, operation: object) -> None:
+        try:
+            engine.run_locked(operation)  # type: ignore[arg-type]  # a callable, see below
+        except NetError as error:
+            failed.append((finding, error))
+        else:
+            done.append(finding)
+
+    for record in engine.state.endpoints():
+        if record.endpoint.state != "ready":
+            finding = _half_done(_title(engine, record), record.endpoint.state)
+            settle(finding, lambda record=record: leave(engine, record))
+    for owner in engine.state.networks():
+        if owner.network.state != "ready" and not engine.state.has_endpoints(owner.network.id):
+            finding = _half_done(f"network {owner.network.name}", owner.network.state)
+            settle(finding, lambda owner=owner: dissolve(engine, owner))
+    return done
+
+
+def _half_done(subject: str, state: str) -> Finding:
+    verb = "making" if state == "pending" else "removing"
+    return Finding(subject=subject, plan=Plan(), note=f"{verb} it was interrupted: removed")
+
+
+def _scope(engine: Engine, target: str | None) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
+    if target is None:
+        return engine.state.networks(), engine.state.endpoints()
+    if engine.state.find_sandbox(target) is not None:
+        return [], engine.state.endpoints_of(target)
+    record = engine.state.network(target)
+    return [record], engine.state.endpoints(record.network.id)
+
+
+def _networks(engine: Engine, records: Iterable[NetworkRecord]) -> Iterable[Finding]:
+    for record in records:
+        subject = f"network {record.network.name}"
+        if record.network.state != "ready":
+            yield Finding(subject=subject, plan=Plan(), note=f"it is {record.network.state}")
+            continue
+        plan = diff(have=engine.kernel.observe(record.wiring), want=record.wiring)
+        if plan:
+            yield Finding(subject=subject, plan=plan)
+
+
+def _endpoints(engine: Engine, records: Iterable[EndpointRecord]) -> Iterable[Finding]:
+    for record in records:
+        subject = _title(engine, record)
+        if not engine.kernel.alive(record.endpoint.sandbox.netns):
+            yield Finding(
+                subject=subject, plan=Plan(), note="the sandbox has ended; net gc removes it"
+            )
+            continue
+        if record.endpoint.state != "ready":
+            yield Finding(subject=subject, plan=Plan(), note=f"it is {record.endpoint.state}")
+            continue
+        plan = diff(have=engine.kernel.observe(record.wiring), want=record.wiring)
+        if plan:
+            yield Finding(subject=subject, plan=plan)
+
+
+def _strangers(engine: Engine) -> list[Finding]:
+    """What carries our mark on the host and belongs to nothing that the state knows."""
+    known: set[tuple[object, ...]] = set()
+    for wiring in (
+        *(r.wiring for r in engine.state.networks()),
+        *(r.wiring for r in engine.state.endpoints()),
+    ):
+        known.update(noun.key() for noun in wiring)
+    strange: list[Noun] = [n for n in engine.kernel.marked() if n.key() not in known]
+    plan = diff(have=Wiring(strange), want=Wiring())
+    return [Finding(subject="host", plan=plan, note="nothing in the state owns it")] if plan else []
+
+
+def _title(engine: Engine, record: EndpointRecord) -> str:
+    network = engine.state.find_network(record.endpoint.network)
+    name = network.network.name if network else record.endpoint.network[:12]
+    return f"{record.endpoint.sandbox.name} on {name}"

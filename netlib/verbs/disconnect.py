@@ -1,0 +1,89 @@
+"""Take a sandbox off a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from netlib import state as keys
+from netlib.engine import Engine
+from netlib.errors import NetError
+from netlib.model import Sandbox
+from netlib.operation import Operation
+from netlib.publishing import claim_ports
+from netlib.rewiring import Rewiring, conditions, plan_of, puts, rewire_sandbox
+from netlib.state import EndpointRecord
+from netlib.store import Commit, Unchanged
+
+
+def disconnect(
+    engine: Engine, network: str, sandbox: str | Sandbox, *, force: bool = False
+) -> Operation[None]:
+    """Take a sandbox off a network; its address is free once the link is gone.
+
+    The default route moves to the sandbox's next endpoint. Works for a sandbox that has
+    ended too. `force`: forget the endpoint even if parts of it can't be removed.
+
+    Raises NoSuchNetwork, NotConnected, LeftOver.
+
+    Example:  net disconnect my-net web
+    """
+    known = engine.state.network(network).network
+    name = sandbox.name if isinstance(sandbox, Sandbox) else _name(engine, sandbox)
+    return leave(engine, engine.state.endpoint(known, name), force=force)
+
+
+def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Operation[None]:
+    """The operation that removes an endpoint."""
+    endpoint = record.endpoint
+    box = endpoint.sandbox
+    everyone = engine.state.endpoints_of(box.name)
+    others = [r for r in everyone if r.endpoint.id != endpoint.id]
+    changes = [Rewiring(before=record, after=None)]
+    if others and engine.kernel.alive(box.netns):
+        changes += rewire_sandbox(engine, {}, others, joining=None, host=engine.facts())
+    moved = changes[1:]
+    key = keys.endpoint_key(endpoint.network, endpoint.id)
+    network = engine.state.network(endpoint.network).network
+    _, port_puts = claim_ports(network, endpoint)
+    gone = [
+        key,
+        keys.member_key(endpoint.network, box.name),
+        keys.interface_key(box.name, endpoint.ifname),
+        *(keys.address_key(endpoint.network, a.ip) for a in endpoint.addresses),
+        *port_puts,
+    ]
+    box_record = engine.state.store.get(keys.sandbox_key(box.name))
+    touched = {keys.sandbox_key(box.name): keys.dump(box)}
+    if not others and box.kind != "name":
+        # Known by what others call it, and only for its endpoints' sake.
+        gone += [keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode)]
+        touched = {}
+    return Operation(
+        subject=f"the endpoint of {box.name} on {network.name}",
+        plan=plan_of(changes),
+        result=None,
+        dismantles=True,
+        insists=force,
+        begin=Commit(
+            conditions=(
+                *conditions(changes),
+                Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
+            ),
+            put={
+                key: keys.dump_endpoint(replace(endpoint, state="removing"), record.wiring),
+                **touched,
+            },
+            durable=False,
+        ),
+        done=Commit(put=puts(moved, ready=True), delete=tuple(gone)),
+    )
+
+
+def _name(engine: Engine, reference: str) -> str:
+    """The state's name of a sandbox, also when the sandbox itself is gone."""
+    if engine.state.find_sandbox(reference) is not None:
+        return reference
+    try:
+        return engine.sandbox(reference).name
+    except NetError:
+        return reference  # then it is not connected, which is what the caller is told

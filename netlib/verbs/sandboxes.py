@@ -1,0 +1,104 @@
+"""Sandboxes of our own: named network namespaces, and processes that `net run` started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from netlib import names
+from netlib import state as keys
+from netlib.engine import Engine
+from netlib.errors import NameTaken, StoreConflict
+from netlib.model import Netns, Sandbox
+from netlib.operation import Operation
+from netlib.store import Absent, Commit
+from netlib.verbs.disconnect import leave
+
+
+def create_sandbox(
+    engine: Engine, name: str, *, hostname: str = "", labels: Mapping[str, str] | None = None
+) -> Sandbox:
+    """Make a sandbox: a network namespace that stays, also for `ip netns exec`.
+
+    Raises InvalidName, NameTaken, NotPermitted.
+
+    Example:  net sandbox create web
+    """
+    names.check_name(name, "sandbox")
+    _check_free(engine, name)
+    netns = engine.kernel.make_namespace(name)
+    try:
+        return register_sandbox(engine, name, netns, hostname=hostname, labels=labels)
+    except NameTaken:
+        engine.kernel.drop_namespace(netns)
+        raise
+
+
+def register_sandbox(
+    engine: Engine,
+    name: str,
+    netns: Netns,
+    *,
+    pid: int = 0,
+    hostname: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> Sandbox:
+    """Give a network namespace a name that can be used wherever a sandbox is asked for.
+
+    Raises InvalidName, NameTaken.
+    """
+    names.check_name(name, "sandbox")
+    box = Sandbox(
+        name=name,
+        netns=netns,
+        pid=pid,
+        hostname=hostname or name,
+        labels=dict(labels or {}),
+        created=engine.clock(),
+    )
+    try:
+        engine.state.store.commit(
+            Commit(
+                conditions=(
+                    Absent(keys.sandbox_key(name)),
+                    Absent(keys.namespace_key(netns.inode)),
+                ),
+                put={
+                    keys.sandbox_key(name): keys.dump(box),
+                    keys.namespace_key(netns.inode): name,
+                },
+            )
+        )
+    except StoreConflict:
+        _check_free(engine, name)
+        raise
+    return box
+
+
+def remove_sandbox(engine: Engine, name: str) -> None:
+    """Take a sandbox off all its networks and end it. Raises NoSuchSandbox, LeftOver.
+
+    Example:  net sandbox rm web
+    """
+    box = engine.state.sandbox(name)
+    for record in engine.state.endpoints_of(name):
+        known = engine.state.network(record.endpoint.network).network
+
+        def prepare() -> Operation[None]:
+            return leave(engine, engine.state.endpoint(known, name))  # noqa: B023 - run at once
+
+        engine.run(prepare)
+    engine.kernel.drop_namespace(box.netns)
+    engine.state.store.commit(
+        Commit(put={}, delete=(keys.sandbox_key(name), keys.namespace_key(box.netns.inode)))
+    )
+
+
+def _check_free(engine: Engine, name: str) -> None:
+    known = engine.state.find_sandbox(name)
+    if known is None:
+        return
+    if engine.kernel.alive(known.netns):
+        raise NameTaken(
+            f"there is a sandbox {name!r}", f"choose another name, or run: net sandbox rm {name}"
+        )
+    raise NameTaken(f"there was a sandbox {name!r}, and it has ended", "run: net gc")

@@ -1,0 +1,554 @@
+"""What every Store must do. A new implementation adds a Kind to KINDS, and nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from netlib.errors import StoreConflict, StoreError
+from netlib.store import Absent, Commit, Condition, Event, Record, Store, Unchanged, under
+from netlib.store.memory import MemoryStore
+from netlib.store.sqlite import SqliteStore
+
+ALL = ("", "~")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How tests get at one implementation.
+
+    `make` gives, for an empty folder, a function that opens one more handle on the same
+    data; a handle keeps few events if it is asked to. `processes`: the function can be
+    called in a child process.
+    """
+
+    name: str
+    make: Callable[[Path], Callable[..., Store]]
+    processes: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _memory(_: Path) -> Callable[..., Store]:
+    handles: list[MemoryStore] = []
+
+    def open_store(keep_events: int = 10_000) -> Store:
+        handles.append(handles[0].another() if handles else MemoryStore(keep_events=keep_events))
+        return handles[-1]
+
+    return open_store
+
+
+def _sqlite(folder: Path) -> Callable[..., Store]:
+    return lambda keep_events=10_000: SqliteStore(folder / "state", keep_events=keep_events)
+
+
+KINDS = (Kind("memory", _memory, processes=False), Kind("sqlite", _sqlite))
+
+
+class Opener:
+    """Opens handles on one store's data, and closes them with the test."""
+
+    def __init__(self, kind: Kind, folder: Path, stack: ExitStack) -> None:
+        self.kind = kind
+        self._open = kind.make(folder)
+        self._stack = stack
+
+    def __call__(self, **options: int) -> Store:
+        """One more handle."""
+        store = self._open(**options)
+        self._stack.callback(store.close)
+        return store
+
+
+@pytest.fixture(params=KINDS, ids=str)
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    with ExitStack() as stack:
+        yield Opener(request.param, tmp_path, stack)
+
+
+@pytest.fixture
+def store(opener: Opener) -> Store:
+    return opener()
+
+
+def put(store: Store, *conditions: Condition, **pairs: str) -> int:
+    return store.commit(Commit(conditions=conditions, put=pairs, durable=False))
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def test_an_empty_store_has_nothing_at_revision_zero(store: Store) -> None:
+    """Nothing is there before the first commit."""
+    assert store.revision() == 0
+    assert store.get("a") is None
+    assert store.range(*ALL) == []
+    assert store.count(*ALL) == 0
+    assert store.changes(0) == []
+
+
+def test_a_record_has_the_revision_of_the_commit_that_wrote_it(store: Store) -> None:
+    """Each record tells its own last write, the store that of the last commit."""
+    first = put(store, a="1", b="2")
+    second = put(store, a="3")
+
+    assert second > first > 0
+    assert store.get("a") == Record("a", "3", second)
+    assert store.get("b") == Record("b", "2", first)
+    assert store.revision() == second
+
+
+def test_values_come_back_as_they_were(store: Store) -> None:
+    """Values are any text: empty, long, of many lines, with NUL and beyond ASCII."""
+    values = {"empty": "", "long": "x" * 100_000, "text": "a\n\x00\"'é\U0001f310"}
+    store.commit(Commit(put=values))
+
+    assert {record.key: record.value for record in store.range(*ALL)} == values
+
+
+def test_a_range_is_in_byte_order_and_ends_before_its_end(store: Store) -> None:
+    """Upper case before lower, a prefix before what it starts, digits as text."""
+    keys = ["a/10", "a/2", "a/B", "a/b", "a0", "a", "b/1"]
+    store.commit(Commit(put=dict.fromkeys(keys, "")))
+
+    assert [r.key for r in store.range(*under("a/"))] == ["a/10", "a/2", "a/B", "a/b"]
+    assert [r.key for r in store.range("a", "a/2")] == ["a", "a/10"]
+    assert [r.key for r in store.range("b", "a")] == []
+    assert store.count(*under("a/")) == 4
+    assert store.count("b", "a") == 0
+
+
+def test_a_range_stops_at_its_limit_from_either_end(store: Store) -> None:
+    """Pages can be read forwards and backwards."""
+    store.commit(Commit(put=dict.fromkeys("abcde", "")))
+
+    assert [r.key for r in store.range("b", "~", limit=2)] == ["b", "c"]
+    assert [r.key for r in store.range("a", "e", limit=2, reverse=True)] == ["d", "c"]
+    assert [r.key for r in store.range("a", "e", reverse=True)] == ["d", "c", "b", "a"]
+
+
+# -- commits ------------------------------------------------------------------------------------
+
+
+def test_deletions_take_keys_and_ranges(store: Store) -> None:
+    """What is deleted is gone; deleting what is not there is no failure."""
+    store.commit(Commit(put=dict.fromkeys(["a", "b/1", "b/2", "c"], "")))
+    store.commit(Commit(put={"d": ""}, delete=("a", "none"), delete_ranges=(under("b/"),)))
+
+    assert [record.key for record in store.range(*ALL)] == ["c", "d"]
+
+
+def test_what_is_deleted_and_put_in_one_commit_is_put(store: Store) -> None:
+    """A folder can be replaced in one commit, and its events say what came of it."""
+    before = store.commit(Commit(put={"a/1": "old", "a/2": "old"}))
+    after = store.commit(Commit(put={"a/2": "new"}, delete=("a/2",), delete_ranges=(under("a/"),)))
+
+    assert store.range(*ALL) == [Record("a/2", "new", after)]
+    assert store.changes(before) == [Event("a/1", None, after), Event("a/2", "new", after)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "key"),
+    [
+        (Absent("a"), "a"),
+        (Absent("a", "b"), "a"),
+        (Absent("", "~"), ""),
+        (Unchanged("a", 0), "a"),
+        (Unchanged("b", 0), "b"),
+        (Unchanged("b", 1), "b"),
+        (Unchanged("b", 99), "b"),
+        (Unchanged("none", 1), "none"),
+    ],
+    ids=str,
+)
+def test_a_condition_that_fails_keeps_everything_as_it_was(
+    store: Store, condition: Condition, key: str
+) -> None:
+    """The first condition that fails is named, and nothing of the commit happens."""
+    put(store, a="1", b="1")
+    revision = put(store, b="2")
+    records = store.range(*ALL)
+
+    with pytest.raises(StoreConflict) as conflict:
+        store.commit(
+            Commit(
+                conditions=(Absent("none"), condition, Absent("b")),
+                put={"b": "lost", "new": "lost"},
+                delete=("a",),
+            )
+        )
+
+    assert conflict.value.key == key
+    assert store.range(*ALL) == records
+    assert store.revision() == revision
+    assert store.changes(revision) == []
+
+
+def test_conditions_that_hold_let_a_commit_through(store: Store) -> None:
+    """Absent looks at its own key or range, Unchanged at the last write."""
+    revision = put(store, a="1", c="1")
+    put(
+        store,
+        Absent("aa"),
+        Absent("b", "c"),
+        Absent("c", "c"),
+        Unchanged("a", revision),
+        Unchanged("b", 0),
+        a="2",
+    )
+
+    assert store.get("a") == Record("a", "2", revision + 1)
+
+
+def test_a_commit_may_only_ask(store: Store) -> None:
+    """Without effect there is no new revision, but the conditions count."""
+    revision = put(store, a="1")
+
+    assert revision == store.commit(Commit(conditions=(Absent("b"),), put={}, delete=("b",)))
+    assert revision == store.revision()
+    with pytest.raises(StoreConflict):
+        store.commit(Commit(conditions=(Absent("a"),), put={}))
+
+
+def test_writing_the_same_value_again_is_a_write(store: Store) -> None:
+    """Unchanged is about writes, not values."""
+    revision = put(store, a="1")
+    again = put(store, a="1")
+
+    assert again == revision + 1
+    with pytest.raises(StoreConflict):
+        put(store, Unchanged("a", revision), a="2")
+
+
+# -- changes ------------------------------------------------------------------------------------
+
+
+def test_changes_tell_every_write_and_removal_in_order(store: Store) -> None:
+    """From any revision on, nothing is missing and nothing is told twice."""
+    start = put(store, a="1")
+    second = put(store, b="2", a="2")
+    third = store.commit(Commit(put={"c": "3"}, delete_ranges=(("a", "b"),)))
+
+    assert store.changes(start) == [
+        Event("a", "2", second),
+        Event("b", "2", second),
+        Event("a", None, third),
+        Event("c", "3", third),
+    ]
+    assert store.changes(second) == [Event("a", None, third), Event("c", "3", third)]
+    assert store.changes(third) == []
+
+
+def test_changes_forget_what_is_long_past(opener: Opener) -> None:
+    """Who asks too far back is told to read everything again; the newest stay known."""
+    store = opener(keep_events=16)
+    for number in range(100):
+        put(store, a=str(number))
+
+    assert store.changes(0) is None
+    assert store.changes(50) is None
+    newest = store.changes(90)
+    assert newest is not None
+    assert [event.value for event in newest] == [str(number) for number in range(90, 100)]
+
+
+def test_changes_after_a_revision_that_never_was_are_unknown(store: Store) -> None:
+    """The state may have been put back from a copy: read everything again."""
+    assert store.changes(put(store, a="1") + 1) is None
+
+
+def test_waiting_for_changes_ends_at_the_time_out(store: Store) -> None:
+    """No change, no event, and not much later than asked."""
+    began = time.monotonic()
+
+    assert store.changes(0, timeout_seconds=0.1) == []
+    assert 0.1 <= time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same handle", "another handle"])
+def test_waiting_for_changes_ends_with_the_first(opener: Opener, same: bool) -> None:
+    """A commit by anybody wakes who waits."""
+    store = opener()
+    writer = store if same else opener()
+    timer = threading.Timer(0.05, put, (writer,), {"a": "1"})
+    timer.start()
+    began = time.monotonic()
+    try:
+        assert store.changes(0, timeout_seconds=20) == [Event("a", "1", 1)]
+    finally:
+        timer.join()
+    assert time.monotonic() - began < 5
+
+
+# -- handles ------------------------------------------------------------------------------------
+
+
+def test_handles_on_the_same_data_agree(opener: Opener) -> None:
+    """What one commits, the other reads at once."""
+    one, other = opener(), opener()
+    revision = put(one, a="1")
+
+    assert other.get("a") == Record("a", "1", revision)
+    with pytest.raises(StoreConflict):
+        put(other, Absent("a"), a="2")
+
+
+def test_a_closed_store_refuses_everything(opener: Opener) -> None:
+    """Use after close is an error that says so; closing again is none; others go on."""
+    store, other = opener(), opener()
+    put(store, a="1")
+    store.close()
+    store.close()
+
+    uses: list[Callable[[], object]] = [
+        lambda: store.get("a"),
+        lambda: store.range(*ALL),
+        lambda: store.count(*ALL),
+        lambda: store.commit(Commit(put={"b": "1"})),
+        store.revision,
+        lambda: store.changes(0),
+    ]
+    for use in uses:
+        with pytest.raises(StoreError, match="closed"):
+            use()
+    assert other.get("a") is not None
+
+
+def test_closing_wakes_who_waits_for_changes(opener: Opener) -> None:
+    """A watcher's thread can be ended from outside."""
+    store = opener()
+    put(store, a="1")
+    timer = threading.Timer(0.05, store.close)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="closed"):
+        store.changes(1, timeout_seconds=20)
+    timer.join()
+    assert time.monotonic() - began < 5
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+WORKERS, ROUNDS = 8, 20
+
+
+def _race(store: Store, worker: int) -> list[int]:
+    """The rounds that this worker won: each is a key that must be absent."""
+    won = []
+    for number in range(ROUNDS):
+        with suppress(StoreConflict):
+            put(store, Absent(f"race/{number}"), **{f"race/{number}": str(worker)})
+            won.append(number)
+    return won
+
+
+def _count(store: Store, _: int) -> list[int]:
+    """The values that this worker gave the counter."""
+    given = []
+    while len(given) < ROUNDS:
+        record = store.get("counter")
+        value = int(record.value) + 1 if record else 1
+        with suppress(StoreConflict):
+            put(store, Unchanged("counter", record.revision if record else 0), counter=str(value))
+            given.append(value)
+    return given
+
+
+Job = Callable[[Store, int], list[int]]
+
+
+def in_threads(opener: Opener, job: Job) -> list[int]:
+    """What all workers returned, half of them sharing one handle."""
+    shared, results = opener(), []
+    threads = [
+        threading.Thread(
+            target=lambda w=worker, s=store: results.extend(job(s, w))  # type: ignore[misc]
+        )
+        for worker in range(WORKERS)
+        for store in [shared if worker % 2 else opener()]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return results
+
+
+def in_processes(opener: Opener, job: Job) -> list[int]:
+    """What all workers returned, each a forked process with a handle of its own."""
+    fork = multiprocessing.get_context("fork")
+    start, results = fork.Barrier(WORKERS), fork.Queue()
+
+    def work(worker: int) -> None:
+        store = opener()
+        start.wait(30)
+        results.put(job(store, worker))
+        store.close()
+
+    children = [fork.Process(target=work, args=(worker,)) for worker in range(WORKERS)]
+    for child in children:
+        child.start()
+    collected = [value for _ in children for value in results.get(timeout=30)]
+    for child in children:
+        child.join(30)
+        assert child.exitcode == 0
+    return collected
+
+
+many_at_once = pytest.mark.parametrize(
+    ("opener", "workers"),
+    [(kind, in_threads) for kind in KINDS]
+    + [(kind, in_processes) for kind in KINDS if kind.processes],
+    indirect=["opener"],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+
+
+@many_at_once
+def test_of_many_that_want_one_key_exactly_one_gets_it(
+    opener: Opener, workers: Callable[[Opener, Job], list[int]]
+) -> None:
+    """An Absent condition is uniqueness: also for a store that nobody has opened before."""
+    assert sorted(workers(opener, _race)) == list(range(ROUNDS))
+
+
+@many_at_once
+def test_a_counter_loses_no_update(
+    opener: Opener, workers: Callable[[Opener, Job], list[int]]
+) -> None:
+    """Unchanged makes read, change, write safe."""
+    assert sorted(workers(opener, _count)) == list(range(1, WORKERS * ROUNDS + 1))
+    record = opener().get("counter")
+    assert record is not None
+    assert record.value == str(WORKERS * ROUNDS)
+
+
+# -- against a model ----------------------------------------------------------------------------
+
+KEYS = st.text("ab/0", min_size=1, max_size=3)
+BOUNDS = st.tuples(KEYS, KEYS)
+COMMITS = st.builds(
+    Commit,
+    conditions=st.lists(
+        st.one_of(
+            st.builds(Absent, KEYS),
+            st.builds(Absent, KEYS, KEYS),
+            st.builds(Unchanged, KEYS, st.integers(0, 6)),
+        ),
+        max_size=2,
+    ).map(tuple),
+    put=st.dictionaries(KEYS, st.text(max_size=3), max_size=3),
+    delete=st.lists(KEYS, max_size=2).map(tuple),
+    delete_ranges=st.lists(BOUNDS, max_size=1).map(tuple),
+    durable=st.booleans(),
+)
+
+
+def machine(kind: Kind, new_folder: Callable[[], Path]) -> type[RuleBasedStateMachine]:
+    """Random use of two handles, beside a dictionary that says what must come of it."""
+
+    class StoreMachine(RuleBasedStateMachine):
+        @initialize()
+        def start(self) -> None:
+            self.stack = ExitStack()
+            open_handle = Opener(kind, new_folder(), self.stack)
+            self.handles = [open_handle(), open_handle()]
+            self.model: dict[str, Record] = {}
+            self.revision = 0
+            self.log: list[Event] = []
+
+        def holds(self, condition: Condition) -> bool:
+            if isinstance(condition, Unchanged):
+                record = self.model.get(condition.key)
+                return condition.revision == (record.revision if record else 0)
+            if condition.end:
+                return not any(condition.first <= key < condition.end for key in self.model)
+            return condition.first not in self.model
+
+        @rule(commit=COMMITS, which=st.integers(0, 1))
+        def commit(self, commit: Commit, which: int) -> None:
+            failed = [c for c in commit.conditions if not self.holds(c)]
+            if failed:
+                with pytest.raises(StoreConflict) as conflict:
+                    self.handles[which].commit(commit)
+                first = failed[0]
+                assert conflict.value.key == (
+                    first.key if isinstance(first, Unchanged) else first.first
+                )
+                return
+            gone = {
+                key
+                for key in self.model
+                if key not in commit.put
+                and (key in commit.delete or any(a <= key < b for a, b in commit.delete_ranges))
+            }
+            self.revision += bool(gone or commit.put)
+            for key in sorted({*gone, *commit.put}):
+                self.log.append(Event(key, commit.put.get(key), self.revision))
+                self.model.pop(key, None)
+                if key in commit.put:
+                    self.model[key] = Record(key, commit.put[key], self.revision)
+            assert self.handles[which].commit(commit) == self.revision
+
+        @rule(bounds=BOUNDS, limit=st.integers(0, 3), reverse=st.booleans(), key=KEYS)
+        def read(self, bounds: tuple[str, str], limit: int, reverse: bool, key: str) -> None:
+            store = self.handles[0]
+            first, end = bounds
+            keys = sorted((k for k in self.model if first <= k < end), reverse=reverse)
+            wanted = [self.model[k] for k in (keys[:limit] if limit else keys)]
+            assert store.range(first, end, limit=limit, reverse=reverse) == wanted
+            assert store.count(first, end) == len(keys)
+            assert store.get(key) == self.model.get(key)
+
+        @rule(back=st.integers(0, 10))
+        def look_back(self, back: int) -> None:
+            since = max(0, self.revision - back)
+            wanted = [event for event in self.log if event.revision > since]
+            assert self.handles[1].changes(since) == wanted
+
+        @invariant()
+        def all_is_there(self) -> None:
+            for store in self.handles:
+                assert store.revision() == self.revision
+                assert store.range(*ALL) == [self.model[key] for key in sorted(self.model)]
+
+        def teardown(self) -> None:
+            self.stack.close()
+
+    return StoreMachine
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_store_does_what_a_dictionary_would(
+    kind: Kind, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever is done in whatever order, every handle tells the same, the model's truth."""
+    run_state_machine_as_test(
+        machine(kind, lambda: tmp_path_factory.mktemp("store")),
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=25,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What tests share: the throw-away host, traffic through it, patience."""
