@@ -63,7 +63,7 @@ class Batch:
             iovec = ctypes.addressof(self._iovecs) + i * ctypes.sizeof(_Iovec)
             self._headers[i].header = _Msghdr(names + i * NAME_BYTES, NAME_BYTES, iovec, 1)
         self._words = memoryview(self._headers).cast("B").cast("I")
-        self._lengths = memoryview(self._iovecs).cast("B").cast("N")
+        self._lengths = memoryview(self._iovecs).cast("B").cast("N")  # type: ignore[call-overload]  # typeshed lacks size_t
         self._data = memoryview(self._buffer).cast("B")
         self._names = memoryview(self._addresses).cast("B")
 

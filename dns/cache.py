@@ -84,7 +84,7 @@ def lifetime_seconds(message: bytes, found: list[wire.Record]) -> int:
         return 0
     question_type = int.from_bytes(message[wire.question_end(message) - 4 :][:2])
     answers = [record for record in found if record.section == 1]
-    positive = any(r.type == question_type or question_type == wire.ANY for r in answers)
+    positive = any(question_type in (r.type, wire.ANY) for r in answers)
     if positive and rcode == wire.NOERROR:
         return min(LONGEST_SECONDS, *(_ttl(record) for record in found))
     for record in found:

@@ -7,9 +7,12 @@ Descriptors ride along (SCM_RIGHTS, unix(7)): a message that brings some says ho
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
@@ -84,3 +87,39 @@ class Channel:
             os.close(number)
         self._fds = []
         self.sock.close()
+
+
+def listen(path: Path) -> socket.socket:
+    """A unix socket that listens at `path`, for its owner only."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        with _short(path) as name:
+            sock.bind(name)
+    finally:
+        os.umask(mask)
+    sock.listen(128)
+    return sock
+
+
+def connect(path: Path, timeout_seconds: float) -> Channel:
+    """A channel to who listens at `path`. Raises OSError where nobody does."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(timeout_seconds)
+    try:
+        with _short(path) as name:
+            sock.connect(name)
+    except OSError:
+        sock.close()
+        raise
+    return Channel(sock)
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name of at most 107 bytes for a path of any length (unix(7), sun_path)."""
+    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from netlib.dns import wire
-from netlib.dns.answer import Answer, Forward, answer, quick
+from netlib.dns.answer import Answer, Forward, answer
 from netlib.dns.cache import Cache
 from netlib.dns.forward import Forwarder, Question
 from netlib.dns.loop import Loop
+from netlib.dns.quick import quick
 from netlib.dns.stats import Stats
 from netlib.dns.upstream import HostServers, Server
 from netlib.dns.zone import Asker, Zone
 
 Later = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A query, who asks it, and how many bytes the answer may have."""
+
+    query: wire.Query
+    asker: Asker | None
+    limit: int
+
+    @property
+    def who(self) -> str:
+        return self.asker.sandbox if self.asker is not None else "?"
 
 
 class Resolver:
@@ -57,44 +72,40 @@ class Resolver:
             query = wire.parse_query(message)
         except wire.Malformed:
             return self._error(message, wire.FORMERR)
-        return self._decide(query, asker, later, wire.TCP_BYTES if tcp else query.udp_limit())
+        limit = wire.TCP_BYTES if tcp else query.udp_limit()
+        return self._decide(_Case(query, asker, limit), later)
 
-    def _decide(
-        self, query: wire.Query, asker: Asker | None, later: Later, limit: int
-    ) -> bytes | None:
+    def _decide(self, case: _Case, later: Later) -> bytes | None:
+        query, asker = case.query, case.asker
         found = answer(query, asker, self.zone)
-        who = asker.sandbox if asker is not None else "?"
         if isinstance(found, Answer):
             self.stats.name(query.name)
-            return self._finish(query, found.packed(query), limit, who, "here", found.rcode)
+            return self._finish(case, found.packed(query), "here", found.rcode)
 
         dnssec = query.edns.wants_dnssec if query.edns is not None else None
         servers = found.servers or self.host_servers()
         question = Question(found.question, query.flags, dnssec, servers)
         kept = self.cache.get(question.key)
         if kept is not None:
-            return self._finish(query, graft(query, found, kept), limit, who, "cache")
+            return self._finish(case, graft(query, found, kept), "cache")
 
         def done(message: bytes | None, records: list[wire.Record]) -> None:
             if message is None:
-                failure = wire.reply(query, wire.SERVFAIL)
-                later(self._finish(query, failure, limit, who, "nobody"))
+                later(self._finish(case, wire.reply(query, wire.SERVFAIL), "nobody"))
                 return
             if question.key not in self.cache:  # one who asked the same may have been first
                 self.cache.put(question.key, message, records)
-            later(self._finish(query, graft(query, found, message), limit, who, "forward"))
+            later(self._finish(case, graft(query, found, message), "forward"))
 
-        if self.forwarder.ask(question, who, servers, done):
+        if self.forwarder.ask(question, case.who, servers, done):
             self.stats.forwarded += 1
             return None
-        refusal = wire.reply(query, wire.REFUSED)
-        return self._finish(query, refusal, limit, who, "too many")
+        return self._finish(case, wire.reply(query, wire.REFUSED), "too many")
 
-    def _finish(
-        self, query: wire.Query, message: bytes, limit: int, who: str, how: str, rcode: int = -1
-    ) -> bytes:
+    def _finish(self, case: _Case, message: bytes, how: str, rcode: int | None = None) -> bytes:
         """The message as an answer to this very query, with OPT if it had one, and not too long."""
-        if rcode < 0:
+        query = case.query
+        if rcode is None:
             rcode = message[3] & 0xF
         flags = int.from_bytes(message[2:4]) & ~(wire.RD | wire.CD) | wire.QR | wire.RA
         flags |= query.flags & (wire.RD | wire.CD)
@@ -104,13 +115,14 @@ class Resolver:
         opt = b""
         if query.edns is not None:
             opt = wire.opt_record(wire.UDP_PAYLOAD_BYTES, rcode, dnssec=dnssec)
-        end = wire.HEADER_BYTES + len(query.question)
+        # The question as it was asked: the same name may have come in another case.
         head = query.id + flags.to_bytes(2) + b"\0\1" + message[6:12] + query.question
-        body = message[end:] if message[4:6] == b"\0\1" else message[wire.HEADER_BYTES :]
+        end = wire.HEADER_BYTES + (len(query.question) if message[4:6] == b"\0\1" else 0)
         self.stats.codes[rcode] += 1
         if self.log is not None:
-            self.log(who, wire.name_text(query.name), query.type, f"{how} {wire.rcode_text(rcode)}")
-        return wire.fitted(head + body, limit, opt)
+            outcome = f"{how} {wire.rcode_text(rcode)}"
+            self.log(case.who, wire.name_text(query.name), query.type, outcome)
+        return wire.fitted(head + message[end:], case.limit, opt)
 
     def _error(self, message: bytes, rcode: int) -> bytes | None:
         self.stats.codes[rcode] += 1

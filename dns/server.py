@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,15 +172,11 @@ class Parent:
         return {}
 
 
-def main(number: int, resolv_conf: str) -> None:
+def main(number: str, resolv_conf: str) -> None:
     """Serve what comes over the channel at descriptor `number`."""
     from netlib.dns.privileges import drop
 
     drop()
     loop = Loop()
-    Parent(Channel(socket.socket(fileno=number)), Server(loop, resolv_conf))
+    Parent(Channel(socket.socket(fileno=int(number))), Server(loop, resolv_conf))
     loop.run()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])

@@ -37,18 +37,20 @@ class Server:
                 socket.inet_pton(socket.AF_INET, host)
                 return cls(socket.AF_INET, (host, number))
             packed = socket.inet_pton(socket.AF_INET6, host)
-            index = (int(scope) if scope.isdigit() else socket.if_nametoindex(scope)) if scope else 0
+            index = (
+                socket.if_nametoindex(scope) if scope and not scope.isdigit() else int(scope or 0)
+            )
         except (OSError, ValueError):
             return None
-        return cls(
-            socket.AF_INET6, (socket.inet_ntop(socket.AF_INET6, packed), number, 0, index)
-        )
+        return cls(socket.AF_INET6, (socket.inet_ntop(socket.AF_INET6, packed), number, 0, index))
 
 
 class HostServers:
     """The servers of the host's resolv.conf, read again when the file changed."""
 
-    def __init__(self, path: str = "/etc/resolv.conf", changed: Callable[[], None] = lambda: None):
+    def __init__(
+        self, path: str = "/etc/resolv.conf", changed: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = Path(path)
         self._changed = changed
         self._mark: tuple[int, int, int] | None = None

@@ -113,13 +113,13 @@ def rcode_text(rcode: int) -> str:
 
 
 def packed_name(text: str) -> bytes:
-    """A name in wire form and lower case; with or without trailing dot.
+    r"""A name in wire form and lower case; with or without trailing dot.
 
     Raises ValueError where a label has not 1 to 63 bytes or the name more than 255
     (RFC 1035 section 2.3.4).
 
     >>> packed_name("Web.my-net.")
-    b'\\x03web\\x06my-net\\x00'
+    b'\x03web\x06my-net\x00'
     """
     if not text.isascii():
         text = text.encode("idna").decode()

@@ -45,8 +45,9 @@ class Asker:
 class Zone:
     """All names at one revision.
 
-    `names`: network id → name in wire form → RRsets, and `holders` whose they are. `askers`: network id → packed source
-    address → who asks there; `sandboxes`: sandbox → who asks on its own loopback.
+    `names`: network id → name in wire form → RRsets, and `holders` whose they are.
+    `askers`: network id → packed source address → who asks there; `sandboxes`: sandbox → who
+    asks on its own loopback; `members`: sandbox → ids of its endpoints.
     """
 
     revision: int = 0
@@ -140,7 +141,7 @@ class _Draft:
         if network.id in self.networks:
             self._remove_network(network.id)
         self.networks[network.id] = network
-        self.names[network.id] = self.holders[network.id] = self.askers[network.id] = {}
+        self.names[network.id], self.holders[network.id], self.askers[network.id] = {}, {}, {}
         if network.records:
             from netlib.dns.records import custom_sets  # costs dnslib, which few need
 
@@ -236,9 +237,7 @@ class _Draft:
             return
         networks = tuple(dict.fromkeys(e.network for e in endpoints))
         facts = [self.networks[n] for n in networks]
-        own = tuple(
-            dict.fromkeys(s for e in endpoints for s in e.servers if s != SANDBOX_ADDRESS)
-        )
+        own = tuple(dict.fromkeys(s for e in endpoints for s in e.servers if s != SANDBOX_ADDRESS))
         self.sandboxes[sandbox] = Asker(
             sandbox=sandbox,
             networks=networks,
