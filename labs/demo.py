@@ -43,9 +43,7 @@ class Story:
         argv = [*NET, *words[1:]] if words[0] == "net" else words
         if place:
             argv = ["ip", "netns", "exec", place, *argv]
-        done = subprocess.run(  # noqa: S603 - the story's own words
-            argv, capture_output=True, text=True, timeout=30, check=False
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
         said = (done.stdout + done.stderr).rstrip()
         for shown in said.splitlines():
             print(f"    {shown}", flush=True)
@@ -62,7 +60,7 @@ class Story:
 
 def sh(*argv: str) -> None:
     """A command of the scenery, not of the story."""
-    subprocess.run(argv, check=True, timeout=30)  # noqa: S603 - fixed words
+    subprocess.run(argv, check=True, timeout=30)
 
 
 def scenery(folder: Path) -> None:
@@ -99,7 +97,7 @@ def fetch(address: str) -> str:
 
 def address_of(story: Story, sandbox: str, network: str) -> str:
     """A sandbox's IPv4 address on a network, as `net inspect` tells it."""
-    done = subprocess.run(  # noqa: S603 - fixed words
+    done = subprocess.run(
         [*NET, "inspect", network], capture_output=True, text=True, timeout=30, check=True
     )
     for endpoint in json.loads(done.stdout)[0]["endpoints"]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from netlib import state as keys
 from netlib.driver import Capabilities
 from netlib.errors import AddressTaken, Exhausted, InvalidAddress
-from netlib.ipam import capacity, check_static, choose
-from netlib.model import Endpoint, Family, IPAddress, IPInterface, IPNetwork, Network, Subnet
+from netlib.ipam import check_static, choose, parse_address
+from netlib.model import Endpoint, Family, IPAddress, IPInterface, IPNetwork, Network
 from netlib.model import interface as with_prefix
 from netlib.state import Lease, State
 
@@ -31,7 +30,7 @@ def choose_addresses(
 
     Raises InvalidAddress, AddressTaken naming the holder, Exhausted.
     """
-    wanted = [_parsed(address) for address in asked]
+    wanted = [parse_address(a) if isinstance(a, str) else a for a in asked]
     if capabilities.addressing == "none" or not network.subnets:
         if wanted:
             raise InvalidAddress(
@@ -96,38 +95,22 @@ def _static(state: State, network: Network, address: IPAddress) -> Choice:
 
 def _next(state: State, network: Network, family: Family) -> Choice:
     """The next free address of the first subnet of a family that has one."""
-    subnets = [subnet for subnet in network.subnets if subnet.family == family]
-    for subnet in subnets:
-        address = choose(
-            subnet,
-            state.cursor(network.id, subnet.prefix),
-            lambda first, last: state.next_free(network.id, first, last),
-        )
-        if address is not None:
-            return Choice(
-                address=with_prefix(address, subnet.prefix.prefixlen),
-                prefix=subnet.prefix,
-                moves_cursor=True,
-            )
-    raise _exhausted(network, subnets)
-
-
-def _exhausted(network: Network, subnets: list[Subnet]) -> Exhausted:
-    pools = ", ".join(
-        f"{s.prefix} ({capacity(s)} for endpoints, {len(s.reserved)} reserved)" for s in subnets
+    leases = state.leases(network.id)
+    full: list[Exhausted] = []
+    for subnet in network.subnets:
+        if subnet.family == family:
+            try:
+                address = choose(subnet, leases, state.cursor(network.id, subnet.prefix))
+            except Exhausted as error:
+                full.append(error)
+            else:
+                return Choice(
+                    address=with_prefix(address, subnet.prefix.prefixlen),
+                    prefix=subnet.prefix,
+                    moves_cursor=True,
+                )
+    raise Exhausted(
+        f"network {network.name} is full: {'; '.join(error.message for error in full)}",
+        f"see who holds them: net inspect {network.name}; free what has ended: net gc; "
+        f"or make room: net update --subnet CIDR {network.name}",
     )
-    return Exhausted(
-        f"network {network.name} has no free IPv{subnets[0].family} address: "
-        f"every one is held in {pools}",
-        f"see who holds them: net inspect {network.name}; what has ended is freed by: net gc; "
-        f"more room: net update --subnet CIDR {network.name}",
-    )
-
-
-def _parsed(address: IPAddress | str) -> IPAddress:
-    if not isinstance(address, str):
-        return address
-    try:
-        return ip_address(address)
-    except ValueError as error:
-        raise InvalidAddress(f"{address!r} is no IP address", "write it as 192.0.2.7") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from netlib.errors import KernelError, LeftOver, NetError, StageFailed
-from netlib.plan import Plan, Stage, inverse
+from netlib.errors import LeftOver, NetError, StageFailed
+from netlib.plan import Delete, Plan, Stage, inverse
 
 if TYPE_CHECKING:
     from netlib.kernel import Kernel
@@ -26,15 +27,17 @@ def apply(plan: Plan, kernel: Kernel) -> None:
             for effect in plan.after:
                 kernel.perform(effect)
             undo.pop_all()  # success: keep everything
-    except KernelError as error:
-        raise StageFailed(error.message, error.hint, undone=not failures) from error
+    except StageFailed as error:  # a kernel that could not take back a stage's own beginning
+        raise StageFailed(error.cause, undone=error.undone and not failures) from error
+    except NetError as error:
+        raise StageFailed(error, undone=not failures) from error
 
 
 def _take_back(stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:
     for step in inverse(stage).stages:
         try:
             kernel.do(step)
-        except KernelError as error:
+        except NetError as error:
             failures.append(error)
 
 
@@ -48,12 +51,12 @@ def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:
     for stage in plan.stages:
         try:
             kernel.remove(stage)
-        except KernelError as error:
+        except NetError as error:
             failures.append(error)
     for effect in plan.after:
         try:
             kernel.perform(effect)
-        except KernelError as error:
+        except NetError as error:
             failures.append(error)
     if failures:
         raise LeftOver(subject, failures) from failures[0]

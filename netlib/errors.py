@@ -6,16 +6,13 @@ A class fixes the exit status of the command line, the code of a CNI result (CNI
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 
 class NetError(Exception):
     """Something netlib was asked for could not be done."""
 
-    exit_status: ClassVar[int] = 1
-    cni_code: ClassVar[int] = 100
-    retryable: ClassVar[bool] = False
+    exit_status = 1
+    cni_code = 100
+    retryable = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -179,11 +176,23 @@ class NamespaceGone(NotThere):
 
 
 class StageFailed(KernelError):
-    """A stage of a plan failed; `undone` says whether all before it was taken back."""
+    """A stage of a plan failed; `undone` says whether all that was done was taken back.
 
-    def __init__(self, message: str, hint: str = "", *, undone: bool = True) -> None:
-        super().__init__(message, hint)
+    To callers it is what its cause is: the same code, exit status and chance of another try.
+    """
+
+    def __init__(self, cause: NetError, *, undone: bool = True) -> None:
+        super().__init__(cause.message, cause.hint)
+        self.cause = cause
         self.undone = undone
+        self.exit_status = cause.exit_status
+        self.cni_code = cause.cni_code
+        self.retryable = cause.retryable
+
+    @property
+    def code(self) -> str:
+        """The cause's code."""
+        return self.cause.code
 
 
 class StoreError(NetError):
@@ -229,7 +238,7 @@ def to_document(error: NetError) -> dict[str, object]:
     return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
-def from_document(document: Mapping[str, object]) -> NetError:
+def from_document(document: dict[str, object]) -> NetError:
     """The error that another process met, of its class: message, hint and exit status are right.
 
     What else a class has of its own is not carried over. A class of somebody else's becomes

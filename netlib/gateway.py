@@ -21,9 +21,7 @@ def offers(network: Network, endpoint: Endpoint) -> tuple[Family, ...]:
     )
 
 
-def elect(
-    endpoints: Iterable[Endpoint], networks: Mapping[str, Network]
-) -> dict[str, Endpoint]:
+def elect(endpoints: Iterable[Endpoint], networks: Mapping[str, Network]) -> dict[str, Endpoint]:
     """The endpoints of one sandbox with `gateway_for` as it should be, by id.
 
     For each family the endpoint with the highest `gateway_priority` that offers a way out;

@@ -222,7 +222,8 @@ class HostFacts:
 
     `uplink` is the device of the default route; `devices` are the devices that were asked
     for and exist; `bridge_netfilter` says whether bridged packets pass iptables
-    (net.bridge.bridge-nf-call-iptables).
+    (net.bridge.bridge-nf-call-iptables); `ephemeral_ports` are the first and last port that
+    programs get by themselves (net.ipv4.ip_local_port_range).
     """
 
     boot_id: str = ""
@@ -232,6 +233,7 @@ class HostFacts:
     forwarding: tuple[Family, ...] = ()
     bridge_netfilter: bool = False
     ipv6: bool = True
+    ephemeral_ports: tuple[int, int] = (32768, 60999)
 
 
 def interface(address: IPAddress, prefix_length: int) -> IPInterface:

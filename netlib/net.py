@@ -135,9 +135,10 @@ class Net:
         self.plan = Plans(self.engine)
 
     def _open_kernel(self) -> Kernel:
-        from netlib.kernel.linux import open_kernel
+        from netlib.kernel.linux import LinuxKernel
+        from netlib.kernel.netfilter.nftables import Nftables
 
-        kernel = open_kernel(self.firewall, self.state_dir, self.engine.state)
+        kernel = LinuxKernel(Nftables())
         self._closing.append(kernel.close)
         return kernel
 

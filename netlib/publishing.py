@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+import secrets
+from collections.abc import Iterable
 
-from netlib import state as keys
+from netlib.binding import bound
 from netlib.engine import Engine
 from netlib.errors import Exhausted, PortTaken, Unsupported
-from netlib.model import Endpoint, Family, IPInterface, Network, PublishedPort
-from netlib.ports import PortRequest, candidates, conflict, parse, port_keys
+from netlib.model import Endpoint, Network, PublishedPort
+from netlib.ports import PortRequest, candidates, conflict, parse, port_keys, resolve
 from netlib.store import Absent, Condition
 
 
@@ -18,7 +18,6 @@ def resolve_ports(
     engine: Engine,
     network: Network,
     asked: Iterable[str | PortRequest],
-    addresses: Iterable[IPInterface],
     *,
     besides: Iterable[PublishedPort] = (),
 ) -> tuple[PublishedPort, ...]:
@@ -33,37 +32,77 @@ def resolve_ports(
             f"network {network.name} is internal: nothing outside can reach its ports",
             "publish on another network of the sandbox, or make one without --internal",
         )
-    families = _families(addresses)
-    bound = _bindings(network)
+    mine = list(besides)
     chosen: list[PublishedPort] = []
     for request in requests:
-        mine = [*besides, *chosen]
-        chosen.append(_first_free(engine, request, bound, families, mine))
+        port = _first_free(engine, network, request, [*mine, *chosen])
+        chosen.append(port)
     return tuple(chosen)
 
 
-def claim_ports(endpoint: Endpoint) -> tuple[tuple[Condition, ...], dict[str, str]]:
-    """The conditions and records that make an endpoint's host ports its own."""
+def claim_ports(
+    network: Network, endpoint: Endpoint
+) -> tuple[tuple[Condition, ...], dict[str, str]]:
+    """The conditions and records that make an endpoint's host ports its own.
+
+    In routed mode no host port is used, so none is claimed.
+    """
     conditions: list[Condition] = []
     puts: dict[str, str] = {}
+    if _is_routed(network):
+        return (), {}
     holder = json.dumps(
-        {
-            "endpoint": f"{endpoint.network}/{endpoint.id}",
-            "sandbox": endpoint.sandbox.name,
-        }
+        {"endpoint": f"{endpoint.network}/{endpoint.id}", "sandbox": endpoint.sandbox.name}
     )
     for port in endpoint.ports:
-        for key, needed in port_keys(port, _families(endpoint.addresses)):
-            puts[key] = holder
-            conditions += needed
+        for one in bound(network, port):
+            for key, absent in port_keys(one, (4, 6)):
+                puts[key] = holder
+                conditions += [Absent(first, end) for first, end in absent]
     return tuple(conditions), puts
 
 
 def _first_free(
-    engine: Engine,
-    request: PortRequest,
-    bound: None,
-    families: tuple[Family, ...],
-    mine: list[PublishedPort],
+    engine: Engine, network: Network, request: PortRequest, mine: list[PublishedPort]
 ) -> PublishedPort:
-    raise NotImplementedError
+    holder = ""
+    ephemeral = engine.facts().ephemeral_ports
+    for number in candidates(request, ephemeral, secrets.randbits(32)):
+        port = resolve(request, lambda _, number=number: number)  # type: ignore[misc]
+        found = None if _is_routed(network) else _holder(engine, network, port, mine)
+        if found is None:
+            return port
+        holder = found
+    if request.is_fixed:
+        raise PortTaken(
+            f"host port {request} is taken by {holder}",
+            "choose another host port, or leave it out to have one chosen",
+        )
+    raise Exhausted(
+        f"no host port is free for {request}; the last one tried is taken by {holder}",
+        "give a wider range, or unpublish ports that are not needed",
+    )
+
+
+def _holder(
+    engine: Engine, network: Network, port: PublishedPort, mine: list[PublishedPort]
+) -> str | None:
+    """Who has one of the host ports that a published port needs, in words."""
+    for one in bound(network, port):
+        for other in mine:
+            if any(conflict(one, its) for its in bound(network, other)):
+                return "this endpoint itself"
+        for _, absent in port_keys(one, (4, 6)):
+            for first, end in absent:
+                found = engine.state.store.range(first, end or f"{first}\0", limit=1)
+                if found:
+                    return f"sandbox {json.loads(found[0].value)['sandbox']}"
+    for one in bound(network, port):
+        user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
+        if user is not None:
+            return user
+    return None
+
+
+def _is_routed(network: Network) -> bool:
+    return network.options.get("gateway_mode") == "routed"

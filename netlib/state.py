@@ -1,18 +1,18 @@
 """What the store's keys are and mean: typed reading, and the pieces that commits are made of.
 
-    network/<id>                        a network and its recorded wiring
-    name/<name>                         the id of the network of that name
-    pool/<scope>/<4|6>/<first, hex>     a network's prefix, unique on the host or its LAN
-    endpoint/<network>/<id>             an endpoint and its recorded wiring
-    member/<network>/<sandbox>          the endpoint that joins them
-    interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface
-    sandbox/<name>                      a sandbox
-    namespace/<inode>                   the name of the sandbox with this network namespace
-    lease/<network>/<address, hex>      who holds an address, since when, in which boot
-    cursor/<network>/<first, hex>       the address that was given last in a subnet
-    port/<4|6>/<protocol>/<port>/<address, hex, or *>   the endpoint that publishes it
-    host/identity                       the network namespace and boot that all this is about
-    host/forwarding/<4|6>               for whom forwarding was switched on
+network/<id>                        a network and its recorded wiring
+name/<name>                         the id of the network of that name
+pool/<scope>/<4|6>/<first, hex>     a network's prefix, unique on the host or its LAN
+endpoint/<network>/<id>             an endpoint and its recorded wiring
+member/<network>/<sandbox>          the endpoint that joins them
+interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface
+sandbox/<name>                      a sandbox
+namespace/<inode>                   the name of the sandbox with this network namespace
+lease/<network>/<address, hex>      who holds an address, since when, in which boot
+cursor/<network>/<first, hex>       the address that was given last in a subnet
+port/<4|6>/<protocol>/<port>/<address, hex, or *>   the endpoint that publishes it
+host/identity                       the network namespace and boot that all this is about
+host/forwarding/<4|6>               for whom forwarding was switched on
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from typing import Any
 
 from netlib.codec import from_json, to_json
 from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
-from netlib.ipam import lease_key
+from netlib.ipam import lease_address, lease_key
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.store import Absent, Store, Unchanged, under
-from netlib.wiring import Wiring
+from netlib.wiring import Publish, Wiring
 
-_PAGE = 64
 _FEW = 8
 
 
@@ -113,12 +112,12 @@ def pools_of(scope: str, family: int) -> tuple[str, str]:
 
 def pool_key(scope: str, prefix: IPNetwork) -> str:
     """Where a network's prefix is kept."""
-    return pools_of(scope, prefix.version)[0] + lease_key(prefix.network_address)
+    return f"pool/{part(scope)}/{lease_key(prefix.network_address)}"
 
 
 def pool_end(scope: str, prefix: IPNetwork) -> str:
     """The end of the range of prefixes that start inside this one."""
-    return pools_of(scope, prefix.version)[0] + lease_key(prefix.broadcast_address) + "\0"
+    return f"pool/{part(scope)}/{lease_key(prefix.broadcast_address)}\0"
 
 
 def part(text: str) -> str:
@@ -255,35 +254,35 @@ class State:
         record = self.store.get(address_key(network_id, address))
         return from_json(Lease, json.loads(record.value)) if record else None
 
-    def leases(self, network_id: str, first: IPAddress, last: IPAddress) -> int:
-        """How many addresses from `first` to `last` are held."""
-        return self.store.count(
-            address_key(network_id, first), address_key(network_id, last) + "\0"
-        )
+    def leases(self, network_id: str) -> Leases:
+        """The addresses of a network that are held."""
+        return Leases(self.store, network_id)
 
     def cursor(self, network_id: str, prefix: IPNetwork) -> IPAddress | None:
         """The address of a subnet that was given last."""
         record = self.store.get(cursor_key(network_id, prefix))
         return ip_address(record.value) if record else None
 
-    def next_free(
-        self, network_id: str, first: IPAddress, last: IPAddress
-    ) -> IPAddress | None:
-        """The lowest address from `first` to `last` that nobody holds.
-
-        Costs as much as there are held addresses in a row from `first` on.
-        """
-        candidate, end = first, address_key(network_id, last) + "\0"
-        while True:
-            page = self.store.range(address_key(network_id, candidate), end, limit=_PAGE)
-            for record in page:
-                if record.key != address_key(network_id, candidate):
-                    return candidate
-                if candidate == last:
-                    return None
-                candidate += 1
-            if len(page) < _PAGE:
-                return candidate
+    def published(self, protocol: str, first: int, last: int) -> list[Publish]:
+        """What is published on the host's ports from `first` to `last`, in both families."""
+        holders: dict[str, None] = {}
+        for family in (4, 6):
+            folder = f"port/{family}/{protocol}/"
+            for record in self.store.range(f"{folder}{first:05d}/", f"{folder}{last:05d}0"):
+                holders[json.loads(record.value)["endpoint"]] = None
+        found: list[Publish] = []
+        for holder in holders:
+            held = self.store.get(f"endpoint/{holder}")
+            wiring = load_endpoint(held.value, held.revision).wiring if held else ()
+            found += [
+                noun
+                for noun in wiring
+                if isinstance(noun, Publish)
+                and noun.protocol == protocol
+                and noun.port <= last
+                and noun.port + noun.count > first
+            ]
+        return found
 
     def forwarding_enabled_for(self) -> dict[int, Any]:
         """By family: when forwarding was switched on, and for which network."""
@@ -291,6 +290,27 @@ class State:
             int(r.key.rpartition("/")[2]): json.loads(r.value)
             for r in self.store.range(*under("host/forwarding/"))
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The held addresses of one network as `netlib.ipam` wants to see them."""
+
+    store: Store
+    network_id: str
+
+    def count(self, first: IPAddress, last: IPAddress) -> int:
+        """How many are held from `first` to `last`."""
+        return self.store.count(*self._range(first, last))
+
+    def page(self, first: IPAddress, last: IPAddress, limit: int) -> list[IPAddress]:
+        """The lowest `limit` of those."""
+        start = len(f"lease/{self.network_id}/")
+        found = self.store.range(*self._range(first, last), limit=limit)
+        return [lease_address(record.key[start:]) for record in found]
+
+    def _range(self, first: IPAddress, last: IPAddress) -> tuple[str, str]:
+        return address_key(self.network_id, first), address_key(self.network_id, last) + "\0"
 
 
 def load_endpoint(value: str, revision: int) -> EndpointRecord:

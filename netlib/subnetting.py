@@ -10,7 +10,7 @@ from netlib import state as keys
 from netlib.driver import Capabilities
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap
-from netlib.ipam import parse_subnets
+from netlib.ipam import parse_subnet_options, plain_subnet
 from netlib.model import Family, IPNetwork, Network, Subnet
 from netlib.pools import default_pools, free_prefix, overlapping
 from netlib.store import Absent, Condition, Unchanged
@@ -35,7 +35,9 @@ def choose_subnets(
         if subnets or gateways or ip_ranges or aux_addresses:
             raise InvalidRequest("networks of this driver have no addresses", "leave them out")
         return ()
-    given = parse_subnets(subnets, gateways, ip_ranges, aux_addresses)
+    given = parse_subnet_options(
+        subnets, gateways, ip_ranges, [f"{n}={a}" for n, a in aux_addresses.items()]
+    )
     if capabilities.gateway_on_host:
         _check_routes(engine, given)
     have = {subnet.family for subnet in given}
@@ -53,16 +55,14 @@ def _free(engine: Engine, family: Family) -> Subnet:
     """A subnet from the default pools that overlaps nothing that is known."""
     taken = [*pools(engine, "host", family), *engine.kernel.prefixes()]
     prefix = free_prefix(family, taken, default_pools(family))
-    return parse_subnets((str(prefix),), (), (), {})[0]
+    return plain_subnet(prefix)
 
 
 def _check_routes(engine: Engine, subnets: tuple[Subnet, ...]) -> None:
     routed = engine.kernel.prefixes() if subnets else ()
     for subnet in subnets:
         other = overlapping(subnet.prefix, routed)
-        if other is not None and not any(
-            other == p for p in pools(engine, "host", subnet.family)
-        ):
+        if other is not None and not any(other == p for p in pools(engine, "host", subnet.family)):
             raise PoolOverlap(
                 f"{subnet.prefix} overlaps {other}, which the host has a route to",
                 "choose another --subnet; see: ip route show table all",
@@ -90,9 +90,7 @@ def pool_keys(engine: Engine, network: Network) -> tuple[str, ...]:
     return tuple(keys.pool_key(scope, subnet.prefix) for subnet in network.subnets)
 
 
-def claim_pools(
-    engine: Engine, network: Network
-) -> tuple[tuple[Condition, ...], dict[str, str]]:
+def claim_pools(engine: Engine, network: Network) -> tuple[tuple[Condition, ...], dict[str, str]]:
     """The conditions and records that make a network's prefixes its own.
 
     Prefixes either nest or are apart, so one that overlaps starts inside this one, or is the

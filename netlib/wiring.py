@@ -96,14 +96,20 @@ class Loopback(Noun):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Noun):
-    """A network device that is ours; `owner` is its ifalias, the mark it is found by."""
+    """A network device that is ours; `owner` is its ifalias, the mark it is found by.
+
+    `up` is never wanted otherwise, but may be found otherwise. `fixed` are the attributes
+    that can't change while the device is there: it is made anew, with all that rides on it.
+    """
 
     layer = Layer.LINK
     identity = ("name",)
+    fixed: ClassVar[tuple[str, ...]] = ()
 
     name: str
     owner: str
     mtu: int
+    up: bool = True
 
     def makes(self) -> tuple[tuple[str, str], ...]:
         """The device itself."""
@@ -127,6 +133,8 @@ class VethPair(Link):
     frame back where it came from (bridge(8)). `bridge` may be empty: a pair on its own.
     """
 
+    fixed = ("peer", "peer_netns")
+
     peer: str
     peer_netns: Netns
     mac: str
@@ -145,6 +153,8 @@ class VethPair(Link):
 class Macvlan(Link):
     """A macvlan on `parent`, a device of `parent_netns` (ip-link(8))."""
 
+    fixed = ("parent", "parent_netns", "mode", "broadcast_queue")
+
     parent: str
     parent_netns: Netns = HOST
     mac: str
@@ -156,6 +166,8 @@ class Macvlan(Link):
 class Ipvlan(Link):
     """An ipvlan on `parent`, a device of `parent_netns` (ipvlan.rst)."""
 
+    fixed = ("parent", "parent_netns")
+
     parent: str
     parent_netns: Netns = HOST
     mode: Literal["l2", "l3", "l3s"] = "l2"
@@ -166,6 +178,8 @@ class Ipvlan(Link):
 class Vlan(Link):
     """An IEEE 802.1Q sub-interface of `parent` (ip-link(8))."""
 
+    fixed = ("parent", "vlan_id")
+
     parent: str
     vlan_id: int
 
@@ -173,6 +187,8 @@ class Vlan(Link):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vxlan(Link):
     """A VXLAN port at `bridge`, learning off, neighbours answered from entries (RFC 7348)."""
+
+    fixed = ("vni", "local", "port")
 
     bridge: str
     vni: int
@@ -260,6 +276,12 @@ class FdbEntry(_OnDevice):
 
     mac: str
     remote: IPAddress
+
+    def key(self) -> tuple[object, ...]:
+        """One remote for each MAC; for the zero MAC, that floods, one entry for each remote."""
+        # not super(): slots=True makes a second class, which zero-argument super() does not know
+        known = Noun.key(self)
+        return (*known, self.remote) if self.mac == "00:00:00:00:00:00" else known
 
 
 # -- the firewall's facts -----------------------------------------------------------------------

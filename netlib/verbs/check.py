@@ -166,9 +166,7 @@ def _half_done(subject: str, state: str) -> Finding:
     return Finding(subject=subject, plan=Plan(), note=f"{verb} it was interrupted: removed")
 
 
-def _scope(
-    engine: Engine, target: str | None
-) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
+def _scope(engine: Engine, target: str | None) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
     if target is None:
         return engine.state.networks(), engine.state.endpoints()
     if engine.state.find_sandbox(target) is not None:

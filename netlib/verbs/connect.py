@@ -8,12 +8,18 @@ from netlib import names
 from netlib import state as keys
 from netlib.addressing import choose_addresses, lease_puts
 from netlib.engine import Engine
-from netlib.errors import AlreadyConnected, InterfaceTaken, InvalidAddress, InvalidRequest, Unsupported
+from netlib.errors import (
+    AlreadyConnected,
+    InterfaceTaken,
+    InvalidAddress,
+    InvalidRequest,
+    Unsupported,
+)
 from netlib.model import Endpoint, IPAddress, Network, Sandbox
 from netlib.operation import Operation
 from netlib.options import canonical
-from netlib.publishing import claim_ports, resolve_ports
 from netlib.ports import PortRequest
+from netlib.publishing import claim_ports, resolve_ports
 from netlib.rewiring import conditions, plan_of, puts, reverts, rewire_sandbox
 from netlib.store import Absent, Commit, Unchanged
 
@@ -80,7 +86,7 @@ def connect(
         ifname=_ifname(engine, known, box, ifname),
         mac=_mac(mac) if mac else names.mac_of(endpoint_id),
         addresses=tuple(choice.address for choice in chosen),
-        ports=resolve_ports(engine, known, requests, tuple(c.address for c in chosen)),
+        ports=resolve_ports(engine, known, requests),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
         links=dict(links or {}),
         options=checked,
@@ -88,7 +94,7 @@ def connect(
         created=engine.clock(),
     )
     changes = rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host)
-    port_conditions, port_puts = claim_ports(endpoint)
+    port_conditions, port_puts = claim_ports(known, endpoint)
     leases = lease_puts(known.id, chosen, endpoint, host.boot_id, engine.clock())
     claims = {
         keys.member_key(known.id, box.name): endpoint.id,

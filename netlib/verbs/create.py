@@ -148,6 +148,3 @@ def _forwarding_note(
         for noun in wiring
         if isinstance(noun, Forwarding) and noun.family not in host.forwarding
     }
-
-
-

@@ -43,7 +43,8 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         changes += rewire_sandbox(engine, {}, others, joining=None, host=engine.facts())
     moved = changes[1:]
     key = keys.endpoint_key(endpoint.network, endpoint.id)
-    _, port_puts = claim_ports(endpoint)
+    network = engine.state.network(endpoint.network).network
+    _, port_puts = claim_ports(network, endpoint)
     gone = [
         key,
         keys.member_key(endpoint.network, box.name),
@@ -58,7 +59,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         gone += [keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode)]
         touched = {}
     return Operation(
-        subject=f"the endpoint of {box.name} on network {endpoint.network[:12]}",
+        subject=f"the endpoint of {box.name} on {network.name}",
         plan=plan_of(changes),
         result=None,
         dismantles=True,

@@ -60,7 +60,7 @@ def inspect(engine: Engine, network: str) -> NetworkDetails:
     for subnet in found.subnets:
         total = capacity(subnet)
         held = sum(
-            engine.state.leases(found.id, part.first, part.last) for part in usable(subnet)
+            engine.state.leases(found.id).count(part.first, part.last) for part in usable(subnet)
         )
         uses.append(SubnetUse(prefix=subnet.prefix, usable=total, used=held, free=total - held))
     return NetworkDetails(

@@ -30,9 +30,9 @@ def publish(
     box = engine.sandbox(sandbox)
     record, network = _publisher(engine, box)
     endpoint = record.endpoint
-    new = resolve_ports(engine, network, ports, endpoint.addresses, besides=endpoint.ports)
+    new = resolve_ports(engine, network, ports, besides=endpoint.ports)
     after = replace(endpoint, ports=(*endpoint.ports, *new))
-    port_conditions, port_puts = claim_ports(replace(endpoint, ports=new))
+    port_conditions, port_puts = claim_ports(network, replace(endpoint, ports=new))
     changes = [_rewired(engine, network, record, after, engine.facts())]
     return Operation(
         subject=f"published ports of {box.name}",
@@ -65,16 +65,16 @@ def unpublish(
     host = engine.facts()
     for record in engine.state.endpoints_of(box.name):
         endpoint = record.endpoint
-        mine = [p for p in endpoint.ports if any(request.names(p) for request in wanted)]
+        mine = [p for p in endpoint.ports if any(_names(request, p) for request in wanted)]
         if mine:
             kept = tuple(p for p in endpoint.ports if p not in mine)
             network = engine.state.network(endpoint.network).network
             after = replace(endpoint, ports=kept)
             changes.append(_rewired(engine, network, record, after, host))
-            claims += claim_ports(replace(endpoint, ports=tuple(mine)))[1]
+            claims += claim_ports(network, replace(endpoint, ports=tuple(mine)))[1]
             gone += mine
     for request in wanted:
-        if not any(request.names(port) for port in gone):
+        if not any(_names(request, port) for port in gone):
             raise NotPublished(
                 f"{box.name} does not publish {request}", f"see: net port {box.name}"
             )
@@ -113,9 +113,16 @@ def _publisher(engine: Engine, box: Sandbox) -> tuple[EndpointRecord, Network]:
     )
 
 
+def _names(request: PortRequest, port: PublishedPort) -> bool:
+    """Whether what was asked for speaks of a port that is published."""
+    return (
+        (request.protocol, request.port, request.count) == (port.protocol, port.port, port.count)
+        and request.host_address in (None, port.host_address)
+        and request.host_port in (0, port.host_port)
+    )
+
+
 def _rewired(
     engine: Engine, network: Network, record: EndpointRecord, after: Endpoint, host: HostFacts
 ) -> Rewiring:
     return Rewiring(before=record, after=describe(engine, network, after, host))
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from netlib.frontends.cli.command import NetCommand, NetGroup
@@ -32,7 +34,7 @@ def driver_ls(session: Session, verbose: bool) -> None:
 
     from netlib.errors import DriverError
 
-    documents = []
+    documents: list[dict[str, Any]] = []
     with session.net() as net:
         for name in net.engine.registry.names():
             try:
@@ -57,17 +59,15 @@ def driver_ls(session: Session, verbose: bool) -> None:
         return
     from netlib.frontends.cli.output import table
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in documents:
         if "problem" in one:
             rows.append((one["name"], "-", "-", "-", "-", str(one["problem"])))
             continue
         publishes = "yes" if one["publishes"] else "no"
-        rows.append(
-            (one["name"], one["scope"], one["addressing"], publishes, one["names"], "")
-        )
+        rows.append((one["name"], one["scope"], one["addressing"], publishes, one["names"], ""))
     heads = ("DRIVER", "SCOPE", "ADDRESSES", "PUBLISHES", "NAMES", "PROBLEM")
-    text = table(heads, [tuple(map(str, row)) for row in rows])
+    text = table(heads, rows)
     if verbose:
         for one in documents:
             text += "".join(

@@ -1,0 +1,112 @@
+"""Connections to a host port are forgotten, so that its next packet meets the rules anew."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from netlib.kernel import netlink
+from netlib.kernel.netlink import Refusal, Request, attribute, attributes, nested, u8, u32
+from netlib.kernel.netns import Namespaces
+from netlib.kernel.refusals import is_absence, refused
+from netlib.model import IPAddress
+from netlib.wiring import ForgetFlows
+
+_GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_*
+_ORIGINAL, _ID, _ZONE, _FILTER = 1, 12, 18, 25  # CTA_*
+_TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
+_PROTOCOL_NUMBER, _DESTINATION_PORT = 1, 3
+_BY_ORIGINAL = 1  # CTA_FILTER_ORIG_FLAGS
+# CTA_FILTER_FLAG(CTA_FILTER_F_CTA_PROTO_NUM), ..._PROTO_DST_PORT (linux, nf_internals.h)
+_MATCH_PROTOCOL, _MATCH_PORT = 1 << 3, 1 << 5
+_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
+
+
+class _Flow(NamedTuple):
+    original: bytes
+    id: bytes
+    zone: bytes | None
+    protocol: int
+    destination: IPAddress
+    port: int
+
+
+def forget(effect: ForgetFlows, namespaces: Namespaces) -> None:
+    """Delete the host's connections whose client addressed these ports."""
+    if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_max"):
+        return  # no connection tracking, so nothing to forget
+    family = socket.AF_INET if effect.family == 4 else socket.AF_INET6
+    conntrack = namespaces.run(namespaces.host_fd, lambda: netlink.Socket(netlink.NETFILTER))
+    try:
+        flows = [flow for flow in _flows(effect, family, conntrack) if _is_meant(flow, effect)]
+        answers = conntrack.transact([_deletion(flow, family) for flow in flows])
+    except Refusal as refusal:
+        raise refused(refusal, f"connections to port {effect.port} can't be listed") from None
+    finally:
+        conntrack.close()
+    for answer in answers:
+        if answer is not None and not is_absence(answer):  # ENOENT: it ended meanwhile
+            raise refused(answer, f"a connection to port {effect.port} can't be forgotten")
+
+
+def _header(family: int) -> bytes:
+    return struct.pack("=BBH", family, 0, 0)  # struct nfgenmsg
+
+
+def _flows(effect: ForgetFlows, family: int, conntrack: netlink.Socket) -> Iterator[_Flow]:
+    # The kernel picks by protocol and port (since Linux 5.8; before, it sends all). A range
+    # is picked by protocol alone: one walk through the table instead of one for each port.
+    number = _NUMBERS[effect.protocol]
+    parts = [u8(_PROTOCOL_NUMBER, number)]
+    flags = _MATCH_PROTOCOL
+    if effect.count == 1:
+        parts.append(attribute(_DESTINATION_PORT, effect.port.to_bytes(2, "big")))
+        flags |= _MATCH_PORT
+    pattern = nested(_ORIGINAL, nested(_TUPLE_PROTOCOL, *parts))
+    chosen = nested(_FILTER, u32(_BY_ORIGINAL, flags))
+    dump = Request(_GET, netlink.DUMP, _header(family) + pattern + chosen)
+    for body in conntrack.ask(dump):
+        flow = _flow(body)
+        if flow is not None:
+            yield flow
+
+
+def _flow(body: bytes) -> _Flow | None:
+    found = attributes(body, 4)
+    original = found.get(_ORIGINAL, b"")
+    parts = attributes(original)
+    addresses, protocol = (
+        attributes(parts.get(_TUPLE_IP, b"")),
+        attributes(parts.get(_TUPLE_PROTOCOL, b"")),
+    )
+    destination = addresses.get(2) or addresses.get(4)  # CTA_IP_V4_DST, CTA_IP_V6_DST
+    if destination is None or _DESTINATION_PORT not in protocol:
+        return None
+    return _Flow(
+        original=original,
+        id=found.get(_ID, b""),
+        zone=found.get(_ZONE),
+        protocol=netlink.number(protocol.get(_PROTOCOL_NUMBER)),
+        destination=ip_address(destination),
+        port=int.from_bytes(protocol[_DESTINATION_PORT], "big"),
+    )
+
+
+def _is_meant(flow: _Flow, effect: ForgetFlows) -> bool:
+    return (
+        flow.protocol == _NUMBERS[effect.protocol]
+        and effect.port <= flow.port < effect.port + effect.count
+        and effect.host in (None, flow.destination)
+    )
+
+
+def _deletion(flow: _Flow, family: int) -> Request:
+    # With its id, so that no later connection of the same tuple goes in its place.
+    parts = [_header(family), nested(_ORIGINAL, flow.original), attribute(_ID, flow.id)]
+    if flow.zone is not None:
+        parts.append(attribute(_ZONE, flow.zone))
+    return Request(_DELETE, 0, b"".join(parts))

@@ -1,0 +1,273 @@
+"""Network namespaces: one thread enters them, so that no other thread ever has to.
+
+setns(2) moves a thread, not a process, and forking a program with threads is unsafe. So one
+thread of our own does all that must be done inside a namespace, which is mostly to open a
+socket: that stays in its namespace whichever thread uses it later.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from netlib.errors import KernelError, NamespaceGone, NetError, NotPermitted
+from netlib.kernel import netlink
+from netlib.model import Netns
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_IDLE_SOCKETS = 4
+
+
+def set_netns(fd: int) -> None:
+    """Move the calling thread into a network namespace. Raises OSError."""
+    _call("setns", fd, _CLONE_NEWNET)
+
+
+def leave_for_new_netns() -> None:
+    """Move the calling thread into a new network namespace. Raises OSError."""
+    _call("unshare", _CLONE_NEWNET)
+
+
+def _call(name: str, *arguments: int) -> None:
+    native: Callable[..., None] | None = getattr(os, name, None)  # Python 3.12 has both
+    if native is not None:
+        native(*arguments)
+        return
+    import ctypes
+
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def is_host(netns: Netns) -> bool:
+    """Whether this is the namespace that the kernel was made in: it alone has no path."""
+    return not netns.path
+
+
+class Namespaces:
+    """Opens sockets and does work inside network namespaces, by one thread of its own.
+
+    The host is the namespace of the thread that made this object, wherever later callers are.
+    """
+
+    def __init__(self) -> None:
+        self.host_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.host_inode = os.fstat(self.host_fd).st_ino
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._idle: list[netlink.Socket] = []
+        self._closed = False
+
+    def close(self) -> None:
+        """End the thread and give back all descriptors. Doing it again is harmless."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            idle, self._idle = self._idle, []
+            thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            self._jobs.put(None)
+            thread.join()
+        for socket in idle:
+            socket.close()
+        os.close(self.host_fd)
+
+    def open(self, netns: Netns) -> int:
+        """A descriptor of a namespace, verified to be the one that is meant. To be closed."""
+        if is_host(netns):
+            return os.dup(self.host_fd)
+        fd = open_netns(netns.path, netns.name)
+        if netns.inode and os.fstat(fd).st_ino != netns.inode:
+            os.close(fd)
+            raise NamespaceGone(f"{netns.path} is not the network namespace of {netns} any more")
+        return fd
+
+    def run(self, fd: int, work: Callable[[], T]) -> T:
+        """Do `work` in the namespace of a descriptor, and give back what it returns or raises."""
+        job = _Job(fd, work)
+        with self._lock:
+            if self._closed:
+                raise KernelError("this kernel was closed")
+            # A forked child has none of its parent's threads.
+            if self._thread is None or not self._thread.is_alive():
+                self._jobs = SimpleQueue()
+                self._thread = threading.Thread(
+                    target=_serve, args=(self.host_fd, self._jobs), name="netlib-netns", daemon=True
+                )
+                self._thread.start()
+            self._jobs.put(job)
+        result: T = job.wait()
+        return result
+
+    def run_in(self, netns: Netns, work: Callable[[], T]) -> T:
+        """Do `work` in a network namespace."""
+        if is_host(netns):
+            return self.run(self.host_fd, work)
+        fd = self.open(netns)
+        try:
+            return self.run(fd, work)
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def host_socket(self) -> Iterator[netlink.Socket]:
+        """An rtnetlink socket of the host, for the caller alone."""
+        # Several, because a deletion holds its socket while it waits for RCU.
+        with self._lock:
+            socket = self._idle.pop() if self._idle else None
+        if socket is None:
+            socket = self.run(self.host_fd, netlink.Socket)
+        try:
+            yield socket
+        except (netlink.Refusal, NetError):
+            self._keep(socket)
+            raise
+        except BaseException:
+            socket.close()  # an answer may be under way
+            raise
+        else:
+            self._keep(socket)
+
+    def _keep(self, socket: netlink.Socket) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _IDLE_SOCKETS:
+                self._idle.append(socket)
+                return
+        socket.close()
+
+
+def open_netns(path: str, name: str) -> int:
+    """A descriptor of the network namespace behind a path. NamespaceGone if there is none."""
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise NotPermitted(
+            f"the network namespace of {name} at {path} can't be opened", "run it as root"
+        ) from error
+    except OSError as error:
+        raise NamespaceGone(f"{name} has no network namespace at {path}") from error
+    try:
+        # An `ip netns` name whose mount is gone is left as an empty, ordinary file.
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        kind = 0
+    if kind != _CLONE_NEWNET:
+        os.close(fd)
+        raise NamespaceGone(f"{path} is not a network namespace")
+    return fd
+
+
+class _Job:
+    """Work for the thread, and a lock that is released when it is done."""
+
+    __slots__ = ("_done", "_error", "_result", "fd", "work")
+
+    def __init__(self, fd: int, work: Callable[[], Any]) -> None:
+        self.fd = fd
+        self.work = work
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def do(self) -> None:
+        try:
+            self._result = self.work()
+        except BaseException as error:  # belongs to the thread that waits
+            self._error = error
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+
+    def finish(self) -> None:
+        self._done.release()
+
+    def wait(self) -> Any:
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _serve(host_fd: int, jobs: SimpleQueue[_Job | None]) -> None:
+    here = os.stat("/proc/thread-self/ns/net").st_ino  # that of whoever was first to call
+
+    def enter(fd: int) -> None:
+        nonlocal here
+        inode = os.fstat(fd).st_ino
+        if inode != here:
+            set_netns(fd)
+            here = inode
+
+    while (job := jobs.get()) is not None:
+        try:
+            enter(job.fd)
+        except OSError as error:
+            job.fail(_no_entry(error))
+        else:
+            job.do()
+        with suppress(OSError):  # the next job tries again, and tells if it can't
+            enter(host_fd)  # a thread that stayed would keep the namespace alive
+        job.finish()
+
+
+def _no_entry(error: OSError) -> NetError:
+    if error.errno == errno.EPERM:
+        return NotPermitted("the network namespace can't be entered", "run it as root")
+    return KernelError(f"the network namespace can't be entered: {error.strerror}")
+
+
+class Session:
+    """The sockets and descriptors of one operation, each namespace opened once at most."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+        self._open = ExitStack()
+        self._fds: dict[str, int] = {}
+        self._sockets: dict[str, netlink.Socket] = {}
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._open.__exit__(*exception)
+
+    def fd(self, netns: Netns) -> int:
+        """A descriptor of a network namespace, good until the session ends."""
+        if is_host(netns):
+            return self._namespaces.host_fd
+        fd = self._fds.get(netns.path)
+        if fd is None:
+            fd = self._namespaces.open(netns)
+            self._open.callback(os.close, fd)
+            self._fds[netns.path] = fd
+        return fd
+
+    def rtnl(self, netns: Netns) -> netlink.Socket:
+        """An rtnetlink socket in a network namespace, good until the session ends."""
+        socket = self._sockets.get(netns.path)
+        if socket is None:
+            if is_host(netns):
+                socket = self._open.enter_context(self._namespaces.host_socket())
+            else:
+                socket = self._namespaces.run(self.fd(netns), netlink.Socket)
+                self._open.callback(socket.close)
+            self._sockets[netns.path] = socket
+        return socket
+
+    def run_in(self, netns: Netns, work: Callable[[], T]) -> T:
+        """Do `work` in a network namespace."""
+        return self._namespaces.run(self.fd(netns), work)

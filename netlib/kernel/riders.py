@@ -1,0 +1,269 @@
+"""What rides on devices: up, addresses, routes, neighbours and forwarding entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from errno import EEXIST
+from ipaddress import IPv4Address
+
+from netlib.errors import NetError, NotThere
+from netlib.kernel import rtnl
+from netlib.kernel.journal import Journal
+from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Refusal, Request, Socket
+from netlib.kernel.refusals import is_absence, thing, translated
+from netlib.plan import Change, Create, Delete, Step, subject
+from netlib.wiring import Address, FdbEntry, Neighbour, Noun, Route, Up
+
+Rider = Up | Address | Route | Neighbour | FdbEntry
+_RIDERS = (Up, Address, Route, Neighbour, FdbEntry)
+_MAIN = 254
+_NOWHERE = IPv4Address(0)
+
+
+def do_riders(steps: Sequence[Step], socket: Socket, journal: Journal) -> None:
+    """Do all steps in one send; on failure raise, with what was done in the journal."""
+    indexes = _indexes((subject(step) for step in steps), socket)
+    asleep = _asleep(steps, socket)
+    parts = [
+        (step, request)
+        for step in sorted(steps, key=_rank)
+        for request in _requests(step, indexes, asleep, socket)
+    ]
+    answers = socket.transact([request for _, request in parts])
+    failure: NetError | None = None
+    for (step, _), refusal in zip(parts, answers, strict=True):
+        index = indexes[_device(step)]
+        if refusal is None or _is_settled(step, refusal, asleep, index, socket):
+            journal.note(step)
+        elif failure is None:
+            failure = translated(refusal, step)
+    if failure is None:
+        return
+    for device in asleep:
+        down = rtnl.set_link(index=indexes[device], up=False)
+        journal.restore.append(lambda down=down: _quietly(socket, down))  # type: ignore[misc]
+    raise failure
+
+
+def remove_riders(nouns: Iterable[Noun], socket: Socket) -> None:
+    """Remove those that are there."""
+    steps = [
+        Delete(noun) for noun in nouns if isinstance(noun, _RIDERS) and socket.index(noun.device)
+    ]
+    indexes = _indexes((step.noun for step in steps), socket)
+    parts = [
+        (step, request)
+        for step in sorted(steps, key=_rank)
+        for request in _requests(step, indexes, set(), socket)
+    ]
+    answers = socket.transact([request for _, request in parts])
+    for (step, _), refusal in zip(parts, answers, strict=True):
+        if refusal is not None and not is_absence(refusal):
+            raise translated(refusal, step)
+
+
+def _device(step: Step) -> str:
+    noun = subject(step)
+    assert isinstance(noun, _RIDERS)
+    return noun.device
+
+
+def _quietly(socket: Socket, request: Request) -> None:
+    socket.transact([request])
+
+
+def _indexes(nouns: Iterable[Noun], socket: Socket) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for noun in nouns:
+        assert isinstance(noun, _RIDERS)
+        if noun.device not in found:
+            index = socket.index(noun.device)
+            if not index:
+                raise NotThere(f"{thing(noun)}: there is no device {noun.device}")
+            found[noun.device] = index
+    return found
+
+
+def _asleep(steps: Iterable[Step], socket: Socket) -> set[str]:
+    """The devices that are down and to be up."""
+    devices = {
+        step.noun.device
+        for step in steps
+        if isinstance(step, Create) and isinstance(step.noun, Up | Address)
+    }
+    return {device for device in devices if not socket.is_up(device)}
+
+
+def _rank(step: Step) -> int:
+    """Deletions first, from what needs most to what needs least; the rest the other way."""
+    noun = subject(step)
+    rank = _RIDERS.index(type(noun))
+    if isinstance(noun, Route) and noun.via is not None and not noun.on_link:
+        rank = len(_RIDERS)  # after the routes by which its gateway is reached
+    return -rank - 1 if isinstance(step, Delete) else rank
+
+
+def _requests(
+    step: Step, indexes: dict[str, int], asleep: set[str], socket: Socket
+) -> Iterator[Request]:
+    noun = subject(step)
+    assert isinstance(noun, _RIDERS)
+    index = indexes[noun.device]
+    deleting = isinstance(step, Delete)
+    changing = isinstance(step, Change)
+    match noun:
+        case Up() if deleting:
+            if not _has_addresses(index, socket):
+                yield rtnl.set_link(index=index, up=False)
+        case Up():
+            yield rtnl.set_link(index=index, up=True)
+        case Address() if deleting:
+            yield rtnl.delete_address(index, noun.address)
+        case Address() if not changing:
+            yield rtnl.new_address(index, noun.address)
+            if noun.device in asleep:
+                yield rtnl.set_link(index=index, up=True)
+        case Route():
+            make = (
+                rtnl.delete_route
+                if deleting
+                else rtnl.replace_route
+                if changing
+                else rtnl.new_route
+            )
+            yield make(noun.destination, index, noun.via, noun.metric, noun.on_link)
+        case Neighbour() if deleting:
+            yield rtnl.delete_neighbour(index, noun.address)
+        case Neighbour():
+            yield rtnl.new_neighbour(index, noun.address, noun.mac, replace=changing)
+        case FdbEntry():
+            yield from _fdb_requests(step, noun, index)
+
+
+def _fdb_requests(step: Step, noun: FdbEntry, index: int) -> Iterator[Request]:
+    flooding = noun.mac == rtnl.ZERO_MAC
+    if isinstance(step, Delete):
+        if not flooding:
+            yield rtnl.delete_port_entry(index, noun.mac)
+        yield rtnl.delete_tunnel_entry(index, noun.mac, noun.remote)
+        return
+    flags = CREATE | (REPLACE if isinstance(step, Change) else EXCLUSIVE)
+    if flooding:  # copies go to every remote of the zero address
+        flags = CREATE | APPEND
+    yield rtnl.tunnel_entry(index, noun.mac, noun.remote, flags)
+    if not flooding:
+        # Sticky, or a sandbox that sends from this MAC would draw its frames to itself; and
+        # neighbour suppression answers only for what the bridge knows too.
+        yield rtnl.port_entry(index, noun.mac, sticky=True)
+
+
+def _has_addresses(index: int, socket: Socket) -> bool:
+    found = (rtnl.read_address(body)[1] for body in socket.ask(rtnl.addresses_of(index)))
+    return any(not address.ip.is_link_local for address in found)
+
+
+def _is_settled(step: Step, refusal: Refusal, asleep: set[str], index: int, socket: Socket) -> bool:
+    """Whether a refused step is done all the same, or is after a second try.
+
+    An address whose device is down, or an entry that was learned, is not there for `observe`:
+    making it completes it.
+    """
+    if not isinstance(step, Create) or refusal.errno != EEXIST:
+        return False
+    noun = step.noun
+    if isinstance(noun, Address):
+        return noun.device in asleep
+    if isinstance(noun, Neighbour):
+        known = _neighbours(index, noun.address.version, socket).get(noun.address)
+        if known is None or not known.state & rtnl.PERMANENT:
+            request = rtnl.new_neighbour(index, noun.address, noun.mac, replace=True)
+            return socket.transact([request]) == [None]
+    return False
+
+
+def _neighbours(index: int, version: int, socket: Socket) -> dict[object, rtnl.NeighbourState]:
+    states = map(rtnl.read_neighbour, socket.ask(rtnl.neighbours_of(index, version)))
+    return {state.address: state for state in states if state.ifindex == index}
+
+
+class Observer:
+    """Reads riders back, each device's and table's once."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._cache: dict[object, object] = {}
+
+    def observe(self, noun: Rider) -> Noun | None:
+        """The rider as it is now; None where it is not there, or not all of it."""
+        socket = self._socket
+        index = socket.index(noun.device)
+        if not index:
+            return None
+        match noun:
+            case Up():
+                return noun if socket.is_up(noun.device) else None
+            case Address():
+                return noun if self._has_address(index, noun) else None
+            case Route():
+                return self._route(noun)
+            case Neighbour():
+                return self._neighbour(index, noun)
+            case FdbEntry():
+                return self._fdb_entry(index, noun)
+
+    def _has_address(self, index: int, noun: Address) -> bool:
+        if not self._socket.is_up(noun.device):
+            return False
+        key = ("addresses", index)
+        if key not in self._cache:
+            states = map(rtnl.read_address, self._socket.ask(rtnl.addresses_of(index)))
+            self._cache[key] = {address for at, address in states if at == index}
+        found = self._cache[key]
+        assert isinstance(found, set)
+        return noun.address in found
+
+    def _route(self, noun: Route) -> Route | None:
+        version = noun.destination.version
+        key = ("routes", version)
+        if key not in self._cache:
+            states = map(rtnl.read_route, self._socket.ask(rtnl.routes(version, _MAIN)))
+            self._cache[key] = {(s.destination, s.metric): s for s in states if s.table == _MAIN}
+        found = self._cache[key]
+        assert isinstance(found, dict)
+        network = noun.destination
+        destination = (rtnl.family(network), network.network_address.packed, network.prefixlen)
+        state = found.get((destination, noun.metric))
+        if state is None:
+            return None
+        device = self._socket.device(state.ifindex)
+        return replace(noun, device=device, via=state.via, on_link=state.on_link)
+
+    def _neighbour(self, index: int, noun: Neighbour) -> Neighbour | None:
+        version = noun.address.version
+        key = ("neighbours", index, version)
+        if key not in self._cache:
+            self._cache[key] = _neighbours(index, version, self._socket)
+        found = self._cache[key]
+        assert isinstance(found, dict)
+        state = found.get(noun.address)
+        if state is None or not state.state & rtnl.PERMANENT:
+            return None
+        return replace(noun, mac=state.mac)
+
+    def _fdb_entry(self, index: int, noun: FdbEntry) -> FdbEntry | None:
+        key = ("fdb", index)
+        if key not in self._cache:
+            states = map(rtnl.read_neighbour, self._socket.ask(rtnl.fdb_of(index)))
+            self._cache[key] = [state for state in states if state.ifindex == index]
+        found = self._cache[key]
+        assert isinstance(found, list)
+        entries = [state for state in found if state.mac == noun.mac]
+        remotes = [s.address for s in entries if not s.at_master and s.address is not None]
+        if not remotes:
+            return None
+        if noun.mac == rtnl.ZERO_MAC:
+            return noun if noun.remote in remotes else None
+        if not any(state.at_master for state in entries):
+            return replace(noun, remote=_NOWHERE)  # half an entry, to be changed into a whole
+        return replace(noun, remote=remotes[0])

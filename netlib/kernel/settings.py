@@ -1,0 +1,155 @@
+"""Sysctls, forwarding and lo. /proc/sys/net shows the namespace of the thread that opens it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from netlib.errors import NetError
+from netlib.kernel import rtnl
+from netlib.kernel.journal import Journal
+from netlib.kernel.netns import Session
+from netlib.kernel.refusals import of_os_error, refused, thing
+from netlib.model import Family
+from netlib.plan import Delete, Step, subject
+from netlib.wiring import Forwarding, Loopback, Noun, Sysctl
+
+_ROOT = "/proc/sys/"
+_LO = 1  # lo is the first device of every namespace
+_FORWARDING: dict[Family, str] = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+
+
+def read(path: str) -> str:
+    """A sysctl's value in the calling thread's namespace, "" if there is none."""
+    try:
+        with open(_ROOT + path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def write(path: str, value: str) -> None:
+    """Set a sysctl in the calling thread's namespace. Raises OSError."""
+    fd = os.open(_ROOT + path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+def do_sysctls(steps: Sequence[Step], session: Session, journal: Journal) -> None:
+    """Write all values of one namespace, or the old ones back."""
+
+    def work() -> None:
+        old: list[tuple[str, str]] = []
+        try:
+            for step in steps:
+                noun = subject(step)
+                assert isinstance(noun, Sysctl)
+                before = read(noun.path)
+                try:
+                    write(noun.path, noun.default if isinstance(step, Delete) else noun.value)
+                except OSError as error:
+                    raise of_os_error(error, f"{thing(noun)} can't be set") from error
+                old.append((noun.path, before))
+        except NetError:
+            for path, value in reversed(old):
+                with suppress(OSError):
+                    write(path, value)
+            raise
+
+    if steps:
+        session.run_in(subject(steps[0]).netns, work)
+        for step in steps:
+            journal.note(step)
+
+
+def remove_sysctls(nouns: Iterable[Noun], session: Session) -> None:
+    """Write the defaults where the devices are there still."""
+    for noun in nouns:
+        assert isinstance(noun, Sysctl)
+        with suppress(FileNotFoundError):
+            try:
+                session.run_in(noun.netns, _writer(noun.path, noun.default))
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise of_os_error(error, f"{thing(noun)} can't be set") from error
+
+
+def _writer(path: str, value: str) -> Callable[[], None]:
+    return lambda: write(path, value)
+
+
+def observe_sysctl(noun: Sysctl, session: Session) -> Sysctl | None:
+    """The sysctl as it is; at its default it is as if nobody had set it."""
+    value = session.run_in(noun.netns, lambda: read(noun.path))
+    if not value or (value == noun.default and value != noun.value):
+        return None
+    return replace(noun, value=value)
+
+
+def ensure_forwarding(noun: Forwarding, session: Session) -> None:
+    """Switch forwarding on."""
+
+    def work() -> None:
+        path = _FORWARDING[noun.family]
+        if read(path) == "1":
+            return
+        try:
+            if noun.family == 6:
+                _keep_router_advertisements()
+            write(path, "1")
+        except OSError as error:
+            raise of_os_error(error, f"{thing(noun)} can't be switched on") from error
+
+    session.run_in(noun.netns, work)
+
+
+def _keep_router_advertisements() -> None:
+    # A device that forwards ignores router advertisements at accept_ra 1, so the host would
+    # lose the default route that it learned: 2 hears them all the same (ip-sysctl.rst).
+    for directory in Path(_ROOT, "net/ipv6/conf").iterdir():
+        path = f"net/ipv6/conf/{directory.name}/accept_ra"
+        if directory.name not in ("all", "default", "lo") and read(path) == "1":
+            with suppress(FileNotFoundError):  # the device went meanwhile
+                write(path, "2")
+
+
+def forwards(family: Family) -> bool:
+    """Whether the calling thread's namespace forwards packets of a family."""
+    return read(_FORWARDING[family]) == "1"
+
+
+def observe_forwarding(noun: Forwarding, session: Session) -> Forwarding | None:
+    """The noun, if forwarding is on."""
+    return noun if session.run_in(noun.netns, lambda: forwards(noun.family)) else None
+
+
+def ensure_loopback(noun: Loopback, session: Session) -> None:
+    """Set lo up."""
+    (refusal,) = session.rtnl(noun.netns).transact([rtnl.set_link(index=_LO, up=True)])
+    if refusal is not None:
+        raise refused(refusal, f"{thing(noun)} can't be set up")
+
+
+def observe_loopback(noun: Loopback, session: Session) -> Loopback | None:
+    """The noun, if lo is up."""
+    return noun if session.rtnl(noun.netns).is_up("lo") else None
+
+
+__all__ = [
+    "do_sysctls",
+    "ensure_forwarding",
+    "ensure_loopback",
+    "forwards",
+    "observe_forwarding",
+    "observe_loopback",
+    "observe_sysctl",
+    "read",
+    "remove_sysctls",
+    "write",
+]
