@@ -135,10 +135,9 @@ class Net:
         self.plan = Plans(self.engine)
 
     def _open_kernel(self) -> Kernel:
-        from netlib.kernel.linux import LinuxKernel
-        from netlib.kernel.netfilter.nftables import Nftables
+        from netlib.kernel.linux import open_kernel
 
-        kernel = LinuxKernel(Nftables())
+        kernel = open_kernel(self.firewall)
         self._closing.append(kernel.close)
         return kernel
 
