@@ -81,6 +81,12 @@ class BridgeDriver:
             choices=("nat", "routed", "isolated"),
         ),
         Option(
+            key="names",
+            help="whether sandboxes know each other by name",
+            default="true",
+            choices=BOOLEAN,
+        ),
+        Option(
             key="host_binding_ipv4",
             help="the host address that ports are published on unless one is given",
             aliases=("com.docker.network.bridge.host_binding_ipv4", "host_binding"),

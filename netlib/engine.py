@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -15,6 +16,7 @@ from netlib.errors import (
     LeftOver,
     NamespaceGone,
     NetError,
+    NetWarning,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -31,6 +33,7 @@ from netlib.store import Commit, Store, Unchanged
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
+SHARED = "container:"
 
 
 class Engine:
@@ -45,13 +48,17 @@ class Engine:
         kernel: Callable[[], Kernel],
         registry: Registry,
         lock: OperationLock,
+        *,
         clock: Callable[[], float] = time.time,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.state = State(store)
         self._open_kernel = kernel
         self.registry = registry
         self.lock = lock
         self.clock = clock
+        self._warn = warn or _warn
+        self.making = threading.Lock()
         self._identified = False
 
     @cached_property
@@ -73,9 +80,12 @@ class Engine:
         """The living sandbox that a reference names. NoSuchSandbox when there is none.
 
         Two references to one network namespace are one sandbox: the one that the state knows.
+        `container:NAME` is the sandbox NAME itself, since to share its stack is to share all.
         """
         if isinstance(reference, Sandbox):
             found = reference
+        elif reference.startswith(SHARED):
+            found = self.state.sandbox(reference.removeprefix(SHARED))
         elif ":" in reference:
             from netlib.kernel.sandboxes import resolve
 
@@ -85,6 +95,8 @@ class Engine:
             found = self.state.sandbox_in(found.netns.inode) or found
         else:
             found = self.state.sandbox(reference)
+        if found.shares:
+            found = self.state.find_sandbox(found.shares) or found
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",
@@ -107,6 +119,7 @@ class Engine:
         """Likewise, for a caller that holds the operation lock."""
         self._identify()
         operation = self._begin(prepare)
+        self.tell(operation.warnings)
         if operation.dismantles:
             self._dismantle(operation)
         else:
@@ -114,6 +127,11 @@ class Engine:
         if operation.done is not None:
             self.state.store.commit(operation.done)
         return operation.result
+
+    def tell(self, warnings: Iterable[str]) -> None:
+        """Warn whoever asked for something that is not done."""
+        for text in warnings:
+            self._warn(text)
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
         for attempt in range(_TRIES):
@@ -170,6 +188,12 @@ class Engine:
                 )
             )
         self._identified = True
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, NetWarning, stacklevel=2)
 
 
 def _plainly(failure: StageFailed) -> NetError:

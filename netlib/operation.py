@@ -18,7 +18,8 @@ class Operation(Generic[R]):
     `begin` makes the intent durable and claims what must be unique, before `plan` is done;
     `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
-    done whatever is left over. `subject` is for errors.
+    done whatever is left over. `subject` is for errors. `warnings` are told once it began:
+    what was asked for and is not done, since it is needless.
     """
 
     subject: str
@@ -29,3 +30,4 @@ class Operation(Generic[R]):
     undo: Commit | None = None
     dismantles: bool = False
     insists: bool = False
+    warnings: tuple[str, ...] = ()

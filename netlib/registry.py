@@ -12,6 +12,11 @@ GROUP = "netlib.drivers"
 # Entry points are read from files of every installed distribution (some 10 ms): not for our own.
 BUILT_IN: Mapping[str, str] = {
     "bridge": "netlib.drivers.bridge:BridgeDriver",
+    "host": "netlib.drivers.host:HostDriver",
+    "ipvlan": "netlib.drivers.ipvlan:IpvlanDriver",
+    "macvlan": "netlib.drivers.macvlan:MacvlanDriver",
+    "none": "netlib.drivers.none:NoneDriver",
+    "ptp": "netlib.drivers.ptp:PtpDriver",
 }
 
 

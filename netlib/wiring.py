@@ -22,6 +22,9 @@ from netlib.model import (
     Protocol,
 )
 
+MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
+IpvlanMode = Literal["l2", "l3", "l3s"]
+IpvlanFlag = Literal["bridge", "private", "vepa"]
 Verdict = Literal["allow", "published", "routed", "drop"]
 
 
@@ -158,7 +161,7 @@ class Macvlan(Link):
     parent: str
     parent_netns: Netns = HOST
     mac: str
-    mode: Literal["bridge", "private", "vepa", "passthru"] = "bridge"
+    mode: MacvlanMode = "bridge"
     broadcast_queue: int = 0
 
 
@@ -170,8 +173,13 @@ class Ipvlan(Link):
 
     parent: str
     parent_netns: Netns = HOST
-    mode: Literal["l2", "l3", "l3s"] = "l2"
-    flag: Literal["bridge", "private", "vepa"] = "bridge"
+    mode: IpvlanMode = "l2"
+    flag: IpvlanFlag = "bridge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dummy(Link):
+    """A device that leads nowhere, up: what is sent through it is lost (ip-link(8))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from netlib.model import Device, Family, IPNetwork, Netns
 from netlib.wiring import (
     Address,
     Bridge,
+    Dummy,
     FdbEntry,
     FirewallBase,
     Forwarding,
@@ -46,6 +47,7 @@ _KIND = {
     VethPair: "veth",
     Macvlan: "macvlan",
     Ipvlan: "ipvlan",
+    Dummy: "dummy",
     Vlan: "vlan",
     Vxlan: "vxlan",
 }
@@ -194,7 +196,7 @@ class FakeHost:
         self._things[self._key(noun)] = noun
         if isinstance(noun, Address | Up):
             self._up.add((self._place(noun.netns), noun.device))
-        if isinstance(noun, Bridge | VethPair | Vlan | Vxlan):
+        if isinstance(noun, Bridge | Dummy | VethPair | Vlan | Vxlan):
             self._up.add((self._place(noun.netns), noun.name))
 
     def change(self, old: Noun, new: Noun) -> None:

@@ -15,7 +15,7 @@ from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
 from netlib.names import MARK
-from netlib.wiring import Bridge, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
+from netlib.wiring import Bridge, Dummy, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
 
 # Where a request goes, and the request; None: what follows needs what went before.
 Requests = Iterator[tuple[Netns, Request] | None]
@@ -92,6 +92,8 @@ def of_state(state: LinkState, socket: netlink.Socket) -> Link | None:
         return Macvlan(**common, parent=parent, mac=state.mac)
     if state.kind == "ipvlan":
         return Ipvlan(**common, parent=parent)
+    if state.kind == "dummy":
+        return Dummy(**common)
     if state.kind == "vlan":
         return Vlan(**common, parent=parent, vlan_id=netlink.number(state.data.get(1)))
     if state.kind == "vxlan":
@@ -382,6 +384,24 @@ def _parent(noun: Macvlan | Ipvlan, state: LinkState, session: Session) -> str:
     return session.rtnl(noun.parent_netns).device(state.parent)
 
 
+# -- dummy --------------------------------------------------------------------------------------
+
+
+def _create_dummy(noun: Dummy, session: Session) -> Requests:
+    name, mtu = text(rtnl.NAME, noun.name), u32(rtnl.MTU, noun.mtu)
+    yield noun.netns, rtnl.new_link(name, mtu, rtnl.info("dummy"))
+    yield noun.netns, rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), up=noun.up)
+
+
+def _change_dummy(noun: Dummy, session: Session) -> Requests:
+    name, mtu = text(rtnl.NAME, noun.name), u32(rtnl.MTU, noun.mtu)
+    yield noun.netns, rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), mtu, up=noun.up)
+
+
+def _read_dummy(noun: Dummy, state: LinkState, session: Session) -> Dummy:
+    return replace(noun, **_common(noun, state))
+
+
 # -- vlan ---------------------------------------------------------------------------------------
 
 
@@ -482,6 +502,7 @@ _KINDS: dict[type[Link], _Kind] = {
     VethPair: _Kind("veth", _create_veth, _change_veth, _read_veth),
     Macvlan: _Kind("macvlan", _create_macvlan, _change_macvlan, _read_macvlan),
     Ipvlan: _Kind("ipvlan", _create_ipvlan, _change_ipvlan, _read_ipvlan),
+    Dummy: _Kind("dummy", _create_dummy, _change_dummy, _read_dummy),
     Vlan: _Kind("vlan", _create_vlan, _change_vlan, _read_vlan),
     Vxlan: _Kind("vxlan", _create_vxlan, _change_vxlan, _read_vxlan),
 }

@@ -48,7 +48,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     gone = [
         key,
         keys.member_key(endpoint.network, box.name),
-        keys.interface_key(box.name, endpoint.ifname),
+        keys.place_key(endpoint),
         *(keys.address_key(endpoint.network, a.ip) for a in endpoint.addresses),
         *port_puts,
     ]
@@ -81,8 +81,9 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
 
 def _name(engine: Engine, reference: str) -> str:
     """The state's name of a sandbox, also when the sandbox itself is gone."""
-    if engine.state.find_sandbox(reference) is not None:
-        return reference
+    found = engine.state.find_sandbox(reference)
+    if found is not None:
+        return found.stack
     try:
         return engine.sandbox(reference).name
     except NetError:

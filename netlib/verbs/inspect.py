@@ -32,8 +32,8 @@ class NetworkDetails:
 
 
 def networks(engine: Engine) -> tuple[Network, ...]:
-    """All networks, oldest first."""
-    return tuple(record.network for record in engine.state.networks())
+    """All networks, built-in ones first, then the oldest."""
+    return tuple(record.network for record in engine.state.known_networks())
 
 
 def sandboxes(engine: Engine) -> tuple[Sandbox, ...]:
@@ -46,7 +46,7 @@ def endpoints(engine: Engine, sandbox: str | None = None) -> tuple[Endpoint, ...
     if sandbox is None:
         return tuple(record.endpoint for record in engine.state.endpoints())
     box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
-    return tuple(record.endpoint for record in engine.state.endpoints_of(box.name))
+    return tuple(record.endpoint for record in engine.state.endpoints_of(box.stack))
 
 
 def inspect(engine: Engine, network: str) -> NetworkDetails:

@@ -9,6 +9,7 @@ from netlib.engine import Engine
 from netlib.errors import NotConnected, NotPublished, Unsupported
 from netlib.model import Endpoint, HostFacts, Network, PublishedPort, Sandbox
 from netlib.operation import Operation
+from netlib.plan import Plan
 from netlib.ports import PortRequest, parse
 from netlib.publishing import claim_ports, resolve_ports
 from netlib.rewiring import Rewiring, conditions, describe, plan_of, puts, reverts
@@ -28,6 +29,11 @@ def publish(
     Example:  net publish web 8443:443
     """
     box = engine.sandbox(sandbox)
+    needless = _needless(engine, box)
+    if needless:
+        return Operation(
+            subject=f"published ports of {box.name}", plan=Plan(), result=(), warnings=(needless,)
+        )
     record, network = _publisher(engine, box)
     endpoint = record.endpoint
     new = resolve_ports(engine, network, ports, besides=endpoint.ports)
@@ -87,6 +93,16 @@ def unpublish(
         done=Commit(put={}, delete=tuple(claims)),
         undo=Commit(put=reverts(changes)),
     )
+
+
+def _needless(engine: Engine, box: Sandbox) -> str:
+    """Why a sandbox's ports need not be published: it is the host. Empty where it is not."""
+    for record in engine.state.endpoints_of(box.name):
+        network = engine.state.network(record.endpoint.network).network
+        able = engine.driver(network).capabilities
+        if not able.own_netns:
+            return f"nothing is published on {network.name}: needless, as {able.why_not_published}"
+    return ""
 
 
 def _publisher(engine: Engine, box: Sandbox) -> tuple[EndpointRecord, Network]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from netlib import state as keys
+from netlib.claims import claims_of
 from netlib.engine import Engine
-from netlib.errors import InUse, NoSuchNetwork
+from netlib.errors import BuiltInNetwork, InUse, NoSuchNetwork
 from netlib.filters import BUILT_IN, PRUNE_KEYS, Seen, matcher
 from netlib.operation import Operation
 from netlib.plan import Plan, diff
@@ -23,11 +24,11 @@ Watch = Callable[[str, int, int], None]
 def remove(engine: Engine, network: str, *, force: bool = False) -> None:
     """Remove a network that no endpoint is on; with `force` disconnect all that are.
 
-    Raises NoSuchNetwork, InUse naming the sandboxes that are on it, LeftOver.
+    Raises NoSuchNetwork, BuiltInNetwork, InUse naming the sandboxes that are on it, LeftOver.
 
     Example:  net rm my-net
     """
-    known = engine.state.network(network).network
+    known = _removable(engine.state.network(network)).network
     if force:
         for record in engine.state.endpoints(known.id):
             endpoint = record.endpoint
@@ -41,7 +42,7 @@ def remove(engine: Engine, network: str, *, force: bool = False) -> None:
 
 def plan_removal(engine: Engine, network: str, *, force: bool = False) -> Plan:
     """What `remove` would do."""
-    record = engine.state.network(network)
+    record = _removable(engine.state.network(network))
     if not force:
         return dissolve(engine, record).plan
     parts = [leave(engine, r).plan for r in engine.state.endpoints(record.network.id)]
@@ -66,7 +67,11 @@ def prune(
         if watch is not None:
             watch(name, number, len(unused))
         try:
-            engine.run(lambda known=record.network.id: dissolve(engine, engine.state.network(known)))  # type: ignore[misc]
+            engine.run(
+                lambda known=record.network.id: dissolve(  # type: ignore[misc]
+                    engine, engine.state.network(known)
+                )
+            )
         except (InUse, NoSuchNetwork):
             continue  # it found a user, or somebody else removed it meanwhile
         removed.append(name)
@@ -98,6 +103,16 @@ def _unused(engine: Engine, filters: Iterable[str]) -> list[NetworkRecord]:
     ]
 
 
+def _removable(record: NetworkRecord) -> NetworkRecord:
+    name = record.network.name
+    if name in BUILT_IN:
+        raise BuiltInNetwork(
+            f"network {name} is built in and always there",
+            f"to take a sandbox off it, run: net disconnect {name} SANDBOX",
+        )
+    return record
+
+
 def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
     """The operation that removes a network."""
     network = record.network
@@ -127,6 +142,7 @@ def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
                 keys.network_key(network.id),
                 keys.name_key(network.name),
                 *pool_keys(engine, network),
+                *claims_of(engine.driver(network), network)[1],
             ),
             delete_ranges=(
                 under(f"lease/{network.id}/"),

@@ -17,7 +17,12 @@ from netlib.verbs.remove import joined
 
 
 def create_sandbox(
-    engine: Engine, name: str, *, hostname: str = "", labels: Mapping[str, str] | None = None
+    engine: Engine,
+    name: str,
+    *,
+    hostname: str = "",
+    labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Make a sandbox: a network namespace that stays, also for `ip netns exec`.
 
@@ -29,7 +34,9 @@ def create_sandbox(
     _check_free(engine, name)
     netns = engine.kernel.make_namespace(name)
     try:
-        return register_sandbox(engine, name, netns, hostname=hostname, labels=labels)
+        return register_sandbox(
+            engine, name, netns, hostname=hostname, labels=labels, environment=environment
+        )
     except NameTaken:
         engine.kernel.drop_namespace(netns)
         raise
@@ -44,14 +51,19 @@ def register_sandbox(
     started: int = 0,
     hostname: str = "",
     labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Give a network namespace a name that can be used wherever a sandbox is asked for.
 
-    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field 22).
+    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field
+    22); `environment` is what links tell others of it. Whose namespace another sandbox has
+    already shares that one's stack; the host's own is nobody's.
 
     Raises InvalidName, NameTaken.
     """
     names.check_name(name, "sandbox")
+    is_host = netns.inode == engine.facts().netns
+    owner = None if is_host else engine.state.sandbox_in(netns.inode)
     box = Sandbox(
         name=name,
         netns=netns,
@@ -60,19 +72,15 @@ def register_sandbox(
         hostname=hostname or name,
         labels=dict(labels or {}),
         created=engine.clock(),
+        shares=owner.name if owner else "",
+        environment=dict(environment or {}),
     )
+    claims = {keys.sandbox_key(name): keys.dump(box)}
+    if not is_host and owner is None:
+        claims[keys.namespace_key(netns.inode)] = name
     try:
         engine.state.store.commit(
-            Commit(
-                conditions=(
-                    Absent(keys.sandbox_key(name)),
-                    Absent(keys.namespace_key(netns.inode)),
-                ),
-                put={
-                    keys.sandbox_key(name): keys.dump(box),
-                    keys.namespace_key(netns.inode): name,
-                },
-            )
+            Commit(conditions=tuple(Absent(key) for key in claims), put=claims)
         )
     except StoreConflict:
         _check_free(engine, name)
@@ -93,10 +101,11 @@ def remove_sandbox(engine: Engine, name: str) -> None:
             return leave(engine, engine.state.endpoint(known, name))  # noqa: B023 - run at once
 
         engine.run(prepare)
-    engine.kernel.drop_namespace(box.netns)
-    engine.state.store.commit(
-        Commit(put={}, delete=(keys.sandbox_key(name), keys.namespace_key(box.netns.inode)))
-    )
+    gone = [keys.sandbox_key(name)]
+    if not box.shares and box.netns.inode != engine.facts().netns:
+        engine.kernel.drop_namespace(box.netns)
+        gone.append(keys.namespace_key(box.netns.inode))
+    engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
 
 
 def plan_removal(engine: Engine, name: str) -> Plan:
