@@ -148,7 +148,7 @@ def commands() -> dict[str, Any]:
     """Every command of the command line by its full name: `net sandbox create`."""
     import click
 
-    from netlib.frontends.cli import command_line
+    from netlib.frontends.cli.program import program
 
     def below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
         if isinstance(command, click.Group):
@@ -160,7 +160,7 @@ def commands() -> dict[str, Any]:
         else:
             yield name, command
 
-    return dict(below("net", command_line()))
+    return dict(below("net", program))
 
 
 def commands_page() -> str:
