@@ -40,9 +40,14 @@ class Clone:
         """Set up the packages."""
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         return subprocess.run(
-            ["tools/setup", "packages"], cwd=self.folder, capture_output=True, text=True, timeout=30,
-            env={**os.environ, "PATH": path, "PYTHON": python}, check=False,
-        )  # fmt: skip
+            ["tools/setup", "packages"],
+            cwd=self.folder,
+            env={**os.environ, "PATH": path, "PYTHON": python},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
 
 
 def test_nothing_is_missing(tmp_path: Path) -> None:
