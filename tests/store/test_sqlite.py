@@ -159,7 +159,7 @@ def test_a_directory_on_a_read_only_file_system(tmp_path: Path) -> None:
                 put(store, a="1")
                 store.close()
                 store = SqliteStore(path)
-            subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=10)
+            subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True, timeout=10)
             text = refused(lambda: put(store, a="2"))  # noqa: B023
             assert "read-only" in text
             assert str(folder) in text
