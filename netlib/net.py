@@ -21,8 +21,10 @@ from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
 from netlib.verbs import disconnect as _disconnect
 from netlib.verbs import inspect as _inspect
+from netlib.verbs import overview as _overview
 from netlib.verbs import publish as _publish
 from netlib.verbs import remove as _remove
+from netlib.verbs import rules as _rules
 from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
 
@@ -91,6 +93,10 @@ class Plans:
     publish = _planned(_publish.publish)
     unpublish = _planned(_publish.unpublish)
     update = _planned(_update.update)
+    prune = _asked(_remove.plan_pruning)
+    repair = _asked(_check.plan_repair)
+    collect_garbage = _asked(_check.plan_garbage)
+    remove_sandbox = _asked(_sandboxes.plan_removal)
 
 
 class Net:
@@ -130,8 +136,9 @@ class Net:
 
     def _open_kernel(self) -> Kernel:
         from netlib.kernel.linux import open_kernel
+        from netlib.relay.door import RelayDoor
 
-        kernel = open_kernel(self.firewall, self.state_dir, self.engine.state)
+        kernel = open_kernel(self.firewall, RelayDoor(self.state_dir))
         self._closing.append(kernel.close)
         return kernel
 
@@ -166,6 +173,10 @@ class Net:
     register_sandbox = _question(_sandboxes.register_sandbox)
     remove_sandbox = _question(_sandboxes.remove_sandbox)
 
+    listing = _question(_overview.listing)
+    status = _question(_overview.status)
+    ports = _question(_overview.ports)
+    facts = _question(_rules.facts)
     networks = _question(_inspect.networks)
     inspect = _question(_inspect.inspect)
     sandboxes = _question(_inspect.sandboxes)

@@ -128,6 +128,14 @@ def run(command: Sequence[str], keep: Iterable[Path | str] = ()) -> int:
     os._exit(status)
 
 
+def separate() -> None:
+    """Give this process, one of several in a throw-away host, an empty /run of its own."""
+    marker = MARKER.read_text()
+    unshare(NEW_MOUNTS | NEW_NET)
+    _empty_run()
+    MARKER.write_text(marker)
+
+
 def unshare(flags: int) -> None:
     """Give the calling thread namespaces of its own (unshare(2))."""
     if _libc.unshare(flags):
@@ -194,6 +202,10 @@ def _unshare() -> None:
 
 def _prepare(outside: str, keep: Iterable[str]) -> None:
     """The mounts, the loopback device and the marker, done by the host's first process."""
+    paths = os.environ.get("PATH", os.defpath).split(":")
+    # Ordinary users of Debian do not have the administrator's programs on their path.
+    paths += [path for path in ("/usr/local/sbin", "/usr/sbin", "/sbin") if path not in paths]
+    os.environ["PATH"] = ":".join(paths)
     try:
         mount("none", "/", flags=_RECURSIVE | _PRIVATE)
     except PermissionError as error:
@@ -201,18 +213,23 @@ def _prepare(outside: str, keep: Iterable[str]) -> None:
         raise Refused("this system gives user namespaces no rights; run it as root") from error
     kept = {path: os.open(path, os.O_PATH) for path in dict.fromkeys(keep)}
     mount("proc", "/proc", "proc", _NO_SUID | _NO_DEVICES | _NO_EXEC)
-    tmpfs("/run")
+    _empty_run()
     for parent in ("/etc", "/var/lib"):
         _shadow(parent, [name for name in EMPTY if os.path.dirname(name) == parent])
     for folder in EMPTY:
         tmpfs(folder)
     for path, descriptor in kept.items():
         _bring_back(path, descriptor)
+    marker = {"processes": os.readlink("/proc/self/ns/pid"), "network_outside": outside}
+    MARKER.write_text(json.dumps(marker))
+
+
+def _empty_run() -> None:
+    """An empty /run, and `lo` up: the ground of every host."""
+    tmpfs("/run")
     for folder in ("/run/netns", "/run/lock"):
         os.mkdir(folder)
     raise_loopback()
-    marker = {"processes": os.readlink("/proc/self/ns/pid"), "network_outside": outside}
-    MARKER.write_text(json.dumps(marker))
 
 
 def _shadow(parent: str, folders: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from netlib.kernel import link_steps, links, netlink, riders, rtnl, settings
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Relays, Steps
 from netlib.kernel.netns import Namespaces, Session, open_netns
-from netlib.model import Device, Family, HostFacts, IPNetwork, Netns
+from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
@@ -275,6 +275,32 @@ class LinuxKernel:
         finally:
             os.close(fd)
 
+    def interfaces(self, netns: Netns) -> frozenset[str]:
+        """The names of all devices in a network namespace."""
+        with Session(self._namespaces) as session:
+            bodies = session.rtnl(netns).ask(rtnl.all_links())
+            return frozenset(rtnl.read_link(body).name for body in bodies)
+
+    def port_user(
+        self, protocol: Protocol, address: IPAddress | None, port: int, count: int
+    ) -> str | None:
+        """Who of the host listens on one of `count` ports from `port` on, in words."""
+        from netlib.kernel import listeners
+
+        return listeners.port_user(self._namespaces, protocol, address, port, count)
+
+    def make_namespace(self, name: str) -> Netns:
+        """A new network namespace that stays, at /run/netns/`name`."""
+        from netlib.kernel import named
+
+        return named.make(name)
+
+    def drop_namespace(self, netns: Netns) -> None:
+        """End such a network namespace. One that is gone is no failure."""
+        from netlib.kernel import named
+
+        named.drop(netns)
+
     def alive(self, netns: Netns) -> bool:
         """Whether the path still leads to that very namespace."""
         try:
@@ -346,3 +372,18 @@ def _host_settings() -> tuple[tuple[Family, ...], bool, bool]:
         settings.read("net/bridge/bridge-nf-call-iptables") == "1",
         settings.read("net/ipv6/conf/all/disable_ipv6") == "0",
     )
+
+
+def open_kernel(backend: str = "auto", relays: Relays | None = None) -> LinuxKernel:
+    """Linux with the firewall backend that is named: auto, nftables, iptables or none."""
+    return LinuxKernel(_firewall(backend), relays)
+
+
+def _firewall(backend: str) -> Firewall:
+    if backend == "none":
+        from netlib.kernel.nofirewall import NoFirewall
+
+        return NoFirewall()
+    from netlib.kernel.netfilter.nftables import Nftables
+
+    return Nftables()

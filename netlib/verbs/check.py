@@ -14,7 +14,7 @@ from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.verbs.disconnect import leave
-from netlib.verbs.remove import dissolve
+from netlib.verbs.remove import Watch, dissolve, joined
 from netlib.wiring import Noun, Wiring
 
 
@@ -54,10 +54,11 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def repair(engine: Engine) -> Repair:
+def repair(engine: Engine, watch: Watch | None = None) -> Repair:
     """Make the host equal the state: finish or take back what a crash left half done, mend all.
 
     Endpoints of sandboxes that have ended are left to `net gc`. Waits for running operations.
+    `watch` is told each subject with its number and how many there are.
 
     Example:  net repair
     """
@@ -65,7 +66,10 @@ def repair(engine: Engine) -> Repair:
         failed: list[tuple[Finding, NetError]] = []
         mended = _settle_half_done(engine, failed)
         skipped: list[Finding] = []
-        for finding in check(engine):
+        findings = check(engine)
+        for number, finding in enumerate(findings):
+            if watch is not None:
+                watch(finding.subject, number, len(findings))
             if not finding.plan:
                 skipped.append(finding)
                 continue
@@ -79,6 +83,27 @@ def repair(engine: Engine) -> Repair:
             else:
                 mended.append(finding)
         return Repair(mended=tuple(mended), failed=tuple(failed), skipped=tuple(skipped))
+
+
+def plan_repair(engine: Engine) -> Plan:
+    """What `repair` would do."""
+    half_done = [leave(engine, r).plan for r in engine.state.endpoints() if _is_half_done(r)]
+    half_done += [
+        dissolve(engine, owner).plan
+        for owner in engine.state.networks()
+        if owner.network.state != "ready" and not engine.state.has_endpoints(owner.network.id)
+    ]
+    return joined([*half_done, *(finding.plan for finding in check(engine))])
+
+
+def plan_garbage(engine: Engine) -> Plan:
+    """What `collect_garbage` would do."""
+    dead = [
+        leave(engine, record).plan
+        for record in engine.state.endpoints()
+        if not engine.kernel.alive(record.endpoint.sandbox.netns)
+    ]
+    return joined([*dead, *(finding.plan for finding in _strangers(engine))])
 
 
 def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
@@ -122,7 +147,7 @@ def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) ->
             done.append(finding)
 
     for record in engine.state.endpoints():
-        if record.endpoint.state != "ready":
+        if _is_half_done(record):
             finding = _half_done(_title(engine, record), record.endpoint.state)
             settle(finding, lambda record=record: leave(engine, record))
     for owner in engine.state.networks():
@@ -130,6 +155,10 @@ def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) ->
             finding = _half_done(f"network {owner.network.name}", owner.network.state)
             settle(finding, lambda owner=owner: dissolve(engine, owner))
     return done
+
+
+def _is_half_done(record: EndpointRecord) -> bool:
+    return record.endpoint.state != "ready"
 
 
 def _half_done(subject: str, state: str) -> Finding:
