@@ -226,7 +226,9 @@ def _moving(have: Wiring, want: Wiring, gone: set[Key]) -> set[Key]:
     moving: set[Key] = set()
     for noun in have:
         new = want.get(noun.key())
-        if new is not None and new.rides_on() != noun.rides_on() and new.rides_on() in staying:
+        if new is None or isinstance(noun, Link) or new.rides_on() == noun.rides_on():
+            continue
+        if new.rides_on() in staying:
             moving.add(noun.key())
     return moving
 
