@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 
 import pytest
-from support.host import HOST4, HOST6, OUTSIDER4, Host, Place
+from support.host import HOST4, HOST6, OUTSIDER4, Host
 from support.patience import eventually
-from support.relay import WEB4, WEB6, relay, web
+from support.relay import SECONDS, WEB4, WEB6, echo, read_all, relay, target, web
 from support.traffic import Kind, ask, serve, udp_ask
 
 from netlib.model import Protocol
@@ -20,55 +19,12 @@ from netlib.relay.door import RelayDoor
 
 pytestmark = pytest.mark.kernel
 
-SECONDS = 10.0
 PROTOCOLS: list[Protocol] = ["tcp", "udp"]
-
-
-@contextmanager
-def target(
-    place: Place, behave: Callable[[socket.socket], None], address: str = WEB6, port: int = 80
-) -> Iterator[None]:
-    """A TCP server whose every connection is handled by `behave` in a thread of its own."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    server = place.call(lambda: socket.create_server((address, port), family=family, backlog=4096))
-
-    def handle(client: socket.socket) -> None:
-        with client, suppress(OSError):  # what it did not hear is what the test looks at
-            client.settimeout(SECONDS)
-            behave(client)
-
-    def loop() -> None:
-        while True:
-            try:
-                client, _ = server.accept()
-            except OSError:  # shut down
-                return
-            threading.Thread(target=handle, args=(client,), daemon=True).start()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(SECONDS)
-        server.close()
 
 
 def connect(address: str = "::1", port: int = 8080) -> socket.socket:
     """A connection of the host's own to a relay."""
     return socket.create_connection((address, port), timeout=SECONDS)
-
-
-def read_all(sock: socket.socket) -> bytes:
-    """All until the other side sends no more."""
-    return b"".join(iter(lambda: sock.recv(1 << 16), b""))
-
-
-def echo(sock: socket.socket) -> None:
-    """Say everything back as it comes."""
-    while data := sock.recv(1 << 16):
-        sock.sendall(data)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
