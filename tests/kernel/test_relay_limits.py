@@ -28,8 +28,6 @@ from netlib.wiring import Relay
 
 pytestmark = pytest.mark.kernel
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 
 @contextmanager
 def running(noun: Relay, open_files: int = 1024, seconds: float = 10.0) -> Iterator[Quota]:
@@ -134,7 +132,7 @@ def test_a_lack_of_files_passes(host: Host) -> None:
         "    print('ready', flush=True)\n"
         "    input()\n"
     )
-    path = f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     with (
         serve(web(host), 80, address=WEB6),
         subprocess.Popen(

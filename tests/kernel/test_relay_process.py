@@ -20,7 +20,6 @@ from netlib.relay.door import RelayDoor
 
 pytestmark = pytest.mark.kernel
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 ONE = relay("::1", 8080, WEB6)
 OTHER = relay("::1", 8081, WEB6)
 
@@ -104,7 +103,7 @@ def test_many_processes_share_one(host: Host) -> None:
         "    door.do([Delete(noun) for noun in nouns])\n"
         "door.do([Create(nouns[0])])\n"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     started = [
         subprocess.Popen(
             [sys.executable, "-c", program, str(host.state_dir), str(20000 + 10 * n)],

@@ -57,8 +57,8 @@ def relay_processes(host: Host) -> list[int]:
                 comm = Path("/proc", name, "comm").read_text().strip()
                 if comm == "netlib-relay" and inode(f"/proc/{name}/ns/net") == host.netns.inode:
                     found.append(int(name))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # ended, or ending: then it is nobody's to look into
     return found
 
 
