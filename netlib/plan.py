@@ -115,9 +115,10 @@ class Plan:
 def diff(have: Wiring, want: Wiring) -> Plan:
     """The plan that makes `want` of `have`.
 
-    Deletions come first, from the last layer to the first; then changes and creations from
-    the first to the last. Firewall deletions, changes and creations are one stage, placed
-    first when nothing opens and last otherwise, so that traffic opens last and closes first.
+    Changes and creations come first, from the first layer to the last, then deletions, from
+    the last layer to the first: what takes over is there before what it replaces goes (a
+    default route that moves to another device leaves no gap). Firewall steps are one stage,
+    placed first when nothing opens and last otherwise: traffic opens last and closes first.
     """
     gone = [noun for noun in have if want.get(noun.key()) is None and not noun.shared]
     removed_devices = {device for noun in gone for device in noun.makes()}
@@ -142,11 +143,8 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     if not opening:
         stages += _stages(closing)
         closing = []
-    # A thing that is replaced (another key, the same device or address) goes before its
-    # successor comes; but what rides on devices that stay is built before the old goes,
-    # because removing an interface's last address also removes its routes.
-    stages += _stages(dismantling)
     stages += _stages(sorted(building, key=lambda s: subject(s).layer))
+    stages += _stages(dismantling)
     stages += _stages([*closing, *opening])
     return Plan(tuple(stages), tuple(_effects(have, want)))
 

@@ -36,7 +36,8 @@ def remove_links(nouns: Iterable[Link], session: Session) -> None:
         by_netns.setdefault(noun.netns.path, []).append(noun)
     for group in by_netns.values():
         found = [(noun, links.find(session, noun.netns, noun.name)) for noun in group]
-        indexes = {state.ifindex for _, state in found if state is not None and links.is_ours(state)}
+        ours = [state for _, state in found if state is not None and links.is_ours(state)]
+        indexes = {state.ifindex for state in ours}
         if indexes:
             refusal = _delete_indexes(sorted(indexes), session.rtnl(group[0].netns))
             if refusal is not None and not is_absence(refusal):
@@ -160,9 +161,8 @@ def _delete_indexes(indexes: Sequence[int], socket: Socket) -> Refusal | None:
         group = _GROUP_PREFIX | int.from_bytes(os.urandom(2), "big")
         marked = socket.transact([rtnl.set_link(u32(rtnl.GROUP, group), index=i) for i in indexes])
         # A deletion by group takes whatever has the number, so look who has it.
-        members = {
-            s.index for s in map(rtnl.read_link, socket.ask(rtnl.all_links())) if s.group == group
-        }
+        states = map(rtnl.read_link, socket.ask(rtnl.all_links()))
+        members = {state.ifindex for state in states if state.group == group}
         there = {i for i, refusal in zip(indexes, marked, strict=True) if refusal is None}
         if members and members == there:
             (answer,) = socket.transact([rtnl.delete_group(group)])
