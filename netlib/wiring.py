@@ -144,6 +144,10 @@ class VethPair(Link):
     hairpin: bool = False
     locked: bool = False
 
+    def rides_on(self) -> tuple[str, str] | None:
+        """It would stay without its bridge, but plugged into nothing."""
+        return (self.netns.name, self.bridge) if self.bridge else None
+
     def makes(self) -> tuple[tuple[str, str], ...]:
         """Both ends."""
         return ((self.netns.name, self.name), (self.peer_netns.name, self.peer))
@@ -161,6 +165,10 @@ class Macvlan(Link):
     mode: Literal["bridge", "private", "vepa", "passthru"] = "bridge"
     broadcast_queue: int = 0
 
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.parent_netns.name, self.parent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ipvlan(Link):
@@ -173,6 +181,10 @@ class Ipvlan(Link):
     mode: Literal["l2", "l3", "l3s"] = "l2"
     flag: Literal["bridge", "private", "vepa"] = "bridge"
 
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.parent_netns.name, self.parent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vlan(Link):
@@ -182,6 +194,10 @@ class Vlan(Link):
 
     parent: str
     vlan_id: int
+
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.netns.name, self.parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +212,10 @@ class Vxlan(Link):
     port: int = 4789
     mac: str
     flood: bool = False
+
+    def rides_on(self) -> tuple[str, str]:
+        """It would stay without its bridge, but plugged into nothing."""
+        return (self.netns.name, self.bridge)
 
 
 # -- settings and addresses ---------------------------------------------------------------------
