@@ -49,10 +49,15 @@ def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:
     """
     failures: list[NetError] = []
     for stage in plan.stages:
-        try:
-            kernel.remove(stage)
-        except NetError as error:
-            failures.append(error)
+        # What stays may change on the way: a default route moves to another device.
+        kept = tuple(step for step in stage.steps if not isinstance(step, Delete))
+        gone = tuple(step for step in stage.steps if isinstance(step, Delete))
+        for steps, act in ((kept, kernel.do), (gone, kernel.remove)):
+            if steps:
+                try:
+                    act(replace(stage, steps=steps))
+                except NetError as error:
+                    failures.append(error)
     for effect in plan.after:
         try:
             kernel.perform(effect)

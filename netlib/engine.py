@@ -12,9 +12,9 @@ from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.driver import Driver
 from netlib.errors import (
-    KernelError,
     LeftOver,
     NamespaceGone,
+    NetError,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -172,11 +172,10 @@ class Engine:
         self._identified = True
 
 
-def _plainly(failure: StageFailed) -> KernelError:
+def _plainly(failure: StageFailed) -> NetError:
     """The cause itself where all was taken back: the error that a caller can act on."""
-    cause = failure.__cause__
-    if failure.undone and isinstance(cause, KernelError):
-        if isinstance(cause, NamespaceGone):
-            cause.hint = cause.hint or "the sandbox ended meanwhile; run: net gc"
-        return cause
-    return failure
+    if not failure.undone:
+        return failure
+    if isinstance(failure.cause, NamespaceGone):
+        failure.cause.hint = failure.cause.hint or "the sandbox ended meanwhile; run: net gc"
+    return failure.cause

@@ -187,6 +187,13 @@ class NamespaceGone(NotThere):
     """A network namespace ended, or its path now names another one."""
 
 
+class PortHeld(KernelError):
+    """A process of the host listens on a port that a relay was to listen on."""
+
+    exit_status = 4
+    cni_code = 102
+
+
 class StageFailed(KernelError):
     """A stage of a plan failed; `undone` says whether all that was done was taken back.
 
@@ -225,6 +232,8 @@ class StoreConflict(StoreError):
 
 class WrongHost(StoreError):
     """The state speaks of another network namespace than the caller's."""
+
+    retryable = False
 
 
 class DriverError(NetError):

@@ -136,8 +136,9 @@ class Net:
 
     def _open_kernel(self) -> Kernel:
         from netlib.kernel.linux import open_kernel
+        from netlib.relay.door import RelayDoor
 
-        kernel = open_kernel(self.firewall)
+        kernel = open_kernel(self.firewall, RelayDoor(self.state_dir))
         self._closing.append(kernel.close)
         return kernel
 
