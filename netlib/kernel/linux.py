@@ -203,6 +203,8 @@ class LinuxKernel:
         found: dict[tuple[object, ...], Noun] = {}
         asked: dict[str, tuple[Steps, list[Noun]]] = {}
         for noun in nouns:
+            if noun.layer is Layer.SERVICE and type(noun) not in self._services:
+                continue  # nobody could have made it
             door = self._door(noun)
             if door is not None:
                 asked.setdefault(door.name, (door, []))[1].append(noun)
