@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 THROWAWAY := $(BIN)/python -m netlib.throwaway --
 
-.PHONY: help packages dev check test test-matrix demo bench docs lock clean
+.PHONY: help dev check test test-matrix demo bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets

@@ -175,6 +175,13 @@ class NamespaceGone(NotThere):
     """A network namespace ended, or its path now names another one."""
 
 
+class PortHeld(KernelError):
+    """A process of the host listens on a port that a relay was to listen on."""
+
+    exit_status = 4
+    cni_code = 102
+
+
 class StageFailed(KernelError):
     """A stage of a plan failed; `undone` says whether all that was done was taken back.
 
@@ -214,6 +221,8 @@ class StoreConflict(StoreError):
 class WrongHost(StoreError):
     """The state speaks of another network namespace than the caller's."""
 
+    retryable = False
+
 
 class DriverError(NetError):
     """A driver broke its contract, or could not be loaded."""
@@ -231,3 +240,23 @@ class LeftOver(NetError):
             "put right what is named, then run: net repair",
         )
         self.causes = causes
+
+
+def to_document(error: NetError) -> dict[str, object]:
+    """An error as JSON values: what the command line prints, and what another process is told."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def from_document(document: dict[str, object]) -> NetError:
+    """The error that another process met, of its class: message, hint and exit status are right.
+
+    What else a class has of its own is not carried over. A class of somebody else's becomes
+    NetError.
+    """
+    name = "".join(part.capitalize() for part in str(document["code"]).split("-"))
+    shape = globals().get(name)
+    if not (isinstance(shape, type) and issubclass(shape, NetError)):
+        shape = NetError
+    met = shape.__new__(shape)  # constructors differ, and the message is made already
+    NetError.__init__(met, str(document["message"]), str(document.get("hint", "")))
+    return met

@@ -126,13 +126,15 @@ class Sandbox:
     """One container's network stack, known by a name and the network namespace behind it.
 
     `kind` is how it was named: `name` (made by `net run` or `net sandbox create`), `pid`,
-    `netns`, `docker`, `podman`. `pid` is the process that a `net run` sandbox runs.
+    `netns`, `docker`, `podman`. `pid` is the process that a `net run` sandbox runs, and
+    `started` when it began, in clock ticks since the boot: who has both is that process still.
     """
 
     name: str
     netns: Netns
     kind: str = "name"
     pid: int = 0
+    started: int = 0
     hostname: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     created: float = 0.0
