@@ -89,6 +89,12 @@ class UnknownDriver(NotFound):
     """No driver of this name is installed."""
 
 
+class NoSuchCommand(NotFound):
+    """A sandbox was to run a command that does not exist. The status is a shell's for it."""
+
+    exit_status = 127
+
+
 # -- in the way of another --------------------------------------------------------------------
 
 
@@ -152,6 +158,12 @@ class NotPermitted(NetError):
 
     exit_status = 6
     cni_code = 104
+
+
+class CommandRefused(NotPermitted):
+    """A sandbox was to run a file that can not be executed. The status is a shell's for it."""
+
+    exit_status = 126
 
 
 # -- the doors --------------------------------------------------------------------------------

@@ -125,26 +125,26 @@ class Plan:
 def diff(have: Wiring, want: Wiring) -> Plan:
     """The plan that makes `want` of `have`.
 
-    Changes and creations come first, from the first layer to the last, then deletions, from
-    the last layer to the first: what takes over is there before what it replaces goes (a
-    default route that moves to another device leaves no gap). Only what is in the way of its
-    successor goes before. Firewall steps are one stage, placed first when nothing opens and
-    last otherwise: traffic opens last and closes first.
+    What moves to another device comes first, so that a default route leaves no gap; then
+    deletions, from the last layer to the first; then changes and creations from the first to
+    the last. Firewall deletions, changes and creations are one stage, placed first when
+    nothing opens and last otherwise: traffic opens last and closes first.
     """
-    early = _in_the_way(have, want)
-    late = [n for n in have if want.get(n.key()) is None and n.key() not in early and not n.shared]
+    gone = _gone(have, want)
+    moving = _moving(have, want, gone)
+    gone -= moving
     new: list[Step] = []
     for noun in want:
         old = have.get(noun.key())
         if noun.shared:
             if old != noun:
                 new.append(Ensure(noun))
-        elif old is None or noun.key() in early:
+        elif old is None or noun.key() in gone:
             new.append(Create(noun))
         elif old != noun:
             new.append(Change(old, noun))
 
-    deletions = _deletions(late)
+    deletions = _deletions([noun for noun in have if noun.key() in gone])
     closing = [s for s in deletions if subject(s).layer >= Layer.FIREWALL]
     opening = [s for s in new if subject(s).layer >= Layer.FIREWALL]
     building = [s for s in new if subject(s).layer < Layer.FIREWALL]
@@ -154,11 +154,14 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     if not opening:
         stages += _stages(closing)
         closing = []
-    stages += _stages(_deletions([noun for noun in have if noun.key() in early]))
-    stages += _stages(sorted(building, key=lambda s: subject(s).layer))
+    stages += _stages([s for s in building if subject(s).key() in moving])
+    # What is replaced goes before its successor comes. The other way round an address would
+    # be secondary to the one that it replaces, and go with it.
     stages += _stages(dismantling)
+    rest = (s for s in building if subject(s).key() not in moving)
+    stages += _stages(sorted(rest, key=lambda s: subject(s).layer))
     stages += _stages([*closing, *opening])
-    return Plan(tuple(stages), tuple(_effects(have, want, early)))
+    return Plan(tuple(stages), tuple(_effects(have, want, gone)))
 
 
 _RIDERS: tuple[type[Noun], ...] = (Up, Address, Route, Neighbour, FdbEntry)
@@ -185,54 +188,54 @@ def inverse(stage: Stage) -> Plan:
     return replace(diff(have=stage.wiring_after(), want=stage.wiring_before()), after=())
 
 
-def _in_the_way(have: Wiring, want: Wiring) -> set[Key]:
-    """The keys of what must go before anything new comes, even if only to come back.
-
-    That is: devices that are made anew, or whose name another one takes; addresses, because
-    one that is added beside an older one of its subnet is secondary to it and goes with it;
-    and all that goes with these.
-    """
-    again = {n.key() for n in have if _is_another(n, want.get(n.key()))}
-    new = [n for n in want if n.key() in again or have.get(n.key()) is None]
-    taken = {device for noun in new for device in noun.makes()}
-    staying = {device for noun in want for device in noun.makes()}
-    found: list[Noun] = []
+def _gone(have: Wiring, want: Wiring) -> set[Key]:
+    """The keys of all that goes, also of what goes only to come back."""
+    gone: dict[Key, Noun] = {}
     for noun in have:
-        if noun.key() in again:
-            found.append(noun)
-        elif want.get(noun.key()) is None and not noun.shared:
-            is_lone = isinstance(noun, Address) and _stays(noun, have, staying)
-            if is_lone or taken.intersection(noun.makes()):
-                found.append(noun)
+        new = want.get(noun.key())
+        if not noun.shared and (new is None or _is_another(noun, new)):
+            gone[noun.key()] = noun
     # Linux empties a device's neighbour table when its MAC changes (neigh_changeaddr).
-    changed = {device for n in have for device in new_macs(n, want.get(n.key()))}
-    found += [n for n in have if isinstance(n, Neighbour) and n.rides_on() in changed]
-
-    early = {noun.key() for noun in found}
-    while found:  # each round finds what goes with what the round before found
+    changed = {device for noun in have for device in new_macs(noun, want.get(noun.key()))}
+    for noun in have:
+        if isinstance(noun, Neighbour) and noun.rides_on() in changed:
+            gone[noun.key()] = noun
+    # Each round finds what goes with what the round before found: a device's children and
+    # riders; an address's routes.
+    found = list(gone.values())
+    while found:
         devices = {device for noun in found for device in noun.makes()}
         addresses = [noun for noun in found if isinstance(noun, Address)]
         found = [
             noun
             for noun in have
-            if noun.key() not in early
-            and (noun.rides_on() in devices or any(_goes_with(noun, a) for a in addresses))
+            if noun.key() not in gone
+            and not noun.shared
+            and (
+                noun.rides_on() in devices
+                or any(_goes_with(noun, address) for address in addresses)
+            )
         ]
-        early |= {noun.key() for noun in found}
-    return early
+        gone |= {noun.key(): noun for noun in found}
+    return set(gone)
 
 
-def _stays(noun: Noun, have: Wiring, staying: set[tuple[str, str]]) -> bool:
-    """Whether the device that a thing rides on stays: it is wanted, or was never of `have`."""
-    device = noun.rides_on()
-    return device in staying or all(device not in other.makes() for other in have)
+def _moving(have: Wiring, want: Wiring, gone: set[Key]) -> set[Key]:
+    """The keys of what leaves a device for another one that was there and stays."""
+    staying = {device for noun in have if noun.key() not in gone for device in noun.makes()}
+    moving: set[Key] = set()
+    for noun in have:
+        new = want.get(noun.key())
+        if new is None or isinstance(noun, Link) or new.rides_on() == noun.rides_on():
+            continue
+        if new.rides_on() in staying:
+            moving.add(noun.key())
+    return moving
 
 
-def _is_another(old: Noun, new: Noun | None) -> bool:
+def _is_another(old: Noun, new: Noun) -> bool:
     """Whether a device must be made anew to be as `new` says."""
-    if new is None or not isinstance(old, Link):
-        return False
-    return any(getattr(old, name) != getattr(new, name) for name in old.fixed)
+    return isinstance(old, Link) and any(getattr(old, f) != getattr(new, f) for f in old.fixed)
 
 
 def new_macs(old: Noun, new: Noun | None) -> list[tuple[str, str]]:
@@ -291,9 +294,9 @@ def _stages(steps: list[Step]) -> list[Stage]:
     ]
 
 
-def _effects(have: Wiring, want: Wiring, early: set[Key]) -> Iterable[Effect]:
+def _effects(have: Wiring, want: Wiring, gone: set[Key]) -> Iterable[Effect]:
     for noun in want:
-        old = None if noun.key() in early else have.get(noun.key())
+        old = None if noun.key() in gone else have.get(noun.key())
         if isinstance(noun, Address) and noun.announce and old is None:
             yield Announce(netns=noun.netns, device=noun.device, address=noun.address)
         # A UDP flow that is older than its port would never reach it: no connection tells

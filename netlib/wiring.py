@@ -33,7 +33,7 @@ class Layer(IntEnum):
     SETTING = 2  # sysctls of those links, before they get addresses
     ADDRESS = 3  # up, addresses, then routes, neighbours, FDB entries
     FIREWALL = 4
-    RELAY = 5  # a small proxy, where the kernel can't redirect
+    SERVICE = 5  # processes of ours: relays, and the DNS resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,7 +410,7 @@ class Relay(Noun):
     that has only IPv4.
     """
 
-    layer = Layer.RELAY
+    layer = Layer.SERVICE
     identity = ("protocol", "host", "port")
 
     protocol: Protocol
@@ -420,6 +420,22 @@ class Relay(Noun):
     target: IPAddress
     target_port: int
     sources: tuple[IPNetwork, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameServer(Noun):
+    """The DNS resolver listens for one network, or for one sandbox inside its own namespace.
+
+    `subject` is the network's id or the sandbox's name; `port` is the same on all addresses.
+    """
+
+    layer = Layer.SERVICE
+    identity = ("kind", "subject")
+
+    kind: Literal["network", "sandbox"]
+    subject: str
+    addresses: tuple[IPAddress, ...]
+    port: int = 53
 
 
 # -- effects: what is done and leaves no thing --------------------------------------------------

@@ -84,7 +84,7 @@ def repair_command(session: Session, dry_run: bool) -> int | None:
 def gc_command(session: Session, dry_run: bool) -> None:
     """Remove what belongs to sandboxes that have ended.
 
-    Their endpoints, addresses and published ports, and whatever carries our mark on the host
+    Their endpoints, addresses, published ports and kept outputs, and whatever carries our mark on the host
     and belongs to nothing. Prints the sandboxes that were given up.
 
     Example: net gc
@@ -94,6 +94,9 @@ def gc_command(session: Session, dry_run: bool) -> None:
         if isinstance(done, Plan):
             session.show_plan(net, done)
             return
+        from netlib.run.background import collect_logs
+
+        collect_logs(net)
     names = [box.name for box in done]
     session.show({"collected": names}, "\n".join(names))
 
