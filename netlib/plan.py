@@ -133,9 +133,10 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     gone = _gone(have, want)
     moving = _moving(have, want, gone)
     gone -= moving
+    unplugged = _unplugged(have, gone)
     new: list[Step] = []
     for noun in want:
-        old = have.get(noun.key())
+        old = unplugged.get(noun.key()) or have.get(noun.key())
         if noun.shared:
             if old != noun:
                 new.append(Ensure(noun))
@@ -154,6 +155,9 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     if not opening:
         stages += _stages(closing)
         closing = []
+    stages += _stages(
+        [Change(noun, unplugged[noun.key()]) for noun in have if noun.key() in unplugged]
+    )
     stages += _stages([s for s in building if subject(s).key() in moving])
     # What is replaced goes before its successor comes. The other way round an address would
     # be secondary to the one that it replaces, and go with it.
@@ -231,6 +235,18 @@ def _moving(have: Wiring, want: Wiring, gone: set[Key]) -> set[Key]:
         if new.rides_on() in staying:
             moving.add(noun.key())
     return moving
+
+
+def _unplugged(have: Wiring, gone: set[Key]) -> dict[Key, Noun]:
+    """What stays while its bridge goes: Linux would unplug it, and nothing plug it in again."""
+    devices = {device for n in have if n.key() in gone for device in n.makes()}
+    return {
+        noun.key(): replace(noun, bridge="")
+        for noun in have
+        if isinstance(noun, VethPair | Vxlan)
+        and noun.key() not in gone
+        and (noun.netns.name, noun.bridge) in devices
+    }
 
 
 def _is_another(old: Noun, new: Noun) -> bool:
