@@ -11,7 +11,7 @@ from netlib.driver import Capabilities, Option
 from netlib.drivers.endpoint import ENDPOINT_OPTIONS, in_sandbox, routes, sysctls
 from netlib.drivers.ports import published
 from netlib.errors import InvalidOption
-from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, Peer
+from netlib.model import HOST, Endpoint, Family, HostFacts, IPAddress, Network, Peer
 from netlib.options import BOOLEAN, is_on, number
 from netlib.wiring import (
     Address,
@@ -141,7 +141,7 @@ class BridgeDriver:
                 "gateway_mode isolated leaves the network without a way out",
                 "add --internal, or choose nat or routed",
             )
-        routes(network, "eth0", None, frozenset())  # raises for what it can not read
+        routes(network, "eth0", HOST, {})  # raises for what it can not read
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The MTU, where none was asked for: that of the default route's device."""

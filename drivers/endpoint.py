@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netlib.driver import Option
@@ -42,24 +42,21 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
     yield Up(netns=netns, device=device)
     for address in endpoint.addresses:
         yield Address(netns=netns, device=device, address=address, announce=True)
-    yield from routes(network, device, netns, frozenset(endpoint.gateway_for))
+    gateways = {family: _gateway(network, endpoint, family) for family in endpoint.gateway_for}
+    yield from routes(network, device, netns, gateways)
 
 
 def routes(
-    network: Network, device: str, netns: Netns | None, default_for: frozenset[Family]
+    network: Network, device: str, netns: Netns, gateways: Mapping[Family, IPAddress | None]
 ) -> list[Noun]:
-    """The default routes of the families in `default_for`, and the network's static ones."""
-    place = netns or Netns(name="")
+    """Default routes through `gateways`, and the network's static routes."""
     metric = number(network.options, "metric", 0, 2**32 - 1) or 0
     result: list[Noun] = []
-    for family in sorted(default_for):
-        gateway = next(
-            (s.gateway for s in network.subnets if s.family == family and s.gateway), None
-        )
+    for family, gateway in gateways.items():
         if gateway is not None:
             result.append(
                 Route(
-                    netns=place,
+                    netns=netns,
                     device=device,
                     destination=DEFAULT[family],
                     via=gateway,
@@ -72,7 +69,7 @@ def routes(
         destination, via, own_metric = _route(text)
         result.append(
             Route(
-                netns=place,
+                netns=netns,
                 device=device,
                 destination=destination,
                 via=via,
@@ -80,6 +77,12 @@ def routes(
             )
         )
     return result
+
+
+def _gateway(network: Network, endpoint: Endpoint, family: Family) -> IPAddress | None:
+    """The gateway of the subnet that the endpoint's address is from."""
+    address = endpoint.address(family)
+    return next((s.gateway for s in network.subnets if address and address.ip in s.prefix), None)
 
 
 def _parts(text: str) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
-from netlib.plan import Plan, Stage, inverse
+from netlib.plan import Delete, Plan, Stage, inverse
 
 if TYPE_CHECKING:
     from netlib.kernel import Kernel
@@ -48,10 +49,15 @@ def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:
     """
     failures: list[NetError] = []
     for stage in plan.stages:
-        try:
-            kernel.remove(stage)
-        except NetError as error:
-            failures.append(error)
+        # What stays may change on the way: a default route moves to another device.
+        kept = tuple(step for step in stage.steps if not isinstance(step, Delete))
+        gone = tuple(step for step in stage.steps if isinstance(step, Delete))
+        for steps, act in ((kept, kernel.do), (gone, kernel.remove)):
+            if steps:
+                try:
+                    act(replace(stage, steps=steps))
+                except NetError as error:
+                    failures.append(error)
     for effect in plan.after:
         try:
             kernel.perform(effect)

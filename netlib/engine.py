@@ -12,9 +12,9 @@ from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.driver import Driver
 from netlib.errors import (
-    KernelError,
     LeftOver,
     NamespaceGone,
+    NetError,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -46,12 +46,14 @@ class Engine:
         registry: Registry,
         lock: OperationLock,
         clock: Callable[[], float] = time.time,
+        committed: Callable[[int], None] | None = None,
     ) -> None:
         self.state = State(store)
         self._open_kernel = kernel
         self.registry = registry
         self.lock = lock
         self.clock = clock
+        self._committed = committed
         self._identified = False
 
     @cached_property
@@ -113,6 +115,9 @@ class Engine:
             self._build(operation)
         if operation.done is not None:
             self.state.store.commit(operation.done)
+        if self._committed is not None:
+            # Names resolve as the state now says before the caller goes on.
+            self._committed(self.state.store.revision())
         return operation.result
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
@@ -172,11 +177,10 @@ class Engine:
         self._identified = True
 
 
-def _plainly(failure: StageFailed) -> KernelError:
+def _plainly(failure: StageFailed) -> NetError:
     """The cause itself where all was taken back: the error that a caller can act on."""
-    cause = failure.__cause__
-    if failure.undone and isinstance(cause, KernelError):
-        if isinstance(cause, NamespaceGone):
-            cause.hint = cause.hint or "the sandbox ended meanwhile; run: net gc"
-        return cause
-    return failure
+    if not failure.undone:
+        return failure
+    if isinstance(failure.cause, NamespaceGone):
+        failure.cause.hint = failure.cause.hint or "the sandbox ended meanwhile; run: net gc"
+    return failure.cause

@@ -16,8 +16,8 @@ def offers(network: Network, endpoint: Endpoint) -> tuple[Family, ...]:
     return tuple(
         family
         for family in network.families()
-        if endpoint.address(family) is not None
-        and any(s.gateway is not None for s in network.subnets if s.family == family)
+        if (address := endpoint.address(family)) is not None
+        and any(s.gateway is not None for s in network.subnets if address.ip in s.prefix)
     )
 
 

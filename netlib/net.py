@@ -21,8 +21,10 @@ from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
 from netlib.verbs import disconnect as _disconnect
 from netlib.verbs import inspect as _inspect
+from netlib.verbs import overview as _overview
 from netlib.verbs import publish as _publish
 from netlib.verbs import remove as _remove
+from netlib.verbs import rules as _rules
 from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
 
@@ -91,6 +93,10 @@ class Plans:
     publish = _planned(_publish.publish)
     unpublish = _planned(_publish.unpublish)
     update = _planned(_update.update)
+    prune = _asked(_remove.plan_pruning)
+    repair = _asked(_check.plan_repair)
+    collect_garbage = _asked(_check.plan_garbage)
+    remove_sandbox = _asked(_sandboxes.plan_removal)
 
 
 class Net:
@@ -125,15 +131,28 @@ class Net:
             (lambda: kernel) if kernel else self._open_kernel,
             registry or Registry(),
             OperationLock(None if store else self.state_dir / "lock"),
+            committed=None if kernel else self._serve_names,
         )
         self.plan = Plans(self.engine)
 
     def _open_kernel(self) -> Kernel:
-        from netlib.kernel.linux import open_kernel
+        from netlib.dns.client import Resolver
+        from netlib.dns.door import NameServers
+        from netlib.kernel.opening import open_kernel
+        from netlib.relay.door import RelayDoor
 
-        kernel = open_kernel(self.firewall, self.state_dir, self.engine.state)
+        kernel = open_kernel(
+            self.firewall,
+            relays=RelayDoor(self.state_dir),
+            names=NameServers(Resolver(self.state_dir)),
+        )
         self._closing.append(kernel.close)
         return kernel
+
+    def _serve_names(self, revision: int) -> None:
+        from netlib.dns.client import Resolver
+
+        Resolver(self.state_dir).serve(revision)
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""
@@ -166,6 +185,10 @@ class Net:
     register_sandbox = _question(_sandboxes.register_sandbox)
     remove_sandbox = _question(_sandboxes.remove_sandbox)
 
+    listing = _question(_overview.listing)
+    status = _question(_overview.status)
+    ports = _question(_overview.ports)
+    facts = _question(_rules.facts)
     networks = _question(_inspect.networks)
     inspect = _question(_inspect.inspect)
     sandboxes = _question(_inspect.sandboxes)

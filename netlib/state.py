@@ -27,7 +27,9 @@ from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
 from netlib.ipam import lease_address, lease_key
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.store import Absent, Store, Unchanged, under
-from netlib.wiring import Wiring
+from netlib.wiring import Publish, Wiring
+
+_FEW = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +155,9 @@ class State:
         record = self.find_network(reference)
         if record is not None:
             return record
-        known = ", ".join(r.network.name for r in self.networks()) or "none"
+        known = [r.network.name for r in self.networks()]
         raise NoSuchNetwork(
-            f"there is no network {reference!r}", f"there are: {known}; see: net ls"
+            f"there is no network {reference!r}", f"{_near(reference, known)}see: net ls"
         )
 
     def find_network(self, reference: str) -> NetworkRecord | None:
@@ -221,9 +223,10 @@ class State:
         """A sandbox that the state knows by this name, or NoSuchSandbox."""
         found = self.find_sandbox(name)
         if found is None:
+            near = _near(name, [box.name for box in self.sandboxes()])
             raise NoSuchSandbox(
                 f"there is no sandbox {name!r}",
-                "see: net ps; or name one as pid:N, netns:NAME, docker:NAME or podman:NAME",
+                f"{near}see: net ps; or name one as pid:N, netns:NAME, docker:NAME or podman:NAME",
             )
         return found
 
@@ -259,6 +262,27 @@ class State:
         """The address of a subnet that was given last."""
         record = self.store.get(cursor_key(network_id, prefix))
         return ip_address(record.value) if record else None
+
+    def published(self, protocol: str, first: int, last: int) -> list[Publish]:
+        """What is published on the host's ports from `first` to `last`, in both families."""
+        holders: dict[str, None] = {}
+        for family in (4, 6):
+            folder = f"port/{family}/{protocol}/"
+            for record in self.store.range(f"{folder}{first:05d}/", f"{folder}{last:05d}0"):
+                holders[json.loads(record.value)["endpoint"]] = None
+        found: list[Publish] = []
+        for holder in holders:
+            held = self.store.get(f"endpoint/{holder}")
+            wiring = load_endpoint(held.value, held.revision).wiring if held else ()
+            found += [
+                noun
+                for noun in wiring
+                if isinstance(noun, Publish)
+                and noun.protocol == protocol
+                and noun.port <= last
+                and noun.port + noun.count > first
+            ]
+        return found
 
     def forwarding_enabled_for(self) -> dict[int, Any]:
         """By family: when forwarding was switched on, and for which network."""
@@ -319,6 +343,16 @@ def unchanged(record: NetworkRecord | EndpointRecord) -> Unchanged:
 def no_members(network_id: str) -> Absent:
     """The condition that a network has no endpoint."""
     return Absent(*under(f"endpoint/{network_id}/"))
+
+
+def _near(name: str, known: list[str]) -> str:
+    """What somebody who typed `name` may have meant, as the beginning of a hint."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}? "
+    return f"there are: {', '.join(known)}; " if 0 < len(known) <= _FEW else ""
 
 
 def _is_hex(text: str) -> bool:

@@ -19,12 +19,14 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 MARKER = Path("/run/netlib-throwaway.json")
 EMPTY = ("/var/lib/netlib", "/var/lib/cni", "/etc/cni", "/etc/sysctl.d")
@@ -120,12 +122,31 @@ def run(command: Sequence[str], keep: Iterable[Path | str] = ()) -> int:
         os.chdir(working_directory)
         child = os.fork()
         if child == 0:
-            os.execvp(command[0], list(command))
+            _execute(command)
         status = _wait_for(child)
     except OSError as error:
         print(f"throwaway: {error}", file=sys.stderr)
-        status = 127 if isinstance(error, FileNotFoundError) else 126
+        status = 1
     os._exit(status)
+
+
+def _execute(command: Sequence[str]) -> NoReturn:
+    """Become a program. As in shells, 127 says that there is none, 126 that it can not run."""
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        found = shutil.which(command[0])
+        reason = error.strerror if found else "there is no such program"
+        print(f"throwaway: {command[0]}: {reason}", file=sys.stderr)
+        os._exit(126 if found else 127)
+
+
+def separate() -> None:
+    """Give this process, one of several in a throw-away host, an empty /run of its own."""
+    marker = MARKER.read_text()
+    unshare(NEW_MOUNTS | NEW_NET)
+    _empty_run()
+    MARKER.write_text(marker)
 
 
 def unshare(flags: int) -> None:
@@ -194,6 +215,10 @@ def _unshare() -> None:
 
 def _prepare(outside: str, keep: Iterable[str]) -> None:
     """The mounts, the loopback device and the marker, done by the host's first process."""
+    paths = os.environ.get("PATH", os.defpath).split(":")
+    # Ordinary users of Debian do not have the administrator's programs on their path.
+    paths += [path for path in ("/usr/local/sbin", "/usr/sbin", "/sbin") if path not in paths]
+    os.environ["PATH"] = ":".join(paths)
     try:
         mount("none", "/", flags=_RECURSIVE | _PRIVATE)
     except PermissionError as error:
@@ -201,18 +226,23 @@ def _prepare(outside: str, keep: Iterable[str]) -> None:
         raise Refused("this system gives user namespaces no rights; run it as root") from error
     kept = {path: os.open(path, os.O_PATH) for path in dict.fromkeys(keep)}
     mount("proc", "/proc", "proc", _NO_SUID | _NO_DEVICES | _NO_EXEC)
-    tmpfs("/run")
+    _empty_run()
     for parent in ("/etc", "/var/lib"):
         _shadow(parent, [name for name in EMPTY if os.path.dirname(name) == parent])
     for folder in EMPTY:
         tmpfs(folder)
     for path, descriptor in kept.items():
         _bring_back(path, descriptor)
+    marker = {"processes": os.readlink("/proc/self/ns/pid"), "network_outside": outside}
+    MARKER.write_text(json.dumps(marker))
+
+
+def _empty_run() -> None:
+    """An empty /run, and `lo` up: the ground of every host."""
+    tmpfs("/run")
     for folder in ("/run/netns", "/run/lock"):
         os.mkdir(folder)
     raise_loopback()
-    marker = {"processes": os.readlink("/proc/self/ns/pid"), "network_outside": outside}
-    MARKER.write_text(json.dumps(marker))
 
 
 def _shadow(parent: str, folders: Iterable[str]) -> None:

@@ -1,32 +1,53 @@
-"""Every test runs in a throw-away host; skips need a reason that is known."""
+"""Every test runs in a throw-away host; in CI every skip needs a reason that is known."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.golden import Golden
+from support.host import Host, new_host
 
 from netlib import throwaway
 
+pytest_plugins = ["support.skips", "pytester"]
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start pytest over in a throw-away host, before anything is collected."""
     if throwaway.inside():
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            throwaway.separate()
         return
+    # pytest names its folders in /tmp after the user, and there every user is root.
+    os.environ["LOGNAME"] = f"uid-{os.getuid()}"
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.stop_global_capturing()  # gives file descriptors 1 and 2 back
-    throwaway.enter(keep=[ROOT, Path(sys.prefix)])
+    try:
+        throwaway.enter(keep=[ROOT, Path(sys.prefix)])
+    except OSError as error:
+        pytest.exit(f"tests need a throw-away host: {error}", returncode=throwaway.REFUSED)
 
 
 @pytest.fixture
-def host() -> Iterator[object]:
+def host() -> Iterator[Host]:
     """A fresh network namespace as the host, which this test's own thread is in."""
-    from support.host import new_host
-
     with new_host() as host:
         yield host
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Golden texts: `golden.check("connect.txt", plan.text())`."""
+    return Golden(update=request.config.getoption("--update-golden"))

@@ -66,6 +66,11 @@ def family_of(address: IPAddress | IPNetwork) -> Family:
     return 4 if address.version == 4 else 6
 
 
+def is_mutual(noun: Forward) -> bool:
+    """Whether other networks that are not isolated get in: never where nothing may."""
+    return not noun.isolated and noun.inbound != "drop" and noun.outbound != "drop"
+
+
 def words(noun: Noun) -> str:
     """A firewall noun as a person would name it."""
     match noun:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -12,10 +11,12 @@ from netlib.firewall.base import (
     device,
     everywhere,
     family_of,
+    is_mutual,
     prefix_text,
     sources_of,
     span,
 )
+from netlib.firewall.facts import Element
 from netlib.firewall.nftables_base import TABLE, base
 from netlib.model import Family
 from netlib.plan import Change, Create, Delete, Ensure, Step
@@ -29,21 +30,6 @@ from netlib.wiring import (
     Publish,
     Segment,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Element:
-    """One element of a set or map of ours, as nft writes and lists it."""
-
-    container: str
-    key: str
-    value: str = ""
-    comment: str = ""
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Where only one element can be."""
-        return self.container, self.key
 
 
 def elements(noun: Noun) -> list[Element]:
@@ -164,11 +150,6 @@ def _forward(noun: Forward) -> list[Element]:
     if is_mutual(noun):
         facts.append(Element("mutual", name))
     return facts
-
-
-def is_mutual(noun: Forward) -> bool:
-    """Whether other networks that are not isolated get in: never where nothing may."""
-    return not noun.isolated and noun.inbound != "drop" and noun.outbound != "drop"
 
 
 def _segment(noun: Segment) -> list[Element]:

@@ -135,7 +135,6 @@ _RULES = {
         ip6 daddr ff00::/8 return
         oifname . ip saddr @subnets4 return
         oifname . ip6 saddr @subnets6 return
-        iifname @mutual oifname @mutual return
         meta nfproto . iifname vmap @leave""",
     "hairpin": """
         oifname . ip saddr @subnets4 masquerade fully-random

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Literal, cast
 
 from netlib.firewall.base import prefix_text
-from netlib.firewall.nftables import Element, elements, places
+from netlib.firewall.facts import Element, Facts, Place
 from netlib.model import Family, IPNetwork, Protocol
 from netlib.wiring import (
     DnsRedirect,
@@ -20,9 +20,6 @@ from netlib.wiring import (
     Verdict,
 )
 
-Place = tuple[str, str]
-Facts = Mapping[Place, Element]
-
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 _FAMILIES: tuple[Family, Family] = (4, 6)
 
@@ -34,26 +31,6 @@ def facts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Element]:
         container = thing.get("set") or thing.get("map")
         for element in _elements(container) if container else ():
             found[element.place] = element
-    return found
-
-
-def observed(nouns: Iterable[Noun], there: Facts) -> list[Noun]:
-    """Of these nouns those that are there, as they are.
-
-    One of which parts are missing, and nothing is otherwise, counts as absent: making it
-    adds what is missing.
-    """
-    read = {noun.key(): noun for noun in known(there)}
-    found: list[Noun] = []
-    for noun in nouns:
-        want = elements(noun)
-        extra = set(places(noun)).intersection(there) - {e.place for e in want}
-        if not extra and all(_same(there.get(e.place), e) for e in want):
-            found.append(noun)
-            continue
-        other = read.get(noun.key())
-        if other is not None and elements(other) != want:
-            found.append(other)
     return found
 
 
@@ -70,23 +47,6 @@ def known(there: Facts) -> list[Noun]:
         *_opened(rows),
         *_redirects(rows),
     ]
-
-
-def healed(old: Noun, new: Noun, there: Facts) -> tuple[list[Element], list[Element]]:
-    """What to delete and what to add, so that what is there in part becomes `new`."""
-    want = {e.place: e for e in elements(new)}
-    mine = dict.fromkeys([*places(old), *places(new)])
-    gone = [there[p] for p in mine if p in there and not _same(there[p], want.get(p))]
-    come = [e for p, e in want.items() if not _same(there.get(p), e)]
-    return gone, come
-
-
-def _same(one: Element | None, other: Element | None) -> bool:
-    return (
-        one is not None
-        and other is not None
-        and (one.place, one.value) == (other.place, other.value)
-    )
 
 
 # -- elements from JSON -------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class Kernel(typing.Protocol):
         """
 
     def remove(self, stage: Stage) -> None:
-        """Do all of the stage's steps that can be done; a Delete of what is gone is no failure.
+        """Do all of the stage's Deletes that can be done; one of what is gone is no failure.
 
         A network namespace that ended counts as gone with all that was in it. Raises one
         KernelError that names everything that failed.

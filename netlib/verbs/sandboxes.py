@@ -10,8 +10,10 @@ from netlib.engine import Engine
 from netlib.errors import NameTaken, StoreConflict
 from netlib.model import Netns, Sandbox
 from netlib.operation import Operation
+from netlib.plan import Plan
 from netlib.store import Absent, Commit
 from netlib.verbs.disconnect import leave
+from netlib.verbs.remove import joined
 
 
 def create_sandbox(
@@ -39,10 +41,13 @@ def register_sandbox(
     netns: Netns,
     *,
     pid: int = 0,
+    started: int = 0,
     hostname: str = "",
     labels: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Give a network namespace a name that can be used wherever a sandbox is asked for.
+
+    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field 22).
 
     Raises InvalidName, NameTaken.
     """
@@ -51,6 +56,7 @@ def register_sandbox(
         name=name,
         netns=netns,
         pid=pid,
+        started=started,
         hostname=hostname or name,
         labels=dict(labels or {}),
         created=engine.clock(),
@@ -91,6 +97,12 @@ def remove_sandbox(engine: Engine, name: str) -> None:
     engine.state.store.commit(
         Commit(put={}, delete=(keys.sandbox_key(name), keys.namespace_key(box.netns.inode)))
     )
+
+
+def plan_removal(engine: Engine, name: str) -> Plan:
+    """What `remove_sandbox` would do, but for the end of the network namespace itself."""
+    engine.state.sandbox(name)
+    return joined(leave(engine, record).plan for record in engine.state.endpoints_of(name))
 
 
 def _check_free(engine: Engine, name: str) -> None:

@@ -11,6 +11,7 @@ from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, Not
 from netlib.firewall import nftables as text
 from netlib.firewall import nftables_facts as reading
 from netlib.firewall.base import Marks, words
+from netlib.firewall.facts import Element, Facts, healed, observed
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
@@ -60,7 +61,8 @@ class Nftables:
         wanted = list(nouns)
         listed = self._listed()
         facts = reading.facts(listed)
-        found = reading.observed((n for n in wanted if not isinstance(n, FirewallBase)), facts)
+        ports = (n for n in wanted if not isinstance(n, FirewallBase))
+        found = observed(ports, facts, reading.known(facts), text.elements, text.places)
         if self._is_whole(listed, facts):
             found += [n for n in wanted if isinstance(n, FirewallBase)]
         return found
@@ -118,7 +120,7 @@ class Nftables:
                 return []
             raise _translated(error, ()) from error
 
-    def _is_whole(self, listed: list[dict[str, Any]], facts: reading.Facts) -> bool:
+    def _is_whole(self, listed: list[dict[str, Any]], facts: Facts) -> bool:
         """Whether every rule of the base that this release loads is there."""
         mark = str(int(fingerprint(self.marks), 16))
         rules = Counter(o["rule"]["chain"] for o in listed if "rule" in o)
@@ -129,8 +131,8 @@ class Nftables:
     def _heal(self, steps: Sequence[Step]) -> None:
         """Change what is there in part only: read, then write the difference."""
         facts = reading.facts(self._listed())
-        gone: list[text.Element] = []
-        come: list[text.Element] = []
+        gone: list[Element] = []
+        come: list[Element] = []
         others: list[Step] = []
         for step in steps:
             if not isinstance(step, Change):
@@ -138,7 +140,7 @@ class Nftables:
                 continue
             if not any(place in facts for place in text.places(step.old)):
                 raise NotThere(f"{words(step.old)} is not there to be changed", "run: net repair")
-            less, more = reading.healed(step.old, step.new, facts)
+            less, more = healed(step.old, step.new, facts, text.elements, text.places)
             gone, come = gone + less, come + more
         commands = [*text.delete(gone), *text.add(come), text.script(others, self.marks).strip()]
         try:

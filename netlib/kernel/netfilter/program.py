@@ -33,7 +33,7 @@ class Place:
 
     def __init__(self) -> None:
         self._fd = os.open(_THIS_THREAD, os.O_RDONLY | os.O_CLOEXEC)
-        self._inode = os.fstat(self._fd).st_ino
+        self.inode = os.fstat(self._fd).st_ino
 
     def call(self, work: Callable[[], R]) -> R:
         """The result of `work`, done with this namespace as the current one.
@@ -41,7 +41,7 @@ class Place:
         A thread of its own when the caller is elsewhere: namespaces are a thread's
         (setns(2)), and the caller's is left alone.
         """
-        if os.stat(_THIS_THREAD).st_ino == self._inode:
+        if os.stat(_THIS_THREAD).st_ino == self.inode:
             return work()
         future: Future[R] = Future()
 

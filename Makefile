@@ -1,0 +1,44 @@
+# `make test` and `make demo` set up all they need; `make` alone lists the targets.
+
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+THROWAWAY := $(BIN)/python -m netlib.throwaway --
+
+.PHONY: help dev check test test-matrix demo bench docs lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
+
+dev: ## set up .venv with the locked tools and netlib itself
+	@tools/setup packages
+	@tools/setup venv
+
+check: dev ## lint, types, layers and the quick tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(PYTEST) -q -m "not kernel and not slow and not matrix"
+
+test: dev ## all tests but the long matrix, as root or not
+	$(PYTEST) -m "not matrix" $(ARGS)
+
+test-matrix: dev ## the long firewall matrix
+	$(PYTEST) -m matrix --timeout 600 $(ARGS)
+
+demo: dev ## the main job on real packets, as a story
+	@$(THROWAWAY) $(BIN)/python -m netlib.labs.demo $(ARGS)
+
+bench: dev ## measure, beside others where they are installed
+	@$(THROWAWAY) $(BIN)/python -m benchmarks $(ARGS)
+
+docs: dev ## rewrite the generated pages and golden texts
+	$(BIN)/python tools/docs.py
+
+lock: ## take the newest versions of all tools
+	tools/setup lock
+
+clean: ## remove what can be made again
+	rm -rf .venv build dist ./*.egg-info .*_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,75 @@
+"""Facts as a backend keeps them: a place, and what stands there. Nouns compared with them.
+
+nftables: a set or map, an element's key, its value. iptables: a chain, a rule's match, its
+target. What follows from that is the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from netlib.wiring import Noun
+
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One fact: in `container`, at most one is at `key`. `comment` tells nothing more.
+
+    `first`: where order counts, it goes before those that are not (iptables).
+    """
+
+    container: str
+    key: str
+    value: str = ""
+    comment: str = ""
+    first: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where only one can be."""
+        return self.container, self.key
+
+    def says(self, other: Element | None) -> bool:
+        """Whether the other stands for the same."""
+        return other is not None and (self.place, self.value) == (other.place, other.value)
+
+
+Facts = Mapping[Place, Element]
+Render = Callable[[Noun], list[Element]]
+Places = Callable[[Noun], list[Place]]
+
+
+def observed(
+    nouns: Iterable[Noun], there: Facts, known: Iterable[Noun], render: Render, places: Places
+) -> list[Noun]:
+    """Of these nouns those that are there, as they are.
+
+    `known` are the nouns that `there` was read as. One of which parts are missing, and
+    nothing is otherwise, counts as absent: making it adds what is missing.
+    """
+    read = {noun.key(): noun for noun in known}
+    found: list[Noun] = []
+    for noun in nouns:
+        want = render(noun)
+        extra = set(places(noun)).intersection(there) - {e.place for e in want}
+        if not extra and all(e.says(there.get(e.place)) for e in want):
+            found.append(noun)
+            continue
+        other = read.get(noun.key())
+        if other is not None and render(other) != want:
+            found.append(other)
+    return found
+
+
+def healed(
+    old: Noun, new: Noun, there: Facts, render: Render, places: Places
+) -> tuple[list[Element], list[Element]]:
+    """What to delete and what to add, so that what is there in part becomes `new`."""
+    want = {e.place: e for e in render(new)}
+    mine = dict.fromkeys([*places(old), *places(new)])
+    gone = [there[p] for p in mine if p in there and not there[p].says(want.get(p))]
+    come = [e for p, e in want.items() if not e.says(there.get(p))]
+    return gone, come

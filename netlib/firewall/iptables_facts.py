@@ -1,0 +1,196 @@
+"""Nouns read back from the rules in our iptables chains: pure, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import cast
+
+from netlib.firewall import port_tree
+from netlib.firewall.facts import Element, Facts
+from netlib.firewall.iptables import chain
+from netlib.model import Family, IPAddress, IPNetwork, Protocol
+from netlib.wiring import (
+    DnsRedirect,
+    Forward,
+    Masquerade,
+    Noun,
+    Open,
+    Publish,
+    Segment,
+    Verdict,
+)
+
+_INBOUND: dict[str, Verdict] = {
+    "-j NETLIB-PUBLISHED": "published",
+    "-j NETLIB-ROUTED": "routed",
+    "-j DROP": "drop",
+    "-j NETLIB-ALLOW": "allow",
+}
+
+
+def known(there: Mapping[Family, Facts]) -> list[Noun]:
+    """The nouns that account for the rules of both families, as far as rules tell."""
+    chains = {family: _by_chain(facts.values()) for family, facts in there.items()}
+    found: list[Noun] = list(_forwards(chains))
+    for family, rows in chains.items():
+        found += _segments(rows)
+        found += _masquerades(family, rows)
+        found += _published(family, rows)
+        found += _opened(rows)
+        found += _redirects(rows)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A rule with its options: `-s`, `-d`, `-i`, `-o`, `-p`, `--dport`, and its target's."""
+
+    value: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    def network(self, option: str) -> IPNetwork:
+        return ip_network(self.options[option])
+
+    def address(self, option: str) -> IPAddress:
+        return ip_interface(self.options[option]).ip
+
+    def span(self) -> tuple[int, int]:
+        first, _, last = self.options["--dport"].partition(":")
+        return int(first), int(last or first) - int(first) + 1
+
+
+Rows = Mapping[str, list[_Row]]
+
+
+def _by_chain(elements: Iterable[Element]) -> dict[str, list[_Row]]:
+    rows: dict[str, list[_Row]] = {}
+    for element in elements:
+        words = f"{element.key} {element.value}".split()
+        options = {
+            word: words[i + 1]
+            for i, word in enumerate(words[:-1])
+            if word.startswith("-") and (i == 0 or words[i - 1] != "!")
+        }
+        rows.setdefault(chain(element), []).append(_Row(element.value, options))
+    return rows
+
+
+def _column(chains: Mapping[Family, Rows], name: str, option: str) -> dict[str, str]:
+    """The targets in a chain by device, both families."""
+    return {
+        row.options[option]: row.value
+        for rows in chains.values()
+        for row in rows.get(f"NETLIB-{name}", ())
+    }
+
+
+def _forwards(chains: Mapping[Family, Rows]) -> Iterator[Noun]:
+    same, to = _column(chains, "SAME", "-i"), _column(chains, "TO", "-o")
+    source, host = _column(chains, "FROM", "-i"), _column(chains, "HOST", "-i")
+    mutual, out = _column(chains, "MUTUAL", "-i"), _column(chains, "OUT", "-i")
+    for bridge in dict.fromkeys([*out, *same, *to, *source, *host, *mutual]):
+        inside = same.get(bridge) == "-j NETLIB-PUBLISHED"
+        reach = {"": "open", "-j DROP": "closed"}.get(host.get(bridge, ""), "gateway")
+        yield Forward(
+            bridge=bridge,
+            within="published" if inside else "allow",
+            inbound=_INBOUND.get(to.get(bridge, ""), "published"),
+            outbound="drop" if bridge in source else "allow",
+            host="open" if reach == "open" else "closed" if reach == "closed" else "gateway",
+            isolated=bridge not in mutual,
+        )
+
+
+def _segments(rows: Rows) -> Iterator[Noun]:
+    gateways = [(r.options["-i"], r.address("-d")) for r in rows.get("NETLIB-GATEWAYS", ())]
+    prefixes: dict[tuple[str, IPNetwork], None] = {}
+    for row in rows.get("NETLIB-HAIRPIN", ()):
+        if row.options["-s"] != "127.0.0.0/8":
+            prefixes[row.options["-o"], row.network("-s")] = None
+    for row in rows.get("NETLIB-LEAVE", ()):
+        bridge = row.options["-j"].removeprefix("NETLIB-M-")
+        prefixes[bridge, row.network("-s")] = None
+    for bridge, prefix in prefixes:
+        mine = [g for g in gateways if g[0] == bridge and g[1] in prefix]
+        gateways = [g for g in gateways if g not in mine]
+        yield Segment(bridge=bridge, prefix=prefix, gateway=mine[0][1] if mine else None)
+    for bridge, gateway in gateways:  # its prefix is lost
+        yield Segment(bridge=bridge, prefix=ip_network(gateway), gateway=gateway)
+
+
+def _masquerades(family: Family, rows: Rows) -> Iterator[Noun]:
+    for name, lines in rows.items():
+        if name.startswith("NETLIB-M-") and lines:
+            source = next((r.options["--to-source"] for r in lines if "SNAT" in r.value), "")
+            yield Masquerade(
+                bridge=name.removeprefix("NETLIB-M-"),
+                family=family,
+                source=ip_address(source) if source else None,
+            )
+
+
+def _published(family: Family, rows: Rows) -> Iterator[Noun]:
+    groups: dict[tuple[str, str, str], list[_Row]] = {}
+    for name, lines in rows.items():
+        if name == "NETLIB-RANGES" or port_tree.link(name):
+            for row in lines:
+                o = row.options
+                groups.setdefault((o["-p"], o.get("-d", ""), o["--dport"]), []).append(row)
+    for (protocol, host, _), lines in groups.items():
+        first, count = lines[0].span()
+        leading = [r for r in lines if "--to-destination" in r.options]
+        target, port = _destination(family, leading[0] if leading else None, first)
+        sources = tuple(sorted({r.network("-s") for r in leading if "-s" in r.options}, key=str))
+        if not leading:  # all are refused
+            sources = (ip_network("::/0") if family == 4 else ip_network("0.0.0.0/0"),)
+        yield Publish(
+            family=family,
+            protocol=cast("Protocol", protocol),
+            host=ip_interface(host).ip if host else None,
+            port=first,
+            count=count,
+            target=target,
+            target_port=port,
+            sources=sources,
+        )
+
+
+def _destination(family: Family, row: _Row | None, port: int) -> tuple[IPAddress, int]:
+    if row is None:
+        return ip_address("0.0.0.0" if family == 4 else "::"), port  # noqa: S104  # not known
+    text = row.options["--to-destination"]
+    if family == 6 and not text.startswith("["):
+        return ip_address(text), port
+    address, _, ports = text.removeprefix("[").replace("]", "").rpartition(":")
+    if family == 4 and ":" not in text:
+        return ip_address(text), port
+    return ip_address(address), int(ports.split("/")[0].split("-")[0])
+
+
+def _opened(rows: Rows) -> Iterator[Noun]:
+    groups: dict[tuple[str, str, str], list[_Row]] = {}
+    for row in rows.get("NETLIB-OPEN", ()):
+        o = row.options
+        groups.setdefault((o["-p"], o["-d"], o["--dport"]), []).append(row)
+    for (protocol, _, _), lines in groups.items():
+        first, count = lines[0].span()
+        limited = all("-s" in row.options for row in lines)
+        sources = tuple(sorted({r.network("-s") for r in lines}, key=str)) if limited else ()
+        yield Open(
+            protocol=cast("Protocol", protocol),
+            target=lines[0].address("-d"),
+            port=first,
+            count=count,
+            sources=sources,
+        )
+
+
+def _redirects(rows: Rows) -> Iterator[Noun]:
+    found: dict[tuple[str, IPAddress], int] = {}
+    for row in rows.get("NETLIB-DNS", ()):
+        port = int(row.options["--to-destination"].rpartition(":")[2])
+        found[row.options["-i"], row.address("-d")] = port
+    for (bridge, gateway), port in found.items():
+        yield DnsRedirect(bridge=bridge, gateway=gateway, port=port)

@@ -1,0 +1,297 @@
+"""What is in our chains, read from iptables-save, and the script that changes it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from netlib.firewall import port_tree
+from netlib.firewall.base import Marks
+from netlib.firewall.facts import Element
+from netlib.firewall.iptables import chain, line, table
+from netlib.firewall.iptables_base import USER_CHAIN, fact_chains, jumps, rules, tables
+from netlib.model import Family
+
+Chain = tuple[str, str]  # table and name
+
+_TARGET = re.compile(r"(?:^| )(-[jg] .*)$")
+# Matches that iptables-save adds to a protocol's own options.
+_IMPLIED = re.compile(r" -m (?:tcp|udp|sctp)(?= |$)")
+_NETWORK_CHAIN = "NETLIB-M-"
+
+
+class Missing(Exception):  # internal: translated where nouns are known
+    """A rule, or a chain of the base, that should be there is not."""
+
+    def __init__(self, element: Element, *, base: bool = False) -> None:
+        super().__init__(element)
+        self.element = element
+        self.base = base
+
+
+class Clash(Exception):  # internal: translated where nouns are known
+    """A rule matches the same and leads elsewhere."""
+
+    def __init__(self, element: Element) -> None:
+        super().__init__(element)
+        self.element = element
+
+
+State = dict[Chain, list[Element] | None]
+"""Chains with their rules in order; None: read, and not there."""
+
+
+def parse(text: str) -> State:
+    """The chains in the output of iptables-save, all tables."""
+    state: State = {}
+    current = ""
+    for row in text.splitlines():
+        if row.startswith("*"):
+            current = row[1:].strip()
+        elif row.startswith(":"):
+            state[current, row[1:].split(" ", 1)[0]] = []
+        elif row.startswith("-A "):
+            element = rule(current, row)
+            chain_of = current, chain(element)
+            known = state.get(chain_of)
+            if known is None:
+                known = state[chain_of] = []
+            known.append(element)
+    return state
+
+
+def rule(table_name: str, row: str) -> Element:
+    """A rule from a row of iptables-save or `iptables -S`."""
+    _, name, rest = [*row.split(" ", 2), ""][:3]
+    rest = _IMPLIED.sub("", rest)
+    target = _TARGET.search(rest)
+    value = target.group(1) if target else ""
+    key = rest[: target.start()] if target else rest
+    return Element(f"{table_name} {name}", key.strip(), value)
+
+
+def facts(state: State) -> dict[tuple[str, str], Element]:
+    """The facts in chains that hold facts, links of the port tree left out."""
+    fixed = {c for c in fact_chains(4) if c[1] != USER_CHAIN}
+    found: dict[tuple[str, str], Element] = {}
+    for (table_name, name), lines in state.items():
+        ours = (table_name, name) in fixed or name.startswith(_NETWORK_CHAIN)
+        if ours or (table_name == "nat" and port_tree.link(name)):
+            for element in lines or ():
+                if port_tree.link(element.value.removeprefix("-g ")) is None:
+                    found[element.place] = element
+    return found
+
+
+# -- the base -----------------------------------------------------------------------------------
+
+
+def base_script(state: State, family: Family, marks: Marks) -> str:
+    """What makes the base of what is there; empty when it is whole. Facts stay."""
+    wanted = rules(family, marks)
+    scripts: dict[str, list[str]] = {}
+    for table_name in tables(family):
+        made, lines = [], []
+        for place, rows in wanted.items():
+            if place[0] == table_name and not _is(state.get(place), place, rows):
+                made.append(f":{place[1]} - [0:0]")
+                lines += [f"-A {place[1]} {row}" for row in rows]
+        for place in fact_chains(family):
+            if place[0] == table_name and state.get(place) is None:
+                # Never a colon for the administrator's chain: it would flush it.
+                made.append(
+                    f"-N {USER_CHAIN}" if place[1] == USER_CHAIN else f":{place[1]} - [0:0]"
+                )
+        for place, row in jumps(family):
+            want = rule(table_name, f"-A {place[1]} {row}")
+            if place[0] == table_name and want not in (state.get(place) or ()):
+                lines.append(f"-I {place[1]} 1 {row}")
+        if made or lines:
+            made.sort(key=lambda text: text.startswith("-N"))
+            scripts[table_name] = [*made, *lines]
+    return _joined(scripts)
+
+
+def removal_script(state: State, family: Family) -> str:
+    """What takes away all that is ours; NETLIB-USER stays where it holds rules."""
+    scripts: dict[str, list[str]] = {}
+    for table_name in ("raw", "nat", "filter"):
+        ours = [name for (t, name) in state if t == table_name and name.startswith("NETLIB-")]
+        users = state.get((table_name, USER_CHAIN)) or []
+        needed = {e.value.split(" ")[1] for e in users if " " in e.value} & set(ours)
+        lines = [
+            f"-D {place[1]} {row}"
+            for place, row in jumps(family)
+            if place[0] == table_name
+            and rule(table_name, f"-A {place[1]} {row}") in (state.get(place) or ())
+        ]
+        kept = {USER_CHAIN} if users else set()
+        gone = [name for name in ours if name not in kept | needed]
+        lines += [f"-F {name}" for name in ours if name not in kept]
+        lines += [f"-X {name}" for name in gone]
+        if lines:
+            scripts[table_name] = lines
+    return _joined(scripts)
+
+
+def is_whole(state: State, family: Family, marks: Marks) -> bool:
+    """Whether the base is there with every rule."""
+    return not base_script(state, family, marks)
+
+
+def _is(lines: list[Element] | None, place: Chain, rows: list[str]) -> bool:
+    return lines == [rule(place[0], f"-A {place[1]} {row}") for row in rows]
+
+
+# -- changes ------------------------------------------------------------------------------------
+
+
+def needed(gone: Iterable[Element], come: Iterable[Element]) -> list[Chain]:
+    """The chains that must be read before these rules go and come."""
+    found: dict[Chain, None] = {}
+    for element in [*gone, *come]:
+        found[table(element), chain(element)] = None
+        led = element.value.removeprefix("-j ")
+        if led.startswith(_NETWORK_CHAIN):
+            found["nat", led] = None
+        if chain(element).startswith(_NETWORK_CHAIN):
+            found["nat", "NETLIB-LEAVE"] = None
+    return list(found)
+
+
+def above(state: State, gone: Iterable[Element]) -> Chain | None:
+    """A chain of the port tree that must be read too: its child appears, or may vanish."""
+    going: dict[Chain, int] = {}
+    for element in gone:
+        place = table(element), chain(element)
+        going[place] = going.get(place, 0) + 1
+    for (table_name, name), lines in state.items():
+        link = port_tree.link(name) if table_name == "nat" else None
+        if link is None or ("nat", link.parent) in state:
+            continue
+        # Where one link may go, so may its chain: only one line more tells that it stays.
+        if lines is None or len(lines) <= max(1, going.get((table_name, name), 0)):
+            return "nat", link.parent
+    return None
+
+
+@dataclass
+class Draft:
+    """A change of chains in the making: rules go, rules come, chains follow."""
+
+    state: State
+    tolerant: bool = False
+    _made: dict[str, list[str]] = field(default_factory=dict)
+    _body: dict[str, list[str]] = field(default_factory=dict)
+    _ended: dict[str, list[str]] = field(default_factory=dict)
+
+    def delete(self, element: Element) -> None:
+        """A rule goes. Missing when it is not there, unless what is absent is fine."""
+        lines = self.state.get((table(element), chain(element)))
+        match = next((e for e in lines or () if e.says(element)), None)
+        if lines is None or match is None:
+            if self.tolerant:
+                return
+            raise Missing(element)
+        lines.remove(match)
+        self._write(element, line("-D", element))
+
+    def add(self, element: Element) -> None:
+        """A rule comes, and its chain where it is the first. Clash when another is there."""
+        lines = self._lines(element)
+        there = next((e for e in lines if e.place == element.place), None)
+        if there is not None:
+            if not there.says(element):
+                raise Clash(element)
+            return
+        led = element.value.removeprefix("-j ")
+        if led.startswith(_NETWORK_CHAIN):
+            self._make("nat", led)
+        lines.insert(0 if element.first else len(lines), element)
+        self._write(element, line("-I" if element.first else "-A", element))
+
+    def script(self) -> str:
+        """The change for iptables-restore --noflush; empty when nothing changes."""
+        self._end_chains()
+        parts: dict[str, list[str]] = {}
+        for name in ("raw", "nat", "filter"):
+            rows = [*self._made.get(name, ()), *self._body.get(name, ())]
+            rows += self._ended.get(name, ())
+            if rows:
+                parts[name] = rows
+        return _joined(parts)
+
+    def _lines(self, element: Element) -> list[Element]:
+        place = table(element), chain(element)
+        lines = self.state.get(place)
+        if lines is not None:
+            return lines
+        link = port_tree.link(place[1])
+        if link is None and not place[1].startswith(_NETWORK_CHAIN):
+            raise Missing(element, base=True)
+        lines = self._make(*place)
+        if link is not None:
+            self.add(link.element)
+        return lines
+
+    def _make(self, table_name: str, name: str) -> list[Element]:
+        lines = self.state.get((table_name, name))
+        if lines is None:
+            lines = self.state[table_name, name] = []
+            self._made.setdefault(table_name, []).append(f":{name} - [0:0]")
+        return lines
+
+    def _write(self, element: Element, text: str) -> None:
+        self._body.setdefault(table(element), []).append(text)
+
+    def _end_chains(self) -> None:
+        """Chains of the tree and of networks go with their last rule, the deepest first."""
+        for table_name, name in sorted(self.state, key=lambda place: -len(place[1])):
+            if self.state[table_name, name] != [] or table_name != "nat":
+                continue
+            link = port_tree.link(name)
+            if link is not None:
+                above_it = self.state.get(("nat", link.parent)) or []
+                match = next((e for e in above_it if e.says(link.element)), None)
+                if match is not None:
+                    above_it.remove(match)
+                    self._ended.setdefault("nat", []).append(line("-D", link.element))
+            elif not name.startswith(_NETWORK_CHAIN) or self._is_led_to(name):
+                continue
+            self._ended.setdefault("nat", []).append(f"-X {name}")
+            self.state["nat", name] = None
+
+    def _is_led_to(self, name: str) -> bool:
+        lines = self.state.get(("nat", "NETLIB-LEAVE")) or ()
+        return any(e.value == f"-j {name}" for e in lines)
+
+
+def change(
+    state: Mapping[Chain, list[Element] | None],
+    gone: Iterable[Element],
+    come: Iterable[Element],
+    *,
+    tolerant: bool = False,
+) -> tuple[str, State]:
+    """The script that lets rules go and come in chains that were read, and what is then there.
+
+    Rules that must be first in their chain are inserted in reverse, so that they end up in
+    the order given. Raises Missing and Clash.
+    """
+    draft = Draft({k: None if v is None else list(v) for k, v in state.items()}, tolerant)
+    for element in gone:
+        draft.delete(element)
+    wanted = list(come)
+    for element in reversed([e for e in wanted if e.first]):
+        draft.add(element)
+    for element in wanted:
+        if not element.first:
+            draft.add(element)
+    return draft.script(), draft.state
+
+
+def _joined(scripts: Mapping[str, list[str]]) -> str:
+    return "".join(
+        "\n".join([f"*{name}", *rows, "COMMIT", ""]) for name, rows in scripts.items() if rows
+    )

@@ -1,0 +1,13 @@
+"""`net`, the command line: each command parses, makes one call of the library, and prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """The program `net`, and `contnet` where Samba's `net` comes first."""
+    from netlib.frontends.cli.program import invoke
+
+    sys.exit(invoke(sys.argv[1:]))
