@@ -58,7 +58,7 @@ def test_glibc_finds_both_families(web: Place, files: tuple[Path, Path]) -> None
     assert {line.split()[0] for line in found.splitlines()} == {WEB4, WEB6}
 
 
-@pytest.mark.parametrize("address, name", [(DB4, "db.my-net"), (WEB6, "web.my-net")])
+@pytest.mark.parametrize(("address", "name"), [(DB4, "db.my-net"), (WEB6, "web.my-net")])
 def test_glibc_finds_the_name_of_an_address(
     web: Place, files: tuple[Path, Path], address: str, name: str
 ) -> None:
@@ -92,7 +92,7 @@ def test_glibc_is_told_that_a_name_does_not_exist(
 
 
 def test_busybox_finds_a_name(web: Place, files: tuple[Path, Path]) -> None:
-    """nslookup sends A and AAAA as musl does, and takes NODATA for what it is."""
+    """It sends A and AAAA as musl does, and takes NODATA for what it is."""
     found = run(web, files, "busybox", "nslookup", "db.")
     assert DB4 in found
     assert "NXDOMAIN" not in found
@@ -118,7 +118,7 @@ def test_dig_keeps_one_connection_for_several_queries(web: Place, files: tuple[P
 
 
 def test_asyncio_finds_many_names_at_once(web: Place, files: tuple[Path, Path]) -> None:
-    """getaddrinfo in threads, as Python's loop does it."""
+    """By getaddrinfo in threads, as Python's loop does it."""
     script = """
 import asyncio, json
 async def main():

