@@ -28,6 +28,7 @@ from netlib.errors import (
     NotThere,
 )
 from netlib.kernel.fake_host import FakeHost
+from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
     HOST,
     Device,
@@ -61,6 +62,7 @@ class FakeKernel:
         self.listening: dict[tuple[Protocol, int], str] = {}
         self.routed: list[IPNetwork] = []
         self.failing: Failing | None = None
+        self.switched = FakeSwitches()
         self._uplink = uplink
         self._host = FakeHost()
         self._lock = threading.RLock()
@@ -242,6 +244,10 @@ class FakeKernel:
         """End such a network namespace. One that is gone is no failure."""
         if netns.path.startswith("/run/netns/") and self.alive(netns):
             self.remove_namespace(netns)
+
+    def switches(self) -> Switches:
+        """What an administrator switches for the whole host."""
+        return self.switched
 
     def close(self) -> None:
         """Nothing is held."""
