@@ -25,7 +25,7 @@ test: dev ## all tests but the long matrix, as root or not
 	$(PYTEST) -m "not matrix" $(ARGS)
 
 test-matrix: dev ## the long firewall matrix
-	$(PYTEST) -m matrix $(ARGS)
+	$(PYTEST) -m matrix --timeout 600 $(ARGS)
 
 demo: dev ## the main job on real packets, as a story
 	@$(THROWAWAY) $(BIN)/python -m netlib.labs.demo $(ARGS)

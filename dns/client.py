@@ -16,7 +16,7 @@ from netlib.dns.channel import Channel, Closed, Message, connect
 from netlib.dns.child import python
 from netlib.dns.facts import Update
 from netlib.dns.keeper import LOG, SOCKET
-from netlib.dns.sockets import Bound, bind_gateway, bind_sandbox
+from netlib.dns.sockets import Bound, bind_at, bind_gateway, bind_sandbox
 from netlib.errors import NetError
 
 PATIENCE_SECONDS = 10.0
@@ -50,6 +50,21 @@ class Resolver:
         again, it changes nothing. Raises KernelError, NotPermitted, ResolverDown.
         """
         return self._listen("network", network_id, tuple(gateways), bind_gateway)
+
+    def listen_at(self, network_id: str, addresses: Iterable[str], port: int) -> None:
+        """Answer at a network's addresses on one port that is known to be free.
+
+        Said again, it changes nothing. Raises KernelError, NotPermitted, ResolverDown.
+        """
+        self._listen("network", network_id, tuple(addresses), lambda a: bind_at(a, port))
+
+    def listening(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Where it answers: addresses with ports, by ("network", id) and ("sandbox", name)."""
+        answer = self._ask({"do": "hello"})
+        return {
+            (listener["kind"], listener["name"]): dict(listener["addresses"])
+            for listener in (answer["listening"] if answer else ())
+        }
 
     def listen_sandbox(self, sandbox: str, path: str, inode: int = 0) -> dict[str, int]:
         """Answer at 127.0.0.11 in the network namespace at `path`.

@@ -46,12 +46,14 @@ class Engine:
         registry: Registry,
         lock: OperationLock,
         clock: Callable[[], float] = time.time,
+        committed: Callable[[int], None] | None = None,
     ) -> None:
         self.state = State(store)
         self._open_kernel = kernel
         self.registry = registry
         self.lock = lock
         self.clock = clock
+        self._committed = committed
         self._identified = False
 
     @cached_property
@@ -113,6 +115,9 @@ class Engine:
             self._build(operation)
         if operation.done is not None:
             self.state.store.commit(operation.done)
+        if self._committed is not None:
+            # Names resolve as the state now says before the caller goes on.
+            self._committed(self.state.store.revision())
         return operation.result
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:

@@ -68,6 +68,7 @@ class Network:
     """A group of endpoints that reach each other directly (a network of the CNM).
 
     `borrowed` names the host's devices that were there before the network and outlive it;
+    `dns_port` is where the resolver listens at the gateways: 53, unless somebody holds that;
     `created` is in seconds since the epoch.
     """
 
@@ -81,6 +82,7 @@ class Network:
     attachable: bool = False
     borrowed: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
+    dns_port: int = 53
     created: float = 0.0
     state: State = "pending"
 

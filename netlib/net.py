@@ -146,16 +146,28 @@ class Net:
             (lambda: kernel) if kernel else self._open_kernel,
             registry or Registry(),
             OperationLock(None if store else self.state_dir / "lock"),
+            committed=None if kernel else self._serve_names,
         )
         self.plan = Plans(self.engine)
 
     def _open_kernel(self) -> Kernel:
-        from netlib.kernel.linux import open_kernel
+        from netlib.dns.client import Resolver
+        from netlib.dns.door import NameServers
+        from netlib.kernel.opening import open_kernel
         from netlib.relay.door import RelayDoor
 
-        kernel = open_kernel(self.firewall, RelayDoor(self.state_dir))
+        kernel = open_kernel(
+            self.firewall,
+            relays=RelayDoor(self.state_dir),
+            names=NameServers(Resolver(self.state_dir)),
+        )
         self._closing.append(kernel.close)
         return kernel
+
+    def _serve_names(self, revision: int) -> None:
+        from netlib.dns.client import Resolver
+
+        Resolver(self.state_dir).serve(revision)
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""

@@ -10,10 +10,10 @@ from netlib import state as keys
 from netlib.driver import Capabilities
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap
-from netlib.ipam import parse_subnet_options, plain_subnet
 from netlib.model import Family, IPNetwork, Network, Subnet
 from netlib.pools import default_pools, free_prefix, overlapping
 from netlib.store import Absent, Condition, Unchanged
+from netlib.subnets import parse_subnet_options, plain_subnet
 
 
 def choose_subnets(

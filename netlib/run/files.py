@@ -34,9 +34,7 @@ def files_of(
 def hosts(request: RunRequest, joined: Sequence[tuple[Network, Endpoint]]) -> str:
     """/etc/hosts: loopback, the sandbox's own name, and what was added."""
     names = dict.fromkeys([request.own_hostname, request.name])
-    lines = [
-        f"{address.ip}\t{' '.join(names)}" for _, e in joined for address in e.addresses
-    ]
+    lines = [f"{address.ip}\t{' '.join(names)}" for _, e in joined for address in e.addresses]
     for entry in request.hosts:
         lines += [f"{address}\t{entry.name}" for address in _addresses(entry, joined)]
     return _LOOPBACK + "".join(f"{line}\n" for line in lines)
@@ -50,7 +48,9 @@ def resolv_conf(
     servers: Iterable[IPAddress] = request.nameservers or nameservers_for(joined, known)
     searched = [words for key, *words in known if key in ("search", "domain")]
     search = list(request.search) or (searched[-1] if searched else [])
-    options = request.resolver_options or [w for k, *words in known if k == "options" for w in words]
+    options = request.resolver_options or [
+        w for k, *words in known if k == "options" for w in words
+    ]
     lines = [f"nameserver {server}" for server in servers]
     # A single dot asks for no search list at all, as elsewhere where there is `--dns-search`.
     if search and search != ["."]:
@@ -86,9 +86,7 @@ def _statements(text: str) -> Iterator[list[str]]:
             yield line.split()
 
 
-def _addresses(
-    entry: HostEntry, joined: Sequence[tuple[Network, Endpoint]]
-) -> Iterator[IPAddress]:
+def _addresses(entry: HostEntry, joined: Sequence[tuple[Network, Endpoint]]) -> Iterator[IPAddress]:
     if entry.address is not None:
         yield entry.address
         return

@@ -28,7 +28,15 @@ from netlib.throwaway import (
 )
 
 # linux/mount.h, linux/prctl.h
-_READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXEC, _BIND, _RECURSIVE, _SLAVE = 1, 2, 4, 8, 0x1000, 0x4000, 1 << 19
+_READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXEC, _BIND, _RECURSIVE, _SLAVE = (
+    1,
+    2,
+    4,
+    8,
+    0x1000,
+    0x4000,
+    1 << 19,
+)
 _SET_PARENT_DEATH_SIGNAL = 1
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it (POSIX, Shell Command Language 2.8.2)
 

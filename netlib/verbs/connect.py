@@ -115,7 +115,7 @@ def connect(
     endpoint_records = puts(changes, ready=False)
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
-        plan=plan_of(changes),
+        plan=plan_of(changes, others),
         result=next(c.after.endpoint for c in reversed(changes) if c.after),
         begin=Commit(
             conditions=(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from netlib import state as keys
 from netlib.engine import Engine
@@ -66,7 +67,7 @@ def prune(
         if watch is not None:
             watch(name, number, len(unused))
         try:
-            engine.run(lambda known=record.network.id: dissolve(engine, engine.state.network(known)))  # type: ignore[misc]
+            engine.run(partial(_dissolve_again, engine, record.network.id))
         except (InUse, NoSuchNetwork):
             continue  # it found a user, or somebody else removed it meanwhile
         removed.append(name)
@@ -96,6 +97,10 @@ def _unused(engine: Engine, filters: Iterable[str]) -> list[NetworkRecord]:
         and not engine.state.has_endpoints(record.network.id)
         and fits(Seen(network=record.network, scope="", in_use=False))
     ]
+
+
+def _dissolve_again(engine: Engine, network_id: str) -> Operation[None]:
+    return dissolve(engine, engine.state.network(network_id))
 
 
 def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:

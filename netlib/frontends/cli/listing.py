@@ -22,9 +22,7 @@ from netlib.frontends.cli.session import Session, dump
 )
 @click.option("--no-trunc", is_flag=True, help="Whole ids.")
 @click.pass_obj
-def ls_command(
-    session: Session, quiet: bool, filters: tuple[str, ...], no_trunc: bool
-) -> None:
+def ls_command(session: Session, quiet: bool, filters: tuple[str, ...], no_trunc: bool) -> None:
     """List networks.
 
     Filters: driver=NAME, id=START, name=PART, label=KEY[=VALUE], scope=local|global,

@@ -1,4 +1,4 @@
-"""The two doors behind the kernel's own: a firewall backend, and a keeper of relays.
+"""The doors behind the kernel's own: a firewall backend, and services that are processes.
 
 A kernel hands each step to the door of its noun's kind, so a backend sees nothing but what
 it can do, and another backend, or none, takes its place.
@@ -38,8 +38,4 @@ class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
 
 
-class Relays(Steps, Protocol):
-    """For Relay."""
-
-
-__all__ = ["Firewall", "Relays", "Steps"]
+__all__ = ["Firewall", "Steps"]
