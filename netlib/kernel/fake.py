@@ -62,7 +62,7 @@ class FakeKernel:
         self.listening: dict[tuple[Protocol, int], str] = {}
         self.routed: list[IPNetwork] = []
         self.failing: Failing | None = None
-        self.switched = FakeSwitches()
+        self.switched = FakeSwitches(self._forwards, self._forward)
         self._uplink = uplink
         self._host = FakeHost()
         self._lock = threading.RLock()
@@ -251,6 +251,14 @@ class FakeKernel:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _forwards(self, family: Family) -> bool:
+        with self._lock:
+            return self._host.forwards(family)
+
+    def _forward(self, family: Family, on: bool) -> None:
+        with self._lock:
+            self._host.forward(family, on=on)
 
     def _fail(self, what: Step | Effect) -> None:
         error = self.failing(what) if self.failing is not None else None

@@ -134,24 +134,24 @@ class LinuxSwitches:
 
 
 class FakeSwitches:
-    """Those of a host in memory."""
+    """Those of a host in memory, which knows itself what it forwards."""
 
-    def __init__(self) -> None:
-        self.families: set[Family] = set()
+    def __init__(
+        self, forwards: Callable[[Family], bool], forward: Callable[[Family, bool], None]
+    ) -> None:
+        self._forwards = forwards
+        self._forward = forward
         self.after_boot: tuple[Family, ...] = ()
         self.chains: dict[str, Policy] = {"iptables-nft": "accept", "ip6tables-nft": "drop"}
         self.in_the_way: list[Obstacle] = []
 
     def forwarding(self) -> tuple[Family, ...]:
         """The families that the host forwards."""
-        return tuple(sorted(self.families))
+        return tuple(family for family in FAMILIES if self._forwards(family))
 
     def set_forwarding(self, family: Family, *, on: bool) -> None:
         """Forward packets of a family, or do not."""
-        if on:
-            self.families.add(family)
-        else:
-            self.families.discard(family)
+        self._forward(family, on)
 
     def kept(self) -> tuple[Family, ...]:
         """The families that are forwarded after a boot because of us."""

@@ -15,6 +15,7 @@ from netlib.errors import KernelError, NotPermitted, StoreError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.program import program
 from netlib.kernel.fake import FakeKernel
+from netlib.kernel.netfilter.foreign import Obstacle
 from netlib.net import Net
 from netlib.store.memory import MemoryStore
 
@@ -403,8 +404,7 @@ def test_errors_have_a_status_a_code_and_a_hint(
     assert hint.startswith("hint: ")
     assert not said.out
 
-    own, dashes, rest = line.partition(" -- ")
-    document = web(f"{own} --json{dashes}{rest}", status=status).document
+    document = web(f"--json {line}", status=status).document
     assert document["version"] == 1
     assert document["error"]["code"] == code
     assert document["error"]["message"]
@@ -474,14 +474,14 @@ def test_interrupt_has_the_status_of_shells(
 def test_check_finds_what_is_missing_and_repair_mends_it(web: Shell, kernel: FakeKernel) -> None:
     """Exit status 1 with the commands that would mend it, 0 when there is nothing to say."""
     assert web("check").out == ""
-    (link,) = [noun for noun in kernel.wiring() if type(noun).__name__ == "Bridge"]
-    kernel.lose(link)
+    kernel.flush_firewall()
 
     said = web("check", status=1)
     assert "network front" in said.lines
-    assert "ip link add nl-" in said.out
+    assert "nft " in said.out
     document = web("check --json front", status=1).document
     assert document["findings"][0]["subject"] == "network front"
+    assert "nft " in "".join(document["findings"][0]["script"])
     assert web("repair").lines[0] == "mended  network front"
     web("check")
 
@@ -489,13 +489,90 @@ def test_check_finds_what_is_missing_and_repair_mends_it(web: Shell, kernel: Fak
 def test_rules_say_why_and_what_is_missing(web: Shell, kernel: FakeKernel) -> None:
     """Every fact with its reason; one that the kernel lost is named."""
     assert any("web publishes it on front" in line for line in web("rules").lines)
-    (port,) = [n for n in kernel.wiring() if type(n).__name__ == "Publish" and n.family == 4]
-    kernel.lose(port)
+    kernel.flush_firewall()
 
-    (lost,) = [line for line in web("rules front").lines if "missing" in line]
+    (lost,) = [line for line in web("rules front").lines if "publish *:8080" in line]
     assert "*:8080/tcp -> 192.0.2.2:80" in lost
+    assert "missing" in lost
     facts = web("rules front --json").document["facts"]
-    assert [f["sandbox"] for f in facts if f["presence"] == "missing"] == ["web"]
+    assert {fact["presence"] for fact in facts if not fact["fact"].startswith("relay")} == {
+        "missing"
+    }
+    assert {fact["sandbox"] for fact in facts} == {None, "web"}
+
+
+# -- the host -----------------------------------------------------------------------------------
+
+
+def test_forwarding_is_switched_back_only_by_who_switched_it_on(
+    shell: Shell, kernel: FakeKernel
+) -> None:
+    """On is kept for the next boot; off asks for --force where others did it or need it."""
+    assert shell("host forwarding on --ipv6").lines == [
+        "IPv4 forwarding is on",
+        "IPv6 forwarding is on",
+    ]
+    assert kernel.switched.after_boot == (4, 6)
+    assert "IPv4 forwarding  on (by net host at" in shell("host status").out
+    shell("create front")
+    assert "needed by front" in shell("host forwarding off", status=4).err
+    shell("rm front")
+    assert shell("host forwarding off --ipv6").lines[0] == "IPv4 forwarding is off"
+    assert kernel.switched.after_boot == ()
+
+    kernel.switched.set_forwarding(4, on=True)
+    assert "not by netlib" in shell("host").out
+    assert shell("host forwarding off --json", status=4).document["error"]["code"] == "not-ours"
+    assert shell("host forwarding off --force").lines == ["IPv4 forwarding is off"]
+    assert shell("host forwarding off").lines == []
+
+
+def test_forwarding_that_a_network_switched_on(shell: Shell) -> None:
+    """The status names it, and `off` may take it back when the network is gone."""
+    shell("create front")
+    (v4, v6) = shell("host status --json").document["host"]["forwarding"]
+    assert (v4["on"], v4["network"], v4["users"]) == (True, "front", ["front"])
+    assert not v6["on"]
+
+    shell("rm front")
+    assert shell("host forwarding off").lines == ["IPv4 forwarding is off"]
+
+
+def test_forward_policy_goes_back_to_what_it_was(shell: Shell, kernel: FakeKernel) -> None:
+    """However often it was changed meanwhile."""
+    before = dict(kernel.switched.chains)
+
+    assert shell("host forward-policy accept").lines == ["ip6tables-nft: FORWARD accept"]
+    shell("host forward-policy drop")
+    assert set(kernel.switched.chains.values()) == {"drop"}
+    assert "was accept" in shell("host").out
+    shell("host forward-policy leave")
+    assert kernel.switched.chains == before
+    assert shell("host forward-policy leave").lines == []
+
+
+def test_host_dry_runs(shell: Shell, kernel: FakeKernel) -> None:
+    """The commands that would be run, and nothing else."""
+    said = shell("host forwarding on --dry-run --ipv6")
+    assert said.lines == [
+        "host  sysctl -w net.ipv4.ip_forward=1",
+        "host  sysctl -w net.ipv6.conf.all.forwarding=1",
+    ]
+    assert kernel.switched.forwarding() == ()
+    assert shell("host forward-policy accept --dry-run").lines == [
+        "host  ip6tables-nft -P FORWARD ACCEPT"
+    ]
+
+
+def test_host_status_names_what_is_in_the_way(shell: Shell, kernel: FakeKernel) -> None:
+    """With the rule that would let us pass, and who may run it."""
+    kernel.switched.in_the_way.append(
+        Obstacle(where="nft table inet filter chain forward", hook="forward",
+                 why="its policy is drop", rule="nft insert rule ...", ours_to_set=False)
+    )  # fmt: skip
+
+    assert "in the way: nft table inet filter chain forward" in shell("host").out
+    assert "its owner may run: nft insert rule" in shell("host").out
 
 
 # -- help, completion, colours ------------------------------------------------------------------
