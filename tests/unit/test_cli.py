@@ -273,7 +273,9 @@ def test_from_works_with_connect(shell: Shell) -> None:
     """In both forms of -p."""
     shell("create front")
     shell("sandbox create web")
-    shell("connect front web -p8080:80 --from 198.51.100.0/24 --publish=81:81 --from 203.0.113.0/24")
+    shell(
+        "connect front web -p8080:80 --from 198.51.100.0/24 --publish=81:81 --from 203.0.113.0/24"
+    )
     ports = {port["port"]: port["sources"] for port in shell("port web --json").document["ports"]}
 
     assert ports == {80: ["198.51.100.0/24"], 81: ["203.0.113.0/24"]}
@@ -455,9 +457,7 @@ def test_no_traceback_without_debug(
     assert shell("ls --json", status=1).document["error"]["code"] == "unforeseen"
 
 
-def test_interrupt_has_the_status_of_shells(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupt_has_the_status_of_shells(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """128 + SIGINT, and no word."""
 
     def interrupted(*_: object) -> None:
@@ -671,9 +671,7 @@ def test_read_only_state(tmp_path: Path) -> None:
     assert str(blocked) in said.err
 
 
-def test_state_folder_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_state_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NETLIB_STATE_DIR moves the state, --state-dir wins over it."""
     monkeypatch.setenv("NETLIB_STATE_DIR", str(tmp_path / "environment"))
 

@@ -61,6 +61,7 @@ class _Publishes(NetCommand):
 @click.pass_obj
 def connect_command(
     session: Session,
+    *,
     addresses: tuple[str, ...],
     mac: str | None,
     aliases: tuple[str, ...],

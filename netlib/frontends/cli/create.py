@@ -52,6 +52,7 @@ from netlib.plan import Plan
 @click.pass_obj
 def create_command(
     session: Session,
+    *,
     driver: str,
     subnets: tuple[str, ...],
     gateways: tuple[str, ...],
@@ -126,6 +127,7 @@ def create_command(
 @click.pass_obj
 def update_command(
     session: Session,
+    *,
     options: tuple[str, ...],
     labels: tuple[str, ...],
     subnets: tuple[str, ...],

@@ -48,9 +48,7 @@ def host_status(session: Session) -> None:
 @click.argument("switch", metavar="on|off", type=click.Choice(["on", "off"]))
 @dry_run
 @click.pass_obj
-def host_forwarding(
-    session: Session, ipv6: bool, force: bool, switch: str, dry_run: bool
-) -> None:
+def host_forwarding(session: Session, ipv6: bool, force: bool, switch: str, dry_run: bool) -> None:
     """Switch forwarding on, also after a boot, or off again.
 
     That is sysctl net.ipv4.conf.all.forwarding; with --ipv6 that of IPv6 as well, while router
@@ -72,7 +70,9 @@ def host_forwarding(
 
 
 @host_command.command("forward-policy", cls=NetCommand)
-@click.argument("policy", metavar="accept|drop|leave", type=click.Choice(["accept", "drop", "leave"]))
+@click.argument(
+    "policy", metavar="accept|drop|leave", type=click.Choice(["accept", "drop", "leave"])
+)
 @dry_run
 @click.pass_obj
 def host_forward_policy(

@@ -44,8 +44,12 @@ class _Run(NetCommand):
 @click.option("--add-host", "hosts", metavar="NAME:IP", multiple=True,
               help="A line for /etc/hosts; the IP may be host-gateway.")  # fmt: skip
 @click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="A label.")
-@click.option("--rm", "remove", is_flag=True,
-              help="For hands used to it: a sandbox always goes when its command ends.")  # fmt: skip
+@click.option(
+    "--rm",
+    "remove",
+    is_flag=True,
+    help="For hands used to it: a sandbox always goes when its command ends.",
+)
 @click.option("-d", "--detach", is_flag=True, help="In the background; prints its name.")
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True,
                 type=click.UNPROCESSED)  # fmt: skip
@@ -53,6 +57,7 @@ class _Run(NetCommand):
 @click.pass_obj
 def run_command(
     session: Session,
+    *,
     name: str | None,
     networks: tuple[str, ...],
     ports: tuple[str, ...],
