@@ -107,7 +107,7 @@ class Engine:
 
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
-        self._identify()
+        self.identify()
         operation = self._begin(prepare)
         if operation.dismantles:
             self._dismantle(operation)
@@ -154,7 +154,7 @@ class Engine:
                 self.state.store.commit(operation.undo)
             raise _plainly(failure) from failure
 
-    def _identify(self) -> None:
+    def identify(self) -> None:
         """Refuse to act on a host that the state does not speak of; note a new boot."""
         if self._identified:
             return

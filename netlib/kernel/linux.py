@@ -13,6 +13,7 @@ from netlib.kernel import link_steps, links, netlink, riders, rtnl, settings
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
 from netlib.kernel.netns import Namespaces, Session, open_netns
+from netlib.kernel.switches import LinuxSwitches, Switches
 from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
@@ -195,6 +196,12 @@ class LinuxKernel:
     def _in_session(self, work: Callable[[Session], N]) -> N:
         with Session(self._namespaces) as session:
             return work(session)
+
+    def switches(self) -> Switches:
+        """What an administrator switches for the whole host."""
+        return LinuxSwitches(
+            lambda work: self._namespaces.run(self._namespaces.host_fd, work), self._firewall
+        )
 
     # -- looking --------------------------------------------------------------------------------
 
