@@ -61,6 +61,11 @@ def bind_gateway(address: str) -> Bound:
     raise last
 
 
+def bind_at(address: str, port: int) -> Bound:
+    """Sockets on an address of the host, which need not exist yet, at just this port."""
+    return _bind(address, port)
+
+
 def bind_sandbox(path: str, inode: int = 0) -> Bound:
     """Sockets on 127.0.0.11 in the network namespace at `path`, whose inode must be `inode`."""
     return inside(path, lambda: _bind(SANDBOX_ADDRESS, DNS_PORT), inode)

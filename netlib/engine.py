@@ -51,6 +51,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.time,
         warn: Callable[[str], None] | None = None,
+        committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
         self.state = State(store)
         self._open_kernel = kernel
@@ -59,6 +60,7 @@ class Engine:
         self.clock = clock
         self._warn = warn or _warn
         self.making = threading.Lock()
+        self._committed = committed
         self._identified = False
 
     @cached_property
@@ -117,7 +119,7 @@ class Engine:
 
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
-        self._identify()
+        self.identify()
         operation = self._begin(prepare)
         self.tell(operation.warnings)
         if operation.dismantles:
@@ -126,12 +128,18 @@ class Engine:
             self._build(operation)
         if operation.done is not None:
             self.state.store.commit(operation.done)
+        self.changed(operation.sandbox)
         return operation.result
 
     def tell(self, warnings: Iterable[str]) -> None:
         """Warn whoever asked for something that is not done."""
         for text in warnings:
             self._warn(text)
+
+    def changed(self, box: Sandbox | None = None) -> None:
+        """Have names resolve, and a sandbox's files say, what the state says now."""
+        if self._committed is not None:
+            self._committed(self.state.store.revision(), box)
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
         for attempt in range(_TRIES):
@@ -164,7 +172,7 @@ class Engine:
                 self.state.store.commit(operation.undo)
             raise _plainly(failure) from failure
 
-    def _identify(self) -> None:
+    def identify(self) -> None:
         """Refuse to act on a host that the state does not speak of; note a new boot."""
         if self._identified:
             return

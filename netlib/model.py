@@ -68,6 +68,7 @@ class Network:
     """A group of endpoints that reach each other directly (a network of the CNM).
 
     `borrowed` names the host's devices that were there before the network and outlive it;
+    `dns_port` is where the resolver listens at the gateways: 53, unless somebody holds that;
     `created` is in seconds since the epoch.
     """
 
@@ -81,6 +82,7 @@ class Network:
     attachable: bool = False
     borrowed: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
+    dns_port: int = 53
     created: float = 0.0
     state: State = "pending"
 
@@ -130,6 +132,8 @@ class Sandbox:
     `started` when it began, in clock ticks since the boot: who has both is that process still.
     `shares` names the sandbox whose stack it has: the endpoints are that one's. `environment`
     is what its process was given, as far as others may know it.
+    `servers`, `search` and `resolver_options` are its own DNS servers, search domains and
+    options (resolv.conf(5)); `extra_hosts` are NAME:IP or NAME:host-gateway.
     """
 
     name: str
@@ -138,6 +142,10 @@ class Sandbox:
     pid: int = 0
     started: int = 0
     hostname: str = ""
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    resolver_options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     created: float = 0.0
     shares: str = ""

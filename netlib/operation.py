@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from netlib.model import Sandbox
 from netlib.plan import Plan
 from netlib.store import Commit
 
@@ -18,8 +19,8 @@ class Operation(Generic[R]):
     `begin` makes the intent durable and claims what must be unique, before `plan` is done;
     `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
-    done whatever is left over. `subject` is for errors. `warnings` are told once it began:
-    what was asked for and is not done, since it is needless.
+    done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
+    `warnings` are told once it began: what was asked for and is not done, as it is needless.
     """
 
     subject: str
@@ -31,3 +32,4 @@ class Operation(Generic[R]):
     dismantles: bool = False
     insists: bool = False
     warnings: tuple[str, ...] = ()
+    sandbox: Sandbox | None = None

@@ -36,7 +36,7 @@ class Layer(IntEnum):
     SETTING = 2  # sysctls of those links, before they get addresses
     ADDRESS = 3  # up, addresses, then routes, neighbours, FDB entries
     FIREWALL = 4
-    RELAY = 5  # a small proxy, where the kernel can't redirect
+    SERVICE = 5  # processes of ours: relays, and the DNS resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +164,10 @@ class Macvlan(Link):
     mode: MacvlanMode = "bridge"
     broadcast_queue: int = 0
 
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.parent_netns.name, self.parent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ipvlan(Link):
@@ -175,6 +179,10 @@ class Ipvlan(Link):
     parent_netns: Netns = HOST
     mode: IpvlanMode = "l2"
     flag: IpvlanFlag = "bridge"
+
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.parent_netns.name, self.parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +198,10 @@ class Vlan(Link):
 
     parent: str
     vlan_id: int
+
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.netns.name, self.parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,7 +410,7 @@ class Relay(Noun):
     that has only IPv4.
     """
 
-    layer = Layer.RELAY
+    layer = Layer.SERVICE
     identity = ("protocol", "host", "port")
 
     protocol: Protocol
@@ -408,6 +420,26 @@ class Relay(Noun):
     target: IPAddress
     target_port: int
     sources: tuple[IPNetwork, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameServer(Noun):
+    """The DNS resolver listens for one network, or for one sandbox inside its own namespace.
+
+    `subject` is the network's id or the sandbox's name; `port` is the same on all addresses.
+    """
+
+    layer = Layer.SERVICE
+    identity = ("kind", "subject")
+
+    kind: Literal["network", "sandbox"]
+    subject: str
+    addresses: tuple[IPAddress, ...]
+    port: int = 53
+
+    def key(self) -> tuple[object, ...]:
+        """One for each subject, wherever its namespace is: who listens for it can tell no more."""
+        return (type(self).__name__, HOST.name, self.kind, self.subject)
 
 
 # -- effects: what is done and leaves no thing --------------------------------------------------

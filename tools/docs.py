@@ -148,7 +148,7 @@ def commands() -> dict[str, Any]:
     """Every command of the command line by its full name: `net sandbox create`."""
     import click
 
-    from netlib.frontends.cli import command_line
+    from netlib.frontends.cli.program import program
 
     def below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
         if isinstance(command, click.Group):
@@ -160,23 +160,31 @@ def commands() -> dict[str, Any]:
         else:
             yield name, command
 
-    return dict(below("net", command_line()))
+    return dict(below("net", program))
 
 
 def commands_page() -> str:
-    """The help of every command."""
+    """The help of every command; what is common to all is said once."""
     import click
 
     lines: list[str] = []
+    common: dict[str, None] = {}
     for name, command in commands().items():
-        parent = click.Context(click.Group(), info_name=name.rpartition(" ")[0])
-        with click.Context(command, info_name=name.rpartition(" ")[2], parent=parent,
-                           terminal_width=80, max_content_width=80) as context:  # fmt: skip
-            lines += ["", f"## {name}", "", "```", *command.get_help(context).splitlines(), "```"]
+        above, _, last = name.rpartition(" ")
+        parent = click.Context(click.Group(), info_name=above)
+        with click.Context(command, info_name=last, parent=parent, terminal_width=80,
+                           max_content_width=80) as context:  # fmt: skip
+            paragraphs = command.get_help(context).split("\n\n")
+        common |= dict.fromkeys(part for part in paragraphs if part.startswith("Common options:"))
+        own = "\n\n".join(part for part in paragraphs if part not in common)
+        lines += ["", f"## {name}", "", "```", *own.splitlines(), "```"]
     return page(
         "Commands",
-        "What `net COMMAND --help` says. Options that all commands have (`--json`, `--state-dir`,",
-        "`--firewall`, `--debug`) may stand before or after the command's name.",
+        "What `net COMMAND --help` says. Every command takes the common options, before or after",
+        "its name. Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such thing, 4 conflict,",
+        "5 exhausted, 6 not permitted, 7 the state can't be reached.",
+        "",
+        *("```", *"\n\n".join(common).splitlines(), "```"),
         *lines,
     )
 

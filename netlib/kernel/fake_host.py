@@ -14,6 +14,7 @@ from netlib.errors import (
 )
 from netlib.kernel.refusals import thing
 from netlib.model import Device, Family, IPNetwork, Netns
+from netlib.plan import new_macs
 from netlib.wiring import (
     Address,
     Bridge,
@@ -159,6 +160,14 @@ class FakeHost:
         """Whether forwarding was switched on."""
         return self._key(Forwarding(family=family)) in self._things
 
+    def forward(self, family: Family, *, on: bool) -> None:
+        """Switch forwarding, as an administrator does."""
+        noun = Forwarding(family=family)
+        if on:
+            self.ensure(noun)
+        else:
+            self._things.pop(self._key(noun), None)
+
     def prefixes(self) -> Iterator[IPNetwork]:
         """What the host's own addresses and routes lead to."""
         for noun in self._things.values():
@@ -176,7 +185,16 @@ class FakeHost:
         found = self._things.get(self._key(noun))
         if isinstance(found, Address) and (self._place(found.netns), found.device) not in self._up:
             return None
-        return None if found is None else replace(found, netns=noun.netns)
+        return None if found is None else self._as_asked(found, noun)
+
+    def _as_asked(self, found: Noun, noun: Noun) -> Noun:
+        """The thing, with its namespaces named as the caller names them."""
+        names: dict[str, Netns] = {"netns": noun.netns}
+        for field in ("peer_netns", "parent_netns"):
+            known, asked = getattr(found, field, None), getattr(noun, field, None)
+            if known and asked and self._known_place(known) == self._known_place(asked):
+                names[field] = asked
+        return replace(found, **names)
 
     # -- doing ------------------------------------------------------------------------------------
 
@@ -211,6 +229,10 @@ class FakeHost:
                 if getattr(old, name) != getattr(new, name):
                     raise KernelError(f"{name} of {thing(new)} can't change while it is there")
         self._check_ground(new)
+        for device in new_macs(old, new):
+            for rider in self._riders((self._known_place(new.netns), device[1])):
+                if isinstance(rider, Neighbour):
+                    del self._things[self._key(rider)]
         self._things[self._key(new)] = new
 
     def delete(self, noun: Noun) -> None:
@@ -232,9 +254,18 @@ class FakeHost:
         elif isinstance(noun, Address) and noun.address.version == 4:
             left = self._addresses(noun.netns, noun.device)
             if not any(address.address.version == 4 for address in left):
-                for route in self._riders((self._place(noun.netns), noun.device)):
-                    if isinstance(route, Route) and route.destination.version == 4:
-                        del self._things[self._key(route)]
+                self._disable_ipv4(self._spot(noun.netns, noun.device))
+
+    def _disable_ipv4(self, spot: Spot) -> None:
+        """A device's last IPv4 address is gone."""
+        for rider in self._riders(spot):
+            version = 0
+            if isinstance(rider, Route):
+                version = rider.destination.version
+            elif isinstance(rider, Neighbour):
+                version = rider.address.version
+            if version == 4:
+                del self._things[self._key(rider)]
 
     def _drop_with(self, link: Link) -> None:
         for spot in self._spots(link):
@@ -360,7 +391,7 @@ class FakeHost:
     def _riders(self, spot: Spot) -> list[Noun]:
         found: list[Noun] = []
         for noun in self._things.values():
-            riding = noun.rides_on()
+            riding = None if isinstance(noun, Link) else noun.rides_on()
             if riding is not None and self._spot(noun.netns, riding[1]) == spot:
                 found.append(noun)
         return found

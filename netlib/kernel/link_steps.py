@@ -11,6 +11,7 @@ from netlib.kernel.journal import Journal
 from netlib.kernel.netlink import Refusal, Request, Socket, u32
 from netlib.kernel.netns import Session
 from netlib.kernel.refusals import is_absence, refused, thing, translated
+from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
 from netlib.plan import Change, Create, Delete, Step
 from netlib.wiring import Link, Noun, VethPair
@@ -66,8 +67,8 @@ class _Batch:
             _check_free(noun, self._session)
             requests = links.create(noun, self._session)
         else:
-            _check_ours(noun, self._session)
-            requests = links.change(noun, self._session)
+            state = _ours(noun, self._session)
+            requests = links.change(noun, state, self._session)
         for item in requests:
             if item is None:
                 self.flush()
@@ -127,12 +128,13 @@ def _in_the_way(refusal: Refusal, step: Step, session: Session) -> NetError:
     return error
 
 
-def _check_ours(noun: Link, session: Session) -> None:
+def _ours(noun: Link, session: Session) -> LinkState:
     state = links.find(session, noun.netns, noun.name)
     if state is None:
         raise NotThere(f"{thing(noun)} is not there")
     if not links.is_ours(state):
         raise _taken(noun, session)
+    return state
 
 
 def _delete(steps: Sequence[Delete], session: Session, journal: Journal) -> None:

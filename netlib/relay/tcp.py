@@ -40,9 +40,10 @@ _OF_THE_CONNECTION = {
 class TcpGate:
     """All listening TCP sockets, behind one descriptor: accepting stops when there is no place."""
 
-    def __init__(self, loop: Loop, quota: Quota) -> None:
+    def __init__(self, loop: Loop, quota: Quota, connect_seconds: float = _CONNECT_SECONDS) -> None:
         self.loop = loop
         self.quota = quota
+        self._connect_seconds = connect_seconds
         self._epoll = select.epoll()
         self._listeners: dict[int, TcpListener] = {}
         self._paused_until: float | None = None
@@ -79,7 +80,7 @@ class TcpGate:
 
     def started(self, connection: Connection) -> None:
         """Give up a connection that is not there in time."""
-        self._connecting.append((time.monotonic() + _CONNECT_SECONDS, connection))
+        self._connecting.append((time.monotonic() + self._connect_seconds, connection))
 
     def ended(self) -> None:
         """A place was given back."""

@@ -29,9 +29,16 @@ Control = list[tuple[int, int, bytes]]
 class UdpGate:
     """The flows of all UDP relays, for what concerns all of them: places and time."""
 
-    def __init__(self, loop: Loop, quota: Quota) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        quota: Quota,
+        unanswered_seconds: float = _UNANSWERED_SECONDS,
+        answered_seconds: float = _ANSWERED_SECONDS,
+    ) -> None:
         self.loop = loop
         self.quota = quota
+        self._lasts = (unanswered_seconds, answered_seconds)
         self.now = time.monotonic()
         # In the order they began, so the first is the one to go when places are needed.
         self.unanswered: dict[Flow, None] = {}
@@ -43,6 +50,10 @@ class UdpGate:
         if self.quota.full and self.unanswered:
             next(iter(self.unanswered)).close()
         return self.quota.take(client)
+
+    def until(self, *, answered: bool) -> float:
+        """How long a flow lasts that is used now."""
+        return self.now + self._lasts[answered]
 
     def _tick(self, now: float) -> None:
         self.now = now
@@ -134,7 +145,7 @@ class Flow:
         self._control = _answering(listener.spec.family, asked)
         self._who = who
         self._answered = False
-        self.expires = gate.now + _UNANSWERED_SECONDS
+        self.expires = gate.until(answered=False)
         self._sock = socket.socket(listener.spec.target_family, socket.SOCK_DGRAM)
         try:
             self._sock.setblocking(False)
@@ -186,8 +197,7 @@ class Flow:
             gate.quota.give_back(self._who)
 
     def _touch(self) -> None:
-        lasts = _ANSWERED_SECONDS if self._answered else _UNANSWERED_SECONDS
-        self.expires = self._listener.gate.now + lasts
+        self.expires = self._listener.gate.until(answered=self._answered)
 
 
 def _asked_address(control: Control) -> bytes:

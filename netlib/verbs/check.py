@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
 from netlib.errors import KernelError, LeftOver, NetError
 from netlib.model import Sandbox
+from netlib.operation import Operation
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
@@ -48,7 +50,8 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     Example:  net check my-net
     """
     networks, endpoints = _scope(engine, target)
-    findings = [*_networks(engine, networks), *_endpoints(engine, endpoints)]
+    seen = _observed(engine, [*networks, *endpoints])
+    findings = [*_networks(networks, seen), *_endpoints(engine, endpoints, seen)]
     if target is None:
         findings += _strangers(engine)
     return tuple(findings)
@@ -119,7 +122,7 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
             box = record.endpoint.sandbox
             if not engine.kernel.alive(box.netns):
                 dead[box.name] = box
-                engine.run_locked(lambda record=record: leave(engine, record))  # type: ignore[misc]
+                engine.run_locked(partial(leave, engine, record))
         for box in engine.state.sandboxes():
             if not engine.kernel.alive(box.netns):
                 dead[box.name] = box
@@ -140,9 +143,9 @@ def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) ->
     """With the lock held alone, what is not ready was left by somebody who died."""
     done: list[Finding] = []
 
-    def settle(finding: Finding, operation: object) -> None:
+    def settle(finding: Finding, operation: Callable[[], Operation[None]]) -> None:
         try:
-            engine.run_locked(operation)  # type: ignore[arg-type]  # a callable, see below
+            engine.run_locked(operation)
         except NetError as error:
             failed.append((finding, error))
         else:
@@ -151,11 +154,11 @@ def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) ->
     for record in engine.state.endpoints():
         if _is_half_done(record):
             finding = _half_done(_title(engine, record), record.endpoint.state)
-            settle(finding, lambda record=record: leave(engine, record))
+            settle(finding, partial(leave, engine, record))
     for owner in engine.state.networks():
         if owner.network.state != "ready" and not engine.state.has_endpoints(owner.network.id):
             finding = _half_done(f"network {owner.network.name}", owner.network.state)
-            settle(finding, lambda owner=owner: dissolve(engine, owner))
+            settle(finding, partial(dissolve, engine, owner))
     return done
 
 
@@ -177,18 +180,35 @@ def _scope(engine: Engine, target: str | None) -> tuple[list[NetworkRecord], lis
     return [record], engine.state.endpoints(record.network.id)
 
 
-def _networks(engine: Engine, records: Iterable[NetworkRecord]) -> Iterable[Finding]:
+def _observed(engine: Engine, records: Iterable[NetworkRecord | EndpointRecord]) -> Wiring:
+    """What is there of all that the records want, looked at once."""
+    wanted: dict[tuple[object, ...], Noun] = {}
+    for record in records:
+        for noun in record.wiring:
+            wanted.setdefault(noun.key(), noun)
+    return engine.kernel.observe(Wiring(wanted.values()))
+
+
+def _missing(wanted: Wiring, seen: Wiring) -> Plan:
+    """The plan that makes what is wanted of what was seen of it."""
+    found = (seen.get(noun.key()) for noun in wanted)
+    return diff(have=Wiring(noun for noun in found if noun is not None), want=wanted)
+
+
+def _networks(records: Iterable[NetworkRecord], seen: Wiring) -> Iterable[Finding]:
     for record in records:
         subject = f"network {record.network.name}"
         if record.network.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.network.state}")
             continue
-        plan = diff(have=engine.kernel.observe(record.wiring), want=record.wiring)
+        plan = _missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 
 
-def _endpoints(engine: Engine, records: Iterable[EndpointRecord]) -> Iterable[Finding]:
+def _endpoints(
+    engine: Engine, records: Iterable[EndpointRecord], seen: Wiring
+) -> Iterable[Finding]:
     for record in records:
         subject = _title(engine, record)
         if not engine.kernel.alive(record.endpoint.sandbox.netns):
@@ -199,7 +219,7 @@ def _endpoints(engine: Engine, records: Iterable[EndpointRecord]) -> Iterable[Fi
         if record.endpoint.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.endpoint.state}")
             continue
-        plan = diff(have=engine.kernel.observe(record.wiring), want=record.wiring)
+        plan = _missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 

@@ -128,8 +128,11 @@ def connect(
     endpoint_records = puts(changes, ready=False)
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
-        plan=joined([first, plan_of(changes)]),
-        result=next(c.after.endpoint for c in reversed(changes) if c.after),
+        sandbox=box,
+        plan=joined([first, plan_of(changes, others)]),
+        result=replace(
+            next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"
+        ),
         begin=Commit(
             conditions=(
                 keys.unchanged(record),

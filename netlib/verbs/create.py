@@ -12,13 +12,17 @@ from netlib.claims import check_claims, claims_of
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import BuiltInNetwork, InvalidRequest, NameTaken
-from netlib.model import HostFacts, IPAddress, Network, Subnet
+from netlib.model import HostFacts, IPAddress, Network, Protocol, Subnet
+from netlib.naming import DNS_PORT, has_names
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
+from netlib.rewiring import describe_network
 from netlib.store import Absent, Commit
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.wiring import Forwarding, Wiring
+
+_PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
 
 def create(
@@ -117,7 +121,8 @@ def ensure_built_in(engine: Engine, reference: str) -> None:
 def _making(engine: Engine, kind: Driver, asked: Network) -> Operation[Network]:
     network, host = _settled(engine, kind, asked)
     check_claims(engine, kind, network)
-    wiring = kind.network_wiring(network, host)
+    network = replace(network, dns_port=_dns_port(engine, kind, network))
+    wiring = describe_network(engine, network, host)
     begin = _claim(engine, kind, network, wiring)
     ready = replace(network, state="ready")
     return Operation(
@@ -152,6 +157,22 @@ def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring) -> Co
             **further_puts,
         },
     )
+
+
+def _dns_port(engine: Engine, driver: Driver, network: Network) -> int:
+    """53, or the first port beyond 5300 where a process of the host has 53 at a gateway."""
+    if driver.capabilities.names != "gateway" or not has_names(network, driver.capabilities):
+        return DNS_PORT
+    gateways = [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
+
+    def is_free(port: int) -> bool:
+        return not any(
+            engine.kernel.port_user(protocol, gateway, port, 1)
+            for gateway in gateways
+            for protocol in _PROTOCOLS
+        )
+
+    return next((p for p in (DNS_PORT, *range(5301, 5400)) if is_free(p)), DNS_PORT)
 
 
 def _settled(engine: Engine, driver: Driver, network: Network) -> tuple[Network, HostFacts]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from netlib import state as keys
 from netlib.claims import claims_of
@@ -67,11 +68,7 @@ def prune(
         if watch is not None:
             watch(name, number, len(unused))
         try:
-            engine.run(
-                lambda known=record.network.id: dissolve(  # type: ignore[misc]
-                    engine, engine.state.network(known)
-                )
-            )
+            engine.run(partial(_dissolve_again, engine, record.network.id))
         except (InUse, NoSuchNetwork):
             continue  # it found a user, or somebody else removed it meanwhile
         removed.append(name)
@@ -111,6 +108,10 @@ def _removable(record: NetworkRecord) -> NetworkRecord:
             f"to take a sandbox off it, run: net disconnect {name} SANDBOX",
         )
     return record
+
+
+def _dissolve_again(engine: Engine, network_id: str) -> Operation[None]:
+    return dissolve(engine, engine.state.network(network_id))
 
 
 def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:

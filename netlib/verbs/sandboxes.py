@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from netlib import names
 from netlib import state as keys
+from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import NameTaken, StoreConflict
 from netlib.model import Netns, Sandbox
@@ -50,16 +51,22 @@ def register_sandbox(
     pid: int = 0,
     started: int = 0,
     hostname: str = "",
+    servers: Iterable[str] = (),
+    search: Iterable[str] = (),
+    resolver_options: Iterable[str] = (),
+    extra_hosts: Iterable[str] = (),
     labels: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Give a network namespace a name that can be used wherever a sandbox is asked for.
 
     `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field
-    22); `environment` is what links tell others of it. Whose namespace another sandbox has
-    already shares that one's stack; the host's own is nobody's.
+    22). `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or
+    NAME:host-gateway) are for its resolv.conf and hosts; `environment` is what links tell
+    others of it. Whose namespace another sandbox has already shares that one's stack; the
+    host's own is nobody's.
 
-    Raises InvalidName, NameTaken.
+    Raises InvalidName, NameTaken, InvalidOption.
     """
     names.check_name(name, "sandbox")
     is_host = netns.inode == engine.facts().netns
@@ -70,6 +77,10 @@ def register_sandbox(
         pid=pid,
         started=started,
         hostname=hostname or name,
+        servers=check_servers(servers),
+        search=tuple(search),
+        resolver_options=tuple(resolver_options),
+        extra_hosts=tuple(extra_hosts),
         labels=dict(labels or {}),
         created=engine.clock(),
         shares=owner.name if owner else "",
@@ -85,6 +96,7 @@ def register_sandbox(
     except StoreConflict:
         _check_free(engine, name)
         raise
+    engine.changed(box)
     return box
 
 
@@ -106,6 +118,7 @@ def remove_sandbox(engine: Engine, name: str) -> None:
         engine.kernel.drop_namespace(box.netns)
         gone.append(keys.namespace_key(box.netns.inode))
     engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
+    engine.changed(box)
 
 
 def plan_removal(engine: Engine, name: str) -> Plan:

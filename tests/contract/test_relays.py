@@ -10,7 +10,7 @@ from support.host import Host
 from support.relay import relay
 
 from netlib.errors import AlreadyThere, KernelError, NotThere, PortHeld
-from netlib.kernel.netfilter import Relays
+from netlib.kernel.netfilter import Steps
 from netlib.plan import Change, Create, Delete
 from netlib.relay.door import RelayDoor
 from netlib.wiring import Relay
@@ -22,20 +22,20 @@ OTHER = relay("::1", 8081, "2001:db8:1::3", protocol="udp", sources=("2001:db8::
 
 
 @pytest.fixture(params=["process"])
-def relays(host: Host, request: pytest.FixtureRequest) -> Iterator[Relays]:
+def relays(host: Host, request: pytest.FixtureRequest) -> Iterator[Steps]:
     """An empty keeper of relays."""
     door = RelayDoor(host.state_dir)
     yield door
     door.remove([Delete(noun) for noun in door.marked()])
 
 
-def test_nothing_is_there_at_first(relays: Relays) -> None:
+def test_nothing_is_there_at_first(relays: Steps) -> None:
     """A fresh keeper has nothing to show, and nothing needs to run for that."""
     assert relays.observe([ONE]) == []
     assert relays.marked() == []
 
 
-def test_what_is_created_is_observed_as_it_was_given(relays: Relays) -> None:
+def test_what_is_created_is_observed_as_it_was_given(relays: Steps) -> None:
     """All attributes come back, and only what is there."""
     relays.do([Create(ONE), Create(OTHER)])
 
@@ -44,7 +44,7 @@ def test_what_is_created_is_observed_as_it_was_given(relays: Relays) -> None:
     assert sorted(relays.marked(), key=str) == sorted([ONE, OTHER], key=str)
 
 
-def test_a_relay_is_made_once(relays: Relays) -> None:
+def test_a_relay_is_made_once(relays: Steps) -> None:
     """A second Create is refused and takes nothing away."""
     relays.do([Create(ONE)])
 
@@ -55,7 +55,7 @@ def test_a_relay_is_made_once(relays: Relays) -> None:
 
 @pytest.mark.parametrize("others", [(), (OTHER,)], ids=["none at all", "others"])
 def test_what_is_absent_can_not_be_deleted_or_changed(
-    relays: Relays, others: tuple[Relay, ...]
+    relays: Steps, others: tuple[Relay, ...]
 ) -> None:
     """Strict: NotThere, whether or not anything else is there."""
     relays.do([Create(noun) for noun in others])
@@ -66,7 +66,7 @@ def test_what_is_absent_can_not_be_deleted_or_changed(
         relays.do([Change(ONE, relay("::1", 8080, "2001:db8:1::9"))])
 
 
-def test_steps_that_come_after_a_failure_take_the_earlier_ones_back(relays: Relays) -> None:
+def test_steps_that_come_after_a_failure_take_the_earlier_ones_back(relays: Steps) -> None:
     """All or nothing: what was created, deleted or changed before is as it was."""
     relays.do([Create(ONE), Create(OTHER)])
     wider = relay("::1", 8080, "2001:db8:1::2", count=1, sources=("2001:db8::/32",))
@@ -82,7 +82,7 @@ def test_steps_that_come_after_a_failure_take_the_earlier_ones_back(relays: Rela
     assert len(relays.marked()) == 2
 
 
-def test_a_port_that_somebody_listens_on_is_named(relays: Relays) -> None:
+def test_a_port_that_somebody_listens_on_is_named(relays: Steps) -> None:
     """PortHeld says which port of a range, and none of the range is taken."""
     with socket.create_server(("::1", 8085), family=socket.AF_INET6):
         with pytest.raises(PortHeld, match="8085/tcp of ::1"):
@@ -91,7 +91,7 @@ def test_a_port_that_somebody_listens_on_is_named(relays: Relays) -> None:
     relays.do([Create(relay("::1", 8080, "2001:db8:1::2", count=10))])
 
 
-def test_two_relays_can_not_have_one_port(relays: Relays) -> None:
+def test_two_relays_can_not_have_one_port(relays: Steps) -> None:
     """A range that runs into another relay is refused, though the keys differ."""
     relays.do([Create(ONE)])
 
@@ -100,7 +100,7 @@ def test_two_relays_can_not_have_one_port(relays: Relays) -> None:
     assert relays.marked() == [ONE]
 
 
-def test_removal_does_what_it_can(relays: Relays) -> None:
+def test_removal_does_what_it_can(relays: Steps) -> None:
     """What is gone already is no failure, and the rest goes."""
     relays.do([Create(ONE)])
 
@@ -109,7 +109,7 @@ def test_removal_does_what_it_can(relays: Relays) -> None:
     assert relays.marked() == []
 
 
-def test_what_was_deleted_can_be_created_again(relays: Relays) -> None:
+def test_what_was_deleted_can_be_created_again(relays: Steps) -> None:
     """A Delete is undone by a Create of the same noun, also within one transaction."""
     relays.do([Create(ONE)])
     relays.do([Delete(ONE)])
@@ -120,7 +120,7 @@ def test_what_was_deleted_can_be_created_again(relays: Relays) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_an_address_follows_a_wildcard_in_one_step(relays: Relays, protocol: str) -> None:
+def test_an_address_follows_a_wildcard_in_one_step(relays: Steps, protocol: str) -> None:
     """The wildcard's socket is in the way of the address's: it goes first, and back on failure."""
     wildcard = relay("::", 8080, "198.51.100.2", protocol=protocol, count=2)
     local = relay("::1", 8080, "2001:db8:1::2", protocol=protocol, count=2)
@@ -143,7 +143,7 @@ def test_an_address_follows_a_wildcard_in_one_step(relays: Relays, protocol: str
     assert relays.marked() == [local]
 
 
-def test_a_relay_changes_all_but_its_key(relays: Relays) -> None:
+def test_a_relay_changes_all_but_its_key(relays: Steps) -> None:
     """More ports, fewer ports, another target."""
     relays.do([Create(ONE)])
     wider = relay("::1", 8080, "2001:db8:1::9", 81, count=4)
