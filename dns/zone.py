@@ -117,7 +117,9 @@ class _Draft:
         self.members = dict(zone.members)
         self._copied: set[tuple[int, str]] = set()
         self._unmerged: set[tuple[str, bytes]] = set()  # names of networks whose holders changed
-        self._unseated: dict[str, None] = {}  # sandboxes, in order, whose askers are to be made anew
+        self._unseated: dict[
+            str, None
+        ] = {}  # sandboxes, in order, whose askers are to be made anew
 
     def finished(self, revision: int) -> Zone:
         for network, name in self._unmerged:

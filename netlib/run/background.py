@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from netlib.codec import from_json, to_json
-from netlib.errors import KernelError, NetError, NotPermitted, StoreError, from_document, to_document
+from netlib.errors import (
+    KernelError,
+    NetError,
+    NotPermitted,
+    StoreError,
+    from_document,
+    to_document,
+)
 from netlib.net import Net
 from netlib.run.request import RunRequest
 
