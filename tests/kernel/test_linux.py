@@ -19,7 +19,7 @@ from support.wirings import BRIDGE, endpoint, network, veth
 from netlib.apply import apply, tear_down
 from netlib.errors import NetError, NotThere, StageFailed, Unsupported
 from netlib.kernel.linux import LinuxKernel
-from netlib.kernel.nofirewall import NoFirewall
+from netlib.kernel.netfilter.none import NoFirewall
 from netlib.model import HOST
 from netlib.plan import Change, Create, Delete, Stage, diff
 from netlib.wiring import (
@@ -516,7 +516,7 @@ def test_a_missing_right_is_told(host: Host, kernel: LinuxKernel) -> None:
     script = (
         "import sys\n"
         "from netlib.kernel.linux import LinuxKernel\n"
-        "from netlib.kernel.nofirewall import NoFirewall\n"
+        "from netlib.kernel.netfilter.none import NoFirewall\n"
         "from netlib.errors import NotPermitted\n"
         "from netlib.plan import *\n"
         "from netlib.wiring import *\n"
