@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 THROWAWAY := $(BIN)/python -m netlib.throwaway --
 
-.PHONY: help packages dev check test test-matrix demo bench docs lock clean
+.PHONY: help dev check test test-matrix demo bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,13 +25,13 @@ test: dev ## all tests but the long matrix, as root or not
 	$(PYTEST) -m "not matrix" $(ARGS)
 
 test-matrix: dev ## the long firewall matrix
-	$(PYTEST) -m matrix $(ARGS)
+	$(PYTEST) -m matrix --timeout 600 $(ARGS)
 
 demo: dev ## the main job on real packets, as a story
 	@$(THROWAWAY) $(BIN)/python -m netlib.labs.demo $(ARGS)
 
 bench: dev ## measure, beside others where they are installed
-	@$(THROWAWAY) $(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: dev ## rewrite the generated pages and golden texts
 	$(BIN)/python tools/docs.py

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from netlib import state as keys
 from netlib.driver import Capabilities
 from netlib.errors import AddressTaken, Exhausted, InvalidAddress
-from netlib.ipam import check_static, choose, parse_address
+from netlib.ipam import check_static, choose
 from netlib.model import Endpoint, Family, IPAddress, IPInterface, IPNetwork, Network
 from netlib.model import interface as with_prefix
 from netlib.state import Lease, State
+from netlib.subnets import parse_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

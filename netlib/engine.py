@@ -12,9 +12,9 @@ from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.driver import Driver
 from netlib.errors import (
-    KernelError,
     LeftOver,
     NamespaceGone,
+    NetError,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -46,12 +46,14 @@ class Engine:
         registry: Registry,
         lock: OperationLock,
         clock: Callable[[], float] = time.time,
+        committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
         self.state = State(store)
         self._open_kernel = kernel
         self.registry = registry
         self.lock = lock
         self.clock = clock
+        self._committed = committed
         self._identified = False
 
     @cached_property
@@ -105,7 +107,7 @@ class Engine:
 
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
-        self._identify()
+        self.identify()
         operation = self._begin(prepare)
         if operation.dismantles:
             self._dismantle(operation)
@@ -113,7 +115,13 @@ class Engine:
             self._build(operation)
         if operation.done is not None:
             self.state.store.commit(operation.done)
+        self.changed(operation.sandbox)
         return operation.result
+
+    def changed(self, box: Sandbox | None = None) -> None:
+        """Have names resolve, and a sandbox's files say, what the state says now."""
+        if self._committed is not None:
+            self._committed(self.state.store.revision(), box)
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
         for attempt in range(_TRIES):
@@ -146,7 +154,7 @@ class Engine:
                 self.state.store.commit(operation.undo)
             raise _plainly(failure) from failure
 
-    def _identify(self) -> None:
+    def identify(self) -> None:
         """Refuse to act on a host that the state does not speak of; note a new boot."""
         if self._identified:
             return
@@ -172,11 +180,10 @@ class Engine:
         self._identified = True
 
 
-def _plainly(failure: StageFailed) -> KernelError:
+def _plainly(failure: StageFailed) -> NetError:
     """The cause itself where all was taken back: the error that a caller can act on."""
-    cause = failure.__cause__
-    if failure.undone and isinstance(cause, KernelError):
-        if isinstance(cause, NamespaceGone):
-            cause.hint = cause.hint or "the sandbox ended meanwhile; run: net gc"
-        return cause
-    return failure
+    if not failure.undone:
+        return failure
+    if isinstance(failure.cause, NamespaceGone):
+        failure.cause.hint = failure.cause.hint or "the sandbox ended meanwhile; run: net gc"
+    return failure.cause

@@ -89,6 +89,12 @@ class UnknownDriver(NotFound):
     """No driver of this name is installed."""
 
 
+class NoSuchCommand(NotFound):
+    """A sandbox was to run a command that does not exist. The status is a shell's for it."""
+
+    exit_status = 127
+
+
 # -- in the way of another --------------------------------------------------------------------
 
 
@@ -127,6 +133,10 @@ class InUse(Conflict):
     """A thing can not go while others use it."""
 
 
+class NotOurs(Conflict):
+    """What was to be taken back was done by somebody else."""
+
+
 class InterfaceTaken(Conflict):
     """A network device of this name is there, and it is not ours."""
 
@@ -154,6 +164,12 @@ class NotPermitted(NetError):
     cni_code = 104
 
 
+class CommandRefused(NotPermitted):
+    """A sandbox was to run a file that can not be executed. The status is a shell's for it."""
+
+    exit_status = 126
+
+
 # -- the doors --------------------------------------------------------------------------------
 
 
@@ -173,6 +189,13 @@ class NotThere(KernelError):
 
 class NamespaceGone(NotThere):
     """A network namespace ended, or its path now names another one."""
+
+
+class PortHeld(KernelError):
+    """A process of the host listens on a port that a relay was to listen on."""
+
+    exit_status = 4
+    cni_code = 102
 
 
 class StageFailed(KernelError):
@@ -214,6 +237,8 @@ class StoreConflict(StoreError):
 class WrongHost(StoreError):
     """The state speaks of another network namespace than the caller's."""
 
+    retryable = False
+
 
 class DriverError(NetError):
     """A driver broke its contract, or could not be loaded."""
@@ -231,3 +256,23 @@ class LeftOver(NetError):
             "put right what is named, then run: net repair",
         )
         self.causes = causes
+
+
+def to_document(error: NetError) -> dict[str, object]:
+    """An error as JSON values: what the command line prints, and what another process is told."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def from_document(document: dict[str, object]) -> NetError:
+    """The error that another process met, of its class: message, hint and exit status are right.
+
+    What else a class has of its own is not carried over. A class of somebody else's becomes
+    NetError.
+    """
+    name = "".join(part.capitalize() for part in str(document["code"]).split("-"))
+    shape = globals().get(name)
+    if not (isinstance(shape, type) and issubclass(shape, NetError)):
+        shape = NetError
+    met = shape.__new__(shape)  # constructors differ, and the message is made already
+    NetError.__init__(met, str(document["message"]), str(document.get("hint", "")))
+    return met

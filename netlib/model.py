@@ -68,6 +68,7 @@ class Network:
     """A group of endpoints that reach each other directly (a network of the CNM).
 
     `borrowed` names the host's devices that were there before the network and outlive it;
+    `dns_port` is where the resolver listens at the gateways: 53, unless somebody holds that;
     `created` is in seconds since the epoch.
     """
 
@@ -81,6 +82,7 @@ class Network:
     attachable: bool = False
     borrowed: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
+    dns_port: int = 53
     created: float = 0.0
     state: State = "pending"
 
@@ -126,14 +128,22 @@ class Sandbox:
     """One container's network stack, known by a name and the network namespace behind it.
 
     `kind` is how it was named: `name` (made by `net run` or `net sandbox create`), `pid`,
-    `netns`, `docker`, `podman`. `pid` is the process that a `net run` sandbox runs.
+    `netns`, `docker`, `podman`. `pid` is the process that a `net run` sandbox runs, and
+    `started` when it began, in clock ticks since the boot: who has both is that process still.
+    `servers`, `search` and `resolver_options` are its own DNS servers, search domains and
+    options (resolv.conf(5)); `extra_hosts` are NAME:IP or NAME:host-gateway.
     """
 
     name: str
     netns: Netns
     kind: str = "name"
     pid: int = 0
+    started: int = 0
     hostname: str = ""
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    resolver_options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     created: float = 0.0
 

@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from netlib.engine import Engine
 from netlib.kernel import Kernel
 from netlib.lock import OperationLock
+from netlib.model import Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.registry import Registry
@@ -20,9 +21,12 @@ from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
 from netlib.verbs import disconnect as _disconnect
+from netlib.verbs import host as _host
 from netlib.verbs import inspect as _inspect
+from netlib.verbs import overview as _overview
 from netlib.verbs import publish as _publish
 from netlib.verbs import remove as _remove
+from netlib.verbs import rules as _rules
 from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
 
@@ -78,6 +82,18 @@ def _asked(
     return method
 
 
+def _commands(
+    ask: Callable[Concatenate[Engine, P], tuple[str, ...]],
+) -> Callable[Concatenate[Plans, P], tuple[str, ...]]:
+    """The method that hands back commands: for what is done by hand and has no nouns."""
+
+    @wraps(ask)
+    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> tuple[str, ...]:
+        return ask(plans.engine, *args, **kwargs)
+
+    return method
+
+
 class Plans:
     """The same verbs as `Net`'s, but each only hands back the plan of what it would do."""
 
@@ -91,6 +107,12 @@ class Plans:
     publish = _planned(_publish.publish)
     unpublish = _planned(_publish.unpublish)
     update = _planned(_update.update)
+    prune = _asked(_remove.plan_pruning)
+    repair = _asked(_check.plan_repair)
+    collect_garbage = _asked(_check.plan_garbage)
+    remove_sandbox = _asked(_sandboxes.plan_removal)
+    set_forwarding = _commands(_host.plan_forwarding)
+    set_forward_policy = _commands(_host.plan_forward_policy)
 
 
 class Net:
@@ -125,16 +147,38 @@ class Net:
             (lambda: kernel) if kernel else self._open_kernel,
             registry or Registry(),
             OperationLock(None if store else self.state_dir / "lock"),
+            committed=None if kernel else self._follow,
         )
         self.plan = Plans(self.engine)
 
     def _open_kernel(self) -> Kernel:
-        from netlib.kernel.linux import LinuxKernel
-        from netlib.kernel.netfilter.nftables import Nftables
+        from netlib.dns.client import Resolver
+        from netlib.dns.door import NameServers
+        from netlib.kernel.opening import open_kernel
+        from netlib.relay.door import RelayDoor
 
-        kernel = LinuxKernel(Nftables())
+        kernel = open_kernel(
+            self.firewall,
+            relays=RelayDoor(self.state_dir),
+            names=NameServers(Resolver(self.state_dir)),
+        )
         self._closing.append(kernel.close)
         return kernel
+
+    def _follow(self, revision: int, box: Sandbox | None) -> None:
+        """What follows a change: a sandbox's files, and the names that the resolver serves."""
+        from netlib.dns.client import Resolver
+        from netlib.sandbox_files import refresh
+
+        if box is not None:
+            refresh(self.engine.state, self.state_dir, box)
+        Resolver(self.state_dir).serve(revision)
+
+    def files_of(self, sandbox: str) -> Path:
+        """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""
+        from netlib.sandbox_files import folder_of
+
+        return folder_of(self.state_dir, self.engine.state.sandbox(sandbox).name)
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""
@@ -167,6 +211,10 @@ class Net:
     register_sandbox = _question(_sandboxes.register_sandbox)
     remove_sandbox = _question(_sandboxes.remove_sandbox)
 
+    listing = _question(_overview.listing)
+    status = _question(_overview.status)
+    ports = _question(_overview.ports)
+    facts = _question(_rules.facts)
     networks = _question(_inspect.networks)
     inspect = _question(_inspect.inspect)
     sandboxes = _question(_inspect.sandboxes)
@@ -174,6 +222,10 @@ class Net:
     check = _question(_check.check)
     repair = _question(_check.repair)
     collect_garbage = _question(_check.collect_garbage)
+
+    host_status = _question(_host.host_status)
+    set_forwarding = _question(_host.set_forwarding)
+    set_forward_policy = _question(_host.set_forward_policy)
 
 
 def _open_store(folder: Path) -> Store:

@@ -13,13 +13,24 @@ from netlib.model import Netns
 from netlib.wiring import (
     Address,
     Announce,
+    Bridge,
     Effect,
+    FdbEntry,
     ForgetFlows,
     Layer,
+    Link,
+    Macvlan,
+    Neighbour,
     Noun,
     Publish,
+    Route,
+    Up,
+    VethPair,
+    Vxlan,
     Wiring,
 )
+
+Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class Stage:
     def wiring_before(self) -> Wiring:
         """Of the things that this stage touches: those that are there before it."""
         nouns: list[Noun] = []
-        for step in self.steps:
+        for step in reversed(self.steps):  # what went last must come back first
             if isinstance(step, Delete):
                 nouns += [step.noun, *step.along]
             elif isinstance(step, Change):
@@ -108,32 +119,33 @@ class Plan:
         """
         from netlib.text import script  # the text is wanted rarely, its tables cost an import
 
-        text: str = script(self, firewall)
-        return text
+        return script(self, firewall)
 
 
 def diff(have: Wiring, want: Wiring) -> Plan:
     """The plan that makes `want` of `have`.
 
-    Changes and creations come first, from the first layer to the last, then deletions, from
-    the last layer to the first: what takes over is there before what it replaces goes (a
-    default route that moves to another device leaves no gap). Firewall steps are one stage,
-    placed first when nothing opens and last otherwise: traffic opens last and closes first.
+    What moves to another device comes first, so that a default route leaves no gap; then
+    deletions, from the last layer to the first; then changes and creations from the first to
+    the last. Firewall deletions, changes and creations are one stage, placed first when
+    nothing opens and last otherwise: traffic opens last and closes first.
     """
-    gone = [noun for noun in have if want.get(noun.key()) is None and not noun.shared]
-    removed_devices = {device for noun in gone for device in noun.makes()}
+    gone = _gone(have, want)
+    moving = _moving(have, want, gone)
+    gone -= moving
+    unplugged = _unplugged(have, gone)
     new: list[Step] = []
     for noun in want:
-        old = have.get(noun.key())
+        old = unplugged.get(noun.key()) or have.get(noun.key())
         if noun.shared:
             if old != noun:
                 new.append(Ensure(noun))
-        elif old is None:
+        elif old is None or noun.key() in gone:
             new.append(Create(noun))
         elif old != noun:
             new.append(Change(old, noun))
 
-    deletions = _deletions(gone, removed_devices)
+    deletions = _deletions([noun for noun in have if noun.key() in gone])
     closing = [s for s in deletions if subject(s).layer >= Layer.FIREWALL]
     opening = [s for s in new if subject(s).layer >= Layer.FIREWALL]
     building = [s for s in new if subject(s).layer < Layer.FIREWALL]
@@ -143,10 +155,36 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     if not opening:
         stages += _stages(closing)
         closing = []
-    stages += _stages(sorted(building, key=lambda s: subject(s).layer))
+    stages += _stages(
+        [Change(noun, unplugged[noun.key()]) for noun in have if noun.key() in unplugged]
+    )
+    stages += _stages([s for s in building if subject(s).key() in moving])
+    # What is replaced goes before its successor comes. The other way round an address would
+    # be secondary to the one that it replaces, and go with it.
     stages += _stages(dismantling)
+    rest = (s for s in building if subject(s).key() not in moving)
+    stages += _stages(sorted(rest, key=lambda s: subject(s).layer))
     stages += _stages([*closing, *opening])
-    return Plan(tuple(stages), tuple(_effects(have, want)))
+    return Plan(tuple(stages), tuple(_effects(have, want, gone)))
+
+
+_RIDERS: tuple[type[Noun], ...] = (Up, Address, Route, Neighbour, FdbEntry)
+
+
+def in_order(steps: Iterable[Step]) -> list[Step]:
+    """Steps of the layer ADDRESS as they must be done: deletions first, then the other way round.
+
+    A route stands on addresses, and one with a gateway on the route to that.
+    """
+
+    def rank(step: Step) -> int:
+        noun = subject(step)
+        place = _RIDERS.index(type(noun))
+        if isinstance(noun, Route) and noun.via is not None and not noun.on_link:
+            place = len(_RIDERS)
+        return -1 - place if isinstance(step, Delete) else place
+
+    return sorted(steps, key=rank)
 
 
 def inverse(stage: Stage) -> Plan:
@@ -154,12 +192,102 @@ def inverse(stage: Stage) -> Plan:
     return replace(diff(have=stage.wiring_after(), want=stage.wiring_before()), after=())
 
 
-def _deletions(gone: list[Noun], removed_devices: set[tuple[str, str]]) -> list[Step]:
+def _gone(have: Wiring, want: Wiring) -> set[Key]:
+    """The keys of all that goes, also of what goes only to come back."""
+    gone: dict[Key, Noun] = {}
+    for noun in have:
+        new = want.get(noun.key())
+        if not noun.shared and (new is None or _is_another(noun, new)):
+            gone[noun.key()] = noun
+    # Linux empties a device's neighbour table when its MAC changes (neigh_changeaddr).
+    changed = {device for noun in have for device in new_macs(noun, want.get(noun.key()))}
+    for noun in have:
+        if isinstance(noun, Neighbour) and noun.rides_on() in changed:
+            gone[noun.key()] = noun
+    # Each round finds what goes with what the round before found: a device's children and
+    # riders; an address's routes.
+    found = list(gone.values())
+    while found:
+        devices = {device for noun in found for device in noun.makes()}
+        addresses = [noun for noun in found if isinstance(noun, Address)]
+        found = [
+            noun
+            for noun in have
+            if noun.key() not in gone
+            and not noun.shared
+            and (
+                noun.rides_on() in devices
+                or any(_goes_with(noun, address) for address in addresses)
+            )
+        ]
+        gone |= {noun.key(): noun for noun in found}
+    return set(gone)
+
+
+def _moving(have: Wiring, want: Wiring, gone: set[Key]) -> set[Key]:
+    """The keys of what leaves a device for another one that was there and stays."""
+    staying = {device for noun in have if noun.key() not in gone for device in noun.makes()}
+    moving: set[Key] = set()
+    for noun in have:
+        new = want.get(noun.key())
+        if new is None or isinstance(noun, Link) or new.rides_on() == noun.rides_on():
+            continue
+        if new.rides_on() in staying:
+            moving.add(noun.key())
+    return moving
+
+
+def _unplugged(have: Wiring, gone: set[Key]) -> dict[Key, Noun]:
+    """What stays while its bridge goes: Linux would unplug it, and nothing plug it in again."""
+    devices = {device for n in have if n.key() in gone for device in n.makes()}
+    return {
+        noun.key(): replace(noun, bridge="")
+        for noun in have
+        if isinstance(noun, VethPair | Vxlan)
+        and noun.key() not in gone
+        and (noun.netns.name, noun.bridge) in devices
+    }
+
+
+def _is_another(old: Noun, new: Noun) -> bool:
+    """Whether a device must be made anew to be as `new` says."""
+    return isinstance(old, Link) and any(getattr(old, f) != getattr(new, f) for f in old.fixed)
+
+
+def new_macs(old: Noun, new: Noun | None) -> list[tuple[str, str]]:
+    """The devices of a link whose MAC is to change."""
+    if isinstance(old, VethPair) and isinstance(new, VethPair):
+        macs = ((old.host_mac, new.host_mac), (old.mac, new.mac))
+        return [device for device, (a, b) in zip(new.makes(), macs, strict=True) if a != b]
+    if isinstance(old, Bridge | Macvlan | Vxlan) and isinstance(new, Bridge | Macvlan | Vxlan):
+        return list(new.makes()) if old.mac != new.mac else []
+    return []
+
+
+def _goes_with(noun: Noun, address: Address) -> bool:
+    """Whether Linux may remove a thing together with an address.
+
+    The routes and neighbours of a device go with its last IPv4 address (fib_disable_ip), and
+    the further addresses of a subnet with the first, unless promote_secondaries is set
+    (ip-sysctl.rst).
+    """
+    version = address.address.version
+    if noun.rides_on() != address.rides_on():
+        return False
+    if isinstance(noun, Route):
+        return noun.destination.version == version
+    if isinstance(noun, Neighbour):
+        return noun.address.version == version
+    return isinstance(noun, Address) and noun.address.network == address.address.network
+
+
+def _deletions(gone: list[Noun]) -> list[Step]:
+    removed_devices = {device for noun in gone for device in noun.makes()}
     along: dict[tuple[str, str], list[Noun]] = {}
     standing: list[Noun] = []
     for noun in gone:
         device = noun.rides_on()
-        if device is not None and device in removed_devices:
+        if device is not None and device in removed_devices and not isinstance(noun, Link):
             along.setdefault(device, []).append(noun)
         else:
             standing.append(noun)
@@ -182,9 +310,9 @@ def _stages(steps: list[Step]) -> list[Stage]:
     ]
 
 
-def _effects(have: Wiring, want: Wiring) -> Iterable[Effect]:
+def _effects(have: Wiring, want: Wiring, gone: set[Key]) -> Iterable[Effect]:
     for noun in want:
-        old = have.get(noun.key())
+        old = None if noun.key() in gone else have.get(noun.key())
         if isinstance(noun, Address) and noun.announce and old is None:
             yield Announce(netns=noun.netns, device=noun.device, address=noun.address)
         # A UDP flow that is older than its port would never reach it: no connection tells
@@ -215,6 +343,8 @@ __all__ = [
     "Stage",
     "Step",
     "diff",
+    "in_order",
     "inverse",
+    "new_macs",
     "subject",
 ]

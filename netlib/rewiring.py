@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from netlib import state as keys
 from netlib.engine import Engine
 from netlib.gateway import elect
 from netlib.model import Endpoint, HostFacts, Network
+from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
 from netlib.store import Unchanged
@@ -23,15 +24,23 @@ class Rewiring:
     after: EndpointRecord | None
 
 
-def plan_of(changes: Iterable[Rewiring]) -> Plan:
-    """The plan that takes all endpoints from before to after."""
+def plan_of(changes: Collection[Rewiring], others: Iterable[EndpointRecord] = ()) -> Plan:
+    """The plan that takes all endpoints from before to after.
+
+    What one of `others` has as well (a resolver in the sandbox they share) is not touched.
+    """
     have, want = Wiring(), Wiring()
     for change in changes:
         if change.before is not None:
             have |= change.before.wiring
         if change.after is not None:
             want |= change.after.wiring
-    return diff(have=have, want=want)
+    changing = {change.before.endpoint.id for change in changes if change.before is not None}
+    others_have = {
+        noun for other in others if other.endpoint.id not in changing for noun in other.wiring
+    }
+    stay = Wiring(noun for noun in (*have, *want) if noun in others_have)
+    return diff(have=have | stay, want=want | stay)
 
 
 def puts(changes: Iterable[Rewiring], *, ready: bool) -> dict[str, str]:
@@ -63,11 +72,22 @@ def conditions(changes: Iterable[Rewiring]) -> tuple[Unchanged, ...]:
     return tuple(keys.unchanged(c.before) for c in changes if c.before is not None)
 
 
+def describe_network(engine: Engine, network: Network, host: HostFacts) -> Wiring:
+    """The wiring that a network's driver gives it, and where its names are answered."""
+    driver = engine.driver(network)
+    wiring = driver.network_wiring(network, host)
+    return wiring | Wiring(network_names(network, driver.capabilities, wiring))
+
+
 def describe(
     engine: Engine, network: Network, endpoint: Endpoint, host: HostFacts
 ) -> EndpointRecord:
-    """An endpoint with the wiring that its network's driver gives it."""
-    wiring = engine.driver(network).endpoint_wiring(network, endpoint, host)
+    """An endpoint with the wiring that its network's driver gives it, and its names."""
+    driver = engine.driver(network)
+    wiring = driver.endpoint_wiring(network, endpoint, host)
+    if driver.capabilities.names != "none":
+        around = driver.network_wiring(network, host)
+        wiring |= Wiring(endpoint_names(network, driver.capabilities, around, endpoint))
     return EndpointRecord(endpoint=endpoint, wiring=wiring)
 
 

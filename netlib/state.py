@@ -29,6 +29,8 @@ from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.store import Absent, Store, Unchanged, under
 from netlib.wiring import Publish, Wiring
 
+_FEW = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRecord:
@@ -153,9 +155,9 @@ class State:
         record = self.find_network(reference)
         if record is not None:
             return record
-        known = ", ".join(r.network.name for r in self.networks()) or "none"
+        known = [r.network.name for r in self.networks()]
         raise NoSuchNetwork(
-            f"there is no network {reference!r}", f"there are: {known}; see: net ls"
+            f"there is no network {reference!r}", f"{_near(reference, known)}see: net ls"
         )
 
     def find_network(self, reference: str) -> NetworkRecord | None:
@@ -221,9 +223,10 @@ class State:
         """A sandbox that the state knows by this name, or NoSuchSandbox."""
         found = self.find_sandbox(name)
         if found is None:
+            near = _near(name, [box.name for box in self.sandboxes()])
             raise NoSuchSandbox(
                 f"there is no sandbox {name!r}",
-                "see: net ps; or name one as pid:N, netns:NAME, docker:NAME or podman:NAME",
+                f"{near}see: net ps; or name one as pid:N, netns:NAME, docker:NAME or podman:NAME",
             )
         return found
 
@@ -340,6 +343,16 @@ def unchanged(record: NetworkRecord | EndpointRecord) -> Unchanged:
 def no_members(network_id: str) -> Absent:
     """The condition that a network has no endpoint."""
     return Absent(*under(f"endpoint/{network_id}/"))
+
+
+def _near(name: str, known: list[str]) -> str:
+    """What somebody who typed `name` may have meant, as the beginning of a hint."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}? "
+    return f"there are: {', '.join(known)}; " if 0 < len(known) <= _FEW else ""
 
 
 def _is_hex(text: str) -> bool:

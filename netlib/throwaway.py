@@ -19,12 +19,14 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 MARKER = Path("/run/netlib-throwaway.json")
 EMPTY = ("/var/lib/netlib", "/var/lib/cni", "/etc/cni", "/etc/sysctl.d")
@@ -120,12 +122,23 @@ def run(command: Sequence[str], keep: Iterable[Path | str] = ()) -> int:
         os.chdir(working_directory)
         child = os.fork()
         if child == 0:
-            os.execvp(command[0], list(command))
+            _execute(command)
         status = _wait_for(child)
     except OSError as error:
         print(f"throwaway: {error}", file=sys.stderr)
-        status = 127 if isinstance(error, FileNotFoundError) else 126
+        status = 1
     os._exit(status)
+
+
+def _execute(command: Sequence[str]) -> NoReturn:
+    """Become a program. As in shells, 127 says that there is none, 126 that it can not run."""
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        found = shutil.which(command[0])
+        reason = error.strerror if found else "there is no such program"
+        print(f"throwaway: {command[0]}: {reason}", file=sys.stderr)
+        os._exit(126 if found else 127)
 
 
 def separate() -> None:

@@ -33,7 +33,7 @@ class Layer(IntEnum):
     SETTING = 2  # sysctls of those links, before they get addresses
     ADDRESS = 3  # up, addresses, then routes, neighbours, FDB entries
     FIREWALL = 4
-    RELAY = 5  # a small proxy, where the kernel can't redirect
+    SERVICE = 5  # processes of ours: relays, and the DNS resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +161,10 @@ class Macvlan(Link):
     mode: Literal["bridge", "private", "vepa", "passthru"] = "bridge"
     broadcast_queue: int = 0
 
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.parent_netns.name, self.parent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ipvlan(Link):
@@ -173,6 +177,10 @@ class Ipvlan(Link):
     mode: Literal["l2", "l3", "l3s"] = "l2"
     flag: Literal["bridge", "private", "vepa"] = "bridge"
 
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.parent_netns.name, self.parent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vlan(Link):
@@ -182,6 +190,10 @@ class Vlan(Link):
 
     parent: str
     vlan_id: int
+
+    def rides_on(self) -> tuple[str, str]:
+        """It goes with its parent."""
+        return (self.netns.name, self.parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,7 +402,7 @@ class Relay(Noun):
     that has only IPv4.
     """
 
-    layer = Layer.RELAY
+    layer = Layer.SERVICE
     identity = ("protocol", "host", "port")
 
     protocol: Protocol
@@ -400,6 +412,22 @@ class Relay(Noun):
     target: IPAddress
     target_port: int
     sources: tuple[IPNetwork, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameServer(Noun):
+    """The DNS resolver listens for one network, or for one sandbox inside its own namespace.
+
+    `subject` is the network's id or the sandbox's name; `port` is the same on all addresses.
+    """
+
+    layer = Layer.SERVICE
+    identity = ("kind", "subject")
+
+    kind: Literal["network", "sandbox"]
+    subject: str
+    addresses: tuple[IPAddress, ...]
+    port: int = 53
 
 
 # -- effects: what is done and leaves no thing --------------------------------------------------

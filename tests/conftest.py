@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.golden import Golden
 from support.host import Host, new_host
 
 from netlib import throwaway
@@ -15,6 +16,11 @@ from netlib import throwaway
 pytest_plugins = ["support.skips", "pytester"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of our own."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,3 +45,9 @@ def host() -> Iterator[Host]:
     """A fresh network namespace as the host, which this test's own thread is in."""
     with new_host() as host:
         yield host
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Golden texts: `golden.check("connect.txt", plan.text())`."""
+    return Golden(update=request.config.getoption("--update-golden"))

@@ -11,6 +11,7 @@ from netlib.kernel.journal import Journal
 from netlib.kernel.netlink import Refusal, Request, Socket, u32
 from netlib.kernel.netns import Session
 from netlib.kernel.refusals import is_absence, refused, thing, translated
+from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
 from netlib.plan import Change, Create, Delete, Step
 from netlib.wiring import Link, Noun, VethPair
@@ -36,9 +37,8 @@ def remove_links(nouns: Iterable[Link], session: Session) -> None:
         by_netns.setdefault(noun.netns.path, []).append(noun)
     for group in by_netns.values():
         found = [(noun, links.find(session, noun.netns, noun.name)) for noun in group]
-        indexes = {
-            state.ifindex for _, state in found if state is not None and links.is_ours(state)
-        }
+        ours = [state for _, state in found if state is not None and links.is_ours(state)]
+        indexes = {state.ifindex for state in ours}
         if indexes:
             refusal = _delete_indexes(sorted(indexes), session.rtnl(group[0].netns))
             if refusal is not None and not is_absence(refusal):
@@ -67,8 +67,8 @@ class _Batch:
             _check_free(noun, self._session)
             requests = links.create(noun, self._session)
         else:
-            _check_ours(noun, self._session)
-            requests = links.change(noun, self._session)
+            state = _ours(noun, self._session)
+            requests = links.change(noun, state, self._session)
         for item in requests:
             if item is None:
                 self.flush()
@@ -128,12 +128,13 @@ def _in_the_way(refusal: Refusal, step: Step, session: Session) -> NetError:
     return error
 
 
-def _check_ours(noun: Link, session: Session) -> None:
+def _ours(noun: Link, session: Session) -> LinkState:
     state = links.find(session, noun.netns, noun.name)
     if state is None:
         raise NotThere(f"{thing(noun)} is not there")
     if not links.is_ours(state):
         raise _taken(noun, session)
+    return state
 
 
 def _delete(steps: Sequence[Delete], session: Session, journal: Journal) -> None:
@@ -162,9 +163,8 @@ def _delete_indexes(indexes: Sequence[int], socket: Socket) -> Refusal | None:
         group = _GROUP_PREFIX | int.from_bytes(os.urandom(2), "big")
         marked = socket.transact([rtnl.set_link(u32(rtnl.GROUP, group), index=i) for i in indexes])
         # A deletion by group takes whatever has the number, so look who has it.
-        members = {
-            s.index for s in map(rtnl.read_link, socket.ask(rtnl.all_links())) if s.group == group
-        }
+        states = map(rtnl.read_link, socket.ask(rtnl.all_links()))
+        members = {state.ifindex for state in states if state.group == group}
         there = {i for i, refusal in zip(indexes, marked, strict=True) if refusal is None}
         if members and members == there:
             (answer,) = socket.transact([rtnl.delete_group(group)])

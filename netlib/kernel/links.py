@@ -50,9 +50,9 @@ def create(noun: Link, session: Session) -> Requests:
     return _kind(noun).create(noun, session)
 
 
-def change(noun: Link, session: Session) -> Requests:
-    """The requests that make an existing link be as a noun says."""
-    return _kind(noun).change(noun, session)
+def change(noun: Link, state: LinkState, session: Session) -> Requests:
+    """The requests that make an existing link, now in this state, be as a noun says."""
+    return _kind(noun).change(noun, state, session)
 
 
 def read(noun: Link, session: Session) -> Link | None:
@@ -113,7 +113,7 @@ class _Kind:
         self,
         name: str,
         create: Callable[[Any, Session], Requests],
-        change: Callable[[Any, Session], Requests],
+        change: Callable[[Any, LinkState, Session], Requests],
         read: Callable[[Any, LinkState, Session], Link],
     ) -> None:
         self.name = name
@@ -136,6 +136,13 @@ def _index(session: Session, netns: Netns, name: str, wanted_by: Link) -> int:
     return index
 
 
+def _mac(mac: str, state: LinkState | None = None) -> bytes:
+    """A MAC to be set, if it is not there already: setting it empties the neighbour table."""
+    if not mac or (state is not None and state.mac == mac):
+        return b""
+    return attribute(rtnl.MAC, rtnl.packed_mac(mac))
+
+
 def _common(noun: Link, state: LinkState) -> dict[str, Any]:
     return {"owner": state.alias, "mtu": state.mtu, "up": state.up}
 
@@ -154,8 +161,6 @@ def _bridge_data(noun: Bridge) -> bytes:
 
 
 def _bridge_settings(noun: Bridge) -> Request:
-    # The MTU by a change and not at creation: only then does the bridge keep it when
-    # ports with another come and go (br_mtu_auto_adjust).
     return rtnl.set_link(
         text(rtnl.NAME, noun.name),
         text(rtnl.ALIAS, noun.owner),
@@ -165,14 +170,23 @@ def _bridge_settings(noun: Bridge) -> Request:
 
 
 def _create_bridge(noun: Bridge, session: Session) -> Requests:
-    mac = attribute(rtnl.MAC, rtnl.packed_mac(noun.mac))
-    yield noun.netns, rtnl.new_link(text(rtnl.NAME, noun.name), mac, _bridge_data(noun))
+    # Only an MTU that changes after creation is kept when ports with a smaller one come and
+    # go (br_mtu_auto_adjust in net/bridge/br_if.c), so it starts with another.
+    yield (
+        noun.netns,
+        rtnl.new_link(
+            text(rtnl.NAME, noun.name),
+            _mac(noun.mac),
+            u32(rtnl.MTU, noun.mtu - 1),
+            _bridge_data(noun),
+        ),
+    )
     yield noun.netns, _bridge_settings(noun)
 
 
-def _change_bridge(noun: Bridge, session: Session) -> Requests:
-    mac = attribute(rtnl.MAC, rtnl.packed_mac(noun.mac))
-    yield noun.netns, rtnl.set_link(text(rtnl.NAME, noun.name), mac, _bridge_data(noun))
+def _change_bridge(noun: Bridge, state: LinkState, session: Session) -> Requests:
+    name, mac = text(rtnl.NAME, noun.name), _mac(noun.mac, state)
+    yield noun.netns, rtnl.set_link(name, mac, _bridge_data(noun))
     yield noun.netns, _bridge_settings(noun)
 
 
@@ -207,10 +221,6 @@ def _veth_settings(noun: VethPair) -> Iterator[Request]:
     yield rtnl.set_link(name, up=noun.up)
 
 
-def _host_mac(noun: VethPair) -> bytes:
-    return attribute(rtnl.MAC, rtnl.packed_mac(noun.host_mac)) if noun.host_mac else b""
-
-
 def _create_veth(noun: VethPair, session: Session) -> Requests:
     master = b""
     if noun.bridge:
@@ -220,7 +230,7 @@ def _create_veth(noun: VethPair, session: Session) -> Requests:
         1,  # VETH_INFO_PEER
         rtnl.link_body(
             text(rtnl.NAME, noun.peer),
-            attribute(rtnl.MAC, rtnl.packed_mac(noun.mac)),
+            _mac(noun.mac),
             u32(rtnl.MTU, noun.mtu),
             u32(rtnl.NETNS_FD, session.fd(noun.peer_netns)),
         ),
@@ -230,7 +240,7 @@ def _create_veth(noun: VethPair, session: Session) -> Requests:
         rtnl.new_link(
             text(rtnl.NAME, noun.name),
             u32(rtnl.MTU, noun.mtu),
-            _host_mac(noun),
+            _mac(noun.host_mac),
             master,
             rtnl.info("veth", peer),
         ),
@@ -243,22 +253,17 @@ def _create_veth(noun: VethPair, session: Session) -> Requests:
         yield noun.netns, rtnl.port_entry(index, noun.mac, sticky=False)
 
 
-def _change_veth(noun: VethPair, session: Session) -> Requests:
-    index = _index(session, noun.netns, noun.name, noun)
-    master = 0
-    if noun.bridge:
-        master = _index(session, noun.netns, noun.bridge, noun)
-    yield (
-        noun.netns,
-        rtnl.set_link(
-            u32(rtnl.MTU, noun.mtu), u32(rtnl.MASTER, master), _host_mac(noun), index=index
-        ),
-    )
+def _change_veth(noun: VethPair, state: LinkState, session: Session) -> Requests:
+    index = state.ifindex
+    master = _index(session, noun.netns, noun.bridge, noun) if noun.bridge else 0
+    mtu, plug = u32(rtnl.MTU, noun.mtu), u32(rtnl.MASTER, master)
+    yield noun.netns, rtnl.set_link(mtu, plug, _mac(noun.host_mac, state), index=index)
     for request in _veth_settings(noun):
         yield noun.netns, request
-    peer = _index(session, noun.peer_netns, noun.peer, noun)
-    mac = attribute(rtnl.MAC, rtnl.packed_mac(noun.mac))
-    yield noun.peer_netns, rtnl.set_link(u32(rtnl.MTU, noun.mtu), mac, index=peer)
+    peer = find(session, noun.peer_netns, noun.peer)
+    if peer is None:
+        raise NotThere(f"{noun.name} has no peer {noun.peer} in {noun.peer_netns}")
+    yield noun.peer_netns, rtnl.set_link(mtu, _mac(noun.mac, peer), index=peer.ifindex)
     if noun.locked and noun.bridge:
         yield noun.netns, rtnl.port_entry(index, noun.mac, sticky=False)
 
@@ -313,28 +318,24 @@ def _create_below(noun: Macvlan | Ipvlan, session: Session, *attrs: bytes) -> Re
     yield noun.netns, rtnl.set_link(text(rtnl.ALIAS, noun.owner), rename, index=index)
 
 
-def _change_below(noun: Macvlan | Ipvlan, session: Session, *attrs: bytes) -> Requests:
-    index = _index(session, noun.netns, noun.name, noun)
+def _change_below(noun: Macvlan | Ipvlan, index: int, *attrs: bytes) -> Requests:
     yield (
         noun.netns,
         rtnl.set_link(text(rtnl.ALIAS, noun.owner), u32(rtnl.MTU, noun.mtu), *attrs, index=index),
     )
 
 
-def _macvlan_attributes(noun: Macvlan) -> tuple[bytes, bytes]:
+def _macvlan_info(noun: Macvlan) -> bytes:
     queue = [u32(7, noun.broadcast_queue)] if noun.broadcast_queue else []
-    return (
-        attribute(rtnl.MAC, rtnl.packed_mac(noun.mac)),
-        rtnl.info("macvlan", u32(1, _MACVLAN_MODES[noun.mode]), *queue),
-    )
+    return rtnl.info("macvlan", u32(1, _MACVLAN_MODES[noun.mode]), *queue)
 
 
 def _create_macvlan(noun: Macvlan, session: Session) -> Requests:
-    return _create_below(noun, session, *_macvlan_attributes(noun))
+    return _create_below(noun, session, _mac(noun.mac), _macvlan_info(noun))
 
 
-def _change_macvlan(noun: Macvlan, session: Session) -> Requests:
-    return _change_below(noun, session, *_macvlan_attributes(noun))
+def _change_macvlan(noun: Macvlan, state: LinkState, session: Session) -> Requests:
+    return _change_below(noun, state.ifindex, _mac(noun.mac, state), _macvlan_info(noun))
 
 
 def _read_macvlan(noun: Macvlan, state: LinkState, session: Session) -> Macvlan:
@@ -356,8 +357,8 @@ def _create_ipvlan(noun: Ipvlan, session: Session) -> Requests:
     return _create_below(noun, session, _ipvlan_info(noun))
 
 
-def _change_ipvlan(noun: Ipvlan, session: Session) -> Requests:
-    return _change_below(noun, session, _ipvlan_info(noun))
+def _change_ipvlan(noun: Ipvlan, state: LinkState, session: Session) -> Requests:
+    return _change_below(noun, state.ifindex, _ipvlan_info(noun))
 
 
 def _ipvlan_info(noun: Ipvlan) -> bytes:
@@ -393,7 +394,7 @@ def _create_vlan(noun: Vlan, session: Session) -> Requests:
     yield noun.netns, rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), up=noun.up)
 
 
-def _change_vlan(noun: Vlan, session: Session) -> Requests:
+def _change_vlan(noun: Vlan, state: LinkState, session: Session) -> Requests:
     name, mtu = text(rtnl.NAME, noun.name), u32(rtnl.MTU, noun.mtu)
     yield noun.netns, rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), mtu, up=noun.up)
 
@@ -413,14 +414,15 @@ def _read_vlan(noun: Vlan, state: LinkState, session: Session) -> Vlan:
 def _vxlan_settings(noun: Vxlan) -> Iterator[Request]:
     name = text(rtnl.NAME, noun.name)
     flood = noun.flood
-    port = rtnl.port(
+    flags = rtnl.port(
         u8(_LEARNING, 0),
         u8(_SUPPRESS, 1),
         u8(_FLOOD, flood),
         u8(_MULTICAST_FLOOD, flood),
         u8(_BROADCAST_FLOOD, flood),
     )
-    yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), port, rtnl.no_generated_address())
+    port = (flags, rtnl.no_generated_address()) if noun.bridge else ()
+    yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), *port)
     yield rtnl.set_link(name, up=noun.up)
 
 
@@ -431,7 +433,7 @@ def _create_vxlan(noun: Vxlan, session: Session) -> Requests:
         noun.netns,
         rtnl.new_link(
             text(rtnl.NAME, noun.name),
-            attribute(rtnl.MAC, rtnl.packed_mac(noun.mac)),
+            _mac(noun.mac),
             u32(rtnl.MTU, noun.mtu),
             u32(rtnl.MASTER, bridge),
             rtnl.info(
@@ -448,12 +450,10 @@ def _create_vxlan(noun: Vxlan, session: Session) -> Requests:
         yield noun.netns, request
 
 
-def _change_vxlan(noun: Vxlan, session: Session) -> Requests:
-    index = _index(session, noun.netns, noun.name, noun)
-    bridge = _index(session, noun.netns, noun.bridge, noun)
-    mac = attribute(rtnl.MAC, rtnl.packed_mac(noun.mac))
-    mtu, master = u32(rtnl.MTU, noun.mtu), u32(rtnl.MASTER, bridge)
-    yield noun.netns, rtnl.set_link(mac, mtu, master, index=index)
+def _change_vxlan(noun: Vxlan, state: LinkState, session: Session) -> Requests:
+    bridge = _index(session, noun.netns, noun.bridge, noun) if noun.bridge else 0
+    mtu, plug = u32(rtnl.MTU, noun.mtu), u32(rtnl.MASTER, bridge)
+    yield noun.netns, rtnl.set_link(mtu, plug, _mac(noun.mac, state), index=state.ifindex)
     for request in _vxlan_settings(noun):
         yield noun.netns, request
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
@@ -11,9 +11,10 @@ from typing import TypeVar
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import link_steps, links, netlink, riders, rtnl, settings
 from netlib.kernel.journal import Journal
-from netlib.kernel.netfilter import Firewall, Relays, Steps
+from netlib.kernel.netfilter import Firewall, Steps
 from netlib.kernel.netns import Namespaces, Session, open_netns
-from netlib.model import Device, Family, HostFacts, IPNetwork, Netns
+from netlib.kernel.switches import LinuxSwitches, Switches
+from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
@@ -25,7 +26,6 @@ from netlib.wiring import (
     Link,
     Loopback,
     Noun,
-    Relay,
     Sysctl,
     Wiring,
 )
@@ -44,10 +44,12 @@ class LinuxKernel:
     Any thread may call it, several at once too.
     """
 
-    def __init__(self, firewall: Firewall, relays: Relays | None = None) -> None:
+    def __init__(
+        self, firewall: Firewall, services: Mapping[type[Noun], Steps] | None = None
+    ) -> None:
         self.firewall = firewall.name
         self._firewall = firewall
-        self._relays = relays
+        self._services = dict(services or {})
         self._namespaces = Namespaces()
 
     def close(self) -> None:
@@ -101,27 +103,28 @@ class LinuxKernel:
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
         """Our own steps, then each door's."""
         own: list[Step] = []
-        filtered: list[Step] = []
-        relayed: list[Step] = []
+        doors: dict[str, tuple[Steps, list[Step]]] = {}
         for step in steps:
-            noun = subject(step)
-            if isinstance(noun, Relay):
-                relayed.append(step)
-            elif isinstance(noun, FirewallBase) or noun.layer is Layer.FIREWALL:
-                filtered.append(step)
-            else:
+            door = self._door(subject(step))
+            if door is None:
                 own.append(step)
-        doors: list[tuple[Steps, list[Step]]] = []
-        if filtered:
-            doors.append((self._firewall, filtered))
-        if relayed:
-            if self._relays is None:
-                raise Unsupported(
-                    "this host has no relay for ports that the kernel can't redirect",
-                    "publish them on an IPv4 address other than loopback, or on all addresses",
-                )
-            doors.append((self._relays, relayed))
-        return own, doors
+            else:
+                doors.setdefault(door.name, (door, []))[1].append(step)
+        return own, list(doors.values())
+
+    def _door(self, noun: Noun) -> Steps | None:
+        """Who is asked for such a noun; None: netlink, or a file below /proc/sys."""
+        if isinstance(noun, FirewallBase) or noun.layer is Layer.FIREWALL:
+            return self._firewall
+        if noun.layer is not Layer.SERVICE:
+            return None
+        door = self._services.get(type(noun))
+        if door is None:
+            raise Unsupported(
+                f"this host has no service for a {type(noun).__name__}",
+                "give LinuxKernel one, as netlib.Net does",
+            )
+        return door
 
     def _do_own(self, stage: Stage, steps: list[Step]) -> None:
         with Session(self._namespaces) as session:
@@ -194,17 +197,27 @@ class LinuxKernel:
         with Session(self._namespaces) as session:
             return work(session)
 
+    def switches(self) -> Switches:
+        """What an administrator switches for the whole host."""
+        return LinuxSwitches(
+            lambda work: self._namespaces.run(self._namespaces.host_fd, work), self._firewall
+        )
+
     # -- looking --------------------------------------------------------------------------------
 
     def observe(self, nouns: Wiring) -> Wiring:
         """Of these nouns, those whose thing is there, as it is now."""
         found: dict[tuple[object, ...], Noun] = {}
-        filtered = [n for n in nouns if isinstance(n, FirewallBase) or n.layer is Layer.FIREWALL]
-        for noun in self._firewall.observe(filtered) if filtered else ():
-            found[noun.key()] = noun
-        relayed = [noun for noun in nouns if isinstance(noun, Relay)]
-        for noun in self._relays.observe(relayed) if relayed and self._relays else ():
-            found[noun.key()] = noun
+        asked: dict[str, tuple[Steps, list[Noun]]] = {}
+        for noun in nouns:
+            if noun.layer is Layer.SERVICE and type(noun) not in self._services:
+                continue  # nobody could have made it
+            door = self._door(noun)
+            if door is not None:
+                asked.setdefault(door.name, (door, []))[1].append(noun)
+        for door, its in asked.values():
+            for noun in door.observe(its):
+                found[noun.key()] = noun
         with Session(self._namespaces) as session:
             observers: dict[str, riders.Observer] = {}
             for noun in nouns:
@@ -224,8 +237,8 @@ class LinuxKernel:
                 if noun is not None:
                     nouns.append(noun)
         nouns += self._firewall.marked()
-        if self._relays is not None:
-            nouns += self._relays.marked()
+        for door in self._services.values():
+            nouns += door.marked()
         return Wiring(nouns)
 
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
@@ -274,6 +287,32 @@ class LinuxKernel:
             return Netns(name=name, path=path, inode=os.fstat(fd).st_ino)
         finally:
             os.close(fd)
+
+    def interfaces(self, netns: Netns) -> frozenset[str]:
+        """The names of all devices in a network namespace."""
+        with Session(self._namespaces) as session:
+            bodies = session.rtnl(netns).ask(rtnl.all_links())
+            return frozenset(rtnl.read_link(body).name for body in bodies)
+
+    def port_user(
+        self, protocol: Protocol, address: IPAddress | None, port: int, count: int
+    ) -> str | None:
+        """Who of the host listens on one of `count` ports from `port` on, in words."""
+        from netlib.kernel import listeners
+
+        return listeners.port_user(self._namespaces, protocol, address, port, count)
+
+    def make_namespace(self, name: str) -> Netns:
+        """A new network namespace that stays, at /run/netns/`name`."""
+        from netlib.kernel import named
+
+        return named.make(name)
+
+    def drop_namespace(self, netns: Netns) -> None:
+        """End such a network namespace. One that is gone is no failure."""
+        from netlib.kernel import named
+
+        named.drop(netns)
 
     def alive(self, netns: Netns) -> bool:
         """Whether the path still leads to that very namespace."""

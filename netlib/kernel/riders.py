@@ -12,7 +12,7 @@ from netlib.kernel import rtnl
 from netlib.kernel.journal import Journal
 from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Refusal, Request, Socket
 from netlib.kernel.refusals import is_absence, thing, translated
-from netlib.plan import Change, Create, Delete, Step, subject
+from netlib.plan import Change, Create, Delete, Step, in_order, subject
 from netlib.wiring import Address, FdbEntry, Neighbour, Noun, Route, Up
 
 Rider = Up | Address | Route | Neighbour | FdbEntry
@@ -27,7 +27,7 @@ def do_riders(steps: Sequence[Step], socket: Socket, journal: Journal) -> None:
     asleep = _asleep(steps, socket)
     parts = [
         (step, request)
-        for step in sorted(steps, key=_rank)
+        for step in in_order(steps)
         for request in _requests(step, indexes, asleep, socket)
     ]
     answers = socket.transact([request for _, request in parts])
@@ -54,7 +54,7 @@ def remove_riders(nouns: Iterable[Noun], socket: Socket) -> None:
     indexes = _indexes((step.noun for step in steps), socket)
     parts = [
         (step, request)
-        for step in sorted(steps, key=_rank)
+        for step in in_order(steps)
         for request in _requests(step, indexes, set(), socket)
     ]
     answers = socket.transact([request for _, request in parts])
@@ -95,15 +95,6 @@ def _asleep(steps: Iterable[Step], socket: Socket) -> set[str]:
     return {device for device in devices if not socket.is_up(device)}
 
 
-def _rank(step: Step) -> int:
-    """Deletions first, from what needs most to what needs least; the rest the other way."""
-    noun = subject(step)
-    rank = _RIDERS.index(type(noun))
-    if isinstance(noun, Route) and noun.via is not None and not noun.on_link:
-        rank = len(_RIDERS)  # after the routes by which its gateway is reached
-    return -rank - 1 if isinstance(step, Delete) else rank
-
-
 def _requests(
     step: Step, indexes: dict[str, int], asleep: set[str], socket: Socket
 ) -> Iterator[Request]:
@@ -117,7 +108,8 @@ def _requests(
             if not _has_addresses(index, socket):
                 yield rtnl.set_link(index=index, up=False)
         case Up():
-            yield rtnl.set_link(index=index, up=True)
+            if noun.device in asleep:
+                yield rtnl.set_link(index=index, up=True)
         case Address() if deleting:
             yield rtnl.delete_address(index, noun.address)
         case Address() if not changing:

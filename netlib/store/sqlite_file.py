@@ -11,7 +11,6 @@ from itertools import chain
 
 from netlib.errors import NetError, NotPermitted, StoreError
 
-NAME = "state.db"
 # "netl": tells our file from another program's (file(1) shows it, and PRAGMA application_id).
 APPLICATION_ID = 0x6E65746C
 
@@ -31,14 +30,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def connect(
-    directory: str, busy_seconds: float, steps: Sequence[Sequence[str]] = STEPS
-) -> sqlite3.Connection:
-    """A connection to the state in `directory`, which is made when it is not there.
+def connect(path: str, busy_seconds: float, steps: Sequence[Sequence[str]]) -> sqlite3.Connection:
+    """A connection to the state at `path`, which is made when it is not there.
 
     Transactions are the caller's: sqlite3 begins none by itself.
     """
-    path = os.path.join(directory, NAME)
     with explained(path, busy_seconds):
         # The log is looked for first: it is there only while, or after, the file was.
         orphan = os.path.exists(f"{path}-wal")
@@ -46,9 +42,9 @@ def connect(
             if orphan:
                 raise StoreError(
                     f"{path} is gone, but its log {path}-wal is still there",
-                    f"put {NAME} back, or move the whole of {directory} away",
+                    f"put it back, or move the whole of {os.path.dirname(path)} away",
                 )
-            _create(directory, path, steps)
+            _create(path, steps)
         connection = _connect(path, busy_seconds)
         try:
             _upgrade(connection, path, steps)
@@ -58,19 +54,20 @@ def connect(
         return connection
 
 
-def check_version(connection: sqlite3.Connection, path: str, version: int = len(STEPS)) -> None:
+def check_version(connection: sqlite3.Connection, path: str, version: int) -> None:
     """StoreError unless the file is of this version: another process may have upgraded it."""
     found = _pragma(connection, "user_version")
     if found != version:
         raise _other_version(path, found, version)
 
 
-def _create(directory: str, path: str, steps: Sequence[Sequence[str]]) -> None:
+def _create(path: str, steps: Sequence[Sequence[str]]) -> None:
     """Make the file aside and link it in: nobody ever sees half of it, the first one wins.
 
     Never by opening `path` itself: closing any descriptor of a file drops all the locks that
     this process has on it (fcntl(2), "Advisory record locking"), SQLite's too.
     """
+    directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         _sync(os.path.dirname(directory))
@@ -173,27 +170,28 @@ def _explain(error: sqlite3.Error, path: str, busy_seconds: float) -> NetError:
             "stop what uses it, keep a copy of its directory, then try"
             f" `sqlite3 {path} .recover`; or move the directory away and create the networks anew",
         )
-    return _explain_number(_errno(code, path), path, f"{path}: {error}")
+    number, file = _reason(code, path)
+    return _explain_number(number, file, f"{path}: {error}")
 
 
-def _errno(code: int, path: str) -> int:
-    """Why SQLite could not read or write a file: it says only that."""
+def _reason(code: int, path: str) -> tuple[int, str]:
+    """Why SQLite could not read or write, as it says no more than that, and which file."""
     if code == sqlite3.SQLITE_FULL:
-        return errno.ENOSPC
+        return errno.ENOSPC, path
+    folder = os.path.dirname(path)
     try:
-        disk = os.statvfs(os.path.dirname(path))
+        disk = os.statvfs(folder)
     except OSError as error:
-        return error.errno or 0
+        return error.errno or 0, folder
     if code == sqlite3.SQLITE_IOERR and disk.f_bavail * disk.f_frsize < _LEAST_BYTES:
-        return errno.ENOSPC
+        return errno.ENOSPC, path
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         if disk.f_flag & os.ST_RDONLY:
-            return errno.EROFS
-        names = (path, f"{path}-wal", f"{path}-shm")
-        files = [os.path.dirname(path), *(name for name in names if os.path.exists(name))]
-        if not all(os.access(file, os.R_OK | os.W_OK) for file in files):
-            return errno.EACCES
-    return 0
+            return errno.EROFS, path
+        for file in (folder, path, f"{path}-wal", f"{path}-shm"):
+            if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
+                return errno.EACCES, file
+    return 0, path
 
 
 # The index of the log grows by so much (wal.html, "WAL-Index File").
@@ -204,7 +202,7 @@ def _explain_number(number: int, path: str, text: str) -> NetError:
     if number in (errno.EACCES, errno.EPERM):
         return NotPermitted(
             f"{path} can not be read and written by user {os.geteuid()}",
-            "run as root, or choose a directory of your own: --state-dir DIR",
+            "run as root or its owner, or choose a directory of your own: --state-dir DIR",
         )
     if number == errno.EROFS:
         return StoreError(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
 from netlib.errors import KernelError, LeftOver, NetError
 from netlib.model import Sandbox
+from netlib.operation import Operation
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.verbs.disconnect import leave
-from netlib.verbs.remove import dissolve
+from netlib.verbs.remove import Watch, dissolve, joined
 from netlib.wiring import Noun, Wiring
 
 
@@ -48,16 +50,18 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     Example:  net check my-net
     """
     networks, endpoints = _scope(engine, target)
-    findings = [*_networks(engine, networks), *_endpoints(engine, endpoints)]
+    seen = _observed(engine, [*networks, *endpoints])
+    findings = [*_networks(networks, seen), *_endpoints(engine, endpoints, seen)]
     if target is None:
         findings += _strangers(engine)
     return tuple(findings)
 
 
-def repair(engine: Engine) -> Repair:
+def repair(engine: Engine, watch: Watch | None = None) -> Repair:
     """Make the host equal the state: finish or take back what a crash left half done, mend all.
 
     Endpoints of sandboxes that have ended are left to `net gc`. Waits for running operations.
+    `watch` is told each subject with its number and how many there are.
 
     Example:  net repair
     """
@@ -65,7 +69,10 @@ def repair(engine: Engine) -> Repair:
         failed: list[tuple[Finding, NetError]] = []
         mended = _settle_half_done(engine, failed)
         skipped: list[Finding] = []
-        for finding in check(engine):
+        findings = check(engine)
+        for number, finding in enumerate(findings):
+            if watch is not None:
+                watch(finding.subject, number, len(findings))
             if not finding.plan:
                 skipped.append(finding)
                 continue
@@ -81,6 +88,27 @@ def repair(engine: Engine) -> Repair:
         return Repair(mended=tuple(mended), failed=tuple(failed), skipped=tuple(skipped))
 
 
+def plan_repair(engine: Engine) -> Plan:
+    """What `repair` would do."""
+    half_done = [leave(engine, r).plan for r in engine.state.endpoints() if _is_half_done(r)]
+    half_done += [
+        dissolve(engine, owner).plan
+        for owner in engine.state.networks()
+        if owner.network.state != "ready" and not engine.state.has_endpoints(owner.network.id)
+    ]
+    return joined([*half_done, *(finding.plan for finding in check(engine))])
+
+
+def plan_garbage(engine: Engine) -> Plan:
+    """What `collect_garbage` would do."""
+    dead = [
+        leave(engine, record).plan
+        for record in engine.state.endpoints()
+        if not engine.kernel.alive(record.endpoint.sandbox.netns)
+    ]
+    return joined([*dead, *(finding.plan for finding in _strangers(engine))])
+
+
 def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
     """Remove what belongs to sandboxes that have ended, and what is ours and nobody's.
 
@@ -94,7 +122,7 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
             box = record.endpoint.sandbox
             if not engine.kernel.alive(box.netns):
                 dead[box.name] = box
-                engine.run_locked(lambda record=record: leave(engine, record))  # type: ignore[misc]
+                engine.run_locked(partial(leave, engine, record))
         for box in engine.state.sandboxes():
             if not engine.kernel.alive(box.netns):
                 dead[box.name] = box
@@ -113,23 +141,27 @@ def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) ->
     """With the lock held alone, what is not ready was left by somebody who died."""
     done: list[Finding] = []
 
-    def settle(finding: Finding, operation: object) -> None:
+    def settle(finding: Finding, operation: Callable[[], Operation[None]]) -> None:
         try:
-            engine.run_locked(operation)  # type: ignore[arg-type]  # a callable, see below
+            engine.run_locked(operation)
         except NetError as error:
             failed.append((finding, error))
         else:
             done.append(finding)
 
     for record in engine.state.endpoints():
-        if record.endpoint.state != "ready":
+        if _is_half_done(record):
             finding = _half_done(_title(engine, record), record.endpoint.state)
-            settle(finding, lambda record=record: leave(engine, record))
+            settle(finding, partial(leave, engine, record))
     for owner in engine.state.networks():
         if owner.network.state != "ready" and not engine.state.has_endpoints(owner.network.id):
             finding = _half_done(f"network {owner.network.name}", owner.network.state)
-            settle(finding, lambda owner=owner: dissolve(engine, owner))
+            settle(finding, partial(dissolve, engine, owner))
     return done
+
+
+def _is_half_done(record: EndpointRecord) -> bool:
+    return record.endpoint.state != "ready"
 
 
 def _half_done(subject: str, state: str) -> Finding:
@@ -146,18 +178,35 @@ def _scope(engine: Engine, target: str | None) -> tuple[list[NetworkRecord], lis
     return [record], engine.state.endpoints(record.network.id)
 
 
-def _networks(engine: Engine, records: Iterable[NetworkRecord]) -> Iterable[Finding]:
+def _observed(engine: Engine, records: Iterable[NetworkRecord | EndpointRecord]) -> Wiring:
+    """What is there of all that the records want, looked at once."""
+    wanted: dict[tuple[object, ...], Noun] = {}
+    for record in records:
+        for noun in record.wiring:
+            wanted.setdefault(noun.key(), noun)
+    return engine.kernel.observe(Wiring(wanted.values()))
+
+
+def _missing(wanted: Wiring, seen: Wiring) -> Plan:
+    """The plan that makes what is wanted of what was seen of it."""
+    found = (seen.get(noun.key()) for noun in wanted)
+    return diff(have=Wiring(noun for noun in found if noun is not None), want=wanted)
+
+
+def _networks(records: Iterable[NetworkRecord], seen: Wiring) -> Iterable[Finding]:
     for record in records:
         subject = f"network {record.network.name}"
         if record.network.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.network.state}")
             continue
-        plan = diff(have=engine.kernel.observe(record.wiring), want=record.wiring)
+        plan = _missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 
 
-def _endpoints(engine: Engine, records: Iterable[EndpointRecord]) -> Iterable[Finding]:
+def _endpoints(
+    engine: Engine, records: Iterable[EndpointRecord], seen: Wiring
+) -> Iterable[Finding]:
     for record in records:
         subject = _title(engine, record)
         if not engine.kernel.alive(record.endpoint.sandbox.netns):
@@ -168,7 +217,7 @@ def _endpoints(engine: Engine, records: Iterable[EndpointRecord]) -> Iterable[Fi
         if record.endpoint.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.endpoint.state}")
             continue
-        plan = diff(have=engine.kernel.observe(record.wiring), want=record.wiring)
+        plan = _missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 

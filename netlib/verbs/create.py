@@ -10,13 +10,17 @@ from netlib import state as keys
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest, NameTaken
-from netlib.model import HostFacts, Network
+from netlib.model import HostFacts, Network, Protocol
+from netlib.naming import DNS_PORT, has_names
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
+from netlib.rewiring import describe_network
 from netlib.store import Absent, Commit
 from netlib.subnetting import choose_subnets, claim_pools, pool_keys
 from netlib.wiring import Forwarding, Wiring
+
+_PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
 
 def create(
@@ -82,7 +86,8 @@ def create(
         ipv6=ipv6,
     )
     network = _settled(kind, replace(network, subnets=chosen), host)
-    wiring = kind.network_wiring(network, host)
+    network = replace(network, dns_port=_dns_port(engine, kind, network))
+    wiring = describe_network(engine, network, host)
     return Operation(
         subject=f"network {name}",
         plan=diff(have=Wiring(), want=wiring),
@@ -118,6 +123,22 @@ def _claim(engine: Engine, network: Network, wiring: Wiring) -> Commit:
             **pool_puts,
         },
     )
+
+
+def _dns_port(engine: Engine, driver: Driver, network: Network) -> int:
+    """53, or the first port beyond 5300 where a process of the host has 53 at a gateway."""
+    if driver.capabilities.names != "gateway" or not has_names(network, driver.capabilities):
+        return DNS_PORT
+    gateways = [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
+
+    def is_free(port: int) -> bool:
+        return not any(
+            engine.kernel.port_user(protocol, gateway, port, 1)
+            for gateway in gateways
+            for protocol in _PROTOCOLS
+        )
+
+    return next((p for p in (DNS_PORT, *range(5301, 5400)) if is_free(p)), DNS_PORT)
 
 
 def _devices(driver: Driver, options: Mapping[str, str]) -> list[str]:

@@ -60,7 +60,8 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         touched = {}
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
-        plan=plan_of(changes),
+        sandbox=box,
+        plan=plan_of(changes, others),
         result=None,
         dismantles=True,
         insists=force,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from netlib import state as keys
 from netlib.engine import Engine
-from netlib.errors import InUse
+from netlib.errors import InUse, NoSuchNetwork
+from netlib.filters import BUILT_IN, PRUNE_KEYS, Seen, matcher
 from netlib.operation import Operation
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
@@ -14,6 +17,8 @@ from netlib.store import Commit, under
 from netlib.subnetting import pool_keys
 from netlib.verbs.disconnect import leave
 from netlib.wiring import Wiring
+
+Watch = Callable[[str, int, int], None]
 
 
 def remove(engine: Engine, network: str, *, force: bool = False) -> None:
@@ -42,23 +47,60 @@ def plan_removal(engine: Engine, network: str, *, force: bool = False) -> Plan:
         return dissolve(engine, record).plan
     parts = [leave(engine, r).plan for r in engine.state.endpoints(record.network.id)]
     parts.append(diff(have=record.wiring, want=Wiring()))
+    return joined(parts)
+
+
+def prune(
+    engine: Engine, filters: Iterable[str] = (), watch: Watch | None = None
+) -> tuple[str, ...]:
+    """Remove every network that no endpoint is on, but built-in ones; their names.
+
+    `filters` (`label=K[=V]`, `label!=K[=V]`, `until=TIME`) spare those that don't fit;
+    `watch` is told each name with its number and how many there are. Raises InvalidRequest.
+
+    Example:  net prune
+    """
+    removed: list[str] = []
+    unused = _unused(engine, filters)
+    for number, record in enumerate(unused):
+        name = record.network.name
+        if watch is not None:
+            watch(name, number, len(unused))
+        try:
+            engine.run(partial(_dissolve_again, engine, record.network.id))
+        except (InUse, NoSuchNetwork):
+            continue  # it found a user, or somebody else removed it meanwhile
+        removed.append(name)
+    return tuple(removed)
+
+
+def plan_pruning(engine: Engine, filters: Iterable[str] = ()) -> Plan:
+    """What `prune` would do."""
+    return joined(dissolve(engine, record).plan for record in _unused(engine, filters))
+
+
+def joined(plans: Iterable[Plan]) -> Plan:
+    """Plans one after the other, as one."""
+    parts = tuple(plans)
     return Plan(
         stages=tuple(stage for part in parts for stage in part.stages),
         after=tuple(effect for part in parts for effect in part.after),
     )
 
 
-def prune(engine: Engine) -> tuple[str, ...]:
-    """Remove every network that no endpoint is on; their names.
+def _unused(engine: Engine, filters: Iterable[str]) -> list[NetworkRecord]:
+    fits = matcher(filters, keys=PRUNE_KEYS, now=engine.clock())
+    return [
+        record
+        for record in engine.state.networks()
+        if record.network.name not in BUILT_IN
+        and not engine.state.has_endpoints(record.network.id)
+        and fits(Seen(network=record.network, scope="", in_use=False))
+    ]
 
-    Example:  net prune
-    """
-    removed: list[str] = []
-    for record in engine.state.networks():
-        if not engine.state.has_endpoints(record.network.id):
-            engine.run(lambda record=record: dissolve(engine, record))  # type: ignore[misc]
-            removed.append(record.network.name)
-    return tuple(removed)
+
+def _dissolve_again(engine: Engine, network_id: str) -> Operation[None]:
+    return dissolve(engine, engine.state.network(network_id))
 
 
 def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:

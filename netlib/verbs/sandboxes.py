@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from netlib import names
 from netlib import state as keys
+from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import NameTaken, StoreConflict
 from netlib.model import Netns, Sandbox
 from netlib.operation import Operation
+from netlib.plan import Plan
 from netlib.store import Absent, Commit
 from netlib.verbs.disconnect import leave
+from netlib.verbs.remove import joined
 
 
 def create_sandbox(
@@ -39,19 +42,33 @@ def register_sandbox(
     netns: Netns,
     *,
     pid: int = 0,
+    started: int = 0,
     hostname: str = "",
+    servers: Iterable[str] = (),
+    search: Iterable[str] = (),
+    resolver_options: Iterable[str] = (),
+    extra_hosts: Iterable[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Give a network namespace a name that can be used wherever a sandbox is asked for.
 
-    Raises InvalidName, NameTaken.
+    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field 22).
+    `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or NAME:host-gateway)
+    are for its resolv.conf and hosts.
+
+    Raises InvalidName, NameTaken, InvalidOption.
     """
     names.check_name(name, "sandbox")
     box = Sandbox(
         name=name,
         netns=netns,
         pid=pid,
+        started=started,
         hostname=hostname or name,
+        servers=check_servers(servers),
+        search=tuple(search),
+        resolver_options=tuple(resolver_options),
+        extra_hosts=tuple(extra_hosts),
         labels=dict(labels or {}),
         created=engine.clock(),
     )
@@ -71,6 +88,7 @@ def register_sandbox(
     except StoreConflict:
         _check_free(engine, name)
         raise
+    engine.changed(box)
     return box
 
 
@@ -91,6 +109,13 @@ def remove_sandbox(engine: Engine, name: str) -> None:
     engine.state.store.commit(
         Commit(put={}, delete=(keys.sandbox_key(name), keys.namespace_key(box.netns.inode)))
     )
+    engine.changed(box)
+
+
+def plan_removal(engine: Engine, name: str) -> Plan:
+    """What `remove_sandbox` would do, but for the end of the network namespace itself."""
+    engine.state.sandbox(name)
+    return joined(leave(engine, record).plan for record in engine.state.endpoints_of(name))
 
 
 def _check_free(engine: Engine, name: str) -> None:

@@ -13,7 +13,7 @@ from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
 from netlib.publishing import claim_ports
-from netlib.rewiring import Rewiring, conditions, describe, puts, reverts
+from netlib.rewiring import Rewiring, conditions, describe, describe_network, puts, reverts
 from netlib.store import Absent, Commit, Condition
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.wiring import Wiring
@@ -80,7 +80,7 @@ def update(
     host = engine.facts(d for d in old.borrowed)
     driver.check_options(new)
     new = replace(new, options={**new.options, **driver.settle(new, host)})
-    wiring = driver.network_wiring(new, host)
+    wiring = describe_network(engine, new, host)
     changes = [
         Rewiring(before=r, after=describe(engine, new, r.endpoint, host))
         for r in engine.state.endpoints(old.id)

@@ -57,7 +57,9 @@ def _memory(_: Path) -> Callable[..., Store]:
 
 
 def _sqlite(folder: Path) -> Callable[..., Store]:
-    return lambda keep_events=10_000: SqliteStore(folder / "state", keep_events=keep_events)
+    return lambda keep_events=10_000: SqliteStore(
+        folder / "state" / "state.db", keep_events=keep_events
+    )
 
 
 KINDS = (Kind("memory", _memory, processes=False), Kind("sqlite", _sqlite))

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netlib.errors import Exhausted
-from netlib.ipam import parse_prefix
 from netlib.model import IPNetwork
 from netlib.pools import IPV4_POOLS, Pool, default_pools, free_prefix, overlapping, unique_local
+from netlib.subnets import parse_prefix
 
 POOLS = (Pool(ip_network("192.0.2.0/28"), 30), Pool(ip_network("198.51.100.0/29"), 30))
 

@@ -1,4 +1,4 @@
-"""The two doors behind the kernel's own: a firewall backend, and a keeper of relays.
+"""The doors behind the kernel's own: a firewall backend, and services that are processes.
 
 A kernel hands each step to the door of its noun's kind, so a backend sees nothing but what
 it can do, and another backend, or none, takes its place.
@@ -38,13 +38,9 @@ class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
 
 
-class Relays(Steps, Protocol):
-    """For Relay."""
-
-
 def ensures_base(steps: Iterable[Step]) -> bool:
     """Whether the firewall's base is ensured by one of the steps."""
     return any(isinstance(s, Ensure) and isinstance(s.noun, FirewallBase) for s in steps)
 
 
-__all__ = ["Firewall", "Relays", "Steps", "ensures_base"]
+__all__ = ["Firewall", "Steps", "ensures_base"]

@@ -1,0 +1,100 @@
+"""Answers of other servers, for as long as their TTLs allow (RFC 2181 section 8, RFC 2308)."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from netlib.dns import wire
+
+LONGEST_SECONDS = 86400
+LONGEST_NEGATIVE_SECONDS = 900
+
+
+@dataclass(slots=True)
+class _Entry:
+    message: bytes
+    ttls: tuple[tuple[int, int], ...]  # offset, value
+    stored: float
+    expires: float
+    shown: bytes = b""  # the message as it is at `shown_age`
+    shown_age: int = 0
+
+
+class Cache:
+    """Least recently used out first. `clock` gives seconds that never go back."""
+
+    def __init__(self, size: int = 2000, clock: Callable[[], float] = time.monotonic) -> None:
+        self.hits = 0
+        self.misses = 0
+        self._size = size
+        self._clock = clock
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: Hashable) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.expires > self._clock()
+
+    def get(self, key: Hashable) -> bytes | None:
+        """The message kept under a key, its TTLs less its age."""
+        entry = self._entries.get(key)
+        now = self._clock()
+        if entry is None or entry.expires <= now:
+            self.misses += 1
+            if entry is not None:
+                del self._entries[key]
+            return None
+        self.hits += 1
+        self._entries.move_to_end(key)
+        age = int(now - entry.stored)
+        if age != entry.shown_age:
+            entry.shown, entry.shown_age = wire.aged(entry.message, entry.ttls, age), age
+        return entry.shown
+
+    def put(self, key: Hashable, message: bytes, found: list[wire.Record]) -> None:
+        """Keep a message without OPT record, if it may be kept; `found` are its records."""
+        lifetime = lifetime_seconds(message, found)
+        if lifetime <= 0:
+            return
+        ttls = tuple((record.ttl_at, record.ttl) for record in found)
+        now = self._clock()
+        self._entries[key] = _Entry(message, ttls, now, now + lifetime, message)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all: the servers changed."""
+        self._entries.clear()
+
+
+def lifetime_seconds(message: bytes, found: list[wire.Record]) -> int:
+    """How long an answer may be kept; 0: not at all.
+
+    A negative one as long as its SOA record says (RFC 2308 section 5), so without one not.
+    """
+    flags = int.from_bytes(message[2:4])
+    rcode = flags & 0xF
+    if flags & wire.TC or rcode not in (wire.NOERROR, wire.NXDOMAIN):
+        return 0
+    question_type = int.from_bytes(message[wire.question_end(message) - 4 :][:2])
+    answers = [record for record in found if record.section == 1]
+    positive = any(question_type in (r.type, wire.ANY) for r in answers)
+    if positive and rcode == wire.NOERROR:
+        return min(LONGEST_SECONDS, *(_ttl(record) for record in found))
+    for record in found:
+        if record.section == 2 and record.type == wire.SOA:
+            minimum = int.from_bytes(message[record.end - 4 : record.end])
+            shortest = min((_ttl(answer) for answer in answers), default=minimum)
+            return min(LONGEST_NEGATIVE_SECONDS, _ttl(record), minimum, shortest)
+    return 0
+
+
+def _ttl(record: wire.Record) -> int:
+    """A TTL with its highest bit set counts as 0 (RFC 2181 section 8)."""
+    return record.ttl if record.ttl < 1 << 31 else 0

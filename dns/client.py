@@ -1,0 +1,216 @@
+"""How the engine and the command line speak with the resolver of a state.
+
+Whoever creates a network or connects a sandbox binds the sockets, hands them to the keeper,
+and waits until the server answers by the revision of its change: then names resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlib.dns.channel import Channel, Closed, Message, connect
+from netlib.dns.place import LOG, SOCKET
+from netlib.errors import NetError
+
+if TYPE_CHECKING:  # every operation asks `serve`; only a few need these
+    from netlib.dns.facts import Update
+    from netlib.dns.sockets import Bound
+
+PATIENCE_SECONDS = 10.0
+STATE_SOURCE = "netlib.dns.source:state_source"
+
+
+class ResolverDown(NetError):
+    """The resolver could not be started, or does not answer."""
+
+    retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """The resolver of the state in `state_dir`.
+
+    `source` is `module:function`, what a keeper that we start reads the names by; empty: we
+    push updates. A daemon that keeps the sockets itself is spoken to in the same way.
+    """
+
+    state_dir: Path
+    source: str = STATE_SOURCE
+    resolv_conf: str = "/etc/resolv.conf"
+
+    # -- sockets ----------------------------------------------------------------------------------
+
+    def listen_network(self, network_id: str, gateways: Iterable[str]) -> dict[str, int]:
+        """Answer at a network's gateway addresses; the port of each, 53 unless it is taken.
+
+        To be said before the network is described: another port needs a DnsRedirect. Said
+        again, it changes nothing. Raises KernelError, NotPermitted, ResolverDown.
+        """
+        from netlib.dns.sockets import bind_gateway
+
+        return self._listen("network", network_id, tuple(gateways), bind_gateway)
+
+    def listen_at(self, network_id: str, addresses: Iterable[str], port: int) -> None:
+        """Answer at a network's addresses on one port that is known to be free.
+
+        Said again, it changes nothing. Raises KernelError, NotPermitted, ResolverDown.
+        """
+        from netlib.dns.sockets import bind_at
+
+        self._listen("network", network_id, tuple(addresses), lambda a: bind_at(a, port))
+
+    def listening(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Where it answers: addresses with ports, by ("network", id) and ("sandbox", name)."""
+        answer = self._ask({"do": "hello"})
+        return {
+            (listener["kind"], listener["name"]): dict(listener["addresses"])
+            for listener in (answer["listening"] if answer else ())
+        }
+
+    def listen_sandbox(self, sandbox: str, path: str, inode: int = 0) -> dict[str, int]:
+        """Answer at 127.0.0.11 in the network namespace at `path`.
+
+        Raises KernelError, NamespaceGone, NotPermitted, ResolverDown.
+        """
+        from netlib.dns.sockets import bind_sandbox
+
+        return self._listen(
+            "sandbox", sandbox, ("127.0.0.11",), lambda _: bind_sandbox(path, inode)
+        )
+
+    def _listen(
+        self, kind: str, name: str, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+    ) -> dict[str, int]:
+        with self._opened(start=True) as channel:
+            ports = _ports(channel.call({"do": "hello"}), kind, name)
+            missing = [bind(address) for address in wanted if address not in ports]
+            if missing:
+                fds = tuple(sock.fileno() for bound in missing for sock in bound.sockets)
+                try:
+                    _checked(channel.call({"do": "listen", "kind": kind, "name": name}, fds))
+                finally:
+                    for bound in missing:
+                        bound.close()
+            return ports | {bound.address: bound.port for bound in missing}
+
+    def forget_network(self, network_id: str) -> None:
+        """Answer there no more. The keeper ends with the last."""
+        self._forget("network", network_id)
+
+    def forget_sandbox(self, sandbox: str) -> None:
+        """Answer in that sandbox no more."""
+        self._forget("sandbox", sandbox)
+
+    def _forget(self, kind: str, name: str) -> None:
+        self._ask({"do": "forget", "kind": kind, "name": name})
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def serve(self, revision: int) -> None:
+        """Return when queries are answered by this revision of the state, or a later one.
+
+        At once where no resolver runs: nobody could ask it.
+        """
+        self._ask({"do": "serve", "revision": revision})
+
+    def update(self, update: Update) -> None:
+        """Push an update to a keeper without a source; return when it is served."""
+        self._ask({"do": "update", "update": update.to_json()})
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any] | None:
+        """What was asked and answered, by code and by name; None where no resolver runs."""
+        answer = self._ask({"do": "stats"})
+        return answer and answer["stats"]
+
+    def log_to(self, descriptor: int) -> bool:
+        """Have a line of JSON for each query written there, until its reader is closed."""
+        return self._ask({"do": "log"}, (descriptor,)) is not None
+
+    # -- the keeper -------------------------------------------------------------------------------
+
+    def ensure_keeper(self) -> None:
+        """Start a keeper where none runs. It waits some seconds for its first socket."""
+        with self._opened(start=True):
+            return
+
+    def _ask(self, message: Message, fds: tuple[int, ...] = ()) -> Message | None:
+        """What the keeper says to a message; None where none runs."""
+        try:
+            channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        with _Open(channel):
+            return _checked(channel.call(message, fds))
+
+    def _opened(self, *, start: bool) -> _Open:
+        for _ in range(3):  # one that is just ending may still be found
+            try:
+                channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
+                channel.call({"do": "hello"})
+            except (OSError, Closed):
+                if start:
+                    self._start()
+            else:
+                return _Open(channel)
+        raise self._down("it ends as soon as it is started")
+
+    def _start(self) -> None:
+        import subprocess
+
+        from netlib.dns.spawn import python
+
+        command = python(
+            "netlib.dns.keeper", str(self.state_dir.absolute()), self.resolv_conf, self.source
+        )
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=PATIENCE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise self._down("it does not start") from error
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise self._down(lines[-1] if lines else f"it ended with {done.returncode}")
+
+    def _down(self, why: str) -> ResolverDown:
+        return ResolverDown(
+            f"the DNS resolver can not be started: {why}", f"see {self.state_dir / LOG}"
+        )
+
+
+class _Open:
+    """Closes a channel; what breaks on it is ResolverDown."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __enter__(self) -> Channel:
+        return self._channel
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._channel.close()
+        if isinstance(error, Closed):
+            raise ResolverDown("the DNS resolver does not answer", "try again") from error
+
+
+def _checked(answer: Message) -> Message:
+    if not answer["ok"]:
+        raise ResolverDown(f"the DNS resolver failed: {answer['error']}", "try again")
+    return answer
+
+
+def _ports(hello: Message, kind: str, name: str) -> dict[str, int]:
+    for listener in hello["listening"]:
+        if (listener["kind"], listener["name"]) == (kind, name):
+            return dict(listener["addresses"])
+    return {}

@@ -1,0 +1,300 @@
+"""The keeper: a small privileged process that holds the resolver's sockets and feeds its server.
+
+The server dies and comes back, the sockets stay open: what was asked meanwhile waits in them.
+It ends with the last network or sandbox that has names, or lives in the daemon in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from netlib.dns.channel import VERSION, Channel, Closed, Message, connect
+from netlib.dns.child import Child
+from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.dns.loop import Loop
+from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
+from netlib.dns.source import ZoneSource
+from netlib.errors import NetError
+
+POLL_SECONDS = 1.0
+UNUSED_SECONDS = 10.0  # how long it waits for its first socket
+
+Key = tuple[str, str]  # network or sandbox, and its id or name
+
+
+class Keeper:
+    """Serves clients on a unix socket in the state's folder until nobody has names any more.
+
+    `source` feeds it; without one, clients push updates. `stays`: it does not end by itself.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        source: ZoneSource | None = None,
+        *,
+        resolv_conf: str = "/etc/resolv.conf",
+        stays: bool = False,
+    ) -> None:
+        self._place = place
+        self._source = source
+        self._stays = stays
+        self._loop = Loop()
+        self._held: dict[Key, list[socket.socket]] = {}
+        self._networks: dict[str, NetworkNames] = {}
+        self._endpoints: dict[str, EndpointNames] = {}
+        self._revision = 0
+        self._served = 0
+        self._patient: list[tuple[int, Callable[[], None]]] = []
+        self._child = Child(self._loop, self._state, resolv_conf)
+        self._ended = threading.Event()
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until the end."""
+        if self._source is not None:
+            self._read_now()
+        self._child.start()
+        self._child.ping()
+        self._loop.watch(self._place.listener, lambda _: self._accept())
+        if self._source is not None:
+            self._follow(self._source)
+        if not self._stays:
+            self._loop.later(UNUSED_SECONDS, self._end_if_unused)
+        self._loop.run()
+        self._close()
+
+    def stop(self) -> None:
+        """End `run`; safe from any thread."""
+        self._ended.set()
+        with contextlib.suppress(OSError):  # it ended already
+            connect(self._place.folder / SOCKET, POLL_SECONDS).close()  # that wakes the loop
+
+    def _end_if_unused(self) -> None:
+        if not self._held and not self._stays:
+            self._ended.set()
+            self._loop.stop()
+
+    def _close(self) -> None:
+        self._place.unname()
+        self._child.stop()
+        for sockets in self._held.values():
+            for sock in sockets:
+                sock.close()
+        self._loop.close()
+        self._place.give_back()
+
+    # -- what is served ---------------------------------------------------------------------------
+
+    def _state(self) -> Iterator[tuple[Message, tuple[int, ...]]]:
+        """All that a new server must know."""
+        yield self._update_message(
+            Update(
+                revision=self._revision,
+                full=True,
+                networks=tuple(self._networks.values()),
+                endpoints=tuple(self._endpoints.values()),
+            )
+        )
+        for (kind, name), sockets in self._held.items():
+            message = {"do": "listen", "kind": kind, "name": name}
+            yield message, tuple(sock.fileno() for sock in sockets)
+
+    def _update_message(self, update: Update) -> tuple[Message, tuple[int, ...]]:
+        return {"do": "update", "update": update.to_json()}, ()
+
+    def _apply(self, update: Update) -> None:
+        """Note an update and pass it on, unless it is known already or leaves a gap."""
+        if not update.full and not update.since <= self._revision < update.revision:
+            return
+        if update.full and update.revision < self._revision:
+            return
+        if update.full:
+            self._networks, self._endpoints = {}, {}
+        for gone in update.gone:
+            self._networks.pop(gone, None)
+            self._endpoints.pop(gone, None)
+        self._networks.update({network.id: network for network in update.networks})
+        self._endpoints.update({endpoint.id: endpoint for endpoint in update.endpoints})
+        self._revision = update.revision
+        revision = update.revision
+        message, fds = self._update_message(update)
+        self._child.send(message, fds, lambda _: self._now_served(revision))
+
+    def _now_served(self, revision: int) -> None:
+        self._served = max(self._served, revision)
+        due = [ready for wanted, ready in self._patient if wanted <= self._served]
+        self._patient = [each for each in self._patient if each[0] > self._served]
+        for ready in due:
+            ready()
+
+    def _read_now(self) -> None:
+        if self._source is not None:
+            update = self._source(self._revision, 0.0)
+            if update is not None:
+                self._apply(update)
+
+    def _follow(self, source: ZoneSource) -> None:
+        """Watch the source in a thread: it waits, the loop does not."""
+        news: queue.SimpleQueue[Update] = queue.SimpleQueue()
+        ours, theirs = socket.socketpair()
+
+        def watch() -> None:
+            since = self._revision
+            while not self._ended.is_set():
+                try:
+                    update = source(since, POLL_SECONDS)
+                except NetError as error:
+                    print(f"names: {error}", file=sys.stderr, flush=True)
+                    self._ended.wait(POLL_SECONDS)
+                    continue
+                if update is not None:
+                    since = update.revision
+                    news.put(update)
+                    theirs.send(b"!")
+
+        def take(_events: int) -> None:
+            ours.recv(4096)
+            while not news.empty():
+                self._apply(news.get())
+
+        self._loop.watch(ours, take)
+        threading.Thread(target=watch, name="names-source", daemon=True).start()
+
+    # -- clients ----------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        if self._ended.is_set():
+            self._loop.stop()
+            return
+        sock, _ = self._place.listener.accept()
+        peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        user = struct.unpack("3i", peer)[1]
+        if user not in (0, os.geteuid()):
+            sock.close()
+            return
+        sock.settimeout(POLL_SECONDS)
+        client = Channel(sock)
+        self._loop.watch(client, lambda _: self._hear(client))
+
+    def _hear(self, client: Channel) -> None:
+        try:
+            for message, fds in client.receive():
+                self._obey(client, message, fds)
+        except (Closed, KeyError, TypeError, ValueError):  # gone, or it speaks something else
+            self._loop.forget(client)
+            client.close()
+
+    def _obey(self, client: Channel, message: Message, fds: tuple[int, ...]) -> None:
+        def answer(found: Message) -> None:
+            found.pop("tag", None)
+            with contextlib.suppress(Closed):  # it waited no longer
+                client.send({"ok": True, **found})
+
+        key = (message.get("kind", ""), message.get("name", ""))
+        match message["do"]:
+            case "hello":
+                answer({"version": VERSION, "pid": os.getpid(), "listening": self._listening()})
+            case "listen":
+                held = [socket.socket(fileno=number) for number in fds]
+                self._held.setdefault(key, []).extend(held)
+                self._child.send({k: message[k] for k in ("do", "kind", "name")}, fds, answer)
+            case "forget":
+                for sock in self._held.pop(key, ()):
+                    sock.close()
+                self._child.send(
+                    {k: message[k] for k in ("do", "kind", "name")}, (), self._then_end(answer)
+                )
+            case "serve":
+                try:
+                    self._serve(message["revision"], answer)
+                except NetError as error:
+                    answer({"ok": False, "error": str(error)})
+            case "update":
+                update = Update.from_json(message["update"])
+                self._apply(update)
+                self._serve(update.revision, answer)
+            case "stats":
+                self._child.send({"do": "stats"}, (), lambda found: answer(self._stats(found)))
+            case "log":
+                self._child.send({"do": "log"}, fds, self._then_close(fds, answer))
+            case unknown:
+                answer({"ok": False, "error": f"a keeper of version {VERSION} can't {unknown!r}"})
+
+    def _listening(self) -> list[Message]:
+        return [
+            {"kind": kind, "name": name, "addresses": sorted({s.getsockname()[:2] for s in held})}
+            for (kind, name), held in self._held.items()
+        ]
+
+    def _serve(self, revision: int, answer: Callable[[Message], None]) -> None:
+        """Answer when the server answers by that revision or a later one."""
+        if self._revision < revision:
+            self._read_now()
+        wanted = min(revision, self._revision) if self._source is not None else revision
+        if wanted <= self._served:
+            answer({"revision": self._served})
+        else:
+            self._patient.append((wanted, lambda: answer({"revision": self._served})))
+
+    def _then_end(self, answer: Callable[[Message], None]) -> Callable[[Message], None]:
+        def done(found: Message) -> None:
+            answer(found)
+            self._end_if_unused()
+
+        return done
+
+    def _then_close(
+        self, fds: tuple[int, ...], answer: Callable[[Message], None]
+    ) -> Callable[[Message], None]:
+        def done(found: Message) -> None:
+            for number in fds:
+                os.close(number)
+            answer(found)
+
+        return done
+
+    def _stats(self, found: Message) -> Message:
+        stats: dict[str, Any] = {**found["stats"], "restarts": self._child.restarts}
+        return {"stats": {**stats, "keeper_pid": os.getpid(), "listening": self._listening()}}
+
+
+def main(state_dir: str, resolv_conf: str, source: str) -> None:
+    """Become a keeper in the background: the caller goes on when clients can connect.
+
+    `source` is `module:function`, called with the state's folder for a ZoneSource; or empty.
+    """
+    folder = Path(state_dir)
+    try:
+        place = Place.claim(folder)
+    except AlreadyKept:
+        return
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.chdir("/")
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for ours, standard in ((nothing, 0), (nothing, 1), (log, 2)):
+        os.dup2(ours, standard)
+    Keeper(place, _source(source, folder), resolv_conf=resolv_conf).run()
+
+
+def _source(name: str, folder: Path) -> ZoneSource | None:
+    if not name:
+        return None
+    from importlib import import_module
+
+    module, _, function = name.partition(":")
+    source: ZoneSource = getattr(import_module(module), function)(folder)
+    return source

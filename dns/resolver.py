@@ -1,0 +1,144 @@
+"""From a packed query to a packed answer, now or later: zone, then cache, then other servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from netlib.dns import wire
+from netlib.dns.answer import Answer, Forward, answer
+from netlib.dns.cache import Cache
+from netlib.dns.forward import Forwarder, Question
+from netlib.dns.loop import Loop
+from netlib.dns.quick import quick
+from netlib.dns.stats import Stats
+from netlib.dns.upstream import HostServers, Server
+from netlib.dns.zone import Asker, Zone
+
+Later = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A query, who asks it, and how many bytes the answer may have."""
+
+    query: wire.Query
+    asker: Asker | None
+    limit: int
+
+    @property
+    def who(self) -> str:
+        return self.asker.sandbox if self.asker is not None else "?"
+
+
+class Resolver:
+    """Answers for one zone, which `zone` is set to as it changes.
+
+    `log`, when set, gets each query's asker, name, type and what became of it.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        is_ours: Callable[[Server], bool] = lambda _: False,
+        resolv_conf: str = "/etc/resolv.conf",
+    ) -> None:
+        self.zone = Zone()
+        self.stats = Stats()
+        self.cache = Cache()
+        self.forwarder = Forwarder(loop, is_ours)
+        self.host_servers = HostServers(resolv_conf, changed=self.cache.clear)
+        self.log: Callable[[str, str, int, str], None] | None = None
+
+    def quick(self, message: bytes, asker: Asker) -> bytes | None:
+        """The answer over UDP to the common query, else None: see `respond`."""
+        if self.log is not None:
+            return None
+        found = quick(message, asker, self.zone, self.stats.names)
+        if found is not None:
+            self.stats.quick += 1
+        return found
+
+    def respond(
+        self, message: bytes, asker: Asker | None, later: Later, *, tcp: bool = False
+    ) -> bytes | None:
+        """The packed answer; None: none at all, or `later` is called with it once."""
+        if len(message) < wire.HEADER_BYTES or message[2] & 0x80:
+            self.stats.dropped += 1  # not even a header, or an answer: answering it makes a loop
+            return None
+        if message[2] & 0x78:
+            return self._error(message, wire.NOTIMP)  # what else it holds depends on the opcode
+        try:
+            query = wire.parse_query(message)
+        except wire.Malformed:
+            return self._error(message, wire.FORMERR)
+        limit = wire.TCP_BYTES if tcp else query.udp_limit()
+        return self._decide(_Case(query, asker, limit), later)
+
+    def _decide(self, case: _Case, later: Later) -> bytes | None:
+        query, asker = case.query, case.asker
+        found = answer(query, asker, self.zone)
+        if isinstance(found, Answer):
+            self.stats.name(query.name)
+            return self._finish(case, found.packed(query), "here", found.rcode)
+
+        dnssec = query.edns.wants_dnssec if query.edns is not None else None
+        servers = found.servers or self.host_servers()
+        question = Question(found.question, query.flags, dnssec, servers)
+        kept = self.cache.get(question.key)
+        if kept is not None:
+            return self._finish(case, graft(query, found, kept), "cache")
+
+        def done(message: bytes | None, records: list[wire.Record]) -> None:
+            if message is None:
+                later(self._finish(case, wire.reply(query, wire.SERVFAIL), "nobody"))
+                return
+            if question.key not in self.cache:  # one who asked the same may have been first
+                self.cache.put(question.key, message, records)
+            later(self._finish(case, graft(query, found, message), "forward"))
+
+        if self.forwarder.ask(question, case.who, servers, done):
+            self.stats.forwarded += 1
+            return None
+        return self._finish(case, wire.reply(query, wire.REFUSED), "too many")
+
+    def _finish(self, case: _Case, message: bytes, how: str, rcode: int | None = None) -> bytes:
+        """The message as an answer to this very query, with OPT if it had one, and not too long."""
+        query = case.query
+        if rcode is None:
+            rcode = message[3] & 0xF
+        flags = int.from_bytes(message[2:4]) & ~(wire.RD | wire.CD) | wire.QR | wire.RA
+        flags |= query.flags & (wire.RD | wire.CD)
+        dnssec = query.edns is not None and query.edns.wants_dnssec
+        if how != "here":
+            flags &= ~wire.AA
+        if not (dnssec or query.flags & wire.AD):  # RFC 6840 section 5.8
+            flags &= ~wire.AD
+        opt = b""
+        if query.edns is not None:
+            opt = wire.opt_record(wire.UDP_PAYLOAD_BYTES, rcode, dnssec=dnssec)
+        # The question as it was asked: the same name may have come in another case.
+        head = query.id + flags.to_bytes(2) + b"\0\1" + message[6:12] + query.question
+        end = wire.HEADER_BYTES + (len(query.question) if message[4:6] == b"\0\1" else 0)
+        self.stats.codes[rcode] += 1
+        if self.log is not None:
+            outcome = f"{how} {wire.rcode_text(rcode)}"
+            self.log(case.who, wire.name_text(query.name), query.type, outcome)
+        return wire.fitted(head + message[end:], case.limit, opt)
+
+    def _error(self, message: bytes, rcode: int) -> bytes | None:
+        self.stats.codes[rcode] += 1
+        return wire.error_reply(message, rcode)
+
+
+def graft(query: wire.Query, forward: Forward, message: bytes) -> bytes:
+    """The answer to the target of our CNAMEs, behind them: rare, so decoded as a whole."""
+    if not forward.chain:
+        return message
+    from dnslib import DNSRecord
+
+    found = DNSRecord.parse(message)
+    ours = DNSRecord.parse(wire.reply(query, message[3] & 0xF, forward.chain))
+    ours.add_answer(*found.rr)
+    ours.add_auth(*found.auth)
+    return bytes(ours.pack())

@@ -1,0 +1,187 @@
+"""The DNS server's process: sockets and zones come over one channel, answers go out.
+
+It runs without privileges and opens no listening socket: its parent, the keeper, hands them
+over. When the keeper goes, so does it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from netlib.dns.batch import Batch, socket_address
+from netlib.dns.channel import Channel, Closed, Message
+from netlib.dns.facts import Update
+from netlib.dns.loop import Loop
+from netlib.dns.querylog import QueryLog
+from netlib.dns.resolver import Later, Resolver
+from netlib.dns.tcp import TcpService
+from netlib.dns.upstream import Server as Upstream
+from netlib.dns.zone import Asker
+
+
+@dataclass(slots=True)
+class Listener:
+    """The sockets of one network's gateway addresses, or of one sandbox's loopback."""
+
+    kind: str  # network or sandbox
+    name: str  # its id or name
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    def addresses(self) -> set[tuple[str, int]]:
+        """Where it listens, as seen from the host."""
+        if self.kind == "sandbox":
+            return set()
+        return {sock.getsockname()[:2] for sock in self.sockets}
+
+
+class Server:
+    """The sockets around a Resolver."""
+
+    def __init__(self, loop: Loop, resolv_conf: str = "/etc/resolv.conf") -> None:
+        self.loop = loop
+        self.resolver = Resolver(loop, self._is_ours, resolv_conf)
+        self._tcp = TcpService(loop)
+        self._batch = Batch()
+        self._listeners: dict[tuple[str, str], Listener] = {}
+        self._own: set[tuple[str, int]] = set()
+
+    def listen(self, kind: str, name: str, sockets: list[socket.socket]) -> None:
+        """Serve on these sockets too for a network or sandbox."""
+        listener = self._listeners.setdefault((kind, name), Listener(kind, name))
+        listener.sockets += sockets
+        self._own |= listener.addresses()
+        for sock in sockets:
+            sock.setblocking(False)
+            if sock.type == socket.SOCK_DGRAM:
+                self.loop.watch(sock, self._udp_handler(sock, kind, name))
+            else:
+                self.loop.watch(sock, self._tcp_handler(sock, kind, name))
+
+    def forget(self, kind: str, name: str) -> None:
+        """Close the sockets of a network or sandbox."""
+        listener = self._listeners.pop((kind, name), None)
+        for sock in listener.sockets if listener is not None else ():
+            self.loop.forget(sock)
+            sock.close()
+        self._own = set().union(*(each.addresses() for each in self._listeners.values()))
+
+    def update(self, update: Update) -> None:
+        """Answer by the changed zone from the next query on."""
+        self.resolver.zone = self.resolver.zone.changed(update)
+        if update.full:
+            gc.collect()
+            gc.freeze()  # what is long-lived is looked at by no collection more: no pauses
+
+    def stats(self) -> dict[str, Any]:
+        """Counts as plain values."""
+        resolver = self.resolver
+        return {
+            **resolver.stats.to_json(),
+            "revision": resolver.zone.revision,
+            "cache": {
+                "entries": len(resolver.cache),
+                "hits": resolver.cache.hits,
+                "misses": resolver.cache.misses,
+            },
+            "in_flight": len(resolver.forwarder),
+            "connections": len(self._tcp.connections),
+            "pid": os.getpid(),
+        }
+
+    def _is_ours(self, upstream: Upstream) -> bool:
+        return upstream.address[:2] in self._own
+
+    def _askers(self, kind: str, name: str) -> Callable[[bytes], Asker | None]:
+        """Who asks, by packed source address: inside a sandbox it can only be that sandbox."""
+        resolver = self.resolver
+        if kind == "sandbox":
+            return lambda _source: resolver.zone.sandboxes.get(name)
+        return lambda source: resolver.zone.asker_at(name, source)
+
+    def _udp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
+        resolver, batch, asker_of = self.resolver, self._batch, self._askers(kind, name)
+
+        def respond(message: bytes, source: bytes, slot: int) -> bytes | None:
+            asker = asker_of(source)
+            if asker is not None:
+                answer = resolver.quick(message, asker)
+                if answer is not None:
+                    return answer
+            return resolver.respond(message, asker, reply_to(slot))
+
+        def reply_to(slot: int) -> Later:
+            client = batch.source(slot)
+
+            def later(answer: bytes) -> None:
+                try:
+                    sock.sendto(answer, socket_address(client, sock.family))
+                except OSError:  # the client is gone, or the socket: nobody waits for it
+                    return
+
+            return later
+
+        def handle(_events: int) -> None:
+            batch.serve(sock, respond)
+
+        return handle
+
+    def _tcp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
+        asker_of = self._askers(kind, name)
+
+        def respond(message: bytes, source: bytes, later: Later) -> bytes | None:
+            return self.resolver.respond(message, asker_of(source), later, tcp=True)
+
+        return lambda _events: self._tcp.accept(sock, respond)
+
+
+class Parent:
+    """The keeper's end of the channel, as the server sees it: each message is confirmed."""
+
+    def __init__(self, channel: Channel, server: Server) -> None:
+        self._channel = channel
+        self._server = server
+        server.loop.watch(channel, self._ready)
+
+    def _ready(self, _events: int) -> None:
+        try:
+            for message, fds in self._channel.receive():
+                found = self._obey(message, fds)
+                self._channel.send({"tag": message["tag"], **found})
+        except Closed:
+            self._server.loop.stop()
+
+    def _obey(self, message: Message, fds: tuple[int, ...]) -> Message:
+        server = self._server
+        match message["do"]:
+            case "listen":
+                sockets = [socket.socket(fileno=number) for number in fds]
+                server.listen(message["kind"], message["name"], sockets)
+            case "forget":
+                server.forget(message["kind"], message["name"])
+            case "update":
+                server.update(Update.from_json(message["update"]))
+            case "log":
+                server.resolver.log = QueryLog(server.resolver, fds[0])
+            case "stats":
+                return {"stats": server.stats()}
+        return {}
+
+
+def main(number: str, resolv_conf: str) -> None:
+    """Serve what comes over the channel at descriptor `number`."""
+    # All that is imported late elsewhere: without rights the interpreter's own folder may be
+    # closed to us.
+    import encodings.idna  # noqa: F401
+
+    import netlib.dns.records  # noqa: F401
+    from netlib.dns.privileges import drop
+
+    drop()
+    loop = Loop()
+    Parent(Channel(socket.socket(fileno=int(number))), Server(loop, resolv_conf))
+    loop.run()

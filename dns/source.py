@@ -1,0 +1,109 @@
+"""Where the keeper reads what it serves: updates of names, made of a store's records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.store import under
+
+if TYPE_CHECKING:
+    from netlib.store import Store
+
+# All that changed after a revision (0: everything), waiting up to so many seconds for it;
+# None: nothing did.
+ZoneSource = Callable[[int, float], Update | None]
+
+# Docker's rule: on the default bridge, sandboxes find each other by address only.
+NAMELESS = frozenset(("bridge", "host", "none"))
+
+
+def store_source(store: Store) -> ZoneSource:
+    """The names of a store's networks and ready endpoints."""
+
+    def read(since: int, timeout_seconds: float) -> Update | None:
+        events = store.changes(since, timeout_seconds) if since else None
+        if events is None:
+            return _everything(store)
+        networks: dict[str, NetworkNames | None] = {}
+        endpoints: dict[str, EndpointNames | None] = {}
+        revision = since
+        for event in events:
+            revision = event.revision
+            kind, _, rest = event.key.partition("/")
+            if kind == "network":
+                networks[rest] = _network(event.value) if event.value else None
+            elif kind == "endpoint":
+                endpoints[rest.rpartition("/")[2]] = _endpoint(event.value) if event.value else None
+        if revision == since:
+            return None
+        found: dict[str, object] = {**networks, **endpoints}
+        return Update(
+            revision=revision,
+            since=since,
+            networks=tuple(n for n in networks.values() if n is not None),
+            endpoints=tuple(e for e in endpoints.values() if e is not None),
+            gone=tuple(key for key, value in found.items() if value is None),
+        )
+
+    return read
+
+
+def _everything(store: Store) -> Update:
+    # The revision first: what is committed while we read comes again as a change.
+    revision = store.revision()
+    networks = [_network(record.value) for record in store.range(*under("network/"))]
+    endpoints = [_endpoint(record.value) for record in store.range(*under("endpoint/"))]
+    return Update(
+        revision=revision,
+        full=True,
+        networks=tuple(network for network in networks if network is not None),
+        endpoints=tuple(endpoint for endpoint in endpoints if endpoint is not None),
+    )
+
+
+def _network(text: str) -> NetworkNames | None:
+    """What names need of a network's record; None for a network without names.
+
+    Read as plain JSON: the decoders of all nouns would cost the keeper more than all the rest.
+    """
+    network = json.loads(text)["network"]
+    if network["name"] in NAMELESS:
+        return None
+    return NetworkNames(
+        id=network["id"],
+        name=network["name"],
+        internal=network["internal"],
+        subnets=tuple(subnet["prefix"] for subnet in network["subnets"]),
+        servers=tuple(network.get("servers", ())),
+        records=tuple(network.get("records", ())),
+    )
+
+
+def _endpoint(text: str) -> EndpointNames | None:
+    """What names need of an endpoint's record; None until it is ready, and when it goes."""
+    endpoint = json.loads(text)["endpoint"]
+    if endpoint["state"] != "ready":
+        return None
+    sandbox: dict[str, Any] = endpoint["sandbox"]
+    return EndpointNames(
+        id=endpoint["id"],
+        network=endpoint["network"],
+        # `docker:web` is known as `web`, as Docker itself knows it.
+        sandbox=sandbox["name"].rpartition(":")[2],
+        hostname=sandbox["hostname"],
+        short_id=endpoint["id"][:12],
+        aliases=tuple(endpoint["aliases"]),
+        addresses=tuple(address.partition("/")[0] for address in endpoint["addresses"]),
+        servers=tuple(sandbox.get("servers", ())),
+    )
+
+
+def state_source(folder: Path) -> ZoneSource:
+    """The names of the state in a folder: what a keeper on its own reads."""
+    from netlib.store.sqlite import SqliteStore
+
+    return store_source(SqliteStore(folder / "state.db"))

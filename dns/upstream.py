@@ -1,0 +1,80 @@
+"""Which servers to ask, and in what order and for how long."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from netlib.dns.resolv import ResolvConf
+
+# A stub gives up after 5 s (resolv.conf(5), RES_TIMEOUT): we answer before that, if only to
+# say that nobody did.
+PATIENCE_SECONDS = 4.5
+MOST_SERVERS = 3  # MAXNS of resolv.conf(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a name server listens, as socket.connect takes it."""
+
+    family: socket.AddressFamily
+    address: tuple[str, int] | tuple[str, int, int, int]
+
+    @classmethod
+    def parse(cls, text: str) -> Server | None:
+        """`192.0.2.53`, `2001:db8::53`, `fe80::1%eth0`, each also with `#5353`; else None.
+
+        None too where the interface of a link-local address is not there.
+        """
+        host, _, port = text.partition("#")
+        host, _, scope = host.partition("%")
+        try:
+            number = int(port) if port else 53
+            if ":" not in host:
+                socket.inet_pton(socket.AF_INET, host)
+                return cls(socket.AF_INET, (host, number))
+            packed = socket.inet_pton(socket.AF_INET6, host)
+            index = (
+                socket.if_nametoindex(scope) if scope and not scope.isdigit() else int(scope or 0)
+            )
+        except (OSError, ValueError):
+            return None
+        return cls(socket.AF_INET6, (socket.inet_ntop(socket.AF_INET6, packed), number, 0, index))
+
+
+class HostServers:
+    """The servers of the host's resolv.conf, read again when the file changed."""
+
+    def __init__(
+        self, path: str = "/etc/resolv.conf", changed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._path = Path(path)
+        self._changed = changed
+        self._mark: tuple[int, int, int] | None = None
+        self._servers: tuple[str, ...] = ()
+
+    def __call__(self) -> tuple[str, ...]:
+        """The addresses as the file has them."""
+        # A stat costs a microsecond, only for what is forwarded: cheaper than a watch that
+        # follows the symbolic links of systemd-resolved and NetworkManager.
+        try:
+            stat = os.stat(self._path)
+            mark = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if mark != self._mark:
+                self._servers = ResolvConf.parse(self._path.read_text(errors="replace")).servers
+                self._mark = mark
+                self._changed()
+        except OSError:
+            self._servers, self._mark = (), None
+        return self._servers
+
+
+def attempts(servers: list[Server]) -> list[tuple[Server, float]]:
+    """Whom to ask, and how many seconds to wait for each: all of them once, one alone twice."""
+    servers = servers[:MOST_SERVERS]
+    if len(servers) == 1:
+        servers = servers * 2
+    return [(server, PATIENCE_SECONDS / len(servers)) for server in servers]

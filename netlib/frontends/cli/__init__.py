@@ -1,0 +1,23 @@
+"""`net`, the command line: each command parses, makes one call of the library, and prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import click
+
+
+def main() -> NoReturn:
+    """The program `net`, and `contnet` where Samba's `net` comes first."""
+    from netlib.frontends.cli.program import invoke
+
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def command_line() -> click.Command:
+    """The whole command line, for who documents or tests it."""
+    from netlib.frontends.cli.program import program
+
+    return program

@@ -1,0 +1,46 @@
+"""Every command: where it is, under which heading `net --help` lists it, and in which words.
+
+Kept apart from the commands, so that `net --help` and `net ls` load none or one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A command's heading, the module that has it, and its one-line help."""
+
+    heading: str
+    module: str
+    help: str
+
+
+NETWORKS, ENDPOINTS, SANDBOXES, CARE = "Networks", "Endpoints and ports", "Sandboxes", "The host"
+
+COMMANDS: Mapping[str, Entry] = {
+    "create": Entry(NETWORKS, "create", "Make a network."),
+    "ls": Entry(NETWORKS, "listing", "List networks."),
+    "inspect": Entry(NETWORKS, "listing", "Show networks in full, as JSON."),
+    "update": Entry(NETWORKS, "create", "Change a network while it is in use."),
+    "rm": Entry(NETWORKS, "removal", "Remove networks."),
+    "prune": Entry(NETWORKS, "removal", "Remove all networks that nobody is on."),
+    "connect": Entry(ENDPOINTS, "connection", "Join a sandbox to a network."),
+    "disconnect": Entry(ENDPOINTS, "connection", "Take a sandbox off a network."),
+    "publish": Entry(ENDPOINTS, "publishing", "Publish more ports of a running sandbox."),
+    "unpublish": Entry(ENDPOINTS, "publishing", "Take published ports back."),
+    "port": Entry(ENDPOINTS, "publishing", "List the published ports of a sandbox."),
+    "run": Entry(SANDBOXES, "processes", "Run a command as a sandbox with networks of its own."),
+    "ps": Entry(SANDBOXES, "sandboxes", "List sandboxes."),
+    "exec": Entry(SANDBOXES, "processes", "Run a command inside a sandbox."),
+    "stop": Entry(SANDBOXES, "processes", "End the processes of sandboxes."),
+    "sandbox": Entry(SANDBOXES, "sandboxes", "Make, remove and list sandboxes without a process."),
+    "check": Entry(CARE, "health", "List every difference between the host and the state."),
+    "repair": Entry(CARE, "health", "Make the host equal the state again."),
+    "gc": Entry(CARE, "health", "Remove what belongs to sandboxes that have ended."),
+    "rules": Entry(CARE, "rules", "Show what the firewall is told, why, and what is missing."),
+    "host": Entry(CARE, "host", "Show and set what the whole host does with packets."),
+    "driver": Entry(CARE, "drivers", "List the drivers and what they can do."),
+    "completion": Entry(CARE, "completion", "Print the code that completes `net` in a shell."),
+}

@@ -1,0 +1,76 @@
+"""Errors as people and programs are told them: what happened, what to do, and an exit status."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from netlib.errors import NetError
+from netlib.frontends.cli.output import paint
+from netlib.frontends.cli.session import SCHEMA, Session, dump
+
+USAGE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What is told of an error. `json`: it was asked for, though it may not have been parsed."""
+
+    code: str
+    message: str
+    hint: str
+    status: int
+    json: bool = False
+
+    def document(self) -> dict[str, str]:
+        """Its JSON form."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+    @classmethod
+    def unforeseen(cls, error: Exception) -> Failure:
+        """An error that is none of netlib's: a fault of ours, or of the machine's."""
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return cls(
+            code="unforeseen",
+            message=what,
+            hint="run it again with --debug, and report what it shows",
+            status=NetError.exit_status,
+        )
+
+    def tell(self, session: Session, error: BaseException) -> int:
+        """Print it: a document on stdout under --json, else two lines on stderr; the status."""
+        if session.debug:
+            traceback.print_exception(error)
+        if session.json or self.json:
+            click.echo(dump({"version": SCHEMA, "error": self.document()}))
+        else:
+            self.warn()
+        return self.status
+
+    def warn(self) -> None:
+        """The two lines."""
+        click.echo(f"{paint('error:', 'red', sys.stderr, bold=True)} {self.message}", err=True)
+        if self.hint:
+            click.echo(f"{paint('hint:', 'yellow', sys.stderr)} {self.hint}", err=True)
+
+
+def failure_of(error: click.ClickException | NetError, argv: Sequence[str] = ()) -> Failure:
+    """What is told of an error of the library's, or of a command line that can't be read."""
+    if isinstance(error, NetError):
+        return Failure(
+            code=error.code, message=error.message, hint=error.hint, status=error.exit_status
+        )
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "net"
+    mine = list(argv)[: list(argv).index("--")] if "--" in argv else argv
+    return Failure(
+        code="usage",
+        message=error.format_message(),
+        hint=f"see: {path} --help",
+        status=USAGE,
+        json="--json" in mine,
+    )

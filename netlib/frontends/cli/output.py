@@ -1,0 +1,38 @@
+"""Tables and colours: for people, on terminals."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TextIO
+
+import click
+
+
+def colourful(stream: TextIO) -> bool:
+    """Whether colours are wanted on a stream: a terminal, and no NO_COLOR (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None, *, bold: bool = False) -> str:
+    """The text in a colour where colours are wanted (stdout, if no stream is named)."""
+    if not colourful(stream or sys.stdout):
+        return text
+    return click.style(text, fg=colour, bold=bold)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Aligned columns under their headers."""
+    from tabulate import tabulate
+
+    heads = [paint(head, "white", bold=True) for head in headers]
+    # Without disable_numparse an id of digits and one `e` would be shown as a number.
+    text: str = tabulate(list(rows), headers=heads, tablefmt="plain", disable_numparse=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def moment(seconds: float) -> str:
+    """A time in seconds since the epoch, as RFC 3339 writes it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,98 @@
+"""Which process of the host listens on a port (sock_diag(7))."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from netlib.kernel import netlink
+from netlib.kernel.netlink import Refusal, Request, attributes, number
+from netlib.kernel.netns import Namespaces
+from netlib.model import IPAddress, Protocol
+
+_SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
+_BY_FAMILY = 20
+_ONLY_IPV6 = 11  # INET_DIAG_SKV6ONLY
+_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
+_ANSWER = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # struct inet_diag_msg
+_NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17, "sctp": 132}
+# Sockets that take anybody's packets: TCP's LISTEN; unconnected UDP counts as CLOSE.
+_STATES: dict[Protocol, int] = {"tcp": 1 << 10, "udp": 1 << 7, "sctp": 1 << 10}
+
+
+class _Listener(NamedTuple):
+    family: int
+    address: bytes
+    port: int
+    only_ipv6: bool
+    uid: int
+    inode: int
+
+
+def port_user(
+    namespaces: Namespaces, protocol: Protocol, address: IPAddress | None, port: int, count: int
+) -> str | None:
+    """Who listens on one of these ports, in words."""
+    diag = namespaces.run(namespaces.host_fd, lambda: netlink.Socket(_SOCK_DIAG))
+    try:
+        for listener in _listeners(diag, protocol):
+            if port <= listener.port < port + count and _meets(listener, address):
+                return _words(listener, protocol)
+    finally:
+        diag.close()
+    return None
+
+
+def _listeners(diag: netlink.Socket, protocol: Protocol) -> Iterator[_Listener]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        body = _REQUEST.pack(family, _NUMBERS[protocol], 0, _STATES[protocol])
+        try:
+            answers = list(diag.ask(Request(_BY_FAMILY, netlink.DUMP, body)))
+        except Refusal:
+            continue  # ENOENT: the kernel has no such protocol, so nobody listens
+        for answer in answers:
+            found = _ANSWER.unpack_from(answer)
+            yield _Listener(
+                family=family,
+                address=found[6][: 4 if family == socket.AF_INET else 16],
+                port=int.from_bytes(found[4], "big"),
+                only_ipv6=bool(number(attributes(answer, _ANSWER.size).get(_ONLY_IPV6))),
+                uid=found[12],
+                inode=found[13],
+            )
+
+
+def _meets(listener: _Listener, address: IPAddress | None) -> bool:
+    if address is None:
+        return True
+    wildcard = not any(listener.address)
+    if listener.family == socket.AF_INET:
+        return address.version == 4 and (wildcard or listener.address == address.packed)
+    if address.version == 6:
+        return wildcard or listener.address == address.packed
+    # A socket of [::] takes IPv4 packets too, unless told otherwise (ipv6(7), IPV6_V6ONLY),
+    # and one of [::ffff:a.b.c.d] takes nothing else.
+    mapped = b"\0" * 10 + b"\xff\xff" + address.packed
+    return (wildcard and not listener.only_ipv6) or listener.address == mapped
+
+
+def _words(listener: _Listener, protocol: Protocol) -> str:
+    where = f"{protocol} port {listener.port}"
+    for pid, name in _processes():
+        with suppress(OSError):  # ended meanwhile, or not ours to look into
+            for fd in os.scandir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    if os.readlink(fd.path) == f"socket:[{listener.inode}]":
+                        return f"{name} (pid {pid}) on {where}"
+    return f"a process of user {listener.uid} on {where}"
+
+
+def _processes() -> Iterator[tuple[str, str]]:
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            with suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                yield pid, file.read().strip()

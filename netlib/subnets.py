@@ -1,0 +1,188 @@
+"""Subnets: what a person's options for them mean. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from netlib.errors import InvalidAddress
+from netlib.ipam import capacity, check_static, usable
+from netlib.model import AddressRange, IPAddress, IPNetwork, Subnet
+
+# What no endpoint can have: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771; RFC 4291 sections
+# 2.5.2 (unspecified), 2.5.3 (loopback), 2.5.5.2 (IPv4-mapped), 2.5.6 and 2.7.
+_SPECIAL: tuple[tuple[str, IPNetwork], ...] = (
+    ("'this network'", IPv4Network("0.0.0.0/8")),
+    ("loopback", IPv4Network("127.0.0.0/8")),
+    ("link-local", IPv4Network("169.254.0.0/16")),
+    ("multicast", IPv4Network("224.0.0.0/4")),
+    ("broadcast", IPv4Network("255.255.255.255/32")),
+    ("unspecified", IPv6Network("::/128")),
+    ("loopback", IPv6Network("::1/128")),
+    ("IPv4-mapped", IPv6Network("::ffff:0:0/96")),
+    ("link-local", IPv6Network("fe80::/10")),
+    ("multicast", IPv6Network("ff00::/8")),
+)
+
+
+def parse_prefix(text: str) -> IPNetwork:
+    """A prefix that endpoints can get addresses from. Raises InvalidAddress."""
+    try:
+        prefix = ip_network(text)
+    except ValueError as error:
+        try:
+            meant = ip_network(text, strict=False)
+        except ValueError:
+            raise InvalidAddress(
+                f"{text!r} is no prefix", "write it like 192.0.2.0/24 or 2001:db8::/64"
+            ) from error
+        raise InvalidAddress(
+            f"{text} has bits set after its prefix length", f"did you mean {meant}?"
+        ) from error
+    for what, special in _SPECIAL:
+        if prefix.version == special.version and prefix.overlaps(special):
+            raise InvalidAddress(
+                f"{prefix} overlaps the {what} addresses {special}",
+                "choose a private prefix, as in RFC 1918 or RFC 4193",
+            )
+    return prefix
+
+
+def parse_address(text: str) -> IPAddress:
+    """An address without a zone. Raises InvalidAddress."""
+    try:
+        if "%" in text:
+            raise ValueError("a zone")
+        return ip_address(text)
+    except ValueError as error:
+        raise InvalidAddress(
+            f"{text!r} is no address", "write it like 192.0.2.1 or 2001:db8::1"
+        ) from error
+
+
+def parse_range(text: str, prefix: IPNetwork) -> AddressRange:
+    """`192.0.2.64/26` or `192.0.2.10-192.0.2.20`, within `prefix`. Raises InvalidAddress."""
+    found = _range(text)
+    if found.first not in prefix or found.last not in prefix:
+        raise InvalidAddress(f"{text} is not within {prefix}", "choose a part of the subnet")
+    return found
+
+
+def _range(text: str) -> AddressRange:
+    first, dash, last = text.partition("-")
+    if not dash:
+        part = parse_prefix(text)
+        return AddressRange(first=part[0], last=part[-1])
+    found = AddressRange(first=parse_address(first.strip()), last=parse_address(last.strip()))
+    if found.first.version != found.last.version:
+        raise InvalidAddress(f"{text} mixes IPv4 and IPv6", "give a range for each family")
+    if int(found.first) > int(found.last):
+        raise InvalidAddress(f"{text} ends before it begins", f"did you mean {last}-{first}?")
+    return found
+
+
+def plain_subnet(prefix: IPNetwork, *, gateway: bool = True) -> Subnet:
+    """A subnet of a prefix that was chosen, with the default gateway or none."""
+    return _with_gateway(Subnet(prefix=prefix)) if gateway else Subnet(prefix=prefix)
+
+
+def parse_subnet_options(
+    subnets: Iterable[str],
+    gateways: Iterable[str] = (),
+    ip_ranges: Iterable[str] = (),
+    aux: Iterable[str] = (),
+    *,
+    gateway: bool = True,
+) -> tuple[Subnet, ...]:
+    """The subnets that `--subnet`, `--gateway`, `--ip-range` and `--aux-address` mean together.
+
+    Each option belongs to the subnet that holds it, in whatever order they come. A subnet
+    without one gets its first free address as its gateway, unless `gateway` is False.
+    Raises InvalidAddress.
+    """
+    prefixes = [parse_prefix(text) for text in subnets]
+    for number, prefix in enumerate(prefixes):
+        for other in prefixes[:number]:
+            if prefix.version == other.version and prefix.overlaps(other):
+                raise InvalidAddress(
+                    f"the subnets {other} and {prefix} overlap", "give each address only once"
+                )
+    chosen: dict[IPNetwork, IPAddress] = {}
+    for text in gateways:
+        address = parse_address(text)
+        prefix = _holding(prefixes, address, f"gateway {text}")
+        if chosen.setdefault(prefix, address) != address:
+            raise InvalidAddress(
+                f"{prefix} has two gateways, {chosen[prefix]} and {address}", "give one of them"
+            )
+    ranges: dict[IPNetwork, list[AddressRange]] = {}
+    for text in ip_ranges:
+        found = _range(text)
+        prefix = _holding(prefixes, found.first, f"range {text}")
+        ranges.setdefault(prefix, []).append(parse_range(text, prefix))
+    reserved: dict[IPNetwork, dict[str, IPAddress]] = {}
+    for text in aux:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InvalidAddress(f"{text!r} is no NAME=IP", "write it like router=192.0.2.5")
+        address = parse_address(value)
+        names = reserved.setdefault(_holding(prefixes, address, f"reserved address {text}"), {})
+        if names.setdefault(name, address) != address:
+            raise InvalidAddress(
+                f"{name!r} reserves {names[name]} and {address}", "give each its own name"
+            )
+    return tuple(
+        _checked(
+            Subnet(
+                prefix=prefix,
+                gateway=chosen.get(prefix),
+                ranges=tuple(ranges.get(prefix, ())),
+                reserved=reserved.get(prefix, {}),
+            ),
+            gateway,
+        )
+        for prefix in prefixes
+    )
+
+
+def _holding(prefixes: list[IPNetwork], address: IPAddress, what: str) -> IPNetwork:
+    for prefix in prefixes:
+        if address in prefix:
+            return prefix
+    known = ", ".join(map(str, prefixes))
+    raise InvalidAddress(
+        f"the {what} is in no subnet of this network" + (f" ({known})" if known else ""),
+        "give the --subnet that it belongs to",
+    )
+
+
+def _checked(subnet: Subnet, gateway: bool) -> Subnet:
+    """The subnet with its gateway, when all that it names can be."""
+    bare = Subnet(prefix=subnet.prefix)
+    for address in subnet.reserved.values():
+        if address == subnet.gateway:
+            raise InvalidAddress(
+                f"{address} is the gateway of {subnet.prefix}, and reserved", "drop one of the two"
+            )
+    if subnet.gateway is not None:
+        check_static(bare, subnet.gateway)
+    elif gateway:
+        subnet = _with_gateway(subnet)
+    if subnet.ranges and not usable(subnet):
+        raise InvalidAddress(
+            f"the ranges of {subnet.prefix} leave no address for endpoints",
+            "widen --ip-range",
+        )
+    return subnet
+
+
+def _with_gateway(subnet: Subnet) -> Subnet:
+    """The first address of the prefix that is not reserved is the gateway's."""
+    everywhere = replace(subnet, ranges=())
+    if capacity(everywhere) < 2:
+        raise InvalidAddress(
+            f"{subnet.prefix} has no room for a gateway and an endpoint",
+            "choose a shorter prefix length",
+        )
+    return replace(subnet, gateway=usable(everywhere)[0].first)

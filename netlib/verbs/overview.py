@@ -1,0 +1,102 @@
+"""What there is, as lists show it: networks with their scope, sandboxes with their endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from netlib.binding import bound
+from netlib.engine import Engine
+from netlib.errors import DriverError, UnknownDriver
+from netlib.filters import LIST_KEYS, Seen, matcher
+from netlib.model import Endpoint, Network, PublishedPort, Sandbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """An endpoint with the network it is on, its ports once for each address of the host."""
+
+    endpoint: Endpoint
+    network: Network
+    ports: tuple[PublishedPort, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxStatus:
+    """A sandbox, whether its network namespace is there, and its endpoints, oldest first."""
+
+    sandbox: Sandbox
+    alive: bool
+    joined: tuple[Joined, ...]
+
+
+def listing(engine: Engine, filters: Iterable[str] = ()) -> tuple[Seen, ...]:
+    """Networks with scope and use, oldest first, as far as `filters` (`driver=bridge`) let them.
+
+    Values of one key widen, several keys narrow. Raises InvalidRequest.
+
+    Example:  net ls --filter driver=bridge
+    """
+    fits = matcher(filters, keys=LIST_KEYS, now=engine.clock())
+    seen = (look(engine, record.network) for record in engine.state.networks())
+    return tuple(one for one in seen if fits(one))
+
+
+def look(engine: Engine, network: Network) -> Seen:
+    """What filters may ask of a network."""
+    return Seen(
+        network=network,
+        scope=_scope(engine, network),
+        in_use=engine.state.has_endpoints(network.id),
+    )
+
+
+def status(engine: Engine) -> tuple[SandboxStatus, ...]:
+    """Every sandbox, oldest first, with its networks, addresses and published ports.
+
+    Example:  net ps
+    """
+    networks = {record.network.id: record.network for record in engine.state.networks()}
+    mine: dict[str, list[Joined]] = {}
+    for record in engine.state.endpoints():
+        endpoint = record.endpoint
+        network = networks.get(endpoint.network)
+        if network is not None:  # else it was removed between the two look-ups
+            mine.setdefault(endpoint.sandbox.name, []).append(_joined(network, endpoint))
+    return tuple(
+        SandboxStatus(
+            sandbox=box,
+            alive=engine.kernel.alive(box.netns),
+            joined=tuple(mine.get(box.name, ())),
+        )
+        for box in engine.state.sandboxes()
+    )
+
+
+def ports(engine: Engine, sandbox: str) -> tuple[Joined, ...]:
+    """A sandbox's endpoints that publish ports. Raises NoSuchSandbox.
+
+    Example:  net port web
+    """
+    box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
+    return tuple(
+        _joined(engine.state.network(record.endpoint.network).network, record.endpoint)
+        for record in engine.state.endpoints_of(box.name)
+        if record.endpoint.ports
+    )
+
+
+def _joined(network: Network, endpoint: Endpoint) -> Joined:
+    return Joined(
+        endpoint=endpoint,
+        network=network,
+        ports=tuple(at for port in endpoint.ports for at in bound(network, port)),
+    )
+
+
+def _scope(engine: Engine, network: Network) -> str:
+    """That of its driver; a network whose driver was uninstalled is still listed."""
+    try:
+        return engine.driver(network).capabilities.scope
+    except (UnknownDriver, DriverError):
+        return "unknown"
