@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from netlib.engine import Engine
 from netlib.kernel import Kernel
 from netlib.lock import OperationLock
+from netlib.model import Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.registry import Registry
@@ -146,7 +147,7 @@ class Net:
             (lambda: kernel) if kernel else self._open_kernel,
             registry or Registry(),
             OperationLock(None if store else self.state_dir / "lock"),
-            committed=None if kernel else self._serve_names,
+            committed=None if kernel else self._follow,
         )
         self.plan = Plans(self.engine)
 
@@ -164,10 +165,20 @@ class Net:
         self._closing.append(kernel.close)
         return kernel
 
-    def _serve_names(self, revision: int) -> None:
+    def _follow(self, revision: int, box: Sandbox | None) -> None:
+        """What follows a change: a sandbox's files, and the names that the resolver serves."""
         from netlib.dns.client import Resolver
+        from netlib.sandbox_files import refresh
 
+        if box is not None:
+            refresh(self.engine.state, self.state_dir, box)
         Resolver(self.state_dir).serve(revision)
+
+    def files_of(self, sandbox: str) -> Path:
+        """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""
+        from netlib.sandbox_files import folder_of
+
+        return folder_of(self.state_dir, self.engine.state.sandbox(sandbox).name)
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""
