@@ -163,7 +163,7 @@ def test_signals_are_passed_on_once(net: Program, number: signal.Signals) -> Non
     """The command gets what is sent to `net run`, and its answer is ours."""
     program = net.start(
         "run --network front --name web -- sh -c '"
-        f"trap \"echo got; exit 9\" {number.name[3:]}; echo ready; "
+        f'trap "echo got; exit 9" {number.name[3:]}; echo ready; '
         "while :; do sleep 0.05; done'"
     )
     assert program.stdout is not None

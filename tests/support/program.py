@@ -50,7 +50,10 @@ class Program:
         """Start `net LINE`; the caller ends it."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.Popen(
-            [*PROGRAM, *shlex.split(line)], env=self.environment, stdin=subprocess.DEVNULL, **options
+            [*PROGRAM, *shlex.split(line)],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            **options,
         )
 
     def ask(self, line: str, *, status: int = 0) -> Any:
