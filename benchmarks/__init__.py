@@ -1,0 +1,1 @@
+"""Measurements beside others. Never tests: a slow machine is no fault."""

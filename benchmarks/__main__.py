@@ -1,0 +1,5 @@
+"""`python -m netlib.throwaway -- python -m benchmarks`: what `make bench` runs."""
+
+from benchmarks.one_host import main
+
+main()
