@@ -110,6 +110,8 @@ class Resolver:
         flags = int.from_bytes(message[2:4]) & ~(wire.RD | wire.CD) | wire.QR | wire.RA
         flags |= query.flags & (wire.RD | wire.CD)
         dnssec = query.edns is not None and query.edns.wants_dnssec
+        if how != "here":
+            flags &= ~wire.AA
         if not (dnssec or query.flags & wire.AD):  # RFC 6840 section 5.8
             flags &= ~wire.AD
         opt = b""

@@ -117,7 +117,9 @@ class _Draft:
         self.members = dict(zone.members)
         self._copied: set[tuple[int, str]] = set()
         self._unmerged: set[tuple[str, bytes]] = set()  # names of networks whose holders changed
-        self._unseated: set[str] = set()  # sandboxes whose askers are to be made anew
+        self._unseated: dict[
+            str, None
+        ] = {}  # sandboxes, in order, whose askers are to be made anew
 
     def finished(self, revision: int) -> Zone:
         for network, name in self._unmerged:
@@ -148,7 +150,7 @@ class _Draft:
             self._hold(network.id, "", custom_sets(network.records, network.name))
         for endpoint in self._endpoints_of(network.id):
             self._hold(network.id, endpoint.id, sets_of(endpoint, network.name))
-            self._unseated.add(endpoint.sandbox)
+            self._unseated[endpoint.sandbox] = None
 
     def put_endpoint(self, endpoint: EndpointNames) -> None:
         old = self.endpoints.get(endpoint.id)
@@ -158,7 +160,7 @@ class _Draft:
             self._remove_endpoint(old)
         self.endpoints[endpoint.id] = endpoint
         self.members[endpoint.sandbox] = (*self.members.get(endpoint.sandbox, ()), endpoint.id)
-        self._unseated.add(endpoint.sandbox)
+        self._unseated[endpoint.sandbox] = None
         if endpoint.network in self.networks:
             network = self.networks[endpoint.network]
             self._hold(network.id, endpoint.id, sets_of(endpoint, network.name))
@@ -175,18 +177,21 @@ class _Draft:
         del self.askers[network]
         self._copied -= {mark for mark in self._copied if mark[1] == network}
         self._unmerged -= {mark for mark in self._unmerged if mark[0] == network}
-        self._unseated.update(endpoint.sandbox for endpoint in self._endpoints_of(network))
+        for endpoint in self._endpoints_of(network):
+            self._unseated[endpoint.sandbox] = None
 
     def _remove_endpoint(self, endpoint: EndpointNames) -> None:
         del self.endpoints[endpoint.id]
         left = tuple(i for i in self.members[endpoint.sandbox] if i != endpoint.id)
         self.members[endpoint.sandbox] = left
-        self._unseated.add(endpoint.sandbox)
+        self._unseated[endpoint.sandbox] = None
         if endpoint.network not in self.networks:
             return
         askers = self._own(self.askers, endpoint.network)
         for address in endpoint.addresses:
-            askers.pop(ip_address(address).packed, None)
+            packed = ip_address(address).packed
+            if packed in askers and askers[packed].sandbox == endpoint.sandbox:
+                del askers[packed]  # else another has the address already
         network = self.networks[endpoint.network]
         holders = self._own(self.holders, network.id)
         for name in sets_of(endpoint, network.name):

@@ -89,6 +89,12 @@ class UnknownDriver(NotFound):
     """No driver of this name is installed."""
 
 
+class NoSuchCommand(NotFound):
+    """A sandbox was to run a command that does not exist. The status is a shell's for it."""
+
+    exit_status = 127
+
+
 # -- in the way of another --------------------------------------------------------------------
 
 
@@ -127,6 +133,10 @@ class InUse(Conflict):
     """A thing can not go while others use it."""
 
 
+class NotOurs(Conflict):
+    """What was to be taken back was done by somebody else."""
+
+
 class InterfaceTaken(Conflict):
     """A network device of this name is there, and it is not ours."""
 
@@ -152,6 +162,12 @@ class NotPermitted(NetError):
 
     exit_status = 6
     cni_code = 104
+
+
+class CommandRefused(NotPermitted):
+    """A sandbox was to run a file that can not be executed. The status is a shell's for it."""
+
+    exit_status = 126
 
 
 # -- the doors --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from netlib.kernel import link_steps, links, netlink, riders, rtnl, settings
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
 from netlib.kernel.netns import Namespaces, Session, open_netns
+from netlib.kernel.switches import LinuxSwitches, Switches
 from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
@@ -196,6 +197,12 @@ class LinuxKernel:
         with Session(self._namespaces) as session:
             return work(session)
 
+    def switches(self) -> Switches:
+        """What an administrator switches for the whole host."""
+        return LinuxSwitches(
+            lambda work: self._namespaces.run(self._namespaces.host_fd, work), self._firewall
+        )
+
     # -- looking --------------------------------------------------------------------------------
 
     def observe(self, nouns: Wiring) -> Wiring:
@@ -203,6 +210,8 @@ class LinuxKernel:
         found: dict[tuple[object, ...], Noun] = {}
         asked: dict[str, tuple[Steps, list[Noun]]] = {}
         for noun in nouns:
+            if noun.layer is Layer.SERVICE and type(noun) not in self._services:
+                continue  # nobody could have made it
             door = self._door(noun)
             if door is not None:
                 asked.setdefault(door.name, (door, []))[1].append(noun)

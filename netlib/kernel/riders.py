@@ -108,7 +108,8 @@ def _requests(
             if not _has_addresses(index, socket):
                 yield rtnl.set_link(index=index, up=False)
         case Up():
-            yield rtnl.set_link(index=index, up=True)
+            if noun.device in asleep:
+                yield rtnl.set_link(index=index, up=True)
         case Address() if deleting:
             yield rtnl.delete_address(index, noun.address)
         case Address() if not changing:

@@ -115,6 +115,7 @@ def connect(
     endpoint_records = puts(changes, ready=False)
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
+        sandbox=box,
         plan=plan_of(changes, others),
         result=next(c.after.endpoint for c in reversed(changes) if c.after),
         begin=Commit(

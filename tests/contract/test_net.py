@@ -32,7 +32,7 @@ from netlib.model import Endpoint
 from netlib.net import Net
 from netlib.store import under
 from netlib.store.memory import MemoryStore
-from netlib.wiring import Address, Masquerade, Publish, Route, VethPair
+from netlib.wiring import Address, Masquerade, Publish, Route, VethPair, Wiring
 
 SUBNET = "198.51.100.0/24"
 
@@ -369,8 +369,7 @@ def test_repair_puts_back_what_others_took_away(net: Net) -> None:
     from netlib.plan import diff
 
     lost = [n for n in wiring if isinstance(n, VethPair | Publish)]
-    tear_down(diff(have=wiring, want=type(wiring)(n for n in wiring if n not in lost)),
-              net.engine.kernel, "web")  # fmt: skip
+    tear_down(diff(have=Wiring(lost), want=Wiring()), net.engine.kernel, "web")
 
     findings = net.check()
     assert [f.subject for f in findings] == ["web on front"]

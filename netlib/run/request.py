@@ -1,0 +1,171 @@
+"""What `net run` is asked for: parsed, and checked as far as that needs no host."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from netlib import names
+from netlib.errors import InvalidAddress, InvalidName, InvalidOption, InvalidRequest
+from netlib.model import IPAddress
+from netlib.ports import PortRequest
+
+# What a host calls itself (hostname(7)): labels of letters, digits and inner dashes; we let
+# underscores through, since sandboxes' names have them. HOST_NAME_MAX is 64 (limits.h).
+_HOSTNAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_HOSTNAME_BYTES = 64
+HOST_GATEWAY = "host-gateway"
+_ATTACHMENT_KEYS = ("alias", "gw-priority", "ifname", "ip", "link", "mac")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A network to be connected to before the command starts, and how."""
+
+    network: str
+    addresses: tuple[str, ...] = ()
+    mac: str | None = None
+    aliases: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    ifname: str | None = None
+    gateway_priority: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEntry:
+    """A further line of /etc/hosts. `address` None: the gateway's, `host-gateway`."""
+
+    name: str
+    address: IPAddress | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """A command and the sandbox to be made for it. Without a name it gets one."""
+
+    command: tuple[str, ...]
+    name: str = field(default_factory=lambda: f"run-{secrets.token_hex(3)}")
+    hostname: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    ports: tuple[PortRequest, ...] = ()
+    nameservers: tuple[IPAddress, ...] = ()
+    search: tuple[str, ...] = ()
+    resolver_options: tuple[str, ...] = ()
+    hosts: tuple[HostEntry, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names.check_name(self.name, "sandbox")
+        if not self.command:
+            raise InvalidRequest("there is no command to run", "put it after --")
+        if self.hostname:
+            check_hostname(self.hostname)
+        if self.ports and not self.attachments:
+            raise InvalidRequest(
+                "ports can't be published without a network", "name one with --network"
+            )
+        if any(entry.address is None for entry in self.hosts) and not self.attachments:
+            raise InvalidRequest(
+                f"{HOST_GATEWAY} is nothing without a network", "name one with --network"
+            )
+
+    @property
+    def own_hostname(self) -> str:
+        """What the sandbox calls itself."""
+        return self.hostname or self.name[:_HOSTNAME_BYTES].rstrip(".-")
+
+
+def parse_attachment(text: str) -> Attachment:
+    """`NETWORK[:KEY=VALUE,...]`; what is no key of ours is an option of the endpoint.
+
+    Raises InvalidOption, InvalidRequest.
+
+    >>> parse_attachment("front:ip=192.0.2.10,alias=db,alias=sql").aliases
+    ('db', 'sql')
+    """
+    network, _, tail = text.partition(":")
+    if not network:
+        raise InvalidRequest(f"--network {text!r} names no network", "write NETWORK[:KEY=VALUE,…]")
+    given: dict[str, list[str]] = {}
+    for item in filter(None, tail.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise InvalidOption(
+                f"{item!r} in --network {text} is not KEY=VALUE",
+                f"keys are {', '.join(_ATTACHMENT_KEYS)}, and the options of endpoints",
+            )
+        given.setdefault(_canonical(key), []).append(value)
+    priority = _single(text, given, "gw-priority") or "0"
+    if not priority.lstrip("-").isdecimal():
+        raise InvalidOption(f"gw-priority in --network {text} is no number", "use one like 10")
+    links = dict(link.partition(":")[::2] for link in given.pop("link", []))
+    return Attachment(
+        network=network,
+        addresses=tuple(given.pop("ip", ())),
+        mac=_single(text, given, "mac"),
+        aliases=tuple(given.pop("alias", ())),
+        links={sandbox: alias or sandbox for sandbox, alias in links.items()},
+        ifname=_single(text, given, "ifname"),
+        gateway_priority=int(priority),
+        options={key: values[-1] for key, values in given.items()},
+    )
+
+
+def parse_host(text: str) -> HostEntry:
+    """`NAME:IP`, where IP may be in brackets, or `host-gateway`. Raises InvalidAddress.
+
+    >>> parse_host("db:2001:db8::5").address
+    IPv6Address('2001:db8::5')
+    """
+    name, colon, address = text.partition(":")
+    if not colon:
+        name, colon, address = text.partition("=")
+    if not name or not colon:
+        raise InvalidRequest(f"--add-host {text!r} is not NAME:IP", "write it as db:192.0.2.5")
+    check_hostname(name)
+    if address == HOST_GATEWAY:
+        return HostEntry(name=name, address=None)
+    return HostEntry(name=name, address=parse_address(address.strip("[]")))
+
+
+def parse_address(text: str) -> IPAddress:
+    """An address of either family, or InvalidAddress."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise InvalidAddress(
+            f"{text!r} is no IP address", "write it as 192.0.2.5 or 2001:db8::5"
+        ) from None
+
+
+def check_hostname(name: str) -> str:
+    """`name`, or InvalidName where no host can be called so."""
+    if not _HOSTNAME.fullmatch(name) or len(name) > _HOSTNAME_BYTES:
+        raise InvalidName(
+            f"{name!r} is no name for a host",
+            f"use letters, digits, '-' and '.', {_HOSTNAME_BYTES} at most",
+        )
+    return name
+
+
+def _canonical(key: str) -> str:
+    """Other tools' words for the same."""
+    aliases = {
+        "ip6": "ip",
+        "mac-address": "mac",
+        "mac_address": "mac",
+        "interface_name": "ifname",
+        "gw_priority": "gw-priority",
+    }
+    return aliases.get(key, key)
+
+
+def _single(text: str, given: dict[str, list[str]], key: str) -> str | None:
+    values = given.pop(key, [])
+    if len(values) > 1:
+        raise InvalidOption(f"{key} is given twice in --network {text}", f"give {key} once")
+    return values[0] if values else None

@@ -1,0 +1,340 @@
+"""What is not known here is asked of others, with real packets."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dnslib import RR, DNSRecord
+from support.host import OUTSIDER4, OUTSIDER6, Host, Place
+from support.names import query, rcode, values
+from support.patience import eventually
+from support.resolving import GATEWAY4, MY_NET, WEB, Running, ask, ask_tcp, build
+from support.upstream import Upstream, echo, records, silence, upstream
+
+from netlib.dns import forward
+from netlib.dns.facts import Update
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def outside(host: Host) -> Place:
+    """Where the name servers are."""
+    return host.outsider()
+
+
+@pytest.fixture
+def web(host: Host, outside: Place) -> Place:
+    """The sandbox that asks."""
+    return build(host)[0]
+
+
+@pytest.fixture
+def running(web: Place, tmp_path: Path) -> Iterator[Running]:
+    """The resolver."""
+    running = Running(tmp_path / "resolv.conf")
+    yield running
+    running.close()
+
+
+def use(running: Running, *servers: str) -> None:
+    """Let the network ask these servers."""
+    running.update(Update(revision=2, networks=(replace(MY_NET, servers=servers),)))
+
+
+def test_an_unknown_name_is_asked_of_the_networks_server(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """The answer comes back with the client's id and case, not authoritative."""
+    with upstream(outside, OUTSIDER4, echo()) as server:
+        answer = ask(web, query("WWW.Example.Com", ident=7))
+
+    assert answer is not None
+    assert values(answer) == ["203.0.113.7"]
+    reply = DNSRecord.parse(answer)
+    assert (reply.header.id, str(reply.q.qname)) == (7, "WWW.Example.Com.")
+    assert (reply.header.aa, reply.header.ra, reply.header.rd) == (0, 1, 1)
+    assert server.asked == [("WWW.Example.Com.", False)]
+
+
+def test_what_was_answered_is_kept(running: Running, web: Place, outside: Place) -> None:
+    """Also that a name does not exist, by its SOA; and for a client that writes it otherwise."""
+    soa = RR.fromZone("example.com. 60 IN SOA ns.example.com. me.example.com. 1 2 3 4 60")
+
+    def nothing(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        reply = asked.reply()
+        reply.header.rcode = 3
+        reply.add_auth(*soa)
+        return [bytes(reply.pack())]
+
+    with upstream(outside, OUTSIDER4, nothing) as server:
+        codes = [rcode(ask(web, query(name))) for name in ("a.example.com", "A.EXAMPLE.com")]
+        assert codes == ["NXDOMAIN", "NXDOMAIN"]
+        assert len(server.asked) == 1
+        server.behaviour = echo()
+        assert [values(ask(web, query("b.example.com"))) for _ in range(3)] == [["203.0.113.7"]] * 3
+        assert len(server.asked) == 2
+
+
+def test_equal_questions_in_flight_are_asked_once(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """Each client gets the one answer."""
+
+    def slow(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        time.sleep(0.2)
+        return echo()(asked, tcp)
+
+    with upstream(outside, OUTSIDER4, slow) as server:
+        answers = ask_tcp(web, *(query("www.example.com", ident=n) for n in range(5)))
+
+    assert [values(answer) for answer in answers] == [["203.0.113.7"]] * 5
+    assert sorted(answer[1] for answer in answers) == [0, 1, 2, 3, 4]
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("code", [2, 5, 4], ids=["SERVFAIL", "REFUSED", "NOTIMP"])
+def test_a_server_that_will_not_answer_is_passed_over(
+    running: Running, web: Place, host: Host, outside: Place, code: int
+) -> None:
+    """The next one is asked at once; when all say so, the client is told."""
+    use(running, f"{OUTSIDER4}#5301", f"{OUTSIDER4}#5302")
+    with (
+        upstream(outside, OUTSIDER4, records(code=code), 5301) as first,
+        upstream(outside, OUTSIDER4, echo(), 5302) as second,
+    ):
+        began = time.monotonic()
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.7"]
+        assert time.monotonic() - began < 1
+        second.behaviour = records(code=code)
+        expected = {2: "SERVFAIL", 5: "REFUSED", 4: "NOTIMP"}[code]
+        assert rcode(ask(web, query("other.example.com"))) == expected
+        assert len(first.asked) == len(second.asked) == 2
+
+
+def test_a_name_that_does_not_exist_is_not_asked_for_again(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """NXDOMAIN is an answer: the next server is for those that fail."""
+    use(running, f"{OUTSIDER4}#5301", f"{OUTSIDER4}#5302")
+    with (
+        upstream(outside, OUTSIDER4, records(code=3), 5301),
+        upstream(outside, OUTSIDER4, echo(), 5302) as second,
+    ):
+        assert rcode(ask(web, query("www.example.com"))) == "NXDOMAIN"
+        assert second.asked == []
+
+
+def test_a_port_that_nobody_listens_at_costs_no_time(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """The ICMP error is heard."""
+    use(running, f"{OUTSIDER4}#5301", f"{OUTSIDER4}#5302")
+    with upstream(outside, OUTSIDER4, echo(), 5302):
+        began = time.monotonic()
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.7"]
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.slow
+def test_a_silent_server_leaves_time_for_the_others(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """Three servers, the last answers: before a stub's five seconds are over."""
+    use(running, *(f"{OUTSIDER4}#{port}" for port in (5301, 5302, 5303)))
+    with (
+        upstream(outside, OUTSIDER4, silence, 5301),
+        upstream(outside, OUTSIDER4, silence, 5302),
+        upstream(outside, OUTSIDER4, echo(), 5303),
+    ):
+        began = time.monotonic()
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.7"]
+        assert 2.5 < time.monotonic() - began < 4
+
+
+@pytest.mark.slow
+def test_nobody_answers_in_time(running: Running, web: Place, outside: Place) -> None:
+    """SERVFAIL comes before a stub gives up; local names are answered meanwhile."""
+    with upstream(outside, OUTSIDER4, silence) as server:
+        began = time.monotonic()
+        local, failed = ask_tcp(web, query("www.example.com"), query("db"))
+        assert values(local) == ["198.51.100.3"], "answers come as they are ready"
+        assert rcode(failed) == "SERVFAIL"
+        assert 4 < time.monotonic() - began < 5
+        assert len(server.asked) == 2, "one server alone is asked twice"
+
+
+def test_a_truncated_answer_is_asked_for_over_tcp(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """The whole is kept; the client is told to come over TCP too, if it can't take it."""
+    many = [f"big.example.com. 60 IN A 203.0.113.{n}" for n in range(1, 101)]
+
+    def behave(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        return records(*many)(asked, tcp) if tcp else records(tc=1)(asked, tcp)
+
+    with upstream(outside, OUTSIDER4, behave) as server:
+        small = ask(web, query("big.example.com"))
+        (whole,) = ask_tcp(web, query("big.example.com"))
+
+    assert small is not None
+    assert small[2] & 2, "TC"
+    assert values(small) == []
+    assert len(values(whole)) == 100
+    assert server.asked == [("big.example.com.", False), ("big.example.com.", True)]
+
+
+def test_forged_answers_are_not_believed(running: Running, web: Place, outside: Place) -> None:
+    """A wrong id, a wrong question, no answer at all: the true one is waited for."""
+
+    def behave(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        (true,) = echo("203.0.113.7")(asked, tcp)
+        other = DNSRecord.question("evil.example.com", "A")
+        other.header.id = asked.header.id
+        wrong_id = bytes([true[0] ^ 1]) + true[1:]
+        (wrong_question,) = echo("203.0.113.66")(other, tcp)
+        return [b"", b"junk", wrong_id, wrong_question, bytes(asked.pack()), true]
+
+    with upstream(outside, OUTSIDER4, behave):
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.7"]
+
+
+def test_each_query_has_its_own_id_and_port(running: Running, web: Place, outside: Place) -> None:
+    """Neither can be guessed from the last (RFC 5452)."""
+    with upstream(outside, OUTSIDER4, echo(ttl=0)) as server:
+        for _ in range(30):
+            assert ask(web, query("www.example.com", ident=1)) is not None
+        idents = [asked.header.id for asked in server.queries]
+
+    assert len(set(idents)) > 25
+    steps = {(b - a) % 65536 for a, b in itertools.pairwise(idents)}
+    assert len(steps) > 25
+
+
+def test_edns_is_ours_on_both_sides(running: Running, web: Place, outside: Place) -> None:
+    """The server sees our size and the client's DO; the client's options go no further."""
+    with upstream(outside, OUTSIDER4, echo()) as server:
+        plain = ask(web, query("a.example.com"))
+        edns = ask(web, query("b.example.com", edns=4096))
+
+    assert plain is not None
+    assert edns is not None
+    assert (len(server.queries[0].ar), len(server.queries[1].ar)) == (0, 1)
+    assert server.queries[1].ar[0].rclass == 1232
+    assert len(DNSRecord.parse(plain).ar) == 0
+    assert len(DNSRecord.parse(edns).ar) == 1
+
+
+def test_a_server_from_before_edns_is_asked_without(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """FORMERR to a query with OPT (RFC 6891 section 7)."""
+
+    def old(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        return records(code=1)(asked, tcp) if asked.ar else echo()(asked, tcp)
+
+    with upstream(outside, OUTSIDER4, old):
+        assert values(ask(web, query("www.example.com", edns=1232))) == ["203.0.113.7"]
+
+
+@pytest.mark.parametrize("server", [f"{OUTSIDER6}", "fe80::2%eth0"])
+def test_servers_with_ipv6(running: Running, web: Place, outside: Place, server: str) -> None:
+    """A global address, and a link-local one that needs the host's interface."""
+    use(running, server)
+    scope = outside.call(lambda: socket.if_nametoindex("eth0")) if "%" in server else 0
+    with upstream(outside, server.partition("%")[0], echo(), scope=scope):
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.7"]
+
+
+def test_the_hosts_own_servers_are_read_again_when_they_change(
+    running: Running, web: Place, host: Host, outside: Place, tmp_path: Path
+) -> None:
+    """Without servers of the network's: also one on the host's loopback, for every sandbox."""
+    conf = tmp_path / "resolv.conf"
+    use(running)
+    conf.write_text(f"nameserver {OUTSIDER4}\n")
+    with (
+        upstream(outside, OUTSIDER4, echo("203.0.113.1")),
+        upstream(host, "127.0.0.53", echo("203.0.113.2")),
+    ):
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.1"]
+        fresh = tmp_path / "new"
+        fresh.write_text("nameserver 127.0.0.53\n")
+        fresh.replace(conf)
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.2"], "and nothing is kept"
+        conf.unlink()
+        assert rcode(ask(web, query("other.example.com"))) == "SERVFAIL"
+
+
+def test_it_never_asks_itself(running: Running, web: Place) -> None:
+    """A server that is our own gateway would be a circle."""
+    use(running, GATEWAY4)
+    began = time.monotonic()
+    assert rcode(ask(web, query("www.example.com"))) == "SERVFAIL"
+    assert time.monotonic() - began < 1
+    assert running.server.stats()["forwarded"] == 1
+
+
+def test_an_internal_network_sends_nothing_out(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """NXDOMAIN at once; its own names are answered."""
+    running.update(Update(revision=2, networks=(replace(MY_NET, internal=True),)))
+    with upstream(outside, OUTSIDER4, echo()) as server:
+        assert rcode(ask(web, query("www.example.com"))) == "NXDOMAIN"
+        assert values(ask(web, query("db"))) == ["198.51.100.3"]
+        assert server.asked == []
+
+
+def test_an_alias_of_ours_is_followed_outside(running: Running, web: Place, outside: Place) -> None:
+    """The client gets our CNAME and the target's address in one answer."""
+    net = replace(MY_NET, records=("docs CNAME www.example.com",))
+    running.update(Update(revision=2, networks=(net,)))
+    with upstream(outside, OUTSIDER4, echo()) as server:
+        answer = ask(web, query("docs"))
+        kept = ask(web, query("docs"))
+
+    for each in (answer, kept):
+        assert each is not None
+        found = DNSRecord.parse(each)
+        assert [(str(rr.rname), str(rr.rdata)) for rr in found.rr] == [
+            ("docs.", "www.example.com."),
+            ("www.example.com.", "203.0.113.7"),
+        ]
+        assert str(found.q.qname) == "docs."
+    assert len(server.asked) == 1
+
+
+def test_too_many_in_flight_are_refused(
+    running: Running, web: Place, outside: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sandbox can't use up what is there for all."""
+    monkeypatch.setattr(forward, "MOST_PER_ASKER", 10)
+    server: Upstream
+    with upstream(outside, OUTSIDER4, silence) as server:
+        client = web.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        with client:
+            client.settimeout(2)
+            client.connect((GATEWAY4, 53))
+            for n in range(15):
+                client.send(query(f"n{n}.example.com", ident=n))
+            refused = [client.recv(512) for _ in range(5)]
+        assert {rcode(answer) for answer in refused} == {"REFUSED"}
+        eventually(lambda: len(server.asked) == 10)
+        assert values(ask(web, query("db"))) == ["198.51.100.3"], "names of ours need nobody"
+
+
+def test_the_sandboxs_own_server_is_asked(running: Running, web: Place, outside: Place) -> None:
+    """Before the network's."""
+    running.update(Update(revision=2, endpoints=(replace(WEB, servers=(OUTSIDER6,)),)))
+    with (
+        upstream(outside, OUTSIDER4, echo("203.0.113.1")),
+        upstream(outside, OUTSIDER6, echo("203.0.113.2")),
+    ):
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.2"]

@@ -1,0 +1,400 @@
+"""What an asker may learn: the answer as a function of query, asker and zone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from dnslib import QTYPE, DNSRecord
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.names import BACK, MY_NET, endpoint, query, rcode, values
+
+from netlib.dns import wire
+from netlib.dns.answer import Answer, Forward, answer
+from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.dns.quick import quick
+from netlib.dns.zone import Zone
+
+WEB = endpoint(
+    "web", "192.0.2.2", "2001:db8::2", hostname="www1", short_id="0123456789ab", aliases=("front",)
+)
+DB = endpoint("db", "192.0.2.3")
+ZONE = Zone.build(
+    [MY_NET, BACK],
+    [
+        WEB,
+        DB,
+        endpoint("db", "198.51.100.3", network=BACK),
+        endpoint("secret", "198.51.100.4", network=BACK),
+        endpoint("api", "192.0.2.10", aliases=("all",)),
+        endpoint("api2", "192.0.2.11", aliases=("all",)),
+        endpoint("api3", "192.0.2.12", aliases=("all",)),
+    ],
+)
+
+
+def ask(
+    name: str,
+    type_: str = "A",
+    *,
+    source: str = "192.0.2.2",
+    network: str = "n1",
+    zone: Zone = ZONE,
+) -> Answer | Forward:
+    """The decision about a query that comes from `source` on a network."""
+    asker = zone.asker_at(network, ip_address(source).packed)
+    return answer(wire.parse_query(query(name, type_)), asker, zone)
+
+
+def told(name: str, type_: str = "A", **where: object) -> list[str]:
+    """The data of the answer, which must be our own."""
+    found = ask(name, type_, **where)  # type: ignore[arg-type]
+    assert isinstance(found, Answer)
+    assert found.rcode == wire.NOERROR
+    return values(found.packed(wire.parse_query(query(name, type_))))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "web",
+        "web.",
+        "WEB",
+        "front",
+        "www1",
+        "0123456789ab",
+        "web.my-net",
+        "Front.My-Net.",
+        "www1.my-net",
+    ],
+)
+def test_a_sandbox_is_known_by_all_its_names(name: str) -> None:
+    """Name, hostname, short id and aliases, alone and with the network's name, in any case."""
+    assert told(name) == ["192.0.2.2"]
+    assert told(name, "AAAA") == ["2001:db8::2"]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"), [("192.0.2.2", "web.my-net."), ("2001:db8::2", "web.my-net.")]
+)
+def test_an_address_leads_back_to_the_name(source: str, expected: str) -> None:
+    """PTR for both families."""
+    assert told(ip_address(source).reverse_pointer, "PTR") == [expected]
+
+
+@pytest.mark.parametrize("type_", ["AAAA", "MX", "TXT", "SRV", "HTTPS", "65280"])
+def test_a_name_without_that_type_exists_all_the_same(type_: str) -> None:
+    """NODATA: else a stub that asked for AAAA first would take the name for unknown."""
+    assert told("db", type_) == []
+
+
+def test_any_gives_all_there_is() -> None:
+    """ANY is answered with every record of the name."""
+    assert sorted(told("web", "ANY")) == ["192.0.2.2", "2001:db8::2"]
+
+
+def test_a_name_of_a_network_that_is_not_shared_is_not_told() -> None:
+    """It is forwarded like any name that we do not know, with nothing of ours in it."""
+    for name in ("secret", "secret.back", ip_address("198.51.100.4").reverse_pointer):
+        found = ask(name, source="192.0.2.2")
+        assert isinstance(found, Forward), name
+        assert found.chain == ()
+
+
+def test_the_network_that_is_asked_on_answers_first() -> None:
+    """A name on two shared networks has all its addresses, near ones first."""
+    assert told("db", source="192.0.2.3") == ["192.0.2.3", "198.51.100.3"]
+    assert told("db", source="198.51.100.3", network="n2") == ["198.51.100.3", "192.0.2.3"]
+
+
+def test_several_answers_come_in_a_fresh_order_each_time() -> None:
+    """By chance, so that it does not matter in which order A and AAAA are asked for."""
+    orders = {tuple(told("all")) for _ in range(200)}
+
+    assert len(orders) == 6
+    assert {frozenset(order) for order in orders} == {
+        frozenset(("192.0.2.10", "192.0.2.11", "192.0.2.12"))
+    }
+
+
+def test_what_is_not_known_is_asked_of_the_networks_servers() -> None:
+    """Also a name in a zone that is called like a network: it may exist elsewhere."""
+    for name in ("example.com", "nosuch", "nosuch.my-net"):
+        assert ask(name) == Forward(
+            question=wire.packed_name(name) + b"\0\1\0\1", servers=("198.51.100.53",)
+        )
+
+
+def test_the_sandboxs_own_servers_come_before_the_networks() -> None:
+    """`--dns` of one sandbox is nothing to another."""
+    zone = Zone.build([MY_NET], [replace(WEB, servers=("203.0.113.53", "127.0.0.11")), DB])
+
+    mine, other = ask("example.com", zone=zone), ask("example.com", source="192.0.2.3", zone=zone)
+
+    assert isinstance(mine, Forward)
+    assert mine.servers == ("203.0.113.53",), "127.0.0.11 would be ourselves"
+    assert isinstance(other, Forward)
+    assert other.servers == ("198.51.100.53",)
+
+
+def test_an_internal_network_forwards_nothing() -> None:
+    """Unknown names do not exist there; known ones do."""
+    assert ask("example.com", source="198.51.100.4", network="n2") == Answer(
+        rcode=wire.NXDOMAIN, authoritative=False
+    )
+    assert told("secret", source="198.51.100.4", network="n2") == ["198.51.100.4"]
+
+
+def test_inside_a_sandbox_all_its_networks_count() -> None:
+    """127.0.0.11 is one sandbox's: it forwards unless all its networks are internal."""
+    assert ZONE.sandboxes["db"].networks == ("n1", "n2")
+    assert ZONE.sandboxes["db"].forwards
+    assert not ZONE.sandboxes["secret"].forwards
+
+
+def test_a_stranger_is_refused() -> None:
+    """Who has no address of the network gets neither names nor a free resolver."""
+    assert ask("web", source="203.0.113.9") == Answer(rcode=wire.REFUSED, authoritative=False)
+    assert ask("example.com", source="203.0.113.9") == Answer(
+        rcode=wire.REFUSED, authoritative=False
+    )
+
+
+def test_the_host_sees_the_network_it_asks_on() -> None:
+    """The gateway's own address is in the subnet, and no endpoint's."""
+    assert told("web", source="192.0.2.1") == ["192.0.2.2"]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (query("web", flags=wire.RD | 4 << 11), wire.NOTIMP),  # NOTIFY
+        (query("web", flags=5 << 11), wire.NOTIMP),  # UPDATE
+        (query("web")[:-2] + b"\0\3", wire.REFUSED),  # class CH
+        (query("web")[:-2] + b"\0\xff", wire.REFUSED),  # class ANY
+        (query("web", "AXFR"), wire.REFUSED),
+        (query("web", "250"), wire.NOTIMP),  # TSIG is no question
+        (query("web", edns=1232)[:-5] + b"\1" + b"\0" * 4, wire.BADVERS),
+    ],
+    ids=["notify", "update", "chaos", "any-class", "axfr", "tsig", "edns-1"],
+)
+def test_what_we_do_not_do_has_its_code(message: bytes, expected: int) -> None:
+    """Each kind of question that is not ours has the response code that says so."""
+    asker = ZONE.asker_at("n1", ip_address("192.0.2.2").packed)
+
+    assert answer(wire.parse_query(message), asker, ZONE) == Answer(
+        rcode=expected, authoritative=False
+    )
+
+
+def test_the_question_is_echoed_as_it_was_asked() -> None:
+    """Case, id and RD come back; QR, RA and AA are set."""
+    asked = query("wEb.mY-nEt", ident=0xBEEF)
+    parsed = wire.parse_query(asked)
+    asker = ZONE.asker_at("n1", ip_address("192.0.2.2").packed)
+    assert asker is not None
+    found = answer(parsed, asker, ZONE)
+    assert isinstance(found, Answer)
+
+    for message in (found.packed(parsed), quick(asked, asker, ZONE)):
+        reply = DNSRecord.parse(message)
+        assert bytes(str(reply.q.qname), "ascii") == b"wEb.mY-nEt."
+        assert (reply.header.id, reply.header.qr, reply.header.rd) == (0xBEEF, 1, 1)
+        assert (reply.header.ra, reply.header.aa, reply.header.tc) == (1, 1, 0)
+        assert [rr.ttl for rr in reply.rr] == [0]
+
+
+# -- custom records ------------------------------------------------------------------------------
+
+CUSTOM = Zone.build(
+    [
+        replace(
+            MY_NET,
+            records=(
+                "ns1 A 203.0.113.9",
+                "ns1 AAAA 2001:db8:9::9",
+                "_http._tcp.web 5 SRV 0 0 80 web",
+                "www CNAME web",
+                "loop CNAME pool",
+                "pool CNAME loop",
+                "out CNAME www.example.com",
+                "*.apps A 203.0.113.80",
+                'web TXT "hello world"',
+                "printer.example.com A 203.0.113.7",
+                "this is no record",
+            ),
+        )
+    ],
+    [WEB],
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "expected"),
+    [
+        ("ns1", "A", ["203.0.113.9"]),
+        ("ns1.my-net", "AAAA", ["2001:db8:9::9"]),
+        ("_HTTP._tcp.web", "SRV", ["0 0 80 web."]),
+        ("a.b.apps", "A", ["203.0.113.80"]),
+        ("x.apps", "AAAA", []),
+        ("web", "TXT", ['"hello world"']),
+        ("web", "A", ["192.0.2.2"]),
+        ("printer.example.com", "A", ["203.0.113.7"]),
+        ("www", "A", ["web.", "192.0.2.2"]),
+        ("www", "CNAME", ["web."]),
+    ],
+)
+def test_custom_records_are_answered(name: str, type_: str, expected: list[str]) -> None:
+    """As the network's owner wrote them; one that can't be read harms no other."""
+    assert told(name, type_, zone=CUSTOM) == expected
+
+
+def test_an_alias_for_a_name_outside_is_followed_by_others() -> None:
+    """The stub gets the whole chain, so the target is asked for on its behalf."""
+    found = ask("out", zone=CUSTOM)
+
+    assert isinstance(found, Forward)
+    assert found.question == wire.packed_name("www.example.com") + b"\0\1\0\1"
+    assert len(found.chain) == 1
+
+
+def test_aliases_in_a_circle_end() -> None:
+    """A chain of CNAMEs is followed some steps, not for ever."""
+    assert set(told("loop", zone=CUSTOM)) == {"pool.", "loop."}
+
+
+# -- changes -------------------------------------------------------------------------------------
+
+
+def test_a_change_shows_in_the_next_zone_only() -> None:
+    """Snapshots are immutable: who still holds the old one sees nothing of the new."""
+    moved = replace(WEB, addresses=("192.0.2.77",), aliases=("rear",))
+
+    after = ZONE.changed(Update(revision=2, since=1, endpoints=(moved,)))
+
+    assert told("web", source="192.0.2.3", zone=after) == ["192.0.2.77"]
+    assert told("rear", source="192.0.2.3", zone=after) == ["192.0.2.77"]
+    assert isinstance(ask("front", source="192.0.2.3", zone=after), Forward)
+    assert told("web", source="192.0.2.3") == ["192.0.2.2"]
+    assert after.asker_at("n1", ip_address("192.0.2.2").packed) != ZONE.sandboxes["web"]
+
+
+def test_a_name_with_two_holders_outlives_one() -> None:
+    """No dangling address, and none lost."""
+    after = ZONE.changed(Update(revision=2, gone=("n1-api2",)))
+
+    assert sorted(told("all", zone=after)) == ["192.0.2.10", "192.0.2.12"]
+
+
+def test_a_network_that_goes_takes_its_names_along() -> None:
+    """Its endpoints may go later or come first: the order does not matter."""
+    after = ZONE.changed(Update(revision=2, gone=("n2",)))
+
+    assert told("db", source="192.0.2.3", zone=after) == ["192.0.2.3"]
+    assert after.sandboxes["db"].networks == ("n1",)
+    back = after.changed(Update(revision=3, networks=(BACK,)))
+    assert told("secret", source="198.51.100.4", network="n2", zone=back) == ["198.51.100.4"]
+
+
+names = st.sampled_from(["web", "db", "api", "x", "WEB"])
+networks = st.builds(
+    NetworkNames,
+    id=st.sampled_from(["n1", "n2"]),
+    name=st.sampled_from(["my-net", "back"]),
+    internal=st.booleans(),
+    subnets=st.just(("192.0.2.0/24",)),
+    records=st.sampled_from([(), ("web A 203.0.113.1",), ("x CNAME web",)]),
+)
+endpoints = st.builds(
+    lambda number, network, families, **names: EndpointNames(
+        id=f"e{number}",
+        network=network,
+        # No two endpoints have one address: the store sees to that.
+        addresses=tuple(f"{family}{number}" for family in families),
+        **names,
+    ),
+    number=st.integers(1, 5),
+    network=st.sampled_from(["n1", "n2"]),
+    families=st.lists(st.sampled_from(["192.0.2.", "2001:db8::"]), max_size=2, unique=True),
+    sandbox=names,
+    aliases=st.lists(names, max_size=2).map(tuple),
+)
+updates = st.builds(
+    lambda n, e, gone: Update(revision=1, networks=tuple(n), endpoints=tuple(e), gone=tuple(gone)),
+    st.lists(networks, max_size=2),
+    st.lists(endpoints, max_size=3),
+    st.lists(st.sampled_from(["n1", "n2", "e1", "e2", "e3", "e9"]), max_size=2),
+)
+
+
+def _as_sets(zone: Zone) -> object:
+    """The zone without the order in which equal things came."""
+    return (
+        {
+            n: {name: {t: frozenset(r) for t, r in sets.items()} for name, sets in table.items()}
+            for n, table in zone.names.items()
+        },
+        {n: set(table) for n, table in zone.askers.items()},
+        {s: (frozenset(a.networks), a.forwards) for s, a in zone.sandboxes.items()},
+    )
+
+
+@settings(max_examples=300)
+@given(st.lists(updates, max_size=6))
+def test_changes_lead_where_building_anew_leads(changes: list[Update]) -> None:
+    """A zone that was changed step by step is the zone of what there is in the end."""
+    zone = Zone()
+    for change in changes:
+        zone = zone.changed(change)
+
+    built = Zone.build(zone.networks.values(), zone.endpoints.values())
+
+    assert _as_sets(zone) == _as_sets(built)
+
+
+@given(
+    st.sampled_from(["web", "WeB", "db", "all", "front.my-net", "x", "a.very.long.name", "api"]),
+    st.sampled_from(["A", "AAAA", "PTR", "MX", "65280"]),
+    st.sampled_from(["192.0.2.2", "192.0.2.3", "192.0.2.1"]),
+    st.sampled_from([0, 512, 1232, 4096]),
+    st.sampled_from([0, wire.RD, wire.RD | wire.AD, wire.RD | wire.CD]),
+)
+def test_the_quick_answer_is_the_answer(
+    name: str, type_: str, source: str, edns: int, flags: int
+) -> None:
+    """Wherever the packed look-up has an answer, it is that of the whole function."""
+    asked = query(name, type_, edns=edns, flags=flags)
+    asker = ZONE.asker_at("n1", ip_address(source).packed)
+    assert asker is not None
+    fast = quick(asked, asker, ZONE)
+    if fast is None:
+        return
+    parsed = wire.parse_query(asked)
+    slow = answer(parsed, asker, ZONE)
+    assert isinstance(slow, Answer)
+    opt = wire.opt_record(wire.UDP_PAYLOAD_BYTES) if edns else b""
+    expected = wire.fitted(slow.packed(parsed), parsed.udp_limit(), opt)
+    assert sorted(values(fast)) == sorted(values(expected))
+    assert fast[:12] == expected[:12]
+    assert len(fast) == len(expected)
+    assert rcode(fast) == "NOERROR"
+
+
+def test_the_common_queries_are_quick() -> None:
+    """A, AAAA, NODATA for AAAA, PTR, any case and EDNS need no parsing."""
+    asker = ZONE.asker_at("n1", ip_address("192.0.2.2").packed)
+    assert asker is not None
+    reverse = ip_address("192.0.2.2").reverse_pointer
+    for name, type_ in [("web", "A"), ("wEb.My-Net", "AAAA"), ("db", "AAAA"), (reverse, "PTR")]:
+        for edns in (0, 1232):
+            assert quick(query(name, type_, edns=edns), asker, ZONE) is not None, (name, type_)
+
+
+def test_types_that_lower_case_would_confuse_are_told_apart() -> None:
+    """Type 65 (HTTPS) has the code of `A`: only the name's case is folded."""
+    asker = ZONE.asker_at("n1", ip_address("192.0.2.2").packed)
+    assert asker is not None
+    assert ord("A") == QTYPE.HTTPS
+    assert quick(query("web", "HTTPS"), asker, ZONE) is None

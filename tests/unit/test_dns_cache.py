@@ -1,0 +1,107 @@
+"""Answers of others are kept as long as they say, and not longer."""
+
+from __future__ import annotations
+
+import pytest
+from dnslib import DNSRecord
+from support.names import values
+
+from netlib.dns import wire
+from netlib.dns.cache import LONGEST_NEGATIVE_SECONDS, LONGEST_SECONDS, Cache, lifetime_seconds
+
+SOA = "example.com. {ttl} IN SOA ns.example.com. me.example.com. 1 2 3 4 {minimum}"
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """What time it is."""
+        return self.now
+
+
+def message(answers: str = "", authority: str = "", code: int = 0, type_: str = "A") -> bytes:
+    """A packed answer to www.example.com, in zone file form."""
+    from dnslib import RR
+
+    record = DNSRecord.question("www.example.com", type_).reply()
+    record.header.rcode = code
+    for line in filter(None, answers.split("\n")):
+        record.add_answer(*RR.fromZone(line))
+    for line in filter(None, authority.split("\n")):
+        record.add_auth(*RR.fromZone(line))
+    return bytes(record.pack())
+
+
+def records(packed: bytes) -> list[wire.Record]:
+    """The records of a message."""
+    return wire.records(packed, wire.question_end(packed))
+
+
+A60 = "www.example.com. 60 IN A 192.0.2.1"
+A30 = "www.example.com. 30 IN A 192.0.2.2"
+CNAME = "www.example.com. 20 IN CNAME x.example.com."
+
+
+@pytest.mark.parametrize(
+    ("packed", "seconds"),
+    [
+        (message(A60), 60),
+        (message(f"{A60}\n{A30}"), 30),
+        (message("www.example.com. 999999 IN A 192.0.2.1"), LONGEST_SECONDS),
+        (message("www.example.com. 0 IN A 192.0.2.1"), 0),
+        (message("www.example.com. 4294967295 IN A 192.0.2.1"), 0),
+        (message("", SOA.format(ttl=50, minimum=40)), 40),
+        (message("", SOA.format(ttl=30, minimum=40)), 30),
+        (message("", SOA.format(ttl=30, minimum=40), code=wire.NXDOMAIN), 30),
+        (message("", SOA.format(ttl=9999, minimum=9999), code=3), LONGEST_NEGATIVE_SECONDS),
+        (message(CNAME, SOA.format(ttl=90, minimum=90), code=wire.NXDOMAIN), 20),
+        (message(CNAME, SOA.format(ttl=90, minimum=90)), 20),
+        (message(""), 0),
+        (message("", code=wire.NXDOMAIN), 0),
+        (message(A60, code=wire.SERVFAIL), 0),
+        (message(A60, type_="ANY"), 60),
+    ],
+)
+def test_an_answer_is_kept_as_long_as_it_says(packed: bytes, seconds: int) -> None:
+    """The shortest TTL counts, for a negative answer its SOA's; without one it is not kept."""
+    assert lifetime_seconds(packed, records(packed)) == seconds
+
+
+def test_a_truncated_answer_is_not_kept() -> None:
+    """Half an answer would be half an answer for everybody."""
+    packed = bytearray(message(A60))
+    packed[2] |= 2
+    assert lifetime_seconds(bytes(packed), records(bytes(packed))) == 0
+
+
+def test_ttls_count_down() -> None:
+    """Who asks later is told how much is left, and after the end nothing."""
+    clock, packed = Clock(), message(f"{A60}\n{A30}")
+    cache = Cache(clock=clock)
+    cache.put("key", packed, records(packed))
+
+    assert cache.get("key") == packed
+    clock.now += 12.5
+    found = cache.get("key")
+    assert found is not None
+    assert [rr.ttl for rr in DNSRecord.parse(found).rr] == [48, 18]
+    assert values(found) == values(packed)
+    clock.now += 18
+    assert cache.get("key") is None
+    assert len(cache) == 0
+    assert (cache.hits, cache.misses) == (2, 1)
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    """The cache has its size whatever is asked."""
+    cache, packed = Cache(size=2), message(A60)
+    cache.put("a", packed, records(packed))
+    cache.put("b", packed, records(packed))
+    cache.get("a")
+    cache.put("c", packed, records(packed))
+
+    assert ["a" in cache, "b" in cache, "c" in cache] == [True, False, True]

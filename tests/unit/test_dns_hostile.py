@@ -1,0 +1,167 @@
+"""Whatever bytes come in, the resolver answers rightly or not at all, and goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from support.names import BACK, endpoint, query, rcode, values
+
+from netlib.dns import wire
+from netlib.dns.loop import Loop
+from netlib.dns.resolver import Resolver
+from netlib.dns.zone import Zone
+
+CORPUS = Path(__file__).parent.parent / "fuzz" / "dns_corpus.txt"
+
+
+def _resolver() -> Resolver:
+    """For an internal network: it never asks others, so every answer is there at once."""
+    resolver = Resolver(Loop())
+    net = replace(BACK, subnets=("192.0.2.0/24",), records=("web TXT x",))
+    many = [f"192.0.2.{n}" for n in range(10, 60)]
+    resolver.zone = Zone.build(
+        [net], [endpoint("web", "192.0.2.2", network=net), endpoint("many", *many, network=net)]
+    )
+    return resolver
+
+
+RESOLVER = _resolver()
+ASKER = RESOLVER.zone.asker_at("n2", bytes([192, 0, 2, 2]))
+
+
+def respond(message: bytes, *, tcp: bool = False) -> bytes | None:
+    """The answer to a message, which must come at once."""
+
+    def later(_: bytes) -> None:
+        raise AssertionError("an internal network has nobody to wait for")
+
+    return RESOLVER.respond(message, ASKER, later, tcp=tcp)
+
+
+def corpus() -> list[tuple[str, bytes]]:
+    """Expected code and message of each line."""
+    found = []
+    for line in CORPUS.read_text().splitlines():
+        words = line.partition("#")[0].split()
+        if words:
+            found.append((words[0], bytes.fromhex("".join(words[1:]).strip("."))))
+    return found
+
+
+@pytest.mark.parametrize(("expected", "message"), corpus())
+def test_known_traps_get_the_right_code(expected: str, message: bytes) -> None:
+    """Each message of the corpus, over UDP and TCP."""
+    for tcp in (False, True):
+        answer = respond(message, tcp=tcp)
+        assert ("-" if answer is None else rcode(answer)) == expected
+        if answer is not None:
+            assert answer[:2] == message[:2]
+
+
+def check(message: bytes) -> None:
+    """What holds for the answer to any message."""
+    for tcp in (False, True):
+        answer = respond(message, tcp=tcp)
+        if answer is None:
+            assert len(message) < 12 or message[2] & 0x80
+            continue
+        assert answer[:2] == message[:2]
+        assert answer[2] & 0x80
+        assert len(answer) <= (65535 if tcp else wire.UDP_PAYLOAD_BYTES)
+        wire.records(answer, wire.question_end(answer))  # it can be read
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_are_survived(message: bytes) -> None:
+    """Nothing is raised, and what is answered is a message."""
+    check(message)
+
+
+@given(st.data())
+def test_broken_queries_are_survived(data: st.DataObject) -> None:
+    """A proper query with some bytes changed, inserted or cut off."""
+    names = st.sampled_from(["web", "many", "x.web.back", "web.back", ""])
+    size = data.draw(st.sampled_from([0, 512, 1232, 65535]))
+    message = bytearray(query(data.draw(names), "A", edns=size))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(message)))
+        what = data.draw(st.sampled_from("cid"))
+        if what == "c" and at < len(message):
+            message[at] = data.draw(st.sampled_from([0, 1, 12, 41, 63, 64, 0xC0, 0xFF]))
+        elif what == "i":
+            message[at:at] = data.draw(st.binary(min_size=1, max_size=8))
+        else:
+            del message[at:]
+    check(bytes(message))
+
+
+@given(st.binary(max_size=300), st.integers(0, 320))
+@example(b"\xc0\x00", 0)
+@example(b"\x01a\xc0\x00", 2)
+def test_names_end(message: bytes, at: int) -> None:
+    """Whatever a name points at, it is read in bounded time or not at all."""
+    for read in (wire.expanded, wire.end_of_name):
+        try:
+            found = read(message, at)
+        except wire.Malformed:
+            continue
+        if isinstance(found, bytes):
+            assert len(found) <= 255
+
+
+def test_the_longest_message_is_read() -> None:
+    """65,535 bytes: as junk, and as a query with that much padding (RFC 7830)."""
+    assert rcode(respond(b"\x12\x34\x01\x00" + b"\xff" * 65531, tcp=True)) == "FORMERR"
+    padding = 65535 - len(query("web", edns=1232)) - 4
+    option = b"\0\x0c" + padding.to_bytes(2) + b"\0" * padding
+    message = query("web", edns=1232)[:-2] + len(option).to_bytes(2) + option
+    assert len(message) == 65535
+    answer = respond(message, tcp=True)
+    assert rcode(answer) == "NOERROR"
+    assert values(answer) == ["192.0.2.2"]
+
+
+@pytest.mark.parametrize(
+    ("label", "name_bytes", "expected"), [(63, 255, "NXDOMAIN"), (64, 66, "FORMERR")]
+)
+def test_names_of_the_longest_kind(label: int, name_bytes: int, expected: str) -> None:
+    """Labels have 63 bytes at most, names 255 (RFC 1035 section 2.3.4)."""
+    name = b""
+    while len(name) + 1 < name_bytes:
+        size = min(label, name_bytes - 2 - len(name))
+        name += bytes([size]) + b"a" * size
+    message = query("")[:12] + name + b"\0" + b"\0\1\0\1"
+    assert rcode(respond(message)) == expected
+    longer = query("")[:12] + name + b"\1a\0" + b"\0\1\0\1"
+    assert rcode(respond(longer)) == "FORMERR"
+
+
+def test_too_long_an_answer_is_cut_by_whole_sets() -> None:
+    """50 addresses don't fit 512 bytes: none of them, TC, and the question and OPT stay."""
+    plain, edns = respond(query("many")), respond(query("many", edns=512))
+    whole = respond(query("many", edns=1232))
+    assert plain is not None
+    assert edns is not None
+    assert (plain[2] & 2, values(plain)) == (2, [])
+    assert plain[12:].startswith(b"\4many")
+    assert (edns[2] & 2, values(edns)) == (2, [])
+    assert edns[-11:-6] == b"\0\0\x29" + wire.UDP_PAYLOAD_BYTES.to_bytes(2)
+    assert whole is not None
+    assert (whole[2] & 2, len(values(whole))) == (0, 50)
+    assert len(values(respond(query("many"), tcp=True))) == 50
+
+
+def test_additional_data_is_left_out_without_tc() -> None:
+    """Only a missing answer or authority makes the answer truncated (RFC 2181 section 9)."""
+    answer = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\1\2\3\4"
+    head = query("web")[:2] + b"\x81\x80\0\1\0\1\0\0\0\2" + query("web")[12:]
+    message = head + answer * 3
+    cut = wire.fitted(message, len(head) + 20)
+    assert cut == message[:10] + b"\0\0" + message[12 : len(head) + 16]
+    cut = wire.fitted(message, len(head) + 10)
+    assert cut[2] & 2
+    assert len(cut) == len(head)
