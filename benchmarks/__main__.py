@@ -1,4 +1,4 @@
-"""`python -m netlib.throwaway -- python -m benchmarks`: what `make bench` runs."""
+"""`python -m benchmarks`, which `make bench` runs."""
 
 from benchmarks.one_host import main
 
