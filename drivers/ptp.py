@@ -34,6 +34,7 @@ from netlib.wiring import (
     Route,
     Segment,
     Sysctl,
+    Unmasked,
     Up,
     VethPair,
     Wiring,
@@ -206,9 +207,9 @@ def _in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
 
 
 def _firewall(network: Network, endpoint: Endpoint, device: str) -> Iterator[Noun]:
-    """To the firewall each link is a bridge of its own, and the whole subnet is behind it.
+    """To the firewall each link is a bridge of its own, with one address behind it.
 
-    So what goes from link to link keeps its address, and networks are told apart by `icc`.
+    What goes from link to link keeps its address.
     """
     closed = network.internal
     yield Forward(
@@ -219,7 +220,8 @@ def _firewall(network: Network, endpoint: Endpoint, device: str) -> Iterator[Nou
         isolated=closed or not is_on(network.options, "icc", default=True),
     )
     for address, subnet, gateway in _pairs(network, endpoint):
-        yield Segment(bridge=device, prefix=subnet.prefix, gateway=gateway)
+        yield Segment(bridge=device, prefix=_only(address.ip).network, gateway=gateway)
+        yield Unmasked(bridge=device, prefix=subnet.prefix)
         if not closed and is_on(network.options, "masquerade", default=True):
             yield Masquerade(bridge=device, family=address.version)
 

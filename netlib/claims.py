@@ -24,7 +24,7 @@ def claims_of(driver: Driver, network: Network) -> tuple[tuple[Condition, ...], 
         puts[key] = value
     for device in _parents(driver, network):
         everything, mine = _ranges(driver, network, device)
-        if _is_exclusive(driver, network):
+        if is_exclusive(driver, network):
             conditions.append(Absent(*everything))
         else:
             conditions += [Absent(everything[0], mine[0]), Absent(mine[1], everything[1])]
@@ -44,7 +44,7 @@ def check_claims(engine: Engine, driver: Driver, network: Network) -> None:
     for device in _parents(driver, network):
         everything, mine = _ranges(driver, network, device)
         for record in engine.state.store.range(*everything):
-            if _is_exclusive(driver, network) or not mine[0] <= record.key < mine[1]:
+            if is_exclusive(driver, network) or not mine[0] <= record.key < mine[1]:
                 other = json.loads(record.value)["name"]
                 raise Conflict(
                     f"{device} can't be the parent of {network.name}: network {other} has it, "
@@ -78,11 +78,12 @@ def _ranges(
 
 def _group(driver: Driver, network: Network) -> str:
     values = [network.options.get(o.key, o.default) for o in driver.options if o.apart]
-    alone = ["alone"] if _is_exclusive(driver, network) else []
+    alone = ["alone"] if is_exclusive(driver, network) else []
     return ":".join([network.driver, *values, *alone])
 
 
-def _is_exclusive(driver: Driver, network: Network) -> bool:
+def is_exclusive(driver: Driver, network: Network) -> bool:
+    """Whether a network has its parent for itself, down to the parent's MAC address."""
     return any(
         network.options.get(option.key, option.default) in option.exclusive
         for option in driver.options

@@ -21,11 +21,11 @@ class Option:
     `aliases` are the names that other tools give it; `live`: it may change while endpoints
     are there (`net update`). `device`: its value names a device of the host.
 
-    `parent`: that device is one which endpoints hang off; only networks of one driver can
-    share it, and no prefix can be given twice on it. Those of them that are told apart by
-    another value of an `apart` option can't share it; one with a value of `exclusive` shares
-    it with none. `reserves`: no endpoint gets the addresses that its value names, with
-    commas between them.
+    `parent`: endpoints hang off that device. Only networks of one driver can share it, and no
+    prefix can be given twice on it. Not even those can that differ in an `apart` option; one
+    with a value of `exclusive` shares it with none, and its endpoint has the device's own MAC
+    address. `reserves`: no endpoint gets the addresses that its value names, with commas
+    between them.
     """
 
     key: str

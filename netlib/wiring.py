@@ -356,6 +356,34 @@ class Masquerade(Noun):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unmasked(Noun):
+    """What goes from behind a bridge to `prefix` keeps its address, whatever Masquerade says."""
+
+    layer = Layer.FIREWALL
+    identity = ("bridge", "prefix")
+
+    bridge: str
+    prefix: IPNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allow(Noun):
+    """`count` ports of `target` from `port` on are open to `source`.
+
+    Both are members of one network whose members may not talk otherwise (Forward.within).
+    """
+
+    layer = Layer.FIREWALL
+    identity = ("source", "target", "protocol", "port")
+
+    source: IPAddress
+    target: IPAddress
+    protocol: Protocol
+    port: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Publish(Noun):
     """`count` ports of the host from `port` on lead to those of `target` from `target_port` on.
 

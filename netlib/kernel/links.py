@@ -345,7 +345,8 @@ def _read_macvlan(noun: Macvlan, state: LinkState, session: Session) -> Macvlan:
     names: dict[int, Any] = {number: name for name, number in _MACVLAN_MODES.items()}
     queue = netlink.number(state.data.get(7)) if noun.broadcast_queue else 0
     # It goes up with its address: that it is down says nothing of this noun.
-    found: dict[str, Any] = {**_common(noun, state), "up": noun.up, "mac": state.mac}
+    found: dict[str, Any] = {**_common(noun, state), "up": noun.up}
+    found["mac"] = state.mac if noun.mac else ""
     return replace(
         noun,
         **found,

@@ -8,7 +8,8 @@ from dataclasses import replace
 from netlib import names
 from netlib import state as keys
 from netlib.addressing import choose_addresses, lease_puts
-from netlib.driver import Capabilities
+from netlib.claims import is_exclusive
+from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import (
     AlreadyConnected,
@@ -96,7 +97,7 @@ def connect(
         network=known.id,
         sandbox=box,
         ifname=_ifname(engine, able, known, box, ifname),
-        mac=_mac(able, known, mac, endpoint_id),
+        mac=_mac(driver, known, mac, endpoint_id),
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
@@ -130,9 +131,7 @@ def connect(
         subject=f"the endpoint of {box.name} on {known.name}",
         sandbox=box,
         plan=joined([first, plan_of(changes, others)]),
-        result=replace(
-            next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"
-        ),
+        result=replace(next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"),
         begin=Commit(
             conditions=(
                 keys.unchanged(record),
@@ -201,9 +200,10 @@ def _ifname(
     return next(name for n in range(10000) if (name := f"{prefix}{n}") not in taken)
 
 
-def _mac(able: Capabilities, network: Network, asked: str | None, endpoint_id: str) -> str:
+def _mac(driver: Driver, network: Network, asked: str | None, endpoint_id: str) -> str:
     """The interface's MAC address, none where it can't have one of its own."""
-    if able.interface and able.own_mac:
+    able = driver.capabilities
+    if able.interface and able.own_mac and not is_exclusive(driver, network):
         return _read_mac(asked) if asked else names.mac_of(endpoint_id)
     if asked:
         raise Unsupported(

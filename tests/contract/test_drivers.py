@@ -393,7 +393,7 @@ def test_ports_of_a_macvlan_are_not_published_and_it_is_said_why(net: Net) -> No
 
 @pytest.mark.parametrize("shim", ["true", "192.0.2.50"])
 def test_with_a_host_shim_the_host_has_a_way_to_each_sandbox(net: Net, shim: str) -> None:
-    """A route and the MAC for each address, which go with the endpoint; the shim with its network."""
+    """A route and the MAC for each address go with the endpoint, the shim with its network."""
     net.create(
         "lan", driver="macvlan", subnets=[LAN], gateways=[ROUTER], options={"host_shim": shim}
     )
@@ -511,8 +511,8 @@ def test_a_ptp_endpoint_is_alone_with_the_host(net: Net) -> None:
     mine = endpoint.sandbox.netns
     held = [n for n in wiring(net, "web") if isinstance(n, Address)]
     assert all(n.address.network.num_addresses == 1 for n in held)
-    assert [str(n.address) for n in held if n.netns == mine][0] == "198.51.100.2/32"
-    assert [str(n.address) for n in held if n.netns != mine][0] == "198.51.100.1/32"
+    assert next(str(n.address) for n in held if n.netns == mine) == "198.51.100.2/32"
+    assert next(str(n.address) for n in held if n.netns != mine) == "198.51.100.1/32"
     assert net.check() == ()
     net.update("links", options={"icc": "false", "masquerade": "no"})
     assert net.check() == ()
