@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from netlib.dns.channel import Channel, Closed, Message
 from netlib.dns.loop import Loop
+from netlib.dns.spawn import python
 
 SEND_SECONDS = 5  # a server that takes nothing for so long is as good as dead
 PING_SECONDS = 5.0
@@ -136,18 +135,3 @@ class Child:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-
-def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs `main` of one of our modules, whatever the current folder holds.
-
-    Isolated (-I), so that nothing of the environment leads it astray; modules are found where
-    this process finds them.
-    """
-    package = str(Path(sys.modules["netlib"].__path__[0]).resolve().parent)
-    paths = [package, *(os.path.abspath(path) for path in sys.path if path)]
-    code = (
-        f"import sys; sys.path[:0] = [p for p in {paths!r} if p not in sys.path]; "
-        f"from {module} import main; main(*sys.argv[1:])"
-    )
-    return [sys.executable, "-I", "-c", code, *arguments]

@@ -6,20 +6,22 @@ and waits until the server answers by the revision of its change: then names res
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netlib.dns.channel import Channel, Closed, Message, connect
-from netlib.dns.child import python
-from netlib.dns.facts import Update
-from netlib.dns.keeper import LOG, SOCKET
-from netlib.dns.sockets import Bound, bind_at, bind_gateway, bind_sandbox
+from netlib.dns.place import LOG, SOCKET
 from netlib.errors import NetError
 
+if TYPE_CHECKING:  # every operation asks `serve`; only a few need these
+    from netlib.dns.facts import Update
+    from netlib.dns.sockets import Bound
+
 PATIENCE_SECONDS = 10.0
+# A keeper that is just ending may still be found; everything that is asked may be asked again.
+_TRIES = 3
 STATE_SOURCE = "netlib.dns.source:state_source"
 
 
@@ -49,6 +51,8 @@ class Resolver:
         To be said before the network is described: another port needs a DnsRedirect. Said
         again, it changes nothing. Raises KernelError, NotPermitted, ResolverDown.
         """
+        from netlib.dns.sockets import bind_gateway
+
         return self._listen("network", network_id, tuple(gateways), bind_gateway)
 
     def listen_at(self, network_id: str, addresses: Iterable[str], port: int) -> None:
@@ -56,6 +60,8 @@ class Resolver:
 
         Said again, it changes nothing. Raises KernelError, NotPermitted, ResolverDown.
         """
+        from netlib.dns.sockets import bind_at
+
         self._listen("network", network_id, tuple(addresses), lambda a: bind_at(a, port))
 
     def listening(self) -> dict[tuple[str, str], dict[str, int]]:
@@ -71,11 +77,23 @@ class Resolver:
 
         Raises KernelError, NamespaceGone, NotPermitted, ResolverDown.
         """
+        from netlib.dns.sockets import bind_sandbox
+
         return self._listen(
             "sandbox", sandbox, ("127.0.0.11",), lambda _: bind_sandbox(path, inode)
         )
 
     def _listen(
+        self, kind: str, name: str, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+    ) -> dict[str, int]:
+        for _ in range(_TRIES - 1):
+            try:
+                return self._listen_once(kind, name, wanted, bind)
+            except ResolverDown:
+                continue  # it was just ending
+        return self._listen_once(kind, name, wanted, bind)
+
+    def _listen_once(
         self, kind: str, name: str, wanted: tuple[str, ...], bind: Callable[[str], Bound]
     ) -> dict[str, int]:
         with self._opened(start=True) as channel:
@@ -134,15 +152,21 @@ class Resolver:
 
     def _ask(self, message: Message, fds: tuple[int, ...] = ()) -> Message | None:
         """What the keeper says to a message; None where none runs."""
-        try:
-            channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        with _Open(channel):
-            return _checked(channel.call(message, fds))
+        for _ in range(_TRIES):
+            try:
+                channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            try:
+                return _checked(channel.call(message, fds))
+            except Closed:
+                continue  # it was just ending: ask again, whether one runs and what it says
+            finally:
+                channel.close()
+        raise ResolverDown("the DNS resolver does not answer", "try again")
 
     def _opened(self, *, start: bool) -> _Open:
-        for _ in range(3):  # one that is just ending may still be found
+        for _ in range(_TRIES):
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
                 channel.call({"do": "hello"})
@@ -154,6 +178,10 @@ class Resolver:
         raise self._down("it ends as soon as it is started")
 
     def _start(self) -> None:
+        import subprocess
+
+        from netlib.dns.spawn import python
+
         command = python(
             "netlib.dns.keeper", str(self.state_dir.absolute()), self.resolv_conf, self.source
         )

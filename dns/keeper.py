@@ -7,35 +7,28 @@ It ends with the last network or sandbox that has names, or lives in the daemon 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import queue
 import socket
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netlib.dns.channel import VERSION, Channel, Closed, Message, connect, listen
+from netlib.dns.channel import VERSION, Channel, Closed, Message, connect
 from netlib.dns.child import Child
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.loop import Loop
+from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
 from netlib.dns.source import ZoneSource
 from netlib.errors import NetError
 
-SOCKET, LOCK, LOG = "names.sock", "names.lock", "names.log"
 POLL_SECONDS = 1.0
 UNUSED_SECONDS = 10.0  # how long it waits for its first socket
 
 Key = tuple[str, str]  # network or sandbox, and its id or name
-
-
-class AlreadyKept(NetError):
-    """Another keeper serves this state."""
 
 
 class Keeper:
@@ -274,44 +267,6 @@ class Keeper:
     def _stats(self, found: Message) -> Message:
         stats: dict[str, Any] = {**found["stats"], "restarts": self._child.restarts}
         return {"stats": {**stats, "keeper_pid": os.getpid(), "listening": self._listening()}}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What only one keeper of a state can have: the lock, and the socket of that name."""
-
-    folder: Path
-    lock: int
-    listener: socket.socket
-
-    @classmethod
-    def claim(cls, folder: Path) -> Place:
-        """Raises AlreadyKept where another keeper has it."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + POLL_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                # Without a name it is just ending, and gives way.
-                if time.monotonic() > deadline or (folder / SOCKET).exists():
-                    os.close(lock)
-                    raise AlreadyKept(f"another keeper serves the names of {folder}") from None
-                time.sleep(0.005)
-        path = folder / SOCKET
-        path.unlink(missing_ok=True)
-        return cls(folder, lock, listen(path))
-
-    def unname(self) -> None:
-        """Be found no more."""
-        (self.folder / SOCKET).unlink(missing_ok=True)
-        self.listener.close()
-
-    def give_back(self) -> None:
-        """Let another keeper have it."""
-        os.close(self.lock)
 
 
 def main(state_dir: str, resolv_conf: str, source: str) -> None:

@@ -174,6 +174,11 @@ class Parent:
 
 def main(number: str, resolv_conf: str) -> None:
     """Serve what comes over the channel at descriptor `number`."""
+    # All that is imported late elsewhere: without rights the interpreter's own folder may be
+    # closed to us.
+    import encodings.idna  # noqa: F401
+
+    import netlib.dns.records  # noqa: F401
     from netlib.dns.privileges import drop
 
     drop()

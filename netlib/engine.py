@@ -45,6 +45,7 @@ class Engine:
         kernel: Callable[[], Kernel],
         registry: Registry,
         lock: OperationLock,
+        *,
         clock: Callable[[], float] = time.time,
         committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
@@ -107,7 +108,7 @@ class Engine:
 
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
-        self._identify()
+        self.identify()
         operation = self._begin(prepare)
         if operation.dismantles:
             self._dismantle(operation)
@@ -154,7 +155,7 @@ class Engine:
                 self.state.store.commit(operation.undo)
             raise _plainly(failure) from failure
 
-    def _identify(self) -> None:
+    def identify(self) -> None:
         """Refuse to act on a host that the state does not speak of; note a new boot."""
         if self._identified:
             return

@@ -21,6 +21,7 @@ from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
 from netlib.verbs import disconnect as _disconnect
+from netlib.verbs import host as _host
 from netlib.verbs import inspect as _inspect
 from netlib.verbs import overview as _overview
 from netlib.verbs import publish as _publish
@@ -81,6 +82,18 @@ def _asked(
     return method
 
 
+def _commands(
+    ask: Callable[Concatenate[Engine, P], tuple[str, ...]],
+) -> Callable[Concatenate[Plans, P], tuple[str, ...]]:
+    """The method that hands back commands: for what is done by hand and has no nouns."""
+
+    @wraps(ask)
+    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> tuple[str, ...]:
+        return ask(plans.engine, *args, **kwargs)
+
+    return method
+
+
 class Plans:
     """The same verbs as `Net`'s, but each only hands back the plan of what it would do."""
 
@@ -98,6 +111,8 @@ class Plans:
     repair = _asked(_check.plan_repair)
     collect_garbage = _asked(_check.plan_garbage)
     remove_sandbox = _asked(_sandboxes.plan_removal)
+    set_forwarding = _commands(_host.plan_forwarding)
+    set_forward_policy = _commands(_host.plan_forward_policy)
 
 
 class Net:
@@ -207,6 +222,10 @@ class Net:
     check = _question(_check.check)
     repair = _question(_check.repair)
     collect_garbage = _question(_check.collect_garbage)
+
+    host_status = _question(_host.host_status)
+    set_forwarding = _question(_host.set_forwarding)
+    set_forward_policy = _question(_host.set_forward_policy)
 
 
 def _open_store(folder: Path) -> Store:

@@ -158,6 +158,14 @@ class FakeHost:
         """Whether forwarding was switched on."""
         return self._key(Forwarding(family=family)) in self._things
 
+    def forward(self, family: Family, *, on: bool) -> None:
+        """Switch forwarding, as an administrator does."""
+        noun = Forwarding(family=family)
+        if on:
+            self.ensure(noun)
+        else:
+            self._things.pop(self._key(noun), None)
+
     def prefixes(self) -> Iterator[IPNetwork]:
         """What the host's own addresses and routes lead to."""
         for noun in self._things.values():

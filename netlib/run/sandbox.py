@@ -54,8 +54,8 @@ def run(
 
 def plan(net: Net, request: RunRequest) -> Plan:
     """What connecting the sandbox would do; each network is planned as if it were the only one."""
-    # Any namespace stands in for the one that is still to be made.
-    stand_in = Netns(name=request.name, path="/proc/self/ns/net")
+    # The host's own namespace, under a false name, stands in for the one still to be made.
+    stand_in = Netns(name=request.name)
     box = Sandbox(name=request.name, netns=stand_in, hostname=request.own_hostname)
     parts: list[Plan] = []
     for number, attachment in enumerate(request.attachments):
@@ -114,7 +114,7 @@ def _run(
 
 
 def _connect(net: Net, request: RunRequest) -> None:
-    """Join all networks in order, so that their interfaces are eth0, eth1, …"""
+    """Join all networks in order, so that their interfaces are eth0, eth1 and so on."""
     # A single network's ports are part of its one operation.
     with_ports = len(request.attachments) == 1
     for attachment in request.attachments:

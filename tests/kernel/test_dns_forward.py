@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
 from collections.abc import Iterator
@@ -212,7 +213,7 @@ def test_each_query_has_its_own_id_and_port(running: Running, web: Place, outsid
         idents = [asked.header.id for asked in server.queries]
 
     assert len(set(idents)) > 25
-    steps = {(b - a) % 65536 for a, b in zip(idents, idents[1:], strict=False)}
+    steps = {(b - a) % 65536 for a, b in itertools.pairwise(idents)}
     assert len(steps) > 25
 
 

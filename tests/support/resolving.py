@@ -7,12 +7,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from support.host import Host, Place
-from support.traffic import Somewhere
-
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.loop import Loop
 from netlib.dns.server import Server
+from support.host import Host, Place
+from support.traffic import Somewhere
 
 GATEWAY4, GATEWAY6 = "198.51.100.1", "2001:db8:1::1"
 WEB4, WEB6, DB4 = "198.51.100.2", "2001:db8:1::2", "198.51.100.3"

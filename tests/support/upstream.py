@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dnslib import RR, DNSRecord
+
 from support.traffic import Somewhere
 
 # The query, and whether it came over TCP → what to send back, in this order.

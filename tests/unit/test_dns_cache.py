@@ -19,6 +19,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
+        """What time it is."""
         return self.now
 
 
@@ -46,7 +47,7 @@ CNAME = "www.example.com. 20 IN CNAME x.example.com."
 
 
 @pytest.mark.parametrize(
-    "packed, seconds",
+    ("packed", "seconds"),
     [
         (message(A60), 60),
         (message(f"{A60}\n{A30}"), 30),

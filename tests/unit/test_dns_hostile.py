@@ -52,7 +52,7 @@ def corpus() -> list[tuple[str, bytes]]:
     return found
 
 
-@pytest.mark.parametrize("expected, message", corpus())
+@pytest.mark.parametrize(("expected", "message"), corpus())
 def test_known_traps_get_the_right_code(expected: str, message: bytes) -> None:
     """Each message of the corpus, over UDP and TCP."""
     for tcp in (False, True):
@@ -126,7 +126,7 @@ def test_the_longest_message_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "label, name_bytes, expected", [(63, 255, "NXDOMAIN"), (64, 66, "FORMERR")]
+    ("label", "name_bytes", "expected"), [(63, 255, "NXDOMAIN"), (64, 66, "FORMERR")]
 )
 def test_names_of_the_longest_kind(label: int, name_bytes: int, expected: str) -> None:
     """Labels have 63 bytes at most, names 255 (RFC 1035 section 2.3.4)."""

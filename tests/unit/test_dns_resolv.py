@@ -34,10 +34,13 @@ sortlist 192.0.2.0
 
 def test_a_file_is_read_as_a_stub_reads_it() -> None:
     """The last search counts, options add up, what is unknown or wrong is left out."""
-    assert HOST == ResolvConf(
-        servers=("127.0.0.53", "198.51.100.53", "fe80::1%eth0"),
-        search=("corp.example", "example.com"),
-        options=("edns0", "trust-ad", "ndots:2"),
+    assert (
+        ResolvConf(
+            servers=("127.0.0.53", "198.51.100.53", "fe80::1%eth0"),
+            search=("corp.example", "example.com"),
+            options=("edns0", "trust-ad", "ndots:2"),
+        )
+        == HOST
     )
 
 
@@ -91,12 +94,12 @@ def test_what_is_written_is_read_back(
 def test_servers_are_addresses() -> None:
     """`--dns` takes no names: who would resolve them?"""
     assert check_servers(["192.0.2.53", "fe80::1%eth0"]) == ("192.0.2.53", "fe80::1%eth0")
-    with pytest.raises(InvalidOption, match="dns.example"):
+    with pytest.raises(InvalidOption, match=r"dns\.example"):
         check_servers(["dns.example"])
 
 
 @pytest.mark.parametrize(
-    "text, expected",
+    ("text", "expected"),
     [
         ("db:192.0.2.9", [("192.0.2.9", "db")]),
         ("db=192.0.2.9", [("192.0.2.9", "db")]),

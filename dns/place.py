@@ -1,0 +1,58 @@
+"""Where a state's keeper is found: a socket and a lock in the state's folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from netlib.dns.channel import listen
+from netlib.errors import NetError
+
+SOCKET, LOCK, LOG = "names.sock", "names.lock", "names.log"
+_GIVE_WAY_SECONDS = 1.0
+
+
+class AlreadyKept(NetError):
+    """Another keeper serves this state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What only one keeper of a state can have: the lock, and the socket of that name."""
+
+    folder: Path
+    lock: int
+    listener: socket.socket
+
+    @classmethod
+    def claim(cls, folder: Path) -> Place:
+        """Raises AlreadyKept where another keeper has it."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _GIVE_WAY_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Without a name it is just ending, and gives way.
+                if time.monotonic() > deadline or (folder / SOCKET).exists():
+                    os.close(lock)
+                    raise AlreadyKept(f"another keeper serves the names of {folder}") from None
+                time.sleep(0.005)
+        path = folder / SOCKET
+        path.unlink(missing_ok=True)
+        return cls(folder, lock, listen(path))
+
+    def unname(self) -> None:
+        """Be found no more."""
+        (self.folder / SOCKET).unlink(missing_ok=True)
+        self.listener.close()
+
+    def give_back(self) -> None:
+        """Let another keeper have it."""
+        os.close(self.lock)

@@ -1,0 +1,350 @@
+"""The processes: a keeper that holds the sockets, a server without rights that may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.host import OUTSIDER4, Host, Place
+from support.names import query, rcode, values
+from support.patience import eventually
+from support.resolving import DB4, EVERYTHING, GATEWAY4, GATEWAY6, MY_NET, WEB, WEB4, ask, build
+from support.upstream import silence, upstream
+
+from netlib.dns.client import Resolver
+from netlib.dns.facts import EndpointNames, Update
+from netlib.dns.keeper import LOG, SOCKET
+from netlib.errors import KernelError, NamespaceGone
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def web(host: Host) -> Place:
+    """The sandbox that asks."""
+    return build(host)[0]
+
+
+@pytest.fixture
+def resolver(host: Host, web: Place) -> Iterator[Resolver]:
+    """A resolver of its own processes, that answers for the network; updates are pushed."""
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    assert resolver.listen_network("n1", [GATEWAY4, GATEWAY6]) == {GATEWAY4: 53, GATEWAY6: 53}
+    resolver.update(EVERYTHING)
+    yield resolver
+    if (host.state_dir / LOG).exists():  # what went wrong, for a test that failed
+        print((host.state_dir / LOG).read_text())
+
+
+def stats(resolver: Resolver) -> dict[str, object]:
+    """Which must be there."""
+    found = resolver.stats()
+    assert found is not None
+    return found
+
+
+def test_names_resolve_when_update_returns(resolver: Resolver, web: Place) -> None:
+    """Over IPv4 and IPv6; a change shows in the next query, each time."""
+    assert values(ask(web, query("db"))) == [DB4]
+    assert values(ask(web, query("db"), GATEWAY6)) == [DB4]
+    for n in range(2, 60):
+        moved = replace(WEB, id="e3", sandbox="fast", aliases=(), addresses=(f"198.51.100.{n}",))
+        resolver.update(Update(revision=n, since=n - 1, endpoints=(moved,)))
+        assert values(ask(web, query("fast"))) == [f"198.51.100.{n}"]
+
+
+def test_the_server_has_no_rights(resolver: Resolver) -> None:
+    """No capability of any kind, no way to get one, and nobody's user where there is one."""
+    status = Path(f"/proc/{stats(resolver)['pid']}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(fields[kind], 16) == 0, kind
+    assert fields["NoNewPrivs"] == "1"
+    one_user = (
+        len(Path("/proc/self/uid_map").read_text().splitlines()) == 1
+        and int(Path("/proc/self/uid_map").read_text().split()[2]) == 1
+    )
+    if not one_user:
+        assert int(fields["CapBnd"], 16) == 0
+        assert set(fields["Uid"].split()) == {"65534"}
+        assert fields["Groups"].split() == []
+
+
+def test_the_keeper_speaks_to_its_owner_only(resolver: Resolver, host: Host) -> None:
+    """The socket is its owner's."""
+    mode = (host.state_dir / SOCKET).stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def test_a_server_that_dies_comes_back(resolver: Resolver, web: Place) -> None:
+    """The next query waits in the socket and is answered; nothing is forgotten."""
+    first = stats(resolver)
+    for n in range(1, 4):
+        os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
+        assert values(ask(web, query("db"))) == [DB4]
+        assert stats(resolver)["restarts"] == n
+    assert stats(resolver)["pid"] != first["pid"]
+    assert stats(resolver)["revision"] == 1
+    resolver.update(Update(revision=2, gone=("e2",), since=1))
+    assert rcode(ask(web, query("db"))) == "SERVFAIL"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(40)
+def test_a_server_that_hangs_is_replaced(resolver: Resolver, web: Place) -> None:
+    """The keeper asks it now and then whether it lives."""
+    os.kill(int(str(stats(resolver)["pid"])), signal.SIGSTOP)
+    assert values(ask(web, query("db"), timeout=20)) == [DB4]
+
+
+def test_changes_under_load_lose_no_query(resolver: Resolver, web: Place) -> None:
+    """300 updates while queries come one after the other; each is answered rightly."""
+    stop, wrong, count = threading.Event(), [], [0]
+
+    def load() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(1)
+            client.connect((GATEWAY4, 53))
+            while not stop.is_set():
+                count[0] += 1
+                client.send(query("db", ident=count[0] % 65536))
+                try:
+                    answer = client.recv(512)
+                except TimeoutError:
+                    wrong.append("lost")
+                    continue
+                if answer[:2] != (count[0] % 65536).to_bytes(2) or values(answer) != [DB4]:
+                    wrong.append(answer.hex())
+
+    thread = threading.Thread(target=lambda: web.call(load))
+    thread.start()
+    for n in range(2, 302):
+        moved = EndpointNames(
+            id="e3", network="n1", sandbox="fast", addresses=(f"198.51.100.{n % 200 + 4}",)
+        )
+        resolver.update(Update(revision=n, since=n - 1, endpoints=(moved,)))
+    stop.set()
+    thread.join()
+    assert wrong == []
+    assert count[0] > 300
+
+
+def test_it_ends_with_the_last_network(resolver: Resolver, host: Host) -> None:
+    """Socket, processes and ports go; and all comes back when it is needed again."""
+    found = stats(resolver)
+    resolver.listen_network("n2", ["198.51.100.129"])
+    resolver.forget_network("n1")
+    assert stats(resolver)["pid"] == found["pid"], "another network has names"
+
+    resolver.forget_network("n2")
+
+    eventually(lambda: not (host.state_dir / SOCKET).exists())
+    eventually(lambda: not Path(f"/proc/{found['pid']}").exists())
+    eventually(lambda: not host.run("ss", "-Hlnu", "sport = 53").stdout)
+    assert resolver.stats() is None
+    resolver.forget_network("n1")  # again: no harm
+    resolver.serve(5)
+    assert resolver.listen_network("n1", [GATEWAY4]) == {GATEWAY4: 53}
+
+
+def test_listening_again_changes_nothing(resolver: Resolver, web: Place) -> None:
+    """Only an address that is new is bound."""
+    first = stats(resolver)
+    assert resolver.listen_network("n1", [GATEWAY4, "198.51.100.129"]) == {
+        GATEWAY4: 53,
+        GATEWAY6: 53,
+        "198.51.100.129": 53,
+    }
+    assert stats(resolver)["pid"] == first["pid"]
+    assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_where_port_53_is_taken_another_one_is_used(host: Host, web: Place) -> None:
+    """The caller redirects it; who holds 53 keeps it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("0.0.0.0", 53))
+        resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+        ports = resolver.listen_network("n1", [GATEWAY4])
+        resolver.update(EVERYTHING)
+
+        assert ports[GATEWAY4] != 53
+        assert values(ask(web, query("db"), port=ports[GATEWAY4])) == [DB4]
+        assert resolver.listen_network("n1", [GATEWAY4]) == ports
+
+
+def test_two_at_once_start_one_keeper(host: Host, web: Place) -> None:
+    """Whoever comes second speaks with the first one's."""
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    addresses = [f"198.51.100.{n}" for n in range(100, 108)]
+    threads = [
+        threading.Thread(target=resolver.listen_network, args=(f"n{address}", [address]))
+        for address in addresses
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    listening = stats(resolver)["listening"]
+    assert isinstance(listening, list)
+    assert sorted(each["addresses"][0][0] for each in listening) == addresses
+
+
+def test_inside_a_sandbox_it_listens_on_loopback(resolver: Resolver, host: Host) -> None:
+    """Where the host holds no address of the network: 127.0.0.11, for this sandbox alone."""
+    box = host.sandbox("alone")
+    endpoint = EndpointNames(id="e9", network="n1", sandbox="alone", addresses=("198.51.100.9",))
+    assert resolver.listen_sandbox("alone", box.netns.path, box.netns.inode) == {"127.0.0.11": 53}
+    resolver.update(Update(revision=2, since=1, endpoints=(endpoint,)))
+
+    assert values(ask(box, query("db"), "127.0.0.11")) == [DB4]
+    assert values(ask(box, query("alone"), "127.0.0.11")) == ["198.51.100.9"]
+    resolver.update(Update(revision=3, since=2, gone=("e9",)))
+    assert rcode(ask(box, query("db"), "127.0.0.11")) == "REFUSED", "it is on no network now"
+    resolver.forget_sandbox("alone")
+    assert not box.run("ss", "-Hlnu").stdout
+
+
+def test_a_sandbox_that_is_not_there_is_an_error(resolver: Resolver, host: Host) -> None:
+    """Gone, or another one at that path."""
+    with pytest.raises(NamespaceGone):
+        resolver.listen_sandbox("x", "/run/netns/nosuch")
+    with pytest.raises(NamespaceGone, match="another"):
+        resolver.listen_sandbox("x", host.netns.path, inode=1)
+
+
+def test_a_taken_port_inside_a_sandbox_is_an_error(resolver: Resolver, host: Host) -> None:
+    """There nobody redirects; the message names the port."""
+    box = host.sandbox("busy")
+
+    def occupy() -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("0.0.0.0", 53))
+        return sock
+
+    with box.call(occupy), pytest.raises(KernelError, match=r"127\.0\.0\.11 port 53"):
+        resolver.listen_sandbox("busy", box.netns.path)
+
+
+def test_strangers_are_refused(resolver: Resolver, host: Host) -> None:
+    """Who reaches the gateway from elsewhere gets no names."""
+    outsider = host.outsider()
+    outsider.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.1")
+    assert rcode(ask(outsider, query("db"))) == "REFUSED"
+    assert rcode(ask(outsider, query("example.com"))) == "REFUSED"
+    assert values(ask(host, query("db"))) == [DB4], "the host may ask"
+
+
+def test_queries_are_counted_and_shown(resolver: Resolver, web: Place) -> None:
+    """By code and by name, and as they come to who reads the log."""
+    reader, writer = os.pipe()
+    for _ in range(3):
+        ask(web, query("db"))
+    assert resolver.log_to(writer)
+    os.close(writer)
+    ask(web, query("nosuch.example"))
+    ask(web, query("web", "AAAA"))
+    with os.fdopen(reader) as log:
+        lines = [json.loads(log.readline()) for _ in range(2)]
+    ask(web, query("db"))
+
+    assert lines == [
+        {"asker": "web", "name": "nosuch.example.", "type": 1, "outcome": "nobody SERVFAIL"},
+        {"asker": "web", "name": "web.", "type": 28, "outcome": "here NOERROR"},
+    ]
+    found = stats(resolver)
+    assert found["queries"] == 6
+    assert found["answers"] == {"NOERROR": 5, "SERVFAIL": 1}
+    assert found["names"] == {"db.": 4, "web.": 1}
+
+
+def test_questions_in_flight_do_not_end_with_the_server(
+    resolver: Resolver, host: Host, web: Place
+) -> None:
+    """Only they themselves are lost: who asked comes again, as stubs do."""
+    with upstream(host.outsider(), OUTSIDER4, silence) as server:
+        threading.Thread(
+            target=lambda: ask(web, query("www.example.com"), timeout=0.3), daemon=True
+        ).start()
+        eventually(lambda: server.asked)
+        os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
+        assert values(ask(web, query("web"))) == [WEB4]
+
+
+def test_a_thousand_names_fit(resolver: Resolver, web: Place) -> None:
+    """In 30 MB; pushed in one update."""
+    many = tuple(
+        EndpointNames(
+            id=f"m{n}",
+            network="n1",
+            sandbox=f"box{n}",
+            short_id=f"{n:012x}",
+            aliases=(f"alias{n}",),
+            addresses=(f"198.51.{100 + n // 250}.{n % 250 + 1}", f"2001:db8:1::{n + 16:x}"),
+        )
+        for n in range(1000)
+    )
+    net = replace(MY_NET, subnets=("198.51.0.0/16",), records=("mail MX 10 box1",))
+    resolver.update(Update(revision=2, full=True, networks=(net,), endpoints=many))
+    assert values(ask(web, query("box7", "AAAA"))) == ["2001:db8:1::17"]
+    assert values(ask(web, query("mail", "MX"))) == ["10 box1."]
+
+    pid = stats(resolver)["pid"]
+    resident = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert resident is not None
+    assert int(resident[1]) < 30 * 1024
+
+
+def test_a_keeper_that_can_not_start_says_why(host: Host) -> None:
+    """The folder is a file."""
+    (host.state_dir / "file").write_text("")
+    with pytest.raises(Exception, match="resolver can not be started"):
+        Resolver(host.state_dir / "file").ensure_keeper()
+
+
+def test_a_long_path_is_no_obstacle(host: Host, web: Place) -> None:
+    """A unix socket's name has 107 bytes at most, folders have more."""
+    folder = host.state_dir / ("x" * 120)
+    resolver = Resolver(folder, source="", resolv_conf="/nonexistent")
+    assert resolver.listen_network("n1", [GATEWAY4]) == {GATEWAY4: 53}
+    assert resolver.stats() is not None
+
+
+@pytest.mark.slow
+def test_an_unused_keeper_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never got a socket does not stay."""
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    resolver.ensure_keeper()
+    assert resolver.stats() is not None
+    began = time.monotonic()
+    eventually(lambda: resolver.stats() is None, timeout=15)
+    assert time.monotonic() - began > 5
+
+
+def test_what_it_runs_is_ours_alone(resolver: Resolver) -> None:
+    """The processes' folder is /, and no descriptor of the caller's is left open in them."""
+    found = stats(resolver)
+    for pid in (found["pid"], found["keeper_pid"]):
+        listing = subprocess.run(
+            ["ls", "-l", f"/proc/{pid}/fd", f"/proc/{pid}/cwd"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert re.search(r"cwd -> /$", listing, re.MULTILINE)
+        targets = re.findall(r"\d+ -> (\S+)", listing)
+        strange = [
+            t for t in targets if not re.match(r"socket:|anon_inode:|/dev/null|/run/state", t)
+        ]
+        assert strange == []

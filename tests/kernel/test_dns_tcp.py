@@ -1,0 +1,146 @@
+"""Clients on TCP: many queries, slow ones, idle ones, rude ones."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from support.host import Host, Place
+from support.names import query, rcode, values
+from support.patience import eventually
+from support.resolving import DB4, GATEWAY4, WEB4, Running, ask, ask_tcp, build
+
+from netlib.dns import tcp
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def web(host: Host) -> Place:
+    """The sandbox that asks."""
+    return build(host)[0]
+
+
+@pytest.fixture
+def running(web: Place) -> Iterator[Running]:
+    """The resolver, soon tired of idle clients."""
+    running = Running()
+    running.server._tcp.idle_seconds = 0.5
+    yield running
+    running.close()
+
+
+def connected(web: Place) -> socket.socket:
+    """A connection from the sandbox."""
+    client = web.call(lambda: socket.create_connection((GATEWAY4, 53), 5))
+    client.settimeout(5)
+    return client
+
+
+def framed(message: bytes) -> bytes:
+    """With its length before it."""
+    return len(message).to_bytes(2) + message
+
+
+def test_a_thousand_queries_on_one_connection(running: Running, web: Place) -> None:
+    """More than may be open at once: the rest waits its turn."""
+    answers = ask_tcp(web, *(query("db", ident=n) for n in range(1000)))
+
+    assert sorted(int.from_bytes(a[:2]) for a in answers) == list(range(1000))
+    assert {tuple(values(a)) for a in answers} == {(DB4,)}
+
+
+def test_a_query_may_come_byte_by_byte(running: Running, web: Place) -> None:
+    """And its answer is one."""
+    with connected(web) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in framed(query("web")):
+            client.send(bytes([byte]))
+        answer = client.recv(512)
+    assert values(answer[2:]) == [WEB4]
+
+
+def test_idle_clients_are_sent_away(running: Running, web: Place) -> None:
+    """One that says nothing, one that never ends its query, one that was answered."""
+    with connected(web) as silent, connected(web) as slow, connected(web) as done:
+        began = time.monotonic()
+        slow.send(framed(query("web"))[:5])
+        done.send(framed(query("web")))
+        assert done.recv(512)
+        for client in (silent, slow, done):
+            assert client.recv(512) == b""
+        assert 0.4 < time.monotonic() - began < 3
+    eventually(lambda: running.server.stats()["connections"] == 0)
+
+
+def test_drops_of_a_query_keep_nobody_alive(running: Running, web: Place) -> None:
+    """A byte now and then is not use."""
+    with connected(web) as client:
+        client.settimeout(0.1)
+        slow = framed(query("web"))
+        began = time.monotonic()
+        for byte in slow:
+            try:
+                client.send(bytes([byte]))
+                if client.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert time.monotonic() - began < 0.1 * len(slow)
+
+
+def test_a_client_that_reads_nothing_holds_nobody(running: Running, web: Place) -> None:
+    """Its answers pile up to a limit; others are served, and it is sent away."""
+    rude = connected(web)
+    with rude:
+        rude.settimeout(0.2)
+        rude.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with contextlib.suppress(OSError):  # full, or sent away already
+            for _ in range(1000):
+                rude.send(framed(query("db")) * 1000)
+        assert values(ask(web, query("db"))) == [DB4]
+        assert values(ask_tcp(web, query("db"))[0]) == [DB4]
+        eventually(lambda: running.server.stats()["connections"] == 0)
+
+
+def test_malformed_messages_do_not_end_the_connection(running: Running, web: Place) -> None:
+    """Wrong lengths, junk, an answer: each gets its code or nothing, the next its answer."""
+    junk = b"\x12\x35\x01\x00" + b"\xff" * 65000
+    response = bytearray(query("web"))
+    response[2] |= 0x80
+    with connected(web) as client:
+        client.sendall(framed(b"") + framed(b"\1") + framed(bytes(response)) + framed(junk))
+        client.sendall(framed(query("web")))
+        with client.makefile("rb") as stream:
+            first, second = (stream.read(int.from_bytes(stream.read(2))) for _ in range(2))
+    assert rcode(first) == "FORMERR"
+    assert values(second) == [WEB4]
+
+
+def test_a_client_that_hangs_up_after_asking_is_answered(running: Running, web: Place) -> None:
+    """It closed its sending half only (shutdown(2))."""
+    with connected(web) as client:
+        client.sendall(framed(query("web")))
+        client.shutdown(socket.SHUT_WR)
+        assert values(client.recv(512)[2:]) == [WEB4]
+        assert client.recv(512) == b""
+
+
+def test_one_client_can_not_take_all_connections(
+    running: Running, web: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its idlest one makes room for its next."""
+    monkeypatch.setattr(tcp, "MOST_PER_SOURCE", 5)
+    running.server._tcp.idle_seconds = 30
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(web)) for _ in range(12)]
+        assert values(ask_tcp(web, query("db"))[0]) == [DB4]
+        assert running.server.stats()["connections"] <= 5
+        clients[-1].sendall(framed(query("web")))
+        assert values(clients[-1].recv(512)[2:]) == [WEB4]
