@@ -12,6 +12,7 @@ from netlib.errors import NotThere, Unsupported
 from netlib.kernel import netlink, rtnl
 from netlib.kernel.netlink import Request, attribute, text, u8, u16, u32
 from netlib.kernel.netns import Session
+from netlib.kernel.refusals import is_absence
 from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
 from netlib.names import MARK
@@ -68,8 +69,10 @@ def find(session: Session, netns: Netns, name: str) -> LinkState | None:
     """A device by its name."""
     try:
         (body,) = session.rtnl(netns).ask(rtnl.get_link(name))
-    except netlink.Refusal:
-        return None
+    except netlink.Refusal as refusal:
+        if is_absence(refusal):
+            return None
+        raise
     return rtnl.read_link(body)
 
 
