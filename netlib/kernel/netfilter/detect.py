@@ -90,15 +90,9 @@ def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
 @contextmanager
 def foreign(chosen: Nftables | Iptables) -> Iterator[Foreign]:
     """The foreign chains beside a backend's."""
-    if isinstance(chosen, Nftables):
-        yield Foreign(chosen.place, chosen.marks, nft=chosen.nft)
-        return
-    nft = _open(chosen.place)
-    try:
-        yield Foreign(chosen.place, chosen.marks, nft=nft, own=chosen.variant)
-    finally:
-        if nft is not None:
-            nft.close()
+    own = chosen.variant if isinstance(chosen, Iptables) else None
+    with _asking(chosen) as (place, nft):
+        yield Foreign(place, chosen.marks, nft=nft, own=own)
 
 
 def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Nftables | Iptables]:
@@ -106,10 +100,8 @@ def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Nftables | Iptable
 
     Cheap where there are none: where nft can be asked, hardly ever a program is started.
     """
-    place = Place()
-    nft = _open(place)
-    try:
-        found: list[Nftables | Iptables] = []
+    found: list[Nftables | Iptables] = []
+    with _asking(chosen) as (place, nft):
         if nft is not None and not isinstance(chosen, Nftables) and _has_table(nft):
             found.append(Nftables())
         for variant in VARIANTS:
@@ -121,11 +113,28 @@ def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Nftables | Iptable
                     found.append(other)
                 else:
                     other.close()
-        return found
+    return found
+
+
+@contextmanager
+def _asking(chosen: Chosen) -> Iterator[tuple[Place, Nft | None]]:
+    """A backend's namespace, and nft there, if there is one.
+
+    The backend's own where it has one: closing a socket of nf_tables waits 10 ms or more for
+    all that was deleted before (nf_tables_rcv_nl_event in net/netfilter/nf_tables_api.c).
+    """
+    if isinstance(chosen, Nftables):
+        yield chosen.place, chosen.nft
+        return
+    place = Place() if isinstance(chosen, NoFirewall) else chosen.place
+    nft = _open(place)
+    try:
+        yield place, nft
     finally:
         if nft is not None:
             nft.close()
-        place.close()
+        if isinstance(chosen, NoFirewall):
+            place.close()
 
 
 def _open(place: Place) -> Nft | None:
