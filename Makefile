@@ -31,7 +31,7 @@ demo: dev ## the main job on real packets, as a story
 	@$(THROWAWAY) $(BIN)/python -m netlib.labs.demo $(ARGS)
 
 bench: dev ## measure, beside others where they are installed
-	@$(THROWAWAY) $(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: dev ## rewrite the generated pages and golden texts
 	$(BIN)/python tools/docs.py

@@ -86,13 +86,13 @@ def stage() -> Iterator[Path]:
         try:
             yield folder
         finally:
+            # The uplink's other end goes with its namespace, and takes the uplink along.
             sh("ip", "netns", "del", "outside")
-            sh("ip", "link", "del", "eth0")
 
 
 def fetch(address: str) -> str:
     """The command that fetches a page, without names or proxies."""
-    return f"busybox wget -q -T 3 -O - http://{address}/"
+    return f"curl -sS --max-time 3 http://{address}/"
 
 
 def address_of(story: Story, sandbox: str, network: str) -> str:
@@ -125,8 +125,8 @@ def tell(story: Story) -> None:
     story.tell("From a machine outside, by the host's address and the published port:")
     seen = story.type(fetch(f"{HOST}:8080"), place="outside")
     story.expect(fact=PAGE in seen, otherwise="the page is not the page")
-    story.tell("From a peer on the same network, directly:")
-    story.type(f"net exec friend -- {fetch(web)}")
+    story.tell("From a peer on the same network, by its name:")
+    story.type(f"net exec friend -- {fetch('web')}")
     story.tell("From the other network the sandbox itself can't be reached ...")
     story.type(f"net exec stranger -- {fetch(web)}", succeeds=False)
     story.tell("... but what it publishes can, like from anywhere:")

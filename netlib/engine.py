@@ -45,8 +45,9 @@ class Engine:
         kernel: Callable[[], Kernel],
         registry: Registry,
         lock: OperationLock,
+        *,
         clock: Callable[[], float] = time.time,
-        committed: Callable[[int], None] | None = None,
+        committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
         self.state = State(store)
         self._open_kernel = kernel
@@ -107,7 +108,7 @@ class Engine:
 
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
-        self._identify()
+        self.identify()
         operation = self._begin(prepare)
         if operation.dismantles:
             self._dismantle(operation)
@@ -115,10 +116,13 @@ class Engine:
             self._build(operation)
         if operation.done is not None:
             self.state.store.commit(operation.done)
-        if self._committed is not None:
-            # Names resolve as the state now says before the caller goes on.
-            self._committed(self.state.store.revision())
+        self.changed(operation.sandbox)
         return operation.result
+
+    def changed(self, box: Sandbox | None = None) -> None:
+        """Have names resolve, and a sandbox's files say, what the state says now."""
+        if self._committed is not None:
+            self._committed(self.state.store.revision(), box)
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
         for attempt in range(_TRIES):
@@ -151,7 +155,7 @@ class Engine:
                 self.state.store.commit(operation.undo)
             raise _plainly(failure) from failure
 
-    def _identify(self) -> None:
+    def identify(self) -> None:
         """Refuse to act on a host that the state does not speak of; note a new boot."""
         if self._identified:
             return

@@ -133,6 +133,10 @@ class InUse(Conflict):
     """A thing can not go while others use it."""
 
 
+class NotOurs(Conflict):
+    """What was to be taken back was done by somebody else."""
+
+
 class InterfaceTaken(Conflict):
     """A network device of this name is there, and it is not ours."""
 

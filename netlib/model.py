@@ -130,6 +130,8 @@ class Sandbox:
     `kind` is how it was named: `name` (made by `net run` or `net sandbox create`), `pid`,
     `netns`, `docker`, `podman`. `pid` is the process that a `net run` sandbox runs, and
     `started` when it began, in clock ticks since the boot: who has both is that process still.
+    `servers`, `search` and `resolver_options` are its own DNS servers, search domains and
+    options (resolv.conf(5)); `extra_hosts` are NAME:IP or NAME:host-gateway.
     """
 
     name: str
@@ -138,6 +140,10 @@ class Sandbox:
     pid: int = 0
     started: int = 0
     hostname: str = ""
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    resolver_options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     created: float = 0.0
 

@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from netlib.engine import Engine
 from netlib.kernel import Kernel
 from netlib.lock import OperationLock
+from netlib.model import Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.registry import Registry
@@ -20,6 +21,7 @@ from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
 from netlib.verbs import disconnect as _disconnect
+from netlib.verbs import host as _host
 from netlib.verbs import inspect as _inspect
 from netlib.verbs import overview as _overview
 from netlib.verbs import publish as _publish
@@ -80,6 +82,18 @@ def _asked(
     return method
 
 
+def _commands(
+    ask: Callable[Concatenate[Engine, P], tuple[str, ...]],
+) -> Callable[Concatenate[Plans, P], tuple[str, ...]]:
+    """The method that hands back commands: for what is done by hand and has no nouns."""
+
+    @wraps(ask)
+    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> tuple[str, ...]:
+        return ask(plans.engine, *args, **kwargs)
+
+    return method
+
+
 class Plans:
     """The same verbs as `Net`'s, but each only hands back the plan of what it would do."""
 
@@ -97,6 +111,8 @@ class Plans:
     repair = _asked(_check.plan_repair)
     collect_garbage = _asked(_check.plan_garbage)
     remove_sandbox = _asked(_sandboxes.plan_removal)
+    set_forwarding = _commands(_host.plan_forwarding)
+    set_forward_policy = _commands(_host.plan_forward_policy)
 
 
 class Net:
@@ -131,14 +147,14 @@ class Net:
             (lambda: kernel) if kernel else self._open_kernel,
             registry or Registry(),
             OperationLock(None if store else self.state_dir / "lock"),
-            committed=None if kernel else self._serve_names,
+            committed=None if kernel else self._follow,
         )
         self.plan = Plans(self.engine)
 
     def _open_kernel(self) -> Kernel:
         from netlib.dns.client import Resolver
-        from netlib.dns.door import NameServers
         from netlib.kernel.opening import open_kernel
+        from netlib.name_servers import NameServers
         from netlib.relay.door import RelayDoor
 
         kernel = open_kernel(
@@ -149,10 +165,20 @@ class Net:
         self._closing.append(kernel.close)
         return kernel
 
-    def _serve_names(self, revision: int) -> None:
+    def _follow(self, revision: int, box: Sandbox | None) -> None:
+        """What follows a change: a sandbox's files, and the names that the resolver serves."""
         from netlib.dns.client import Resolver
+        from netlib.sandbox_files import refresh
 
+        if box is not None:
+            refresh(self.engine.state, self.state_dir, box)
         Resolver(self.state_dir).serve(revision)
+
+    def files_of(self, sandbox: str) -> Path:
+        """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""
+        from netlib.sandbox_files import folder_of
+
+        return folder_of(self.state_dir, self.engine.state.sandbox(sandbox).name)
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""
@@ -196,6 +222,10 @@ class Net:
     check = _question(_check.check)
     repair = _question(_check.repair)
     collect_garbage = _question(_check.collect_garbage)
+
+    host_status = _question(_host.host_status)
+    set_forwarding = _question(_host.set_forwarding)
+    set_forward_policy = _question(_host.set_forward_policy)
 
 
 def _open_store(folder: Path) -> Store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from netlib.model import Sandbox
 from netlib.plan import Plan
 from netlib.store import Commit
 
@@ -18,7 +19,7 @@ class Operation(Generic[R]):
     `begin` makes the intent durable and claims what must be unique, before `plan` is done;
     `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
-    done whatever is left over. `subject` is for errors.
+    done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
     """
 
     subject: str
@@ -29,3 +30,4 @@ class Operation(Generic[R]):
     undo: Commit | None = None
     dismantles: bool = False
     insists: bool = False
+    sandbox: Sandbox | None = None

@@ -133,9 +133,10 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     gone = _gone(have, want)
     moving = _moving(have, want, gone)
     gone -= moving
+    unplugged = _unplugged(have, gone)
     new: list[Step] = []
     for noun in want:
-        old = have.get(noun.key())
+        old = unplugged.get(noun.key()) or have.get(noun.key())
         if noun.shared:
             if old != noun:
                 new.append(Ensure(noun))
@@ -154,6 +155,9 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     if not opening:
         stages += _stages(closing)
         closing = []
+    stages += _stages(
+        [Change(noun, unplugged[noun.key()]) for noun in have if noun.key() in unplugged]
+    )
     stages += _stages([s for s in building if subject(s).key() in moving])
     # What is replaced goes before its successor comes. The other way round an address would
     # be secondary to the one that it replaces, and go with it.
@@ -233,6 +237,18 @@ def _moving(have: Wiring, want: Wiring, gone: set[Key]) -> set[Key]:
     return moving
 
 
+def _unplugged(have: Wiring, gone: set[Key]) -> dict[Key, Noun]:
+    """What stays while its bridge goes: Linux would unplug it, and nothing plug it in again."""
+    devices = {device for n in have if n.key() in gone for device in n.makes()}
+    return {
+        noun.key(): replace(noun, bridge="")
+        for noun in have
+        if isinstance(noun, VethPair | Vxlan)
+        and noun.key() not in gone
+        and (noun.netns.name, noun.bridge) in devices
+    }
+
+
 def _is_another(old: Noun, new: Noun) -> bool:
     """Whether a device must be made anew to be as `new` says."""
     return isinstance(old, Link) and any(getattr(old, f) != getattr(new, f) for f in old.fixed)
@@ -251,13 +267,17 @@ def new_macs(old: Noun, new: Noun | None) -> list[tuple[str, str]]:
 def _goes_with(noun: Noun, address: Address) -> bool:
     """Whether Linux may remove a thing together with an address.
 
-    The routes of a device go with its last IPv4 address, and the further addresses of a
-    subnet with the first, unless promote_secondaries is set (ip-sysctl.rst).
+    The routes and neighbours of a device go with its last IPv4 address (fib_disable_ip), and
+    the further addresses of a subnet with the first, unless promote_secondaries is set
+    (ip-sysctl.rst).
     """
+    version = address.address.version
     if noun.rides_on() != address.rides_on():
         return False
     if isinstance(noun, Route):
-        return noun.destination.version == address.address.version
+        return noun.destination.version == version
+    if isinstance(noun, Neighbour):
+        return noun.address.version == version
     return isinstance(noun, Address) and noun.address.network == address.address.network
 
 

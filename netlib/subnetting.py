@@ -54,8 +54,17 @@ def choose_subnets(
 def _free(engine: Engine, family: Family) -> Subnet:
     """A subnet from the default pools that overlaps nothing that is known."""
     taken = [*pools(engine, "host", family), *engine.kernel.prefixes()]
-    prefix = free_prefix(family, taken, default_pools(family))
+    prefix = free_prefix(family, taken, default_pools(family, _host_id()))
     return plain_subnet(prefix)
+
+
+def _host_id() -> str:
+    """What tells this host from others (machine-id(5)); empty where it has none."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _check_routes(engine: Engine, subnets: tuple[Subnet, ...]) -> None:

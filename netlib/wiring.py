@@ -144,10 +144,6 @@ class VethPair(Link):
     hairpin: bool = False
     locked: bool = False
 
-    def rides_on(self) -> tuple[str, str] | None:
-        """It would stay without its bridge, but plugged into nothing."""
-        return (self.netns.name, self.bridge) if self.bridge else None
-
     def makes(self) -> tuple[tuple[str, str], ...]:
         """Both ends."""
         return ((self.netns.name, self.name), (self.peer_netns.name, self.peer))
@@ -212,10 +208,6 @@ class Vxlan(Link):
     port: int = 4789
     mac: str
     flood: bool = False
-
-    def rides_on(self) -> tuple[str, str]:
-        """It would stay without its bridge, but plugged into nothing."""
-        return (self.netns.name, self.bridge)
 
 
 # -- settings and addresses ---------------------------------------------------------------------

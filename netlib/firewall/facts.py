@@ -43,7 +43,7 @@ Places = Callable[[Noun], list[Place]]
 
 
 def observed(
-    nouns: Iterable[Noun], there: Facts, known: Iterable[Noun], render: Render, places: Places
+    nouns: Iterable[Noun], there: Facts, known: Iterable[Noun], render: Render
 ) -> list[Noun]:
     """Of these nouns those that are there, as they are.
 
@@ -53,15 +53,19 @@ def observed(
     read = {noun.key(): noun for noun in known}
     found: list[Noun] = []
     for noun in nouns:
-        want = render(noun)
-        extra = set(places(noun)).intersection(there) - {e.place for e in want}
-        if not extra and all(e.says(there.get(e.place)) for e in want):
-            found.append(noun)
-            continue
+        want = {e.place: e for e in render(noun)}
         other = read.get(noun.key())
-        if other is not None and render(other) != want:
+        actual = {} if other is None else {e.place: e for e in render(other)}
+        if all(e.says(there.get(place)) for place, e in want.items()):
+            # What can not be read back is taken from the noun; what is there besides it not.
+            found.append(noun if other is None or actual.keys() <= want.keys() else other)
+        elif other is not None and not _agree(want, actual):
             found.append(other)
     return found
+
+
+def _agree(want: Facts, actual: Facts) -> bool:
+    return want.keys() == actual.keys() and all(e.says(actual[p]) for p, e in want.items())
 
 
 def healed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterable
 
+from netlib.kernel.switches import Switches
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
 from netlib.wiring import Effect, Wiring
@@ -77,6 +78,9 @@ class Kernel(typing.Protocol):
 
     def drop_namespace(self, netns: Netns) -> None:
         """End such a network namespace; its devices go with it. One that is gone is no failure."""
+
+    def switches(self) -> Switches:
+        """What an administrator switches for the whole host, and no plan."""
 
     def close(self) -> None:
         """Give back sockets and threads."""

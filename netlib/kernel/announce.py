@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from ipaddress import IPv6Interface
 
 from netlib.errors import NotThere
@@ -34,12 +35,17 @@ def announce(effect: Announce, namespaces: Namespaces) -> None:
 
 def _send(effect: Announce, frame_type: int) -> None:
     # Protocol 0: the socket only sends, no frame is queued to it (packet(7)).
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as packets:
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
         packets.bind((effect.device, 0))
         mac = packets.getsockname()[4]
         if len(mac) != 6:
             raise NotThere(f"{effect.device} in {effect.netns} has no MAC address to announce")
         packets.send(frame(mac, effect.address))
+    finally:
+        # Closing a packet socket waits for RCU, 10 to 20 ms (packet_release in
+        # net/packet/af_packet.c), and nobody needs to wait with it.
+        threading.Thread(target=packets.close, daemon=True).start()
 
 
 def frame(mac: bytes, address: IPInterface) -> bytes:

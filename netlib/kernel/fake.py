@@ -28,6 +28,7 @@ from netlib.errors import (
     NotThere,
 )
 from netlib.kernel.fake_host import FakeHost
+from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
     HOST,
     Device,
@@ -61,6 +62,7 @@ class FakeKernel:
         self.listening: dict[tuple[Protocol, int], str] = {}
         self.routed: list[IPNetwork] = []
         self.failing: Failing | None = None
+        self.switched = FakeSwitches(self._forwards, self._forward)
         self._uplink = uplink
         self._host = FakeHost()
         self._lock = threading.RLock()
@@ -243,8 +245,20 @@ class FakeKernel:
         if netns.path.startswith("/run/netns/") and self.alive(netns):
             self.remove_namespace(netns)
 
+    def switches(self) -> Switches:
+        """What an administrator switches for the whole host."""
+        return self.switched
+
     def close(self) -> None:
         """Nothing is held."""
+
+    def _forwards(self, family: Family) -> bool:
+        with self._lock:
+            return self._host.forwards(family)
+
+    def _forward(self, family: Family, on: bool) -> None:
+        with self._lock:
+            self._host.forward(family, on=on)
 
     def _fail(self, what: Step | Effect) -> None:
         error = self.failing(what) if self.failing is not None else None

@@ -158,6 +158,14 @@ class FakeHost:
         """Whether forwarding was switched on."""
         return self._key(Forwarding(family=family)) in self._things
 
+    def forward(self, family: Family, *, on: bool) -> None:
+        """Switch forwarding, as an administrator does."""
+        noun = Forwarding(family=family)
+        if on:
+            self.ensure(noun)
+        else:
+            self._things.pop(self._key(noun), None)
+
     def prefixes(self) -> Iterator[IPNetwork]:
         """What the host's own addresses and routes lead to."""
         for noun in self._things.values():
@@ -244,9 +252,18 @@ class FakeHost:
         elif isinstance(noun, Address) and noun.address.version == 4:
             left = self._addresses(noun.netns, noun.device)
             if not any(address.address.version == 4 for address in left):
-                for route in self._riders((self._place(noun.netns), noun.device)):
-                    if isinstance(route, Route) and route.destination.version == 4:
-                        del self._things[self._key(route)]
+                self._disable_ipv4(self._spot(noun.netns, noun.device))
+
+    def _disable_ipv4(self, spot: Spot) -> None:
+        """A device's last IPv4 address is gone."""
+        for rider in self._riders(spot):
+            version = 0
+            if isinstance(rider, Route):
+                version = rider.destination.version
+            elif isinstance(rider, Neighbour):
+                version = rider.address.version
+            if version == 4:
+                del self._things[self._key(rider)]
 
     def _drop_with(self, link: Link) -> None:
         for spot in self._spots(link):

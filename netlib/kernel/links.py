@@ -414,14 +414,15 @@ def _read_vlan(noun: Vlan, state: LinkState, session: Session) -> Vlan:
 def _vxlan_settings(noun: Vxlan) -> Iterator[Request]:
     name = text(rtnl.NAME, noun.name)
     flood = noun.flood
-    port = rtnl.port(
+    flags = rtnl.port(
         u8(_LEARNING, 0),
         u8(_SUPPRESS, 1),
         u8(_FLOOD, flood),
         u8(_MULTICAST_FLOOD, flood),
         u8(_BROADCAST_FLOOD, flood),
     )
-    yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), port, rtnl.no_generated_address())
+    port = (flags, rtnl.no_generated_address()) if noun.bridge else ()
+    yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), *port)
     yield rtnl.set_link(name, up=noun.up)
 
 
@@ -450,7 +451,7 @@ def _create_vxlan(noun: Vxlan, session: Session) -> Requests:
 
 
 def _change_vxlan(noun: Vxlan, state: LinkState, session: Session) -> Requests:
-    bridge = _index(session, noun.netns, noun.bridge, noun)
+    bridge = _index(session, noun.netns, noun.bridge, noun) if noun.bridge else 0
     mtu, plug = u32(rtnl.MTU, noun.mtu), u32(rtnl.MASTER, bridge)
     yield noun.netns, rtnl.set_link(mtu, plug, _mac(noun.mac, state), index=state.ifindex)
     for request in _vxlan_settings(noun):

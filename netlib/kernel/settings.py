@@ -96,17 +96,22 @@ def ensure_forwarding(noun: Forwarding, session: Session) -> None:
     """Switch forwarding on."""
 
     def work() -> None:
-        path = _FORWARDING[noun.family]
-        if read(path) == "1":
-            return
         try:
-            if noun.family == 6:
-                _keep_router_advertisements()
-            write(path, "1")
+            set_forwarding(noun.family, on=True)
         except OSError as error:
             raise of_os_error(error, f"{thing(noun)} can't be switched on") from error
 
     session.run_in(noun.netns, work)
+
+
+def set_forwarding(family: Family, *, on: bool) -> None:
+    """Switch forwarding on or off in the calling thread's namespace. Raises OSError."""
+    path = _FORWARDING[family]
+    if read(path) == "01"[on]:
+        return
+    if on and family == 6:
+        _keep_router_advertisements()
+    write(path, "01"[on])
 
 
 def _keep_router_advertisements() -> None:
@@ -151,5 +156,6 @@ __all__ = [
     "observe_sysctl",
     "read",
     "remove_sysctls",
+    "set_forwarding",
     "write",
 ]

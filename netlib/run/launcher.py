@@ -22,7 +22,6 @@ from netlib.throwaway import (
     NEW_UTS,
     mount,
     raise_loopback,
-    tmpfs,
     unmount,
     unshare,
 )
@@ -60,7 +59,7 @@ def main(control: int, status: int) -> NoReturn:
             os._exit(1)  # the parent gave up, and has said why
         orders = json.loads(text)
         doing = "be given its files and names"
-        missing = _show_files(orders["files"], orders["scratch"])
+        missing = _show_files(orders["files"])
         _show_devices(orders["scratch"])
         socket.sethostname(orders["hostname"])
         _answer(status, {"missing": missing})
@@ -80,25 +79,12 @@ def _die_with_parent() -> None:
     libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
-def _show_files(files: Mapping[str, str], scratch: str) -> list[str]:
-    """Show each text at its path, here only; the paths that the host does not have.
-
-    The files live in memory and end with the mount namespace: nothing of them is on the host,
-    so there is nothing to clean up, whoever is killed.
-    """
-    missing: list[str] = []
-    tmpfs(scratch)
-    mask = os.umask(0o022)
-    for number, (path, text) in enumerate(files.items()):
-        if not os.path.exists(path):
-            missing.append(path)
-            continue
-        source = f"{scratch}/{number}"
-        with open(source, "w", encoding="utf-8") as file:
-            file.write(text)
-        mount(source, path, flags=_BIND)
-    os.umask(mask)
-    unmount(scratch)  # from the tree: what is bound stays
+def _show_files(files: Mapping[str, str]) -> list[str]:
+    """Show each file of the state at its path, here only; the paths that the host does not have."""
+    missing = [path for path in files if not os.path.exists(path)]
+    for path, source in files.items():
+        if path not in missing:
+            mount(source, path, flags=_BIND)
     return missing
 
 

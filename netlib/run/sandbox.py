@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
 from netlib.errors import NetError, NoSuchSandbox
-from netlib.model import Endpoint, Netns, Network, Sandbox
+from netlib.model import Netns, Sandbox
 from netlib.net import Net
 from netlib.plan import Plan
 from netlib.run import signals
 from netlib.run.child import Child, start_time
-from netlib.run.files import files_of
-from netlib.run.request import Attachment, RunRequest
+from netlib.run.request import HOST_GATEWAY, Attachment, RunRequest
 from netlib.verbs.remove import joined
 
 Told = Callable[[str], None]
-_RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 
 
 def run(
@@ -57,8 +54,8 @@ def run(
 
 def plan(net: Net, request: RunRequest) -> Plan:
     """What connecting the sandbox would do; each network is planned as if it were the only one."""
-    # Any namespace stands in for the one that is still to be made.
-    stand_in = Netns(name=request.name, path="/proc/self/ns/net")
+    # The host's own namespace, under a false name, stands in for the one still to be made.
+    stand_in = Netns(name=request.name)
     box = Sandbox(name=request.name, netns=stand_in, hostname=request.own_hostname)
     parts: list[Plan] = []
     for number, attachment in enumerate(request.attachments):
@@ -91,16 +88,21 @@ def _run(
         pid=child.pid,
         started=start_time(child.pid),
         hostname=request.own_hostname,
+        servers=map(str, request.nameservers),
+        search=request.search,
+        resolver_options=request.resolver_options,
+        extra_hosts=[f"{e.name}:{e.address or HOST_GATEWAY}" for e in request.hosts],
         labels=request.labels,
     )
-    endpoints = _connect(net, request)
+    _connect(net, request)
     if asked := signals.asked_to_end():
         return 128 + asked
+    folder = net.files_of(request.name)
     # Any folder: the child covers it, in its own mount namespace and for a moment.
     net.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = child.become(
         request.command,
-        files_of(request, endpoints, _resolv_conf_of_host()),
+        {f"/etc/{name}": str(folder / name) for name in ("resolv.conf", "hosts", "hostname")},
         request.own_hostname,
         net.state_dir,
     )
@@ -111,18 +113,14 @@ def _run(
     return signals.wait_for(child.process)
 
 
-def _connect(net: Net, request: RunRequest) -> list[tuple[Network, Endpoint]]:
-    """Join all networks in order, so that their interfaces are eth0, eth1, …"""
+def _connect(net: Net, request: RunRequest) -> None:
+    """Join all networks in order, so that their interfaces are eth0, eth1 and so on."""
     # A single network's ports are part of its one operation.
     with_ports = len(request.attachments) == 1
     for attachment in request.attachments:
         _join(net, attachment, request, with_ports=with_ports)
     if request.ports and not with_ports:
         net.publish(request.name, request.ports)
-    return [
-        (net.engine.state.network(endpoint.network).network, endpoint)
-        for endpoint in net.endpoints(request.name)
-    ]
 
 
 def _join(net: Net, attachment: Attachment, request: RunRequest, *, with_ports: bool) -> None:
@@ -148,17 +146,3 @@ def _clean_up(net: Net, name: str, pid: int) -> None:
         return  # never registered; or `net gc` was first, and by now the name is another's
     with suppress(NoSuchSandbox):
         net.remove_sandbox(name)
-
-
-def _resolv_conf_of_host() -> str:
-    """What the host's programs use; empty where it has none.
-
-    With systemd-resolved that is a server on loopback; its own file names those it asks.
-    """
-    try:
-        text = Path("/etc/resolv.conf").read_text(errors="replace")
-        if "127.0.0.53" in text and _RESOLVED.exists():
-            text = _RESOLVED.read_text(errors="replace")
-    except OSError:
-        return ""
-    return text

@@ -72,7 +72,6 @@ class SqliteStore:
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
         with self._writer.take(durable=commit.durable) as connection:
-            connection.execute("BEGIN IMMEDIATE")
             check_version(connection, self._path, self._version)
             revision = _write(connection, commit, self._keep_events)
             connection.execute("COMMIT")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -12,6 +13,8 @@ from weakref import WeakSet
 
 from netlib.errors import StoreError
 from netlib.store.sqlite_file import STEPS, connect, explained, locked
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.0002, 0.005  # seconds
 
 
 class Turns:
@@ -34,26 +37,45 @@ class Turns:
     def take(self, *, durable: bool | None = None) -> Iterator[sqlite3.Connection]:
         """The connection; a transaction that is still open at the end is rolled back.
 
-        `durable`: whether commits wait for the disk.
+        With `durable` one that writes is begun; it says whether its commit waits for the disk.
         """
         if not self._lock.acquire(timeout=self._busy_seconds):
             raise locked(self._path, self._busy_seconds)
         try:
             with explained(self._path, self._busy_seconds):
                 connection = self._ready()
-                if durable is not None and durable != self._is_durable:
-                    # NORMAL still keeps the order: after a power failure the newest commits
-                    # may be missing, never older ones (pragma.html#pragma_synchronous).
-                    level = "FULL" if durable else "NORMAL"
-                    connection.execute(f"PRAGMA synchronous = {level}")
-                    self._is_durable = durable
                 try:
+                    if durable is not None:
+                        self._begin(connection, durable)
                     yield connection
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
         finally:
             self._lock.release()
+
+    def _begin(self, connection: sqlite3.Connection, durable: bool) -> None:
+        if durable != self._is_durable:
+            # NORMAL still keeps the order: after a power failure the newest commits may be
+            # missing, never older ones (pragma.html#pragma_synchronous).
+            level = "FULL" if durable else "NORMAL"
+            connection.execute(f"PRAGMA synchronous = {level}")
+            # In write-ahead mode only a begin can meet another's lock. SQLite's own waiting
+            # sleeps up to 100 ms at a time, far longer than a queue of commits takes.
+            connection.execute("PRAGMA busy_timeout = 0")
+            self._is_durable = durable
+        deadline, pause = time.monotonic() + self._busy_seconds, _FIRST_PAUSE
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(1.5 * pause, _LAST_PAUSE)
+            else:
+                return
 
     def close(self) -> None:
         """Close the connection, and give no further turns."""

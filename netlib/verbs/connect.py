@@ -86,7 +86,7 @@ def connect(
         ifname=_ifname(engine, known, box, ifname),
         mac=_mac(mac) if mac else names.mac_of(endpoint_id),
         addresses=tuple(choice.address for choice in chosen),
-        ports=resolve_ports(engine, known, requests),
+        ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
         links=dict(links or {}),
         options=checked,
@@ -115,6 +115,7 @@ def connect(
     endpoint_records = puts(changes, ready=False)
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
+        sandbox=box,
         plan=plan_of(changes, others),
         result=next(c.after.endpoint for c in reversed(changes) if c.after),
         begin=Commit(

@@ -60,6 +60,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         touched = {}
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
+        sandbox=box,
         plan=plan_of(changes, others),
         result=None,
         dismantles=True,

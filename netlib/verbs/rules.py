@@ -73,7 +73,7 @@ def facts(engine: Engine, network: str | None = None) -> tuple[Fact, ...]:
 
 
 def _facts_of(wiring: Wiring) -> Iterator[Noun]:
-    return (n for n in wiring if n.layer >= Layer.FIREWALL or isinstance(n, FirewallBase))
+    return (n for n in wiring if n.layer is Layer.FIREWALL or isinstance(n, FirewallBase | Relay))
 
 
 def _presence(noun: Noun, there: Wiring) -> Presence:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from netlib import names
 from netlib import state as keys
+from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import NameTaken, StoreConflict
 from netlib.model import Netns, Sandbox
@@ -43,13 +44,19 @@ def register_sandbox(
     pid: int = 0,
     started: int = 0,
     hostname: str = "",
+    servers: Iterable[str] = (),
+    search: Iterable[str] = (),
+    resolver_options: Iterable[str] = (),
+    extra_hosts: Iterable[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Give a network namespace a name that can be used wherever a sandbox is asked for.
 
     `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field 22).
+    `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or NAME:host-gateway)
+    are for its resolv.conf and hosts.
 
-    Raises InvalidName, NameTaken.
+    Raises InvalidName, NameTaken, InvalidOption.
     """
     names.check_name(name, "sandbox")
     box = Sandbox(
@@ -58,6 +65,10 @@ def register_sandbox(
         pid=pid,
         started=started,
         hostname=hostname or name,
+        servers=check_servers(servers),
+        search=tuple(search),
+        resolver_options=tuple(resolver_options),
+        extra_hosts=tuple(extra_hosts),
         labels=dict(labels or {}),
         created=engine.clock(),
     )
@@ -77,6 +88,7 @@ def register_sandbox(
     except StoreConflict:
         _check_free(engine, name)
         raise
+    engine.changed(box)
     return box
 
 
@@ -97,6 +109,7 @@ def remove_sandbox(engine: Engine, name: str) -> None:
     engine.state.store.commit(
         Commit(put={}, delete=(keys.sandbox_key(name), keys.namespace_key(box.netns.inode)))
     )
+    engine.changed(box)
 
 
 def plan_removal(engine: Engine, name: str) -> Plan:

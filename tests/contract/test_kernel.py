@@ -39,7 +39,6 @@ from netlib.wiring import (
     Neighbour,
     Noun,
     Publish,
-    Relay,
     Route,
     Segment,
     Sysctl,
@@ -542,18 +541,6 @@ def test_namespaces_have_unique_names(world: World) -> None:
 
     world.kernel.drop_namespace(web)
     world.kernel.drop_namespace(web)
-
-
-def test_relays_without_a_keeper_are_refused_or_kept(world: World) -> None:
-    """A kernel that can not relay says so; nothing is observed of what is not there."""
-    relay = Relay(
-        protocol="tcp",
-        host=ip_address("::1"),
-        port=8080,
-        target=ip_address("198.51.100.2"),
-        target_port=80,
-    )
-    assert not world.there(relay)
 
 
 def test_effects_are_performed(world: World) -> None:

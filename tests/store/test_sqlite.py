@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from netlib.errors import NetError, NotPermitted, StoreConflict, StoreError
+from netlib.errors import StoreConflict, StoreError
 from netlib.store import Absent, Commit, Event, Record, Unchanged
 from netlib.store.sqlite import SqliteStore
 from netlib.store.sqlite_connection import Turns, forks
@@ -139,9 +139,9 @@ def test_waiting_costs_next_to_nothing(store: SqliteStore) -> None:
 # -- errors -------------------------------------------------------------------------------------
 
 
-def refused(use: Callable[[], object], kind: type[NetError] = StoreError) -> str:
+def refused(use: Callable[[], object]) -> str:
     """What the error says."""
-    with pytest.raises(kind) as error:
+    with pytest.raises(StoreError) as error:
         use()
     assert error.value.hint
     assert not isinstance(error.value, StoreConflict)
@@ -420,12 +420,7 @@ def in_child(work: Callable[[], object]) -> None:
             os.write(2, f"{error!r}\n".encode())
             os._exit(1)
         os._exit(0)
-    deadline = time.monotonic() + 20
-    while not (done := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
-    assert os.waitstatus_to_exitcode(done[1]) == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_store_goes_on_in_both_processes_after_a_fork(store: SqliteStore) -> None:
@@ -630,9 +625,3 @@ def test_many_processes_make_one_state(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         assert store.revision() == store.count("k", "l") == 8
     assert [file.name for file in path.parent.iterdir()] == ["state.db"]
-
-
-def test_permission_errors_are_errors_of_permission() -> None:
-    """Exit status and CNI code tell them apart without reading."""
-    assert not issubclass(NotPermitted, StoreError)
-    assert NotPermitted.exit_status != StoreError.exit_status

@@ -21,7 +21,7 @@ from support.host import Host, Place
 
 Transport = Literal["tcp", "udp"]
 
-SILENCE = 0.3  # seconds without an answer that mean no: packets here take microseconds
+SILENCE = 0.2  # seconds without an answer that mean no: packets here take microseconds
 PATIENCE = 5.0  # seconds to wait for an answer that is expected
 
 
@@ -121,10 +121,11 @@ class Servers:
         server.sendmsg([f"{name} {_plain(peer[0])}".encode()], control, 0, peer)
 
 
-def ask(probes: Sequence[Probe]) -> list[str]:
+def ask(probes: Sequence[Probe], patience: float = PATIENCE) -> list[str]:
     """The answers, in the probes' order, an empty text where nobody answered.
 
-    Waits as long as an expected answer is missing, and SILENCE for those not expected.
+    Waits up to `patience` seconds for expected answers, and SILENCE for the others. The
+    expected ones arrive in the same round: whoever is silent was not merely late.
     """
     answers = [""] * len(probes)
     waiting = selectors.DefaultSelector()
@@ -145,7 +146,8 @@ def ask(probes: Sequence[Probe]) -> list[str]:
     missing = {index for index, probe in enumerate(probes) if probe.expect}
     missing -= {index for index in missing if sockets[index] is None}
     begun = time.monotonic()
-    while time.monotonic() - begun < (PATIENCE if missing else SILENCE):
+    open_questions = waiting.get_map()
+    while open_questions and time.monotonic() - begun < (patience if missing else SILENCE):
         for key, _ in waiting.select(0.02):
             client = key.fileobj
             assert isinstance(client, socket.socket)
@@ -163,19 +165,13 @@ def ask(probes: Sequence[Probe]) -> list[str]:
     return answers
 
 
-def differences(probes: Iterable[Probe]) -> list[str]:
+def differences(probes: Iterable[Probe], patience: float = PATIENCE) -> list[str]:
     """What the probes' answers are where they are not as expected."""
     asked = list(probes)
-    # An answer needs no more than one retry: neighbour discovery of a first packet may be
-    # rate-limited when hundreds start at once.
-    wrong = [
-        (probe, answer)
-        for probe, answer in zip(asked, ask(asked), strict=True)
-        if answer != probe.expect
-    ]
     return [
         f"{probe}\n    expected {probe.expect or 'silence'}\n    got      {answer or 'silence'}"
-        for probe, answer in wrong
+        for probe, answer in zip(asked, ask(asked, patience), strict=True)
+        if answer != probe.expect
     ]
 
 

@@ -35,18 +35,18 @@ class _Rows:
         """The address of a sandbox or gateway."""
         return address(place, self.family)
 
-    def yes(self, row: str, source: str, to: str, port: int, who: str, seen: str) -> None:
+    def yes(  # the table's columns, in hundreds of rows
+        self, row: str, source: str, to: str, port: int, who: str, seen: str
+    ) -> None:
         """`who` (`a1`, `a1:81`) answers and sees the client as `seen`."""
         server = who if ":" in who else f"{who}:80"
-        self._add(row, source, to, port, f"{server} {seen}")
+        place = self.made.place(source)
+        self.probes.append(Probe(row, place, self.transport, to, port, f"{server} {seen}"))
 
     def no(self, row: str, source: str, to: str, port: int, bind: str = "") -> None:
         """Nobody answers."""
-        self._add(row, source, to, port, "", bind)
-
-    def _add(self, row: str, source: str, to: str, port: int, expect: str, bind: str = "") -> None:
         place = self.made.place(source)
-        self.probes.append(Probe(row, place, self.transport, to, port, expect, bind))
+        self.probes.append(Probe(row, place, self.transport, to, port, "", bind))
 
 
 def probes(made: FirewallHost) -> list[Probe]:

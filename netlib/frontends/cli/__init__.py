@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import click
 
 
 def main() -> NoReturn:
@@ -11,3 +14,10 @@ def main() -> NoReturn:
     from netlib.frontends.cli.program import invoke
 
     sys.exit(invoke(sys.argv[1:]))
+
+
+def command_line() -> click.Command:
+    """The whole command line, for who documents or tests it."""
+    from netlib.frontends.cli.program import program
+
+    return program

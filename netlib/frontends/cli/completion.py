@@ -16,8 +16,8 @@ def completion_command(ctx: click.Context, shell: str) -> None:
 
     Commands, options, and names of networks and sandboxes.
 
-    Example: eval "$(net completion bash)"
-    Example: net completion fish > ~/.config/fish/completions/net.fish
+    Example:  net completion bash > ~/.local/share/bash-completion/completions/net
+    Example:  net completion fish > ~/.config/fish/completions/net.fish
     """
     from click.shell_completion import get_completion_class
 

@@ -61,6 +61,7 @@ class _Publishes(NetCommand):
 @click.pass_obj
 def connect_command(
     session: Session,
+    *,
     addresses: tuple[str, ...],
     mac: str | None,
     aliases: tuple[str, ...],
@@ -79,8 +80,8 @@ def connect_command(
     SANDBOX is a name, pid:N, netns:NAME, netns:/PATH, docker:NAME, podman:NAME or
     container:NAME; it may be running. SPEC is [[IP:][HOST[-HOST]]:]PORT[-PORT][/PROTOCOL].
 
-    Example: net connect my-net web -p 8080:80
-    Example: net connect my-net pid:1234 --ip 192.0.2.10 --alias db
+    Example:  net connect my-net web -p 8080:80
+    Example:  net connect my-net pid:1234 --ip 192.0.2.10 --alias db
     """
     with session.net() as net:
         made = (net.plan if dry_run else net).connect(
@@ -119,7 +120,7 @@ def disconnect_command(
     Its other networks go on as they are, and one of them takes over the default route. Works
     for a sandbox that has ended, too.
 
-    Example: net disconnect my-net web
+    Example:  net disconnect my-net web
     """
     with session.net() as net:
         done = (net.plan if dry_run else net).disconnect(network, sandbox, force=force)

@@ -52,6 +52,7 @@ from netlib.plan import Plan
 @click.pass_obj
 def create_command(
     session: Session,
+    *,
     driver: str,
     subnets: tuple[str, ...],
     gateways: tuple[str, ...],
@@ -73,8 +74,8 @@ def create_command(
     has no route to. A gateway, range or aux address belongs to the subnet that contains it.
     See `net driver ls` for the drivers' options.
 
-    Example: net create my-net
-    Example: net create --subnet 192.0.2.0/24 --ipv6 -o mtu=1400 back
+    Example:  net create my-net
+    Example:  net create --subnet 192.0.2.0/24 --ipv6 -o mtu=1400 back
     """
     with session.net() as net:
         made = (net.plan if dry_run else net).create(
@@ -126,6 +127,7 @@ def create_command(
 @click.pass_obj
 def update_command(
     session: Session,
+    *,
     options: tuple[str, ...],
     labels: tuple[str, ...],
     subnets: tuple[str, ...],
@@ -140,8 +142,8 @@ def update_command(
     What can't change while endpoints are there is refused; nothing is made anew. Endpoints
     keep the addresses they have.
 
-    Example: net update -o mtu=1400 my-net
-    Example: net update --label team= --label stage=test my-net
+    Example:  net update -o mtu=1400 my-net
+    Example:  net update --label team= --label stage=test my-net
     """
     if not (options or labels or subnets):
         raise click.UsageError("Nothing to change: give -o, --label or --subnet.")

@@ -14,7 +14,7 @@ from netlib.frontends.cli.session import Session
 def driver_command() -> None:
     """List the drivers and what they can do.
 
-    Example: net driver ls
+    Example:  net driver ls
     """
 
 
@@ -27,8 +27,8 @@ def driver_ls(session: Session, verbose: bool) -> None:
     Third parties add theirs by an entry point of the group netlib.drivers. One that can't be
     loaded is listed with the reason.
 
-    Example: net driver ls
-    Example: net driver ls -v
+    Example:  net driver ls
+    Example:  net driver ls -v
     """
     from dataclasses import asdict
 

@@ -24,8 +24,8 @@ def check_command(session: Session, target: str | None) -> int:
     Each with the commands that would mend it, which `net repair` does. The exit status is 1
     when there is any.
 
-    Example: net check
-    Example: net check my-net
+    Example:  net check
+    Example:  net check my-net
     """
     from netlib.frontends.cli.views import finding_view
 
@@ -48,7 +48,7 @@ def repair_command(session: Session, dry_run: bool) -> int | None:
     After a crash, a reboot, or somebody's `nft flush ruleset`. What a crash left half done is
     finished or taken back; what is not ours is not touched.
 
-    Example: net repair
+    Example:  net repair
     """
     from netlib.frontends.cli.views import finding_view
 
@@ -84,10 +84,10 @@ def repair_command(session: Session, dry_run: bool) -> int | None:
 def gc_command(session: Session, dry_run: bool) -> None:
     """Remove what belongs to sandboxes that have ended.
 
-    Their endpoints, addresses, published ports and kept outputs, and whatever carries our mark on the host
-    and belongs to nothing. Prints the sandboxes that were given up.
+    Their endpoints, addresses, published ports and kept outputs, and whatever carries our mark
+    on the host and belongs to nothing. Prints the sandboxes that were given up.
 
-    Example: net gc
+    Example:  net gc
     """
     with session.net() as net:
         done = net.plan.collect_garbage() if dry_run else net.collect_garbage()

@@ -29,8 +29,8 @@ def ls_command(session: Session, quiet: bool, filters: tuple[str, ...], no_trunc
     type=custom|builtin, dangling=true|false (nobody is on it). Given twice, a key lets more
     through; different keys, and different labels, must all fit.
 
-    Example: net ls
-    Example: net ls --filter driver=bridge --filter dangling=true
+    Example:  net ls
+    Example:  net ls --filter driver=bridge --filter dangling=true
     """
     with session.net() as net:
         seen = net.listing(filters)
@@ -64,7 +64,7 @@ def inspect_command(session: Session, verbose: bool, networks: tuple[str, ...]) 
     Subnets with how many addresses are used and free, options, labels and endpoints. A list
     of all that were found, also when others were not.
 
-    Example: net inspect my-net
+    Example:  net inspect my-net
     """
     from netlib.errors import NetError
     from netlib.frontends.cli.views import details_view

@@ -44,8 +44,12 @@ class _Run(NetCommand):
 @click.option("--add-host", "hosts", metavar="NAME:IP", multiple=True,
               help="A line for /etc/hosts; the IP may be host-gateway.")  # fmt: skip
 @click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="A label.")
-@click.option("--rm", "remove", is_flag=True,
-              help="For hands used to it: a sandbox always goes when its command ends.")  # fmt: skip
+@click.option(
+    "--rm",
+    "remove",
+    is_flag=True,
+    help="For hands used to it: a sandbox always goes when its command ends.",
+)
 @click.option("-d", "--detach", is_flag=True, help="In the background; prints its name.")
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True,
                 type=click.UNPROCESSED)  # fmt: skip
@@ -53,6 +57,7 @@ class _Run(NetCommand):
 @click.pass_obj
 def run_command(
     session: Session,
+    *,
     name: str | None,
     networks: tuple[str, ...],
     ports: tuple[str, ...],
@@ -77,8 +82,8 @@ def run_command(
     Without --network it has nothing but `lo`. In the background its output goes to
     log/NAME.log in the state's folder, until `net gc`.
 
-    Example: net run --network my-net -p 8080:80 -- python3 -m http.server 80
-    Example: net run -d --name db --network back:ip=192.0.2.5,alias=sql -- sleep infinity
+    Example:  net run --network my-net -p 8080:80 -- python3 -m http.server 80
+    Example:  net run -d --name db --network back:ip=192.0.2.5,alias=sql -- sleep infinity
     """
     from netlib.run.request import RunRequest, parse_address, parse_attachment, parse_host
 
@@ -123,7 +128,7 @@ def exec_command(session: Session, sandbox: str, command: tuple[str, ...]) -> No
     In the network of any sandbox, and with the names and files of one that `net run` started.
     Its exit status is ours.
 
-    Example: net exec web -- ip address
+    Example:  net exec web -- ip address
     """
     from netlib.run.joining import enter
 
@@ -151,7 +156,7 @@ def stop_command(
 
     SIGTERM, then SIGKILL; what belongs to them is removed. Prints their names.
 
-    Example: net stop web
+    Example:  net stop web
     """
     from netlib.run.joining import stop
 

@@ -35,8 +35,8 @@ def publish_command(
     SPEC is [[IP:][HOST[-HOST]]:]PORT[-PORT][/tcp|udp|sctp], IPv6 in brackets; without HOST a
     free port is chosen. Prints what was published.
 
-    Example: net publish web 8443:443
-    Example: net publish web 127.0.0.1:5000:5000 53:53/udp --from 198.51.100.0/24
+    Example:  net publish web 8443:443
+    Example:  net publish web 127.0.0.1:5000:5000 53:53/udp --from 198.51.100.0/24
     """
     with session.net() as net:
         made = (net.plan if dry_run else net).publish(sandbox, port_requests(ports))
@@ -59,7 +59,7 @@ def unpublish_command(
     Each SPEC as it was published; without a host port, all that lead to the port. Prints what
     was taken back.
 
-    Example: net unpublish web 8443:443
+    Example:  net unpublish web 8443:443
     """
     with session.net() as net:
         gone = (net.plan if dry_run else net).unpublish(sandbox, port_requests(ports))
@@ -75,7 +75,7 @@ def unpublish_command(
 def port_command(session: Session, sandbox: str) -> None:
     """List the published ports of a sandbox.
 
-    Example: net port web
+    Example:  net port web
     """
     from netlib.frontends.cli.ports import lines
     from netlib.frontends.cli.views import port_view

@@ -24,8 +24,8 @@ def rm_command(
 
     One that sandboxes are on is kept, and they are named. Prints what was removed.
 
-    Example: net rm my-net
-    Example: net rm -f my-net back
+    Example:  net rm my-net
+    Example:  net rm -f my-net back
     """
     with session.net() as net:
         if dry_run:
@@ -56,7 +56,7 @@ def prune_command(session: Session, filters: tuple[str, ...], dry_run: bool) -> 
     Built-in ones stay. TIME is an age like 24h or 1h30m, or a date like 2026-01-31T12:00:00;
     networks made before it fit. Prints what was removed.
 
-    Example: net prune --filter until=24h
+    Example:  net prune --filter until=24h
     """
     with session.net() as net, session.progress("removing") as progress:
         pruned = net.plan.prune(filters) if dry_run else net.prune(filters, watch=progress)

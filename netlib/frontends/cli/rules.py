@@ -18,7 +18,7 @@ def rules_command(session: Session, network: str | None) -> None:
     The facts of every network and endpoint, or of one network's, with the reason for each and
     whether the kernel has it. docs/rules.md tells how a backend renders them.
 
-    Example: net rules my-net
+    Example:  net rules my-net
     """
     with session.net() as net:
         facts = net.facts(network)

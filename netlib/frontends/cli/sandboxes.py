@@ -19,7 +19,7 @@ def ps_command(session: Session, quiet: bool) -> None:
     With their networks, addresses and published ports. One that has ended without a chance
     to clean up is shown as such until `net gc` removes it.
 
-    Example: net ps
+    Example:  net ps
     """
     from netlib.frontends.cli.ports import arrow
     from netlib.frontends.cli.views import state_word, status_view
@@ -57,7 +57,7 @@ def sandbox_command() -> None:
 
     A network namespace that stays until it is removed, and that `ip netns exec` knows too.
 
-    Example: net sandbox create web
+    Example:  net sandbox create web
     """
 
 
@@ -76,7 +76,7 @@ def sandbox_create(
 ) -> int | None:
     """Make sandboxes. Prints their names.
 
-    Example: net sandbox create web db
+    Example:  net sandbox create web db
     """
     marks = pairs("--label", labels, bare=True)
     if dry_run:
@@ -105,7 +105,7 @@ def sandbox_create(
 def sandbox_rm(session: Session, names: tuple[str, ...], dry_run: bool) -> int | None:
     """Take sandboxes off all their networks and remove them. Prints their names.
 
-    Example: net sandbox rm web
+    Example:  net sandbox rm web
     """
     with session.net() as net:
         if dry_run:
@@ -125,7 +125,7 @@ def sandbox_rm(session: Session, names: tuple[str, ...], dry_run: bool) -> int |
 def sandbox_ls(session: Session, quiet: bool) -> None:
     """List all sandboxes that are known, of whatever kind.
 
-    Example: net sandbox ls
+    Example:  net sandbox ls
     """
     with session.net() as net:
         boxes = net.sandboxes()

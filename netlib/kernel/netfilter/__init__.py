@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from netlib.plan import Step
-from netlib.wiring import Noun
+from netlib.plan import Ensure, Step
+from netlib.wiring import FirewallBase, Noun
 
 
 class Steps(Protocol):
@@ -38,4 +38,9 @@ class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
 
 
-__all__ = ["Firewall", "Steps"]
+def ensures_base(steps: Iterable[Step]) -> bool:
+    """Whether the firewall's base is ensured by one of the steps."""
+    return any(isinstance(s, Ensure) and isinstance(s.noun, FirewallBase) for s in steps)
+
+
+__all__ = ["Firewall", "Steps", "ensures_base"]

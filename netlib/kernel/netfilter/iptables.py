@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, NotThere
 from netlib.firewall import iptables as text
@@ -20,13 +19,14 @@ from netlib.firewall import iptables_facts as reading
 from netlib.firewall import iptables_state as states
 from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed
+from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.program import Place, Result
+from netlib.kernel.netfilter.variants import Variant, installed_variant, program
 from netlib.model import Family
 from netlib.plan import Change, Delete, Step
 from netlib.wiring import FirewallBase, Noun
 
-Variant = Literal["nft", "legacy"]
-
+LOCK_DIR = Path("/run/netlib")
 # A chain is read by itself up to so many, all of iptables-save beyond.
 _SINGLY = 4
 _WAIT_SECONDS = "20"
@@ -46,12 +46,15 @@ class Iptables:
         marks: Marks | None = None,
         *,
         variant: Variant | None = None,
-        lock_dir: Path = Path("/run/netlib"),
+        lock_dir: Path = LOCK_DIR,
+        after_base: Callable[[], object] | None = None,
     ) -> None:
+        """`after_base` is called whenever the base was ensured."""
         self.marks = marks or Marks()
-        self._place = Place()
-        self.variant: Variant = variant or installed_variant(self._place)
-        self._lock_path = lock_dir / f"iptables-{self._place.inode}.lock"
+        self.place = Place()
+        self.after_base = after_base
+        self.variant: Variant = variant or installed_variant(self.place)
+        self._lock_path = lock_dir / f"iptables-{self.place.inode}.lock"
         self._families = self._find_families()
 
     def do(self, steps: Sequence[Step]) -> None:
@@ -61,6 +64,8 @@ class Iptables:
         """
         with self._locked():
             self._do(steps, tolerant=False)
+        if self.after_base is not None and ensures_base(steps):
+            self.after_base()
 
     def remove(self, steps: Sequence[Step]) -> None:
         """Do the steps that can be done: a Delete of what is absent is no failure."""
@@ -87,7 +92,6 @@ class Iptables:
             _merged(there),
             reading.known(there),
             self._elements,
-            self._all_places,
         )
         if all(states.is_whole(state, f, self.marks) for f, state in saved.items()):
             found += [n for n in wanted if isinstance(n, FirewallBase)]
@@ -111,13 +115,12 @@ class Iptables:
 
     def close(self) -> None:
         """Give the namespace back."""
-        self._place.close()
+        self.place.close()
 
     # -- doing ----------------------------------------------------------------------------------
 
     def _do(self, steps: Sequence[Step], *, tolerant: bool) -> None:
-        bases = [s for s in steps if isinstance(_noun(s), FirewallBase)]
-        if bases and not all(isinstance(step, Delete) for step in bases):
+        if ensures_base(steps):
             for family in self._families:
                 script = states.base_script(self._saved(family), family, self.marks)
                 if script:
@@ -224,17 +227,10 @@ class Iptables:
             _of_family(e, f) for f in self._families for e in text.elements(noun, f, self.marks)
         ]
 
-    def _all_places(self, noun: Noun) -> list[tuple[str, str]]:
-        return [
-            (f"{f} {container}", key)
-            for f in self._families
-            for container, key in text.places(noun, f, self.marks)
-        ]
-
     # -- programs -------------------------------------------------------------------------------
 
     def _program(self, family: Family, suffix: str = "") -> str:
-        return f"{'iptables' if family == 4 else 'ip6tables'}-{self.variant}{suffix}"
+        return program(self.variant, family, suffix)
 
     def _find_families(self) -> tuple[Family, ...]:
         """IPv6 only where the kernel has it."""
@@ -259,7 +255,7 @@ class Iptables:
     def _chain(self, family: Family, place: states.Chain) -> list[Element] | None:
         """The rules of a chain, or None."""
         argv = [self._program(family), "-w", _WAIT_SECONDS, "-t", place[0], "-S", place[1]]
-        done = self._place.run(argv)
+        done = self.place.run(argv)
         if done.status:
             if any(word in done.err for word in _PERMISSION):
                 raise self._refused(done, argv[0])
@@ -269,24 +265,24 @@ class Iptables:
 
     def _saved(self, family: Family, table: str = "") -> states.State:
         """All chains of a table, or of all tables."""
-        program = self._program(family, "-save")
-        done = self._place.run([program, *(["-t", table] if table else [])])
+        name = self._program(family, "-save")
+        done = self.place.run([name, *(["-t", table] if table else [])])
         if done.status:
-            raise self._refused(done, program)
+            raise self._refused(done, name)
         return states.parse(done.out)
 
     def _restore(self, family: Family, script: str) -> None:
-        program = self._program(family, "-restore")
-        done = self._place.run([program, "--noflush", "-w", _WAIT_SECONDS], script)
+        name = self._program(family, "-restore")
+        done = self.place.run([name, "--noflush", "-w", _WAIT_SECONDS], script)
         if done.status:
-            raise self._refused(done, program)
+            raise self._refused(done, name)
 
-    def _refused(self, done: Result, program: str) -> NetError:
+    def _refused(self, done: Result, name: str) -> NetError:
         said = done.err.strip().splitlines()
         rows = [row for row in said if not row.startswith("#")]
         if any(word in done.err for word in _PERMISSION):
-            return NotPermitted(f"{program} is not permitted", "run as root")
-        return KernelError(f"{program}: {rows[0] if rows else f'status {done.status}'}")
+            return NotPermitted(f"{name} is not permitted", "run as root")
+        return KernelError(f"{name}: {rows[0] if rows else f'status {done.status}'}")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -302,12 +298,6 @@ class Iptables:
             yield
         finally:
             os.close(lock)
-
-
-def installed_variant(place: Place) -> Variant:
-    """The variant that the program `iptables` runs."""
-    done = place.run(["iptables", "-V"])
-    return "nft" if "nf_tables" in done.out else "legacy"
 
 
 def _merged(there: dict[Family, dict[tuple[str, str], Element]]) -> Facts:
@@ -327,7 +317,3 @@ def _is_fact(element: Element) -> bool:
     from netlib.firewall import port_tree
 
     return port_tree.link(element.value.removeprefix("-g ")) is None
-
-
-def _noun(step: Step) -> Noun:
-    return step.new if isinstance(step, Change) else step.noun

@@ -63,6 +63,9 @@ class Nft(Protocol):
     def run(self, commands: str) -> None:
         """All the commands in one transaction, or NftFailed and none."""
 
+    def check(self, commands: str) -> None:
+        """NftFailed where the kernel would refuse the commands; nothing is done."""
+
     def listed(self, command: str) -> list[dict[str, Any]]:
         """What a list command finds (libnftables-json(5))."""
 
@@ -85,6 +88,10 @@ class Library:
         """All the commands in one transaction, or NftFailed and none."""
         self._do(commands, 0)
 
+    def check(self, commands: str) -> None:
+        """NftFailed where the kernel would refuse the commands; nothing is done."""
+        self._do(commands, 0, dry_run=True)
+
     def listed(self, command: str) -> list[dict[str, Any]]:
         """What a list command finds (libnftables-json(5))."""
         return _objects(self._do(command, _JSON | _NUMERIC_PROTOCOL))
@@ -96,11 +103,12 @@ class Library:
                 self._lib.nft_ctx_free(self._context)
                 self._context = None
 
-    def _do(self, commands: str, flags: int) -> str:
+    def _do(self, commands: str, flags: int, *, dry_run: bool = False) -> str:
         with _LIBRARY_LOCK:
             if not self._context:
                 raise KernelError("this firewall is closed")
             self._lib.nft_ctx_output_set_flags(self._context, flags)
+            self._lib.nft_ctx_set_dry_run(self._context, dry_run)
             failed = self._lib.nft_run_cmd_from_buffer(self._context, commands.encode())
             # Both buffers are read, because reading empties them.
             out = self._lib.nft_ctx_get_output_buffer(self._context)
@@ -120,6 +128,12 @@ class Program:
     def run(self, commands: str) -> None:
         """All the commands in one transaction, or NftFailed and none."""
         done = self._place.run(["nft", "-f", "-"], commands + "\n")
+        if done.status:
+            raise NftFailed(done.err, commands)
+
+    def check(self, commands: str) -> None:
+        """NftFailed where the kernel would refuse the commands; nothing is done."""
+        done = self._place.run(["nft", "-c", "-f", "-"], commands + "\n")
         if done.status:
             raise NftFailed(done.err, commands)
 
@@ -156,6 +170,8 @@ def _load() -> Any:
     lib.nft_ctx_free.restype = None
     lib.nft_ctx_output_set_flags.restype = None
     lib.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+    lib.nft_ctx_set_dry_run.restype = None
+    lib.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
     lib.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
         getattr(lib, name).restype = ctypes.c_char_p

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, NotThere
@@ -13,6 +13,7 @@ from netlib.firewall import nftables_facts as reading
 from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
+from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
 from netlib.plan import Change, Delete, Step, subject
@@ -31,10 +32,19 @@ class Nftables:
 
     name = "nftables"
 
-    def __init__(self, marks: Marks | None = None, *, nft: Nft | None = None) -> None:
+    def __init__(
+        self,
+        marks: Marks | None = None,
+        *,
+        place: Place | None = None,
+        nft: Nft | None = None,
+        after_base: Callable[[], object] | None = None,
+    ) -> None:
+        """`after_base` is called whenever the base was ensured."""
         self.marks = marks or Marks()
-        self._place = Place()
-        self._nft = nft or open_nft(self._place)
+        self.place = place or Place()
+        self.nft = nft or open_nft(self.place)
+        self.after_base = after_base
 
     def do(self, steps: Sequence[Step]) -> None:
         """Do all steps in one transaction, or none and raise. Strict, as Kernel.do is."""
@@ -42,12 +52,14 @@ class Nftables:
         if not commands.strip():
             return
         try:
-            self._nft.run(commands)
+            self.nft.run(commands)
         except NftFailed as error:
             if any(isinstance(step, Change) for step in steps) and error.by_kernel:
                 self._heal(steps)
                 return
             raise _translated(error, steps) from error
+        if self.after_base is not None and ensures_base(steps):
+            self.after_base()
 
     def remove(self, steps: Sequence[Step]) -> None:
         """Do the steps that can be done: a Delete of what is absent is no failure."""
@@ -62,7 +74,7 @@ class Nftables:
         listed = self._listed()
         facts = reading.facts(listed)
         ports = (n for n in wanted if not isinstance(n, FirewallBase))
-        found = observed(ports, facts, reading.known(facts), text.elements, text.places)
+        found = observed(ports, facts, reading.known(facts), text.elements)
         if self._is_whole(listed, facts):
             found += [n for n in wanted if isinstance(n, FirewallBase)]
         return found
@@ -102,19 +114,19 @@ class Nftables:
 
     def close(self) -> None:
         """Give back the socket and the namespace."""
-        self._nft.close()
-        self._place.close()
+        self.nft.close()
+        self.place.close()
 
     def _run(self, commands: str) -> None:
         try:
-            self._nft.run(commands)
+            self.nft.run(commands)
         except NftFailed as error:
             raise _translated(error, ()) from error
 
     def _listed(self) -> list[dict[str, Any]]:
         """All of our table; nothing when it is not there."""
         try:
-            return self._nft.listed(f"list table {TABLE}")
+            return self.nft.listed(f"list table {TABLE}")
         except NftFailed as error:
             if error.number == errno.ENOENT:
                 return []
@@ -144,7 +156,7 @@ class Nftables:
             gone, come = gone + less, come + more
         commands = [*text.delete(gone), *text.add(come), text.script(others, self.marks).strip()]
         try:
-            self._nft.run(text.together(c for c in commands if c))
+            self.nft.run(text.together(c for c in commands if c))
         except NftFailed as error:
             raise _translated(error, steps) from error
 

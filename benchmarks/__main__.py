@@ -1,0 +1,5 @@
+"""`python -m benchmarks`, which `make bench` runs."""
+
+from benchmarks.one_host import main
+
+main()

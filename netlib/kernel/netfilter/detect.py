@@ -1,0 +1,187 @@
+"""Which backend a host gets, and what happens to the facts of one that is no longer used."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from netlib.errors import NetError, Unsupported
+from netlib.firewall.base import Marks
+from netlib.firewall.nftables_base import TABLE, base
+from netlib.kernel.netfilter.foreign import Foreign, Obstacle
+from netlib.kernel.netfilter.iptables import LOCK_DIR, Iptables
+from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
+from netlib.kernel.netfilter.nftables import Nftables
+from netlib.kernel.netfilter.none import NoFirewall
+from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.variants import (
+    FAMILIES,
+    VARIANTS,
+    Variant,
+    is_installed,
+    legacy_is_loaded,
+)
+from netlib.plan import Create
+
+Backend = Literal["auto", "nftables", "iptables", "none"]
+Chosen = Nftables | Iptables | NoFirewall
+
+_INSTALL = "install the package nftables or iptables, or use --firewall none"
+
+
+def choose(
+    backend: Backend = "auto", marks: Marks | None = None, lock_dir: Path = LOCK_DIR
+) -> Chosen:
+    """The backend asked for; `auto`: nftables wherever it works, else iptables.
+
+    nftables also because its chains see a packet before any other table's do, which those
+    of iptables can't promise. Unsupported when the host can't offer it. Whenever its base is
+    ensured, it takes over what another backend left, and foreign chains let us pass.
+    """
+    marks = marks or Marks()
+    chosen: Chosen
+    if backend == "none":
+        chosen = NoFirewall()
+    elif backend == "iptables":
+        chosen = _iptables(marks, lock_dir)
+    else:
+        try:
+            chosen = _nftables(marks)
+        except NetError as error:
+            if backend == "nftables" or not any(is_installed(v) for v in VARIANTS):
+                raise Unsupported(f"nftables can not be used: {error.message}", _INSTALL) from error
+            chosen = _iptables(marks, lock_dir)
+    chosen.after_base = lambda: settle(chosen, lock_dir)
+    return chosen
+
+
+def settle(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Obstacle]:
+    """Take over what other backends left, pass foreign chains; the obstacles that are left.
+
+    The facts of the other backend are made here before they go there, so that a switch
+    closes no port.
+    """
+    for other in others(chosen, lock_dir):
+        facts = other.marked()
+        known = {noun.key() for noun in chosen.observe(facts)}
+        chosen.do([Create(noun) for noun in facts if noun.key() not in known])
+        other.remove_all()
+        other.close()
+    if isinstance(chosen, NoFirewall):
+        return []
+    with foreign(chosen) as chains:
+        return chains.let_us_pass()
+
+
+def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
+    """Take away all that is ours, of every backend, and our rules in foreign chains."""
+    for other in others(chosen, lock_dir):
+        other.remove_all()
+        other.close()
+    chosen.remove_all()
+    if not isinstance(chosen, NoFirewall):
+        with foreign(chosen) as chains:
+            chains.withdraw()
+
+
+@contextmanager
+def foreign(chosen: Nftables | Iptables) -> Iterator[Foreign]:
+    """The foreign chains beside a backend's."""
+    if isinstance(chosen, Nftables):
+        yield Foreign(chosen.place, chosen.marks, nft=chosen.nft)
+        return
+    nft = _open(chosen.place)
+    try:
+        yield Foreign(chosen.place, chosen.marks, nft=nft, own=chosen.variant)
+    finally:
+        if nft is not None:
+            nft.close()
+
+
+def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Nftables | Iptables]:
+    """The other backends that have rules of ours in this namespace, to be closed by the caller.
+
+    Cheap where there are none: where nft can be asked, hardly ever a program is started.
+    """
+    place = Place()
+    nft = _open(place)
+    try:
+        found: list[Nftables | Iptables] = []
+        if nft is not None and not isinstance(chosen, Nftables) and _has_table(nft):
+            found.append(Nftables())
+        for variant in VARIANTS:
+            if isinstance(chosen, Iptables) and chosen.variant == variant:
+                continue
+            if is_installed(variant) and _may_have_ours(variant, place, nft):
+                other = Iptables(variant=variant, lock_dir=lock_dir)
+                if other.is_there():
+                    found.append(other)
+                else:
+                    other.close()
+        return found
+    finally:
+        if nft is not None:
+            nft.close()
+        place.close()
+
+
+def _open(place: Place) -> Nft | None:
+    try:
+        return open_nft(place)
+    except NetError:
+        return None
+
+
+def _iptables(marks: Marks, lock_dir: Path) -> Iptables:
+    if not any(is_installed(v) for v in VARIANTS):
+        raise Unsupported("iptables is not installed", _INSTALL)
+    return Iptables(marks, lock_dir=lock_dir)
+
+
+def _nftables(marks: Marks) -> Nftables:
+    """nftables, where the kernel takes our base: tried only where it is not there yet."""
+    place = Place()
+    try:
+        nft = open_nft(place)
+    except NetError:
+        place.close()
+        raise
+    try:
+        if not _has_table(nft):
+            nft.check(base(marks))
+    except NftFailed as error:
+        if error.number not in (errno.EPERM, errno.EACCES):
+            nft.close()
+            place.close()
+            raise
+        # Who may not ask may not change anything either, and is told so when he tries.
+    return Nftables(marks, place=place, nft=nft)
+
+
+def _may_have_ours(variant: Variant, place: Place, nft: Nft | None) -> bool:
+    if variant == "legacy":
+        return any(legacy_is_loaded(place, family) for family in FAMILIES)
+    return nft is None or _has_our_chains(nft)
+
+
+def _has_table(nft: Nft) -> bool:
+    return any(
+        f"{o['table']['family']} {o['table']['name']}" == TABLE
+        for o in nft.listed("list tables")
+        if "table" in o
+    )
+
+
+def _has_our_chains(nft: Nft) -> bool:
+    """Whether iptables-nft holds chains of ours: their tables are nft's too."""
+    return any(
+        o["chain"]["name"].startswith("NETLIB-") and o["chain"]["family"] in ("ip", "ip6")
+        for o in nft.listed("list chains")
+        if "chain" in o
+    )
+
+
+__all__ = ["Backend", "Chosen", "choose", "foreign", "others", "settle", "uninstall"]

@@ -1,0 +1,272 @@
+"""Foreign firewalls: chains of others that would drop what we let through, and the way past.
+
+What we allow carries a bit of the connection mark, or of the packet's where conntrack does
+not follow it. One rule in a foreign chain that accepts the bit is enough for all networks.
+We put it at the end of an iptables FORWARD or INPUT chain, so that nothing is overruled but
+the policy, or before the rule that refuses all the rest. Tables of nft belong to their
+owners: there we can only say which rule is wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from netlib.errors import KernelError, NotPermitted
+from netlib.firewall.base import Marks
+from netlib.firewall.nftables_base import TABLE
+from netlib.kernel.netfilter.libnftables import Nft
+from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.variants import (
+    FAMILIES,
+    VARIANTS,
+    Variant,
+    is_installed,
+    legacy_is_loaded,
+    program,
+)
+from netlib.model import Family
+
+COMMENT = "netlib"
+_HOOKS = {"FORWARD": "forward", "INPUT": "input"}
+_REFUSALS = ("DROP", "REJECT")
+_RULE = re.compile(r"-A (\S+) ?(.*?) ?-[jg] (\S+)(.*)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """A foreign chain that drops or rejects what we let through.
+
+    `where` names it, `why` says what refuses. `rules` are the commands that let us pass, one
+    for packets that conntrack follows and one for those that it does not (IPv6 neighbour
+    discovery between bridge ports). `ours_to_set`: we may run them, else the chain's owner has to.
+    """
+
+    where: str
+    hook: str
+    why: str
+    rules: tuple[str, ...]
+    ours_to_set: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chain:
+    """An iptables chain that refuses at `position` (0: by its policy, after all rules)."""
+
+    variant: Variant
+    family: Family
+    name: str
+    why: str
+    position: int
+
+
+class Foreign:
+    """The foreign chains of a network namespace.
+
+    `own` is the iptables variant that our own rules are in, if any: there our jump is the
+    first rule and its verdict is final.
+    """
+
+    def __init__(
+        self, place: Place, marks: Marks, *, nft: Nft | None = None, own: Variant | None = None
+    ) -> None:
+        self._place = place
+        self._marks = marks
+        self._nft = nft
+        self._own = own
+
+    def obstacles(self) -> list[Obstacle]:
+        """The chains that refuse what we let through."""
+        return [*(self._as_obstacle(chain) for chain in self._iptables()), *self._tables()]
+
+    def let_us_pass(self) -> list[Obstacle]:
+        """Put the rule where we may; the obstacles that are left."""
+        for chain in self._iptables():
+            rules = _rules(self._marks)
+            at = str(chain.position) if chain.position else ""
+            verb = f"-I {chain.name} {at}" if at else f"-A {chain.name}"
+            rows = [f"{verb} {rule}" for rule in (reversed(rules) if at else rules)]
+            script = "\n".join(["*filter", *rows, "COMMIT", ""])
+            name = program(chain.variant, chain.family, "-restore")
+            done = self._place.run([name, "--noflush", "-w", "20"], script)
+            if done.status:
+                raise KernelError(f"{name}: {done.err.strip()}")
+        return self._tables()
+
+    def withdraw(self) -> None:
+        """Take our rules out of foreign chains."""
+        for variant, family in self._worth_asking():
+            rows = [
+                f"-D {row.removeprefix('-A ')}"
+                for row in self._listed(variant, family, "")
+                if f"--comment {COMMENT} " in row
+            ]
+            if rows:
+                script = "\n".join(["*filter", *rows, "COMMIT", ""])
+                name = program(variant, family, "-restore")
+                done = self._place.run([name, "--noflush", "-w", "20"], script)
+                if done.status:
+                    raise KernelError(f"{name}: {done.err.strip()}")
+
+    # -- iptables -------------------------------------------------------------------------------
+
+    def _worth_asking(self) -> Iterable[tuple[Variant, Family]]:
+        """The variants that have a filter table here: asking the others would make one."""
+        tables = self._tables_of_nft()
+        for variant in VARIANTS:
+            if variant == self._own or not is_installed(variant):
+                continue
+            for family in FAMILIES:
+                if variant == "legacy":
+                    there = legacy_is_loaded(self._place, family)
+                else:
+                    there = tables is None or ("ip" if family == 4 else "ip6", "filter") in tables
+                if there:
+                    yield variant, family
+
+    def _tables_of_nft(self) -> set[tuple[str, str]] | None:
+        """Families and names of all nft tables; None when nft can't be asked."""
+        if self._nft is None:
+            return None
+        listed = self._nft.listed("list tables")
+        return {(o["table"]["family"], o["table"]["name"]) for o in listed if "table" in o}
+
+    def _iptables(self) -> list[_Chain]:
+        return [
+            found
+            for variant, family in self._worth_asking()
+            for found in _refusing(variant, family, self._listed(variant, family, ""))
+        ]
+
+    def _listed(self, variant: Variant, family: Family, chain: str) -> list[str]:
+        """All rules of the filter table as `iptables -S` shows them."""
+        argv = [program(variant, family), "-w", "20", "-S", *([chain] if chain else [])]
+        done = self._place.run(argv)
+        if done.status:
+            raise NotPermitted(f"{argv[0]}: {done.err.strip()}", "run as root")
+        return done.out.splitlines()
+
+    def _as_obstacle(self, chain: _Chain) -> Obstacle:
+        name = program(chain.variant, chain.family)
+        verb = f"-I {chain.name} {chain.position}" if chain.position else f"-A {chain.name}"
+        return Obstacle(
+            where=f"{name} chain {chain.name}",
+            hook=_HOOKS[chain.name],
+            why=chain.why,
+            rules=tuple(f"{name} {verb} {rule}" for rule in _rules(self._marks)),
+            ours_to_set=True,
+        )
+
+    # -- nft ------------------------------------------------------------------------------------
+
+    def _tables(self) -> list[Obstacle]:
+        """Base chains of foreign nft tables that drop by policy or reject by their last rule."""
+        if self._nft is None:
+            return []
+        found: list[Obstacle] = []
+        for item in self._nft.listed("list chains"):
+            chain = item.get("chain", {})
+            table = f"{chain.get('family')} {chain.get('table')}"
+            if chain.get("hook") not in _HOOKS.values() or chain.get("type") != "filter":
+                continue
+            if table in (TABLE, "ip filter", "ip6 filter") or chain["family"] not in (
+                "inet",
+                "ip",
+                "ip6",
+            ):
+                continue
+            where = f"{table} {chain['name']}"
+            rules = [o["rule"] for o in self._nft.listed(f"list chain {where}") if "rule" in o]
+            why = "its policy is drop" if chain.get("policy") == "drop" else ""
+            if rules and _refuses_all(rules[-1]):
+                why = "its last rule refuses all"
+            wanted = [kind for kind in ("ct", "meta") if not _accepts(rules, kind, self._marks)]
+            if not why or not wanted:
+                continue
+            bit = f"{self._marks.allowed:#x}"
+            found.append(
+                Obstacle(
+                    where=f"nft table {table} chain {chain['name']}",
+                    hook=chain["hook"],
+                    why=why,
+                    rules=tuple(
+                        f"nft insert rule {where} {kind} mark and {bit} == {bit} accept"
+                        for kind in wanted
+                    ),
+                    ours_to_set=False,
+                )
+            )
+        return found
+
+
+def _rules(marks: Marks) -> list[str]:
+    """The rules that let us pass, for packets that conntrack follows and those it does not."""
+    bit = f"{marks.allowed:#x}/{marks.allowed:#x}"
+    return [
+        f"-m {match} --mark {bit} -m comment --comment {COMMENT} -j ACCEPT"
+        for match in ("connmark", "mark")
+    ]
+
+
+def _refusing(variant: Variant, family: Family, rows: list[str]) -> Iterable[_Chain]:
+    """Of FORWARD and INPUT those that refuse, and have no rule of ours yet."""
+    chains: dict[str, list[tuple[str, str, str]]] = {}
+    policies: dict[str, str] = {}
+    for row in rows:
+        rule = _RULE.match(row)
+        if row.startswith("-P "):
+            _, name, policy = row.split()[:3]
+            policies[name] = policy
+        elif rule:
+            name, matches, target, rest = rule.groups()
+            chains.setdefault(name, []).append((matches, target, rest))
+    for name in _HOOKS:
+        rules = chains.get(name, [])
+        if any(f"--comment {COMMENT}" in f"{matches} " for matches, _, _ in rules):
+            continue
+        ends = next((i for i, rule in enumerate(rules, 1) if _ends_all(rule, chains, 0)), 0)
+        if ends:
+            yield _Chain(
+                variant=variant,
+                family=family,
+                name=name,
+                why=f"its rule {ends} refuses all",
+                position=ends,
+            )
+        elif policies.get(name) == "DROP":
+            yield _Chain(
+                variant=variant, family=family, name=name, why="its policy is DROP", position=0
+            )
+
+
+def _ends_all(
+    rule: tuple[str, str, str], chains: Mapping[str, list[tuple[str, str, str]]], depth: int
+) -> bool:
+    """Whether a rule, or the chain it leads to, refuses whatever comes to it."""
+    matches, target, _ = rule
+    if matches or depth > len(chains):
+        return False
+    return target in _REFUSALS or any(
+        _ends_all(inner, chains, depth + 1) for inner in chains.get(target, ())
+    )
+
+
+def _refuses_all(rule: Mapping[str, Any]) -> bool:
+    verdicts = [key for part in rule.get("expr", ()) for key in part if key != "counter"]
+    return bool(verdicts) and set(verdicts) <= {"drop", "reject", "log"} and verdicts[-1] != "log"
+
+
+def _accepts(rules: Iterable[Mapping[str, Any]], kind: str, marks: Marks) -> bool:
+    """Whether a rule accepts what has our bit in its `ct` or `meta` mark, whatever else it is."""
+    bit = marks.allowed
+    wanted = {"op": "==", "left": {"&": [{kind: {"key": "mark"}}, bit]}, "right": bit}
+    for rule in rules:
+        parts = [part for part in rule.get("expr", ()) if "counter" not in part]
+        if parts == [{"match": wanted}, {"accept": None}]:
+            return True
+    return False
+
+
+__all__ = ["COMMENT", "Foreign", "Obstacle"]

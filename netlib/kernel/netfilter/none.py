@@ -1,0 +1,49 @@
+"""No firewall of ours: facts are accepted and nobody enforces them.
+
+For hosts whose administrator writes all rules himself (`--firewall none`). Bridged traffic
+works; what leaves a network, what enters it and which ports are published is up to him.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from netlib.kernel.netfilter import ensures_base
+from netlib.plan import Step
+from netlib.wiring import Noun
+
+
+class NoFirewall:
+    """Does nothing, and finds everything as it should be: a check has nothing to say."""
+
+    name = "none"
+
+    def __init__(self, *, after_base: Callable[[], object] | None = None) -> None:
+        """`after_base` is called whenever the base would have been ensured."""
+        self.after_base = after_base
+
+    def do(self, steps: Sequence[Step]) -> None:
+        """Nothing."""
+        if self.after_base is not None and ensures_base(steps):
+            self.after_base()
+
+    def remove(self, steps: Sequence[Step]) -> None:
+        """Nothing."""
+
+    def observe(self, nouns: Iterable[Noun]) -> list[Noun]:
+        """The nouns, as if they were there."""
+        return list(nouns)
+
+    def marked(self) -> list[Noun]:
+        """Nothing is ours."""
+        return []
+
+    def is_there(self) -> bool:
+        """It never is."""
+        return False
+
+    def remove_all(self) -> None:
+        """There is nothing to remove."""
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,114 @@
+"""A sandbox's resolv.conf, hosts and hostname: kept up to date in a folder of the state.
+
+`net run` shows them in the sandbox; for a sandbox of another runtime they are there to be
+mounted. They are rewritten in place: who has mounted or opened one sees the new text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
+from netlib.model import IPAddress, Sandbox
+from netlib.naming import nameservers
+from netlib.state import EndpointRecord, NetworkRecord, State, part
+
+_HOST_FILE = Path("/etc/resolv.conf")
+# What systemd-resolved itself asks; its stub listens on the host's loopback only.
+_RESOLVED_FILE = Path("/run/systemd/resolve/resolv.conf")
+
+
+def folder_of(state_dir: Path, name: str) -> Path:
+    """Where a sandbox's files are."""
+    return state_dir / "sandboxes" / part(name)
+
+
+def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
+    """Write a sandbox's files as the state says now; take them away if it is known no more."""
+    folder = folder_of(state_dir, box.name)
+    known = state.find_sandbox(box.name)
+    if known is None:
+        _remove(folder)
+        return
+    endpoints = state.endpoints_of(box.name)
+    networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for name, text in texts(known, endpoints, networks, _of_host()).items():
+        _write(folder / name, text)
+
+
+def texts(
+    box: Sandbox,
+    endpoints: list[EndpointRecord],
+    networks: Mapping[str, NetworkRecord],
+    host: ResolvConf,
+) -> dict[str, str]:
+    """The files by name."""
+    wirings = [w for r in endpoints for w in (r.wiring, networks[r.endpoint.network].wiring)]
+    resolv = sandbox_resolv_conf(
+        host=host,
+        resolvers=tuple(map(str, nameservers(wirings))),
+        servers=box.servers,
+        search=box.search,
+        options=box.resolver_options,
+    )
+    gateways = tuple(map(str, _gateways(endpoints, networks)))
+    hosts = hosts_text(
+        addresses=[str(a.ip) for r in endpoints for a in r.endpoint.addresses],
+        names=(box.hostname, box.name),
+        # An entry for the gateway waits until there is one.
+        extra=[
+            entry
+            for text in box.extra_hosts
+            if gateways or not text.endswith("host-gateway")
+            for entry in extra_host(text, gateways)
+        ],
+    )
+    return {
+        "resolv.conf": resolv.text(),
+        "hosts": hosts,
+        "hostname": f"{box.hostname or box.name}\n",
+    }
+
+
+def _gateways(
+    endpoints: list[EndpointRecord], networks: Mapping[str, NetworkRecord]
+) -> tuple[IPAddress, ...]:
+    """The first gateway of each family."""
+    found: dict[int, IPAddress] = {}
+    for record in endpoints:
+        for gateway in networks[record.endpoint.network].network.gateways():
+            if record.endpoint.address(gateway.version) is not None:
+                found.setdefault(gateway.version, gateway.ip)
+    return tuple(found.values())
+
+
+def _of_host() -> ResolvConf:
+    try:
+        text = _HOST_FILE.read_text(errors="replace")
+        if "127.0.0.53" in text and _RESOLVED_FILE.exists():
+            text = _RESOLVED_FILE.read_text(errors="replace")
+    except OSError:
+        return ResolvConf()  # a host without one resolves nothing, and neither do its sandboxes
+    return ResolvConf.parse(text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Bring a file's text up to date, in one write, without making the file anew."""
+    new = text.encode()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if os.pread(descriptor, len(new) + 1, 0) != new:
+            os.pwrite(descriptor, new, 0)
+            os.ftruncate(descriptor, len(new))
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    for name in ("resolv.conf", "hosts", "hostname"):
+        (folder / name).unlink(missing_ok=True)
+    if folder.exists():
+        folder.rmdir()
