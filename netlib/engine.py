@@ -45,6 +45,7 @@ class Engine:
         kernel: Callable[[], Kernel],
         registry: Registry,
         lock: OperationLock,
+        *,
         clock: Callable[[], float] = time.time,
         committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:

@@ -112,9 +112,7 @@ def _first_free(
     )
 
 
-def _holder(
-    engine: Engine, network: Network, port: PublishedPort, mine: _Own
-) -> str | None:
+def _holder(engine: Engine, network: Network, port: PublishedPort, mine: _Own) -> str | None:
     """Who has one of the host ports that a published port needs, in words."""
     needs = bound(network, port)
     for one in needs:

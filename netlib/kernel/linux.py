@@ -18,6 +18,7 @@ from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork, Netns,
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
+    Bridge,
     Effect,
     FirewallBase,
     ForgetFlows,
@@ -27,6 +28,9 @@ from netlib.wiring import (
     Loopback,
     Noun,
     Sysctl,
+    VethPair,
+    Vlan,
+    Vxlan,
     Wiring,
 )
 
@@ -219,10 +223,10 @@ class LinuxKernel:
             for noun in door.observe(its):
                 found[noun.key()] = noun
         with Session(self._namespaces) as session:
-            observers: dict[str, riders.Observer] = {}
+            observe_rider = _rider_observers(nouns, session)
             for noun in nouns:
                 with suppress(NamespaceGone):
-                    seen = _observe(noun, session, observers)
+                    seen = _observe(noun, session, observe_rider)
                     if seen is not None:
                         found[noun.key()] = seen
         return Wiring(found[noun.key()] for noun in nouns if noun.key() in found)
@@ -332,7 +336,9 @@ def _ensure(noun: Noun, session: Session) -> None:
         raise Unsupported(f"no way to ensure a {type(noun).__name__} is known here")
 
 
-def _observe(noun: Noun, session: Session, observers: dict[str, riders.Observer]) -> Noun | None:
+def _observe(
+    noun: Noun, session: Session, observe_rider: Callable[[Noun], Noun | None]
+) -> Noun | None:
     if isinstance(noun, Link):
         return links.read(noun, session)
     if isinstance(noun, Sysctl):
@@ -341,13 +347,25 @@ def _observe(noun: Noun, session: Session, observers: dict[str, riders.Observer]
         return settings.observe_forwarding(noun, session)
     if isinstance(noun, Loopback):
         return settings.observe_loopback(noun, session)
-    if noun.layer is Layer.ADDRESS:
-        observer = observers.get(noun.netns.path)
-        if observer is None:
-            observer = riders.Observer(session.rtnl(noun.netns))
-            observers[noun.netns.path] = observer
-        return observer.observe(noun)  # type: ignore[arg-type]  # the riders are that layer
-    return None
+    return observe_rider(noun) if noun.layer is Layer.ADDRESS else None
+
+
+def _rider_observers(nouns: Wiring, session: Session) -> Callable[[Noun], Noun | None]:
+    """Each network namespace's observer, made when it is asked first."""
+    kept_up: dict[str, set[str]] = {}
+    for noun in nouns:
+        if isinstance(noun, Bridge | VethPair | Vlan | Vxlan):
+            kept_up.setdefault(noun.netns.path, set()).add(noun.name)
+    observers: dict[str, riders.Observer] = {}
+
+    def observe(noun: Noun) -> Noun | None:
+        path = noun.netns.path
+        if path not in observers:
+            socket = session.rtnl(noun.netns)
+            observers[path] = riders.Observer(socket, kept_up.get(path, ()))
+        return observers[path].observe(noun)  # type: ignore[arg-type]  # the riders' layer
+
+    return observe
 
 
 def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:

@@ -63,8 +63,8 @@ def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[
                 address=found[6][: 4 if family == socket.AF_INET else 16],
                 port=int.from_bytes(found[4], "big"),
                 only_ipv6=bool(number(attributes(answer, _ANSWER.size).get(_ONLY_IPV6))),
-                uid=found[12],
-                inode=found[13],
+                uid=found[13],
+                inode=found[14],
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from netlib.firewall.base import Marks
 from netlib.firewall.nftables_base import TABLE, base
 from netlib.kernel.netfilter.foreign import Foreign, Obstacle
 from netlib.kernel.netfilter.iptables import LOCK_DIR, Iptables
-from netlib.kernel.netfilter.libnftables import Nft, open_nft
+from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.nftables import Nftables
 from netlib.kernel.netfilter.none import NoFirewall
 from netlib.kernel.netfilter.program import Place
@@ -143,16 +144,20 @@ def _iptables(marks: Marks, lock_dir: Path) -> Iptables:
 def _nftables(marks: Marks) -> Nftables:
     """nftables, where the kernel takes our base: tried only where it is not there yet."""
     place = Place()
-    nft = None
     try:
         nft = open_nft(place)
-        if not _has_table(nft):
-            nft.check(base(marks))
     except NetError:
-        if nft is not None:
-            nft.close()
         place.close()
         raise
+    try:
+        if not _has_table(nft):
+            nft.check(base(marks))
+    except NftFailed as error:
+        if error.number not in (errno.EPERM, errno.EACCES):
+            nft.close()
+            place.close()
+            raise
+        # Who may not ask may not change anything either, and is told so when he tries.
     return Nftables(marks, place=place, nft=nft)
 
 
