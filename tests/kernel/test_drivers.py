@@ -16,7 +16,12 @@ from netlib.net import Net
 pytestmark = pytest.mark.kernel
 
 LAN4, LAN6 = "192.0.2.0/24", "2001:db8:2::/64"
-MARKS = (r"^route anycast", r"^nft table inet netlib", "NETLIB-", r"^sysctl .*forwarding=1")
+MARKS = (
+    r"^route anycast",
+    r"^nft table (inet netlib|ip6? (filter|nat|raw))",
+    "NETLIB-",
+    r"^sysctl .*forwarding=1",
+)
 
 
 @pytest.fixture
