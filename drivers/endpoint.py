@@ -27,6 +27,12 @@ ENDPOINT_OPTIONS = (
     ),
 )
 
+EXPOSE = Option(
+    key="expose",
+    help="ports that links tell of and open where icc is off, comma separated: 5432,53/udp "
+    "(published ports are told of, too)",
+)
+
 _ALLOWED = (
     ("net", "ipv4", "conf"),
     ("net", "ipv4", "neigh"),

@@ -190,6 +190,10 @@ class Net:
 
         if box is not None:
             refresh(self.engine.state, self.state_dir, box)
+            for name in self.engine.state.linkers(box.name):
+                linker = self.engine.state.find_sandbox(name)
+                if linker is not None:
+                    refresh(self.engine.state, self.state_dir, linker)
         Resolver(self.state_dir).serve(revision)
 
     def files_of(self, sandbox: str) -> Path:
@@ -235,6 +239,7 @@ class Net:
     facts = _question(_rules.facts)
     networks = _question(_inspect.networks)
     inspect = _question(_inspect.inspect)
+    link_environment = _question(_inspect.link_environment)
     sandboxes = _question(_inspect.sandboxes)
     endpoints = _question(_inspect.endpoints)
     check = _question(_check.check)

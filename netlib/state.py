@@ -9,6 +9,7 @@ interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface
                                     one: then `:` and the endpoint's id stand for its name
 device/<name>/<group>/<network>     a network that hangs off a device of the host, see driver.Option
 single/<driver>                     the only network that this driver makes
+linked/<sandbox>/<network>/<endpoint>   the sandbox whose endpoint has a link to this one
 sandbox/<name>                      a sandbox
 namespace/<inode>                   the name of the sandbox with this network namespace
 lease/<network>/<address, hex>      who holds an address, since when, in which boot
@@ -31,6 +32,7 @@ from netlib import built_in
 from netlib.codec import from_json, to_json
 from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
 from netlib.ipam import lease_address, lease_key
+from netlib.links import Link
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.store import Absent, Store, Unchanged, under
 from netlib.wiring import Publish, Wiring
@@ -95,6 +97,13 @@ def place_key(endpoint: Endpoint) -> str:
     """Where it is kept that a sandbox has an endpoint, which may be without an interface."""
     # No device can be called like that (dev_valid_name in net/core/dev.c refuses colons).
     return interface_key(endpoint.sandbox.name, endpoint.ifname or f":{endpoint.id[:12]}")
+
+
+def link_keys(endpoint: Endpoint) -> tuple[str, ...]:
+    """Where it is kept to whom an endpoint is linked."""
+    return tuple(
+        f"linked/{part(target)}/{endpoint.network}/{endpoint.id}" for target in endpoint.links
+    )
 
 
 def devices_of(name: str, group: str = "") -> tuple[str, str]:
@@ -258,6 +267,36 @@ class State:
             if record is not None:
                 found.append(load_endpoint(record.value, record.revision))
         return sorted(found, key=lambda r: (r.endpoint.created, r.endpoint.id))
+
+    def links_of(self, endpoint: Endpoint) -> list[Link]:
+        """Its links to those that are on its network now."""
+        found: list[Link] = []
+        for name, alias in endpoint.links.items():
+            member = self.store.get(member_key(endpoint.network, name))
+            record = member and self.store.get(endpoint_key(endpoint.network, member.value))
+            box = self.find_sandbox(name)
+            if record and box:
+                target = load_endpoint(record.value, record.revision).endpoint
+                found.append(
+                    Link(
+                        sandbox=endpoint.sandbox.name,
+                        alias=alias,
+                        target=target,
+                        environment=box.environment,
+                    )
+                )
+        return found
+
+    def linkers(self, sandbox: str) -> list[str]:
+        """The sandboxes that are linked to one."""
+        records = self.store.range(*under(f"linked/{part(sandbox)}/"))
+        return list(dict.fromkeys(record.value for record in records))
+
+    def linked_to(self, sandbox: str, network_id: str) -> list[EndpointRecord]:
+        """The endpoints on a network that are linked to a sandbox."""
+        records = self.store.range(*under(f"linked/{part(sandbox)}/{network_id}/"))
+        found = [self.store.get(f"endpoint/{r.key.split('/', 2)[2]}") for r in records]
+        return [load_endpoint(record.value, record.revision) for record in found if record]
 
     # -- sandboxes --------------------------------------------------------------------------------
 

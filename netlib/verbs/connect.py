@@ -19,13 +19,14 @@ from netlib.errors import (
     InvalidRequest,
     Unsupported,
 )
+from netlib.links import exposed
 from netlib.model import Endpoint, HostFacts, IPAddress, Network, Sandbox
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import Plan
 from netlib.ports import PortRequest
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import conditions, plan_of, puts, reverts, rewire_sandbox
+from netlib.rewiring import conditions, plan_of, puts, relink, reverts, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Unchanged
 from netlib.verbs.create import create_built_in
@@ -54,6 +55,7 @@ def connect(
     `netns:NAME`, `netns:/path`, `docker:NAME`, `podman:NAME`; `container:NAME` is who shares
     that one's stack. `publish`: as in
     "127.0.0.1:8080:80/tcp". `addresses`: at most one of each family that the network has.
+    `links`: aliases by the names of other sandboxes.
     `gateway_priority`: the sandbox's endpoint with the highest gives it its default route.
 
     Raises NoSuchNetwork, NoSuchSandbox, AlreadyConnected, AddressTaken, PortTaken,
@@ -101,18 +103,23 @@ def connect(
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
-        links=dict(links or {}),
+        links=_links(engine, links or {}),
         options=checked,
         gateway_priority=gateway_priority,
         created=engine.clock(),
     )
-    changes = rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host)
+    exposed(endpoint)  # raises for what it can not read
+    changes = [
+        *relink(engine, known, box.name, endpoint, host),
+        *rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host),
+    ]
     port_conditions, port_puts = claim_ports(known, endpoint)
     leases = lease_puts(known.id, chosen, endpoint, host.boot_id, engine.clock())
     claims = {
         keys.member_key(known.id, box.name): endpoint.id,
         keys.place_key(endpoint): f"{known.id}/{endpoint.id}",
         **leases,
+        **dict.fromkeys(keys.link_keys(endpoint), box.name),
         **port_puts,
     }
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
@@ -151,6 +158,14 @@ def connect(
         ),
         warnings=warnings,
     )
+
+
+def _links(engine: Engine, asked: Mapping[str, str]) -> dict[str, str]:
+    """Aliases by the names of sandboxes that exist. Raises NoSuchSandbox, InvalidName."""
+    return {
+        engine.state.sandbox(name).stack: names.check_name(alias, "alias")
+        for name, alias in asked.items()
+    }
 
 
 def _check_place(

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from netlib.engine import Engine
 from netlib.ipam import capacity, usable
+from netlib.links import environment
 from netlib.model import Endpoint, IPNetwork, Network, Sandbox
+from netlib.naming import has_names
+from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring
 
 
@@ -65,8 +68,26 @@ def inspect(engine: Engine, network: str) -> NetworkDetails:
         uses.append(SubnetUse(prefix=subnet.prefix, usable=total, used=held, free=total - held))
     return NetworkDetails(
         network=found,
-        scope=engine.driver(found).capabilities.scope,
+        scope=scope_of(engine, found),
         endpoints=tuple(r.endpoint for r in engine.state.endpoints(found.id)),
         use=tuple(uses),
         wiring=record.wiring,
     )
+
+
+def link_environment(engine: Engine, sandbox: str) -> dict[str, str]:
+    """The variables that tell a sandbox of those it is linked to: ALIAS_PORT_80_TCP_ADDR, ...
+
+    As with Docker's legacy links, only for networks whose sandboxes have no names otherwise,
+    like the default one. Raises NoSuchSandbox.
+
+    Example:  net env web
+    """
+    box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
+    found: dict[str, str] = {}
+    for record in engine.state.endpoints_of(box.stack):
+        network = engine.state.network(record.endpoint.network).network
+        if not has_names(network, engine.driver(network).capabilities):
+            for link in engine.state.links_of(record.endpoint):
+                found |= environment(link)
+    return found

@@ -47,7 +47,7 @@ def look(engine: Engine, network: Network) -> Seen:
     """What filters may ask of a network."""
     return Seen(
         network=network,
-        scope=_scope(engine, network),
+        scope=scope_of(engine, network),
         in_use=engine.state.has_endpoints(network.id),
     )
 
@@ -95,7 +95,7 @@ def _joined(network: Network, endpoint: Endpoint) -> Joined:
     )
 
 
-def _scope(engine: Engine, network: Network) -> str:
+def scope_of(engine: Engine, network: Network) -> str:
     """That of its driver; a network whose driver was uninstalled is still listed."""
     try:
         return engine.driver(network).capabilities.scope

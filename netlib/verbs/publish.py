@@ -12,7 +12,7 @@ from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.ports import PortRequest, parse
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import Rewiring, conditions, describe, plan_of, puts, reverts
+from netlib.rewiring import Rewiring, conditions, describe, plan_of, puts, relink, reverts
 from netlib.state import EndpointRecord
 from netlib.store import Commit
 
@@ -40,7 +40,10 @@ def publish(
     new = resolve_ports(engine, network, ports, host, besides=endpoint.ports)
     after = replace(endpoint, ports=(*endpoint.ports, *new))
     port_conditions, port_puts = claim_ports(network, replace(endpoint, ports=new))
-    changes = [_rewired(engine, network, record, after, host)]
+    changes = [
+        _rewired(engine, network, record, after, host),
+        *relink(engine, network, box.name, after, host),
+    ]
     return Operation(
         subject=f"published ports of {box.name}",
         plan=plan_of(changes),
@@ -78,6 +81,8 @@ def unpublish(
             network = engine.state.network(endpoint.network).network
             after = replace(endpoint, ports=kept)
             changes.append(_rewired(engine, network, record, after, host))
+            changes += relink(engine, network, box.name, after, host)
+            changes += relink(engine, network, box.name, after, host)
             claims += claim_ports(network, replace(endpoint, ports=tuple(mine)))[1]
             gone += mine
     for request in wanted:

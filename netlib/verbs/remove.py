@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -9,8 +10,9 @@ from functools import partial
 from netlib import state as keys
 from netlib.claims import claims_of
 from netlib.engine import Engine
-from netlib.errors import BuiltInNetwork, InUse, NoSuchNetwork
+from netlib.errors import BuiltInNetwork, DriverError, InUse, NoSuchNetwork, UnknownDriver
 from netlib.filters import BUILT_IN, PRUNE_KEYS, Seen, matcher
+from netlib.model import Network
 from netlib.operation import Operation
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
@@ -114,6 +116,16 @@ def _dissolve_again(engine: Engine, network_id: str) -> Operation[None]:
     return dissolve(engine, engine.state.network(network_id))
 
 
+def _claims(engine: Engine, network: Network) -> list[str]:
+    """The keys of its prefixes and further claims, also when its driver was uninstalled."""
+    try:
+        return [*pool_keys(engine, network), *claims_of(engine.driver(network), network)[1]]
+    except (DriverError, UnknownDriver):
+        folders = ("pool/", "device/", "single/")
+        records = [r for folder in folders for r in engine.state.store.range(*under(folder))]
+        return [r.key for r in records if json.loads(r.value)["network"] == network.id]
+
+
 def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
     """The operation that removes a network."""
     network = record.network
@@ -142,8 +154,7 @@ def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
             delete=(
                 keys.network_key(network.id),
                 keys.name_key(network.name),
-                *pool_keys(engine, network),
-                *claims_of(engine.driver(network), network)[1],
+                *_claims(engine, network),
             ),
             delete_ranges=(
                 under(f"lease/{network.id}/"),

@@ -16,9 +16,11 @@ from netlib.errors import (
     InvalidAddress,
     InvalidName,
     InvalidOption,
+    InvalidPort,
     InvalidRequest,
     NetWarning,
     NoSuchDevice,
+    NoSuchSandbox,
     PoolOverlap,
     SingleNetwork,
     Unsupported,
@@ -26,7 +28,18 @@ from netlib.errors import (
 from netlib.kernel.fake import FakeKernel
 from netlib.net import Net
 from netlib.store.memory import MemoryStore
-from netlib.wiring import Address, Dummy, Ipvlan, Macvlan, Neighbour, Noun, Route, Vlan, Wiring
+from netlib.wiring import (
+    Address,
+    Allow,
+    Dummy,
+    Ipvlan,
+    Macvlan,
+    Neighbour,
+    Noun,
+    Route,
+    Vlan,
+    Wiring,
+)
 
 LAN = "192.0.2.0/24"
 ROUTER = "192.0.2.100"
@@ -527,3 +540,67 @@ def test_options_of_a_ptp_network_are_checked(net: Net) -> None:
             net.create("links", driver="ptp", options=options)
     with pytest.raises(InvalidName):
         net.create("links", driver="ptp", options={"iface_prefix": "much-too-long-"})
+
+
+# -- links ----------------------------------------------------------------------------------------
+
+
+def variables(net: Net, sandbox: str = "web") -> dict[str, str]:
+    """What links tell a sandbox."""
+    return net.link_environment(sandbox)
+
+
+def test_a_link_tells_one_of_the_other_and_not_the_other_way(net: Net) -> None:
+    """Address, ports and environment; until the other one leaves, and again when it is back."""
+    net.create_sandbox("db", environment={"USER": "postgres", "PATH": "/bin"})
+    net.create_sandbox("web")
+    first = net.connect("bridge", "db", options={"expose": "5432"})
+    net.connect("bridge", "web", links={"db": "database"})
+
+    assert variables(net)["DATABASE_PORT_5432_TCP_ADDR"] == str(first.addresses[0].ip)
+    assert variables(net)["DATABASE_ENV_USER"] == "postgres"
+    assert "DATABASE_ENV_PATH" not in variables(net)
+    assert variables(net, "db") == {}
+    net.disconnect("bridge", "db")
+    assert variables(net) == {}
+    again = net.connect("bridge", "db", options={"expose": "5432"})
+    assert again.addresses != first.addresses
+    assert variables(net)["DATABASE_PORT_5432_TCP_ADDR"] == str(again.addresses[0].ip)
+    assert net.check() == ()
+
+
+def test_a_link_opens_its_ports_where_members_may_not_talk(net: Net) -> None:
+    """As long as both are there, and as the other one's ports change."""
+    net.create("quiet", options={"icc": "false"})
+    for name in ("web", "db"):
+        net.create_sandbox(name)
+    net.connect("quiet", "web", links={"db": "db"})
+    net.connect("quiet", "db", options={"expose": "5432"})
+
+    def opened() -> list[int]:
+        return sorted(noun.port for noun in wiring(net, "web") if isinstance(noun, Allow))
+
+    assert opened() == [5432]
+    net.publish("db", ["8080:80"])
+    assert opened() == [80, 5432]
+    net.unpublish("db", ["80"])
+    assert opened() == [5432]
+    assert net.check() == ()
+    net.disconnect("quiet", "db")
+    assert opened() == []
+    assert net.check() == ()
+    net.disconnect("quiet", "web")
+    assert "linked" not in " ".join(records(net))
+
+
+def test_a_link_leads_to_a_sandbox_that_exists_under_a_name_that_can_be(net: Net) -> None:
+    """And what it exposes can be read."""
+    net.create_sandbox("web")
+    net.create_sandbox("db")
+    with pytest.raises(NoSuchSandbox, match="nobody"):
+        net.connect("bridge", "web", links={"nobody": "x"})
+    with pytest.raises(InvalidName):
+        net.connect("bridge", "web", links={"db": "no name"})
+    with pytest.raises(InvalidPort):
+        net.connect("bridge", "web", options={"expose": "http"})
+    assert net.endpoints() == ()

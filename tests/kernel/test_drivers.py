@@ -310,3 +310,27 @@ def test_an_internal_ptp_network_leads_to_the_gateway_only(
         assert reachable(web, "198.51.100.1", 82)
         assert not reachable(db, str(first.ip), 80)
         assert not reachable(web, OUTSIDER4, 81)
+
+
+# -- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_link_opens_just_the_linked_ports_one_way(host: Host, firewall: str) -> None:
+    """Where members may not talk: neither other ports, nor others, nor the way back."""
+    with Net(host.state_dir, firewall=firewall) as net:  # type: ignore[arg-type]
+        net.create("quiet", subnets=["198.51.100.0/24"], options={"icc": "false"})
+        boxes = {name: host.sandbox(name) for name in ("db", "web", "other")}
+        db = net.connect("quiet", "netns:db", options={"expose": "80"}).addresses[0].ip
+        web = net.connect("quiet", "netns:web", links={"netns:db": "db"}).addresses[0].ip
+        net.connect("quiet", "netns:other")
+        with serve(boxes["db"], 80), serve(boxes["db"], 81), serve(boxes["web"], 80):
+            answer = ask(boxes["web"], str(db), 80)
+            assert answer is not None
+            assert answer.source == str(web)
+            assert not reachable(boxes["web"], str(db), 81)
+            assert not reachable(boxes["other"], str(db), 80)
+            assert not reachable(boxes["db"], str(web), 80)
+        assert net.check() == ()
+        net.remove("quiet", force=True)
+    assert not host.leftovers(allow=MARKS)

@@ -14,6 +14,7 @@ from support.shell import Shell
 from netlib.errors import KernelError, NotPermitted, StoreError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.program import program
+from netlib.frontends.cli.session import Session
 from netlib.kernel.fake import FakeKernel
 from netlib.kernel.netfilter.foreign import Obstacle
 from netlib.net import Net
@@ -294,7 +295,7 @@ def test_from_without_a_port(web: Shell, line: str) -> None:
 def test_every_command_that_changes_something_can_be_tried() -> None:
     """--dry-run is everywhere but where it would be nonsense."""
     reading = {"ls", "inspect", "port", "ps", "check", "rules", "completion", "driver ls",
-               "sandbox ls", "exec", "host status"}  # fmt: skip
+               "sandbox ls", "exec", "host status", "env", "graph"}  # fmt: skip
 
     without = {
         name
@@ -687,3 +688,35 @@ def test_json_is_versioned(web: Shell) -> None:
     for line in ("ls", "ps", "inspect front", "port web", "rules", "check", "driver ls",
                  "sandbox ls", "gc", "repair", "prune", "completion bash"):  # fmt: skip
         assert json.loads(web(f"{line} --json").out)["version"] == 1
+
+
+# -- links and warnings ---------------------------------------------------------------------------
+
+
+def test_env_prints_what_a_link_tells(shell: Shell) -> None:
+    """As lines that env(1) takes, or as an object."""
+    shell("sandbox create -e USER=postgres db")
+    shell("sandbox create web")
+    shell("connect -o expose=5432 bridge db")
+    shell("connect --link db:database bridge web")
+
+    lines = shell("env web").lines
+    assert "DATABASE_PORT_5432_TCP_PROTO=tcp" in lines
+    assert "DATABASE_ENV_USER=postgres" in lines
+    found = shell("env web --json").document["environment"]
+    assert [f"{key}={value}" for key, value in found.items()] == lines
+    assert shell("env db").out == ""
+    assert "there is no sandbox" in shell("env nobody", status=3).err
+
+
+def test_what_is_needless_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr; with --json in the document."""
+    session = Session()
+    session.warn("needless")
+    assert "warning: needless" in capsys.readouterr().err
+    session.json = True
+    session.warn("needless")
+    session.show({"endpoint": None})
+    said = capsys.readouterr()
+    assert json.loads(said.out)["warnings"] == ["needless"]
+    assert not said.err

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Entry] = {
     "ps": Entry(SANDBOXES, "sandboxes", "List sandboxes."),
     "exec": Entry(SANDBOXES, "processes", "Run a command inside a sandbox."),
     "stop": Entry(SANDBOXES, "processes", "End the processes of sandboxes."),
+    "env": Entry(SANDBOXES, "linking", "Print what links tell a sandbox, as variables."),
     "sandbox": Entry(SANDBOXES, "sandboxes", "Make, remove and list sandboxes without a process."),
     "check": Entry(CARE, "health", "List every difference between the host and the state."),
     "repair": Entry(CARE, "health", "Make the host equal the state again."),
