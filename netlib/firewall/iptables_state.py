@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from netlib import names
 from netlib.firewall import port_tree
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element
@@ -18,7 +19,7 @@ Chain = tuple[str, str]  # table and name
 _TARGET = re.compile(r"(?:^| )(-[jg] .*)$")
 # Matches that iptables-save adds to a protocol's own options.
 _IMPLIED = re.compile(r" -m (?:tcp|udp|sctp)(?= |$)")
-_NETWORK_CHAIN = "NETLIB-M-"
+_NETWORK_CHAIN = names.chain("M", "")
 
 
 class Missing(Exception):  # internal: translated where nouns are known
