@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from support.patience import eventually
 from support.wirings import BRIDGE, endpoint, network, veth
 
 from netlib.apply import apply, tear_down
-from netlib.errors import NetError, NotThere, StageFailed, Unsupported
+from netlib.errors import KernelError, NetError, NotThere, StageFailed, Unsupported
 from netlib.kernel.linux import LinuxKernel
 from netlib.kernel.netfilter.none import NoFirewall
 from netlib.model import HOST
@@ -495,6 +496,22 @@ def test_closing_gives_everything_back(host: Host) -> None:
     assert threading.active_count() == threads
     with pytest.raises(NetError, match="closed"):
         kernel.facts()
+
+
+def test_too_many_open_files_is_not_a_namespace_that_is_gone(
+    host: Host, kernel: LinuxKernel
+) -> None:
+    """Nothing may be cleaned up because a descriptor was lacking."""
+    web = kernel.enter(host.sandbox("web").netns.path, "web")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(KernelError, match="Too many open files") as caught:
+            kernel.alive(web)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not isinstance(caught.value, NotThere)
+    assert kernel.alive(web)
 
 
 def test_a_forked_child_can_go_on(host: Host, kernel: LinuxKernel) -> None:

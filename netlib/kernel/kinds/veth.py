@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from netlib.errors import NotThere
 from netlib.kernel import netlink, rtnl
+from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.kinds.common import (
     HAIRPIN,
     ISOLATED,
@@ -72,7 +73,7 @@ def create(noun: VethPair, session: Session) -> Requests:
     if noun.locked and noun.bridge:
         yield None
         index = index_of(session, noun.netns, noun.name, noun)
-        yield noun.netns, rtnl.port_entry(index, noun.mac, sticky=False)
+        yield noun.netns, entries.port_entry(index, noun.mac, sticky=False)
 
 
 def change(noun: VethPair, state: LinkState, session: Session) -> Requests:
@@ -88,7 +89,7 @@ def change(noun: VethPair, state: LinkState, session: Session) -> Requests:
         raise NotThere(f"{noun.name} has no peer {noun.peer} in {noun.peer_netns}")
     yield noun.peer_netns, rtnl.set_link(mtu, mac_to_set(noun.mac, peer), index=peer.ifindex)
     if noun.locked and noun.bridge:
-        yield noun.netns, rtnl.port_entry(index, noun.mac, sticky=False)
+        yield noun.netns, entries.port_entry(index, noun.mac, sticky=False)
 
 
 def read(noun: VethPair, state: LinkState, session: Session) -> VethPair:
