@@ -102,6 +102,18 @@ def test_a_port_has_its_flags_and_no_address_of_its_own(host: Host, kernel: Linu
     assert "02:00:00:00:01:02 dev nv-2 master nl-1 static" in entries
 
 
+def test_an_mtu_below_ipv6s_least_is_no_obstacle(host: Host, kernel: LinuxKernel) -> None:
+    """A device that is too small for IPv6 has none, and takes no setting of it."""
+    web = kernel.enter(host.sandbox("web").netns.path, "web")
+    small = veth(web, 2, mtu=1000)
+    make(kernel, replace(BRIDGE, mtu=1000), small)
+    assert Wiring([small]) == kernel.observe(Wiring([small]))
+
+    large = veth(web, 2, mtu=1500)
+    apply(diff(Wiring([small]), Wiring([large])), kernel)
+    assert Wiring([large]) == kernel.observe(Wiring([large]))
+
+
 def test_a_macvlan_gets_a_name_that_its_parents_namespace_uses(
     host: Host, kernel: LinuxKernel
 ) -> None:
@@ -121,6 +133,17 @@ def test_a_macvlan_gets_a_name_that_its_parents_namespace_uses(
     host.run("ip", "netns", "exec", "web", "ping", "-c", "1", "-W", "2", "192.0.2.100")
     apply(diff(Wiring([noun]), Wiring([replace(noun, mtu=1300)])), kernel)
     assert link(host, "eth0", "web")["mtu"] == 1300
+
+
+def test_a_parent_in_other_use_is_told(host: Host, kernel: LinuxKernel) -> None:
+    """A bridge's port can be no parent; the hint says so."""
+    host.outsider()
+    make(kernel, BRIDGE)
+    host.run("ip", "link", "set", "eth0", "master", "nl-1")
+    noun = Macvlan(name="nh-1", owner="netlib:1", mtu=1500, parent="eth0", mac="02:00:00:00:00:05")
+
+    with pytest.raises(KernelError, match="port of a bridge"):
+        kernel.do(Stage(Layer.LINK, HOST, (Create(noun),)))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from netlib.kernel.kinds.common import (
     find,
     index_of,
     mac_to_set,
+    without_generated_address,
 )
 from netlib.kernel.netlink import Request, attribute, text, u8, u32
 from netlib.kernel.netns import Session
@@ -37,7 +38,7 @@ def _port(noun: VethPair) -> bytes:
 
 def _settings(noun: VethPair) -> Iterator[Request]:
     name = text(rtnl.NAME, noun.name)
-    port = (_port(noun), rtnl.no_generated_address()) if noun.bridge else ()
+    port = (_port(noun), without_generated_address(noun.mtu)) if noun.bridge else ()
     yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), *port)
     # Apart, because in one message "up" would come before "no generated address".
     yield rtnl.set_link(name, up=noun.up)
