@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
@@ -39,8 +39,8 @@ class Kernel(typing.Protocol):
         KernelError that names everything that failed.
         """
 
-    def perform(self, effect: Effect) -> None:
-        """Do what leaves no thing."""
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Do what leaves no thing: all that can be done, then raise the first failure."""
 
     def observe(self, nouns: Wiring) -> Wiring:
         """Of these nouns, those whose thing is there, as it is now.

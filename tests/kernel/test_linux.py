@@ -297,7 +297,7 @@ def test_an_announcement_reaches_the_neighbours(host: Host, kernel: LinuxKernel)
         host.run("ip", "neigh", "replace", address, "lladdr", old, "nud", "stale", "dev", "nl-1")
 
     for text in ("198.51.100.2/24", "2001:db8:1::2/64"):
-        kernel.perform(Announce(netns=web, device="eth0", address=ip_interface(text)))
+        kernel.perform([Announce(netns=web, device="eth0", address=ip_interface(text))])
 
     def learned() -> bool:
         shown = host.run("ip", "neigh", "show", "dev", "nl-1").stdout
@@ -343,19 +343,23 @@ def test_flows_to_a_host_port_are_forgotten(
     eventually(lambda: ports() == {"7000", "7001", "7009"})
     family_ = 6 if family == 6 else 4
     other = ip_address("192.0.2.77" if family == 4 else "2001:db8:2::77")
-    for effect in (
+    others = (
         ForgetFlows(family=family_, protocol="udp", host=other, port=7000, count=count),
         ForgetFlows(family=family_, protocol="tcp", host=None, port=7000, count=count),
         ForgetFlows(family=family_, protocol="udp", host=None, port=7005),
-    ):
-        kernel.perform(effect)
+    )
+    for effect in others:
+        kernel.perform([effect])
+    kernel.perform(others)
     assert ports() == {"7000", "7001", "7009"}
 
     host_address = ip_address(address)
     effect = ForgetFlows(family=family_, protocol="udp", host=host_address, port=7000, count=count)
-    kernel.perform(effect)
+    kernel.perform([effect])
 
     assert ports() == ({"7001", "7009"} if count == 1 else {"7009"})
+    kernel.perform([replace(effect, port=port, count=1) for port in (7001, 7009)])
+    assert ports() == set()
     for listener in listeners:
         listener.close()
 

@@ -115,10 +115,10 @@ def test_effects_are_noted_in_order() -> None:
     """A test can look at what was performed, and let it fail."""
     kernel = FakeKernel()
     effect = Announce(netns=HOST, device="eth0", address=ip_network("192.0.2.0/24"))  # type: ignore[arg-type]
-    kernel.perform(effect)
+    kernel.perform([effect])
     kernel.fail_at(1)
     with pytest.raises(KernelError):
-        kernel.perform(effect)
+        kernel.perform([effect])
     assert kernel.performed == [effect]
 
 
@@ -171,4 +171,4 @@ def test_devices_that_are_not_ours_stay() -> None:
     assert facts.uplink is None
     assert (facts.devices["eth7"].mtu, facts.devices["eth7"].ours) == (9000, False)
     with pytest.raises(NotThere):
-        kernel.perform(Announce(netns=HOST, device="eth8", address=None))  # type: ignore[arg-type]
+        kernel.perform([Announce(netns=HOST, device="eth8", address=None)])  # type: ignore[arg-type]
