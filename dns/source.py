@@ -92,8 +92,7 @@ def _endpoint(text: str) -> EndpointNames | None:
     return EndpointNames(
         id=endpoint["id"],
         network=endpoint["network"],
-        # `docker:web` is known as `web`, as Docker itself knows it.
-        sandbox=sandbox["name"].rpartition(":")[2],
+        sandbox=sandbox["name"],
         hostname=sandbox["hostname"],
         short_id=endpoint["id"][:12],
         aliases=tuple(endpoint["aliases"]),

@@ -287,7 +287,7 @@ def sets_of(endpoint: EndpointNames, network: str) -> dict[bytes, Sets]:
             except ValueError:  # an alias that is no name of the DNS; the engine told its owner
                 continue
     try:
-        target = wire.packed_name(f"{endpoint.sandbox}.{network}")
+        target = wire.packed_name(f"{endpoint.name}.{network}")
     except ValueError:
         return found
     pointer: Sets = {PTR_IN: (wire.resource(wire.PTR, TTL_SECONDS, target),)}
