@@ -48,9 +48,7 @@ def main(control: int, status: int) -> NoReturn:
     try:
         _die_with_parent()
         unshare(NEW_NET | NEW_MOUNTS | NEW_UTS)
-        # Slave, not private: what is unmounted on the host goes here too, and can be ejected;
-        # nothing gets out (mount_namespaces(7)).
-        mount("none", "/", flags=_RECURSIVE | _SLAVE)
+        keep_mounts_in()
         raise_loopback()
         _answer(status, {"ready": True})
         with os.fdopen(control, "rb") as pipe:
@@ -59,11 +57,11 @@ def main(control: int, status: int) -> NoReturn:
             os._exit(1)  # the parent gave up, and has said why
         orders = json.loads(text)
         doing = "be given its files and names"
-        missing = _show_files(orders["files"])
-        _show_devices(orders["scratch"])
+        missing = show_files(orders["files"])
+        show_devices(orders["scratch"])
         socket.sethostname(orders["hostname"])
         _answer(status, {"missing": missing})
-        _reset_signals()
+        reset_signals()
         doing = ""
         os.execvp(orders["command"][0], orders["command"])
     except OSError as error:
@@ -79,7 +77,15 @@ def _die_with_parent() -> None:
     libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
-def _show_files(files: Mapping[str, str]) -> list[str]:
+def keep_mounts_in() -> None:
+    """Let nothing that is mounted here get out to the host (mount_namespaces(7)).
+
+    Slave, not private: what is unmounted on the host goes here too, and can be ejected.
+    """
+    mount("none", "/", flags=_RECURSIVE | _SLAVE)
+
+
+def show_files(files: Mapping[str, str]) -> list[str]:
     """Show each file of the state at its path, here only; the paths that the host does not have."""
     missing = [path for path in files if not os.path.exists(path)]
     for path, source in files.items():
@@ -88,7 +94,7 @@ def _show_files(files: Mapping[str, str]) -> list[str]:
     return missing
 
 
-def _show_devices(scratch: str) -> None:
+def show_devices(scratch: str) -> None:
     """Show the sandbox's own devices in /sys/class/net: sysfs belongs to a network namespace."""
     flags = _NO_SUID | _NO_DEVICES | _NO_EXEC
     try:
@@ -108,7 +114,7 @@ def _show_devices(scratch: str) -> None:
         return
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
     """As a shell would start the command: Python ignores two signals, our parent blocks some."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)

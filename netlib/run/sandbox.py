@@ -16,6 +16,8 @@ from netlib.run.request import HOST_GATEWAY, Attachment, RunRequest
 from netlib.verbs.remove import joined
 
 Told = Callable[[str], None]
+# Those of a sandbox's folder, shown below /etc.
+FILES = ("resolv.conf", "hosts", "hostname")
 
 
 def run(
@@ -102,7 +104,7 @@ def _run(
     net.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = child.become(
         request.command,
-        {f"/etc/{name}": str(folder / name) for name in ("resolv.conf", "hosts", "hostname")},
+        {f"/etc/{name}": str(folder / name) for name in FILES},
         request.own_hostname,
         net.state_dir,
     )

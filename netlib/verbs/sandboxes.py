@@ -8,7 +8,7 @@ from netlib import names
 from netlib import state as keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
-from netlib.errors import NameTaken, StoreConflict
+from netlib.errors import InUse, NameTaken, StoreConflict
 from netlib.model import Netns, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
@@ -93,11 +93,15 @@ def register_sandbox(
 
 
 def remove_sandbox(engine: Engine, name: str) -> None:
-    """Take a sandbox off all its networks and end it. Raises NoSuchSandbox, LeftOver.
+    """Take a sandbox off all its networks and end it.
+
+    Raises NoSuchSandbox, InUse where a process of `net run` goes on in it, LeftOver.
 
     Example:  net sandbox rm web
     """
     box = engine.state.sandbox(name)
+    if box.pid and engine.kernel.alive(box.netns):
+        raise InUse(f"sandbox {name} runs process {box.pid}", f"run: net stop {name}")
     for record in engine.state.endpoints_of(name):
         known = engine.state.network(record.endpoint.network).network
 

@@ -318,6 +318,19 @@ def test_exec_in_a_named_namespace(net: Program) -> None:
 
     assert "198.51.100.2" in net("exec plain -- ip -4 addr").stdout
     assert "198.51.100.2" in net("exec netns:plain -- ip -4 addr").stdout
+    said = net("exec plain -- sh -c 'hostname; cat /etc/hosts; ls /sys/class/net'").stdout
+    assert said.startswith("plain\n")
+    assert "198.51.100.2\tplain\n" in said
+    assert said.endswith("eth0\nlo\n")
+    assert os.uname().nodename != "plain"
+
+
+def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> None:
+    """`net sandbox rm` is for those without one: `net stop` ends the others."""
+    net("run -d --name web -- sleep 60")
+
+    assert "net stop web" in net("sandbox rm web", status=4).stderr
+    assert net("stop web").stdout == "web\n"
 
 
 def test_a_running_sandbox_is_connected_and_disconnected(net: Program) -> None:
