@@ -686,3 +686,46 @@ def test_json_is_versioned(web: Shell) -> None:
     for line in ("ls", "ps", "inspect front", "port web", "rules", "check", "driver ls",
                  "sandbox ls", "gc", "repair", "prune", "completion bash"):  # fmt: skip
         assert json.loads(web(f"{line} --json").out)["version"] == 1
+
+
+# -- boot and progress --------------------------------------------------------------------------
+
+
+def test_boot_brings_networks_back(web: Shell, kernel: FakeKernel) -> None:
+    """What the unit runs makes the networks again and gives up the sandboxes that are gone."""
+    import netlib
+
+    unit = Path(netlib.__file__).parent / "systemd" / "netlib-repair.service"
+    commands = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
+    assert commands == ["contnet repair", "contnet gc"]
+    kernel.reboot()
+
+    for command in commands:
+        web(command.removeprefix("contnet "))
+    web("check")
+    assert web("ps -q").lines == []
+    assert web("ls -q -f name=front").lines
+
+
+def test_progress_is_for_terminals(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long work tells how far it is, on one line that is wiped; never into a file."""
+    import contextlib
+    import io
+
+    from netlib.frontends.cli.session import Session
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for terminal, expected in ((Terminal(), True), (io.StringIO(), False)):
+        with contextlib.redirect_stderr(terminal), Session().progress("removing") as progress:
+            progress("front", 0, 2)
+            progress("back", 1, 2)
+        text = terminal.getvalue()
+        assert ("removing 2/2: back" in text) == expected
+        assert text.endswith("\r\x1b[K") == expected
+    quiet = Terminal()
+    with contextlib.redirect_stderr(quiet), Session(json=True).progress("removing") as progress:
+        progress("front", 0, 2)
+    assert quiet.getvalue() == ""
