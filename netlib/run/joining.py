@@ -24,7 +24,7 @@ from netlib.errors import (
 from netlib.model import Sandbox
 from netlib.net import Net
 from netlib.run.child import start_time
-from netlib.run.launcher import keep_mounts_in, reset_signals, show_devices, show_files
+from netlib.run.launcher import execute, keep_mounts_in, reset_signals, show_devices, show_files
 from netlib.run.request import HOSTNAME_BYTES
 from netlib.run.sandbox import FILES
 from netlib.sandbox_files import folder_of
@@ -55,7 +55,7 @@ def enter(net: Net, reference: str, command: Sequence[str]) -> NoReturn:
         ) from error
     reset_signals()
     try:
-        os.execvp(command[0], list(command))
+        execute(command)
     except FileNotFoundError as error:
         raise NoSuchCommand(
             f"there is no command {command[0]!r} in {box.name}", "give a path, or look at PATH"

@@ -8,12 +8,13 @@ threads, memory or imports. `netlib.run.child` is the other side.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from netlib.throwaway import (
@@ -63,7 +64,7 @@ def main(control: int, status: int) -> NoReturn:
         _answer(status, {"missing": missing})
         reset_signals()
         doing = ""
-        os.execvp(orders["command"][0], orders["command"])
+        execute(orders["command"])
     except OSError as error:
         _answer(
             status, {"errno": error.errno, "reason": error.strerror or str(error), "doing": doing}
@@ -119,6 +120,18 @@ def reset_signals() -> None:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def execute(command: Sequence[str]) -> NoReturn:
+    """Become a command. FileNotFoundError where there is none, as a shell would say."""
+    try:
+        os.execvp(command[0], list(command))
+    except PermissionError as error:
+        # A folder on PATH that may not be searched is reason enough for execvp(3) to say so.
+        found = (os.path.join(folder, command[0]) for folder in os.get_exec_path())
+        if "/" in command[0] or any(os.path.exists(path) for path in found):
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
 
 
 def _answer(status: int, document: Mapping[str, Any]) -> None:

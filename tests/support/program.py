@@ -29,7 +29,7 @@ class Program:
         return {
             **os.environ,
             "NETLIB_STATE_DIR": str(self.host.state_dir),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
 
     def __call__(
