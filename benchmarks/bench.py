@@ -55,9 +55,14 @@ class Bench:
         self.closing.close()
 
     def host(self, firewall: Backend = "nftables") -> Host:
-        """A fresh host with an uplink and nothing else."""
+        """A fresh host with an uplink, and a network with one member and one published port."""
         folder = self.closing.enter_context(tempfile.TemporaryDirectory(dir="/run"))
         place = Place()
         net = place.call(Net, folder, firewall=firewall)
         self.closing.callback(place.call, net.close)
-        return Host(place, net)
+        host = Host(place, net)
+        # A host in use: what all networks share is there, and the processes for names and
+        # relays run. They start with the first that needs them and end with the last.
+        host.do(net.create, "resident")
+        host.do(net.connect, "resident", host.sandbox(), publish=["7999:80"])
+        return host
