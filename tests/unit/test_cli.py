@@ -231,8 +231,17 @@ def test_ps_shows_ports_as_docker_does(web: Shell) -> None:
 
     assert head.split() == ["SANDBOX", "PID", "STATE", "NETWORKS", "ADDRESSES", "PORTS"]
     assert re.split(r"  +", row) == [
-        "web", "-", "there", "front", "192.0.2.2", "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+        "web", "-", "present", "front", "192.0.2.2", "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
     ]  # fmt: skip
+
+
+def test_ps_shows_where_routed_ports_are(shell: Shell) -> None:
+    """A routed network uses no port of the host: its ports are at the sandbox's own address."""
+    shell("create -o gateway_mode=routed --subnet 198.51.100.0/24 routed")
+    shell("sandbox create web")
+    shell("connect routed web -p 80:80")
+
+    assert shell("port web").lines == ["80/tcp -> 198.51.100.2:80"]
 
 
 def test_ps_shows_who_has_ended(web: Shell, kernel: FakeKernel) -> None:
