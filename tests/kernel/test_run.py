@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -135,6 +136,34 @@ def test_signals_are_as_a_shell_gives_them(net: Program) -> None:
         capture_output=True, text=True, check=True, timeout=10,
     ).stdout  # fmt: skip
     assert said == plain
+
+
+def test_helpers_can_be_ended(host: Host) -> None:
+    """The processes that are first needed by `net run` do not inherit its blocked signals."""
+    net = Program(host)
+    net("create front")
+    for pid in _helpers(host):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not _helpers(host))
+    program = net.start("run --network front -p [::1]:8085:80 -- sleep 60")
+    eventually(lambda: net("ps -q").stdout and _helpers(host), 15)
+
+    for pid in _helpers(host):
+        assert "SigBlk:\t0000000000000000\n" in Path(f"/proc/{pid}/status").read_text()
+    program.terminate()
+    program.wait(10)
+
+
+def _helpers(host: Host) -> list[int]:
+    """The relay and the resolver of a host."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes()
+            ours = re.search(rb"netlib[./](relay|dns)", words)
+            if ours and str(host.state_dir).encode() in words:
+                found.append(int(path.parent.name))
+    return found
 
 
 # -- how it ends --------------------------------------------------------------------------------
