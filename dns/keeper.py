@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import queue
+import signal
 import socket
 import struct
 import sys
