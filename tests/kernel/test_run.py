@@ -244,6 +244,19 @@ def test_a_command_dies_with_its_keeper(net: Program) -> None:
     nothing_is_left(net)
 
 
+def test_a_killed_sandbox_can_be_run_again(net: Program) -> None:
+    """Its name, address and port are free for its successor, without a word of the user's."""
+    line = "run --name web --network front:ip=198.51.100.9 -p 8080:80 -- "
+    program = net.start(line + "sleep 60")
+    eventually(lambda: net("port web", status=None).stdout)
+    program.kill()
+    program.wait(10)
+    eventually(lambda: net.ask("ps")["sandboxes"][0]["state"] == "ended")
+
+    net(line + "true")
+    nothing_is_left(net)
+
+
 # -- in the background --------------------------------------------------------------------------
 
 

@@ -385,6 +385,7 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("publish db 81:81", 3, "not-connected"),
         ("disconnect front db", 3, "not-connected"),
         ("sandbox create web", 4, "name-taken"),
+        ("sandbox create host", 2, "invalid-name"),
         ("sandbox rm nobody", 3, "no-such-sandbox"),
         ("stop web", 2, "invalid-request"),
         ("stop nobody", 3, "no-such-sandbox"),
