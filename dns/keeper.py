@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import struct
 import sys
@@ -300,6 +301,8 @@ def main(state_dir: str, resolv_conf: str, source: str) -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
+    # Whoever needed us first may have blocked signals for itself (`net run` does).
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     nothing = os.open(os.devnull, os.O_RDWR)
