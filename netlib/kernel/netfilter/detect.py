@@ -106,9 +106,7 @@ def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Nftables | Iptable
 
     Cheap where there are none: where nft can be asked, hardly ever a program is started.
     """
-    place = Place()
-    nft = _open(place)
-    try:
+    with _asking(chosen) as (place, nft):
         found: list[Nftables | Iptables] = []
         if nft is not None and not isinstance(chosen, Nftables) and _has_table(nft):
             found.append(Nftables())
@@ -122,6 +120,22 @@ def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Nftables | Iptable
                 else:
                     other.close()
         return found
+
+
+@contextmanager
+def _asking(chosen: Chosen) -> Iterator[tuple[Place, Nft | None]]:
+    """Where to look, and nft to ask, where it can be asked.
+
+    A backend's own where it has one: closing a socket of nft's waits for RCU, 10 ms
+    (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
+    """
+    if isinstance(chosen, Nftables):
+        yield chosen.place, chosen.nft
+        return
+    place = Place()
+    nft = _open(place)
+    try:
+        yield place, nft
     finally:
         if nft is not None:
             nft.close()
