@@ -30,7 +30,12 @@ def do_riders(steps: Sequence[Step], socket: Socket, journal: Journal) -> None:
         for step in in_order(steps)
         for request in _requests(step, indexes, asleep, socket)
     ]
-    answers = socket.transact([request for _, request in parts])
+    try:
+        answers = socket.transact([request for _, request in parts])
+    except BaseException:  # an interrupt, say: all of it may have been done
+        for step, _ in parts:
+            journal.note(step)
+        raise
     failure: NetError | None = None
     for (step, _), refusal in zip(parts, answers, strict=True):
         index = indexes[_device(step)]

@@ -50,11 +50,18 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     Example:  net check my-net
     """
     networks, endpoints = _scope(engine, target)
-    seen = _observed(engine, [*networks, *endpoints])
-    findings = [*_networks(networks, seen), *_endpoints(engine, endpoints, seen)]
+    findings = examine(engine, networks, endpoints)
     if target is None:
-        findings += _strangers(engine)
-    return tuple(findings)
+        findings += tuple(_strangers(engine))
+    return findings
+
+
+def examine(
+    engine: Engine, networks: list[NetworkRecord], endpoints: list[EndpointRecord]
+) -> tuple[Finding, ...]:
+    """Likewise, of these networks and endpoints alone: it costs as much as they are many."""
+    seen = _observed(engine, [*networks, *endpoints])
+    return (*_networks(networks, seen), *_endpoints(engine, endpoints, seen))
 
 
 def repair(engine: Engine, watch: Watch | None = None) -> Repair:

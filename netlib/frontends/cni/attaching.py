@@ -1,0 +1,245 @@
+"""ADD and DEL."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
+
+from netlib import state as keys
+from netlib.errors import (
+    AddressTaken,
+    AlreadyThere,
+    Exhausted,
+    InterfaceTaken,
+    NamespaceGone,
+    NetError,
+    NoSuchNetwork,
+    NotConnected,
+)
+from netlib.frontends.cni import networks
+from netlib.frontends.cni.call import Call
+from netlib.frontends.cni.declaring import Range
+from netlib.frontends.cni.delegate import Ipam, addresses_of, ranges_of
+from netlib.frontends.cni.describing import describe
+from netlib.frontends.cni.refusal import (
+    INVALID_CONFIG,
+    INVALID_NAMESPACE,
+    UNKNOWN_CONTAINER,
+    Refusal,
+)
+from netlib.frontends.cni.request import Request
+from netlib.frontends.cni.results import Result
+from netlib.ipam import choose
+from netlib.model import AddressRange, Endpoint, IPAddress, Netns, Network, Sandbox, Subnet
+from netlib.net import Net
+from netlib.operation import Operation
+from netlib.state import EndpointRecord
+from netlib.verbs.disconnect import leave
+
+KIND = "cni"
+_OPERATION = "cni.operation"
+_TRIES = 100
+
+
+def enter(net: Net, request: Request) -> Netns:
+    """The network namespace of a request, in this process's own view."""
+    try:
+        return net.engine.kernel.enter(request.netns, request.sandbox)
+    except NamespaceGone as error:
+        raise Refusal(
+            UNKNOWN_CONTAINER, f"failed to open netns {request.netns!r}: {error}"
+        ) from error
+
+
+def add(call: Call, netns: Netns) -> Result:
+    """Join the container to the network. What was done is taken back where it fails."""
+    net, request, config = call
+    ifname = call.ifname
+    _refuse_own(net, request, netns)
+    if config.previous is not None and is_taken(config.previous, ifname):
+        if config.ports:
+            raise Refusal(
+                INVALID_CONFIG,
+                f"{ifname} is another plugin's: netlib publishes ports of its own interfaces",
+                "put netlib first in the list, or the plugin `portmap` after the other one",
+            )
+        return config.previous
+    done = _find_again(call)
+    if done is not None:
+        network = net.engine.state.network(done.endpoint.network).network
+        return describe(call, network, done, None)
+    box = Sandbox(
+        name=request.sandbox,
+        netns=netns,
+        kind=KIND,
+        hostname="",
+        labels={_OPERATION: request.operation} if request.operation else {},
+        created=net.engine.clock(),
+    )
+    if not config.delegate:
+        return _attach(call, box, None)
+    ipam = Ipam(request, config)
+    delegated = ipam.add()
+    try:
+        return _attach(call, box, delegated)
+    except BaseException as error:
+        try:
+            ipam.delete()
+        except NetError as failure:
+            error.add_note(f"and its address was not freed: {failure}")
+        raise
+
+
+def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
+    if netns.inode == net.engine.kernel.facts().netns and not request.own_netns:
+        raise Refusal(
+            INVALID_NAMESPACE, "plugin's netns and netns from CNI_NETNS should not be the same"
+        )
+
+
+def _attach(call: Call, box: Sandbox, delegated: Result | None) -> Result:
+    net, _, config = call
+    sets = tuple(one for group in config.address_sets for one in group)
+    network = networks.ensure(net, config, ranges_of(delegated) if delegated else sets)
+    _connect(call, box, network, delegated)
+    try:
+        record = find_record(call)
+        assert record is not None
+        return describe(call, network, record, delegated)
+    except BaseException:
+        delete_endpoint(call, network.id)
+        raise
+
+
+def _connect(call: Call, box: Sandbox, network: Network, delegated: Result | None) -> Endpoint:
+    config = call.config
+    for attempt in range(_TRIES):
+        addresses: tuple[str | IPAddress, ...] = config.addresses
+        if delegated is not None:
+            addresses = addresses_of(delegated)
+        elif not addresses and config.address_sets:
+            addresses = tuple(_choose(call.net, network, group) for group in config.address_sets)
+        try:
+            return call.net.connect(
+                network.id,
+                box,
+                publish=config.ports,
+                addresses=addresses,
+                mac=config.mac or None,
+                aliases=config.aliases,
+                ifname=call.ifname,
+            )
+        except AddressTaken:
+            # Chosen from a set of ranges: somebody else took it between choice and commit.
+            if config.addresses or delegated is not None or attempt == _TRIES - 1:
+                raise
+        except AlreadyThere as error:
+            raise InterfaceTaken(error.message, "remove it, or use another CNI_IFNAME") from error
+    raise AssertionError("not reached")
+
+
+def _choose(net: Net, network: Network, group: tuple[Range, ...]) -> IPAddress:
+    """The next free address of a set's ranges, in order."""
+    full: list[Exhausted] = []
+    state = net.engine.state
+    for one in group:
+        prefix = ip_network(one.subnet)
+        known = next((s for s in network.subnets if s.prefix == prefix), Subnet(prefix=prefix))
+        first = ip_address(one.first) if one.first else prefix[0]
+        last = ip_address(one.last) if one.last else prefix[-1]
+        part = Subnet(
+            prefix=prefix,
+            gateway=known.gateway,
+            ranges=(AddressRange(first=first, last=last),),
+            reserved=known.reserved,
+        )
+        try:
+            return choose(part, state.leases(network.id), state.cursor(network.id, prefix))
+        except Exhausted as error:
+            full.append(error)
+    raise Exhausted("; ".join(error.message for error in full), "free some, or give more ranges")
+
+
+def delete(call: Call, netns: Netns | None) -> None:
+    """Take the container off the network: as often as wanted, and whatever is gone already."""
+    net, request, config = call
+    if netns is not None:
+        _refuse_own(net, request, netns)
+    failures: list[NetError] = []
+    if config.delegate:
+        try:
+            Ipam(request, config).delete()
+        except NetError as error:
+            failures.append(error)
+    network = networks.find(net, config)
+    if network is not None:
+        try:
+            delete_endpoint(call, network.id)
+        except NetError as error:
+            failures.append(error)
+    raise_all(failures)
+
+
+def delete_endpoint(call: Call, network_id: str) -> None:
+    """Remove the endpoint, if there is one, on this network."""
+    net, request, _ = call
+    record = find_record(call)
+    if record is None or record.endpoint.network != network_id:
+        return
+    key = keys.endpoint_key(network_id, record.endpoint.id)
+
+    def prepare() -> Operation[None]:
+        found = net.engine.state.store.get(key)
+        if found is None:
+            raise NotConnected(f"{request.sandbox} is not connected")
+        return leave(net.engine, keys.load_endpoint(found.value, found.revision))
+
+    with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
+        net.engine.run(prepare)
+
+
+def raise_all(failures: list[NetError]) -> None:
+    """Raise what failed, all of it in one."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        first = failures[0]
+        raise Refusal(
+            first.cni_code, "; ".join(failure.message for failure in failures), first.hint
+        ) from first
+
+
+def find_record(call: Call) -> EndpointRecord | None:
+    """The endpoint that this interface of the container is."""
+    store = call.net.engine.state.store
+    interface = store.get(keys.interface_key(call.request.sandbox, call.ifname))
+    record = store.get(f"endpoint/{interface.value}") if interface else None
+    return keys.load_endpoint(record.value, record.revision) if record else None
+
+
+def _find_again(call: Call) -> EndpointRecord | None:
+    """What this very call did already, when it was sent before to a daemon that died.
+
+    What it left half done is taken back.
+    """
+    net, request, _ = call
+    if not request.operation:
+        return None
+    record = find_record(call)
+    if record is None or record.endpoint.sandbox.labels.get(_OPERATION) != request.operation:
+        return None
+    if record.endpoint.state == "ready":
+        return record
+    with net.engine.lock.alone():  # nobody is at it any more
+        record = find_record(call)
+        if record is not None and record.endpoint.state == "ready":
+            return record
+        if record is not None:
+            half = record
+            net.engine.run_locked(lambda: leave(net.engine, half))
+    return None
+
+
+def is_taken(previous: Result, ifname: str) -> bool:
+    """Whether a result has this interface of the container."""
+    return any(one["name"] == ifname and one.get("sandbox") for one in previous["interfaces"])

@@ -1,0 +1,204 @@
+"""A network configuration as a runtime hands it over on stdin (CNI specification, "Section 1")."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from netlib.errors import NetError
+from netlib.frontends.cni import results
+from netlib.frontends.cni.declaring import Declaration, Range, declaration, ranges
+from netlib.frontends.cni.reading import Reading
+from netlib.frontends.cni.refusal import (
+    INVALID_CONFIG,
+    UNDECODABLE,
+    UNSUPPORTED_FIELD,
+    Refusal,
+)
+from netlib.ports import PortRequest
+from netlib.ports import parse as parse_port
+
+OURS = "netlib"
+VALID_ATTACHMENTS = "cni.dev/valid-attachments"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What is wanted: a network that is there, or is made as declared, and how it is joined.
+
+    `delegate` is the IPAM plugin that chooses addresses, "" where netlib does. `dns` is what
+    replaces the resolver's own in the result; `attachments` are (container id, interface) that
+    are valid (GC). `document` is all of it, for other plugins.
+    """
+
+    version: str
+    name: str
+    network: str
+    declared: Declaration | None
+    delegate: str = ""
+    ports: tuple[PortRequest, ...] = ()
+    addresses: tuple[str, ...] = ()
+    address_sets: tuple[tuple[Range, ...], ...] = ()
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+    ifname: str = ""
+    dns: Mapping[str, Any] | None = None
+    previous: results.Result | None = None
+    attachments: frozenset[tuple[str, str]] | None = None
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+
+def version_of(stdin: bytes) -> str:
+    """The version that an answer is written in, whatever else is wrong with the input."""
+    try:
+        asked = json.loads(stdin).get("cniVersion")
+    except (ValueError, AttributeError, RecursionError):
+        return results.NEWEST
+    return asked if asked in results.VERSIONS else results.NEWEST
+
+
+def parse(stdin: bytes, arguments: Mapping[str, str]) -> Config:
+    """The configuration. Raises Refusal; 7 for what it can't mean, 6 for what is no JSON."""
+    document = _decoded(stdin)
+    found = Reading(document)
+    version = results.check_version(found.text("cniVersion") or "0.1.0")
+    name = found.text("name")
+    if not _NAME.fullmatch(name):
+        what = f"invalid characters in network name: {name!r}" if name else "missing network name"
+        raise Refusal(INVALID_CONFIG, what)
+    try:
+        return _config(found, document, version, name, arguments)
+    except Refusal:
+        raise
+    except NetError as error:
+        raise Refusal(INVALID_CONFIG, error.message, error.hint) from error
+
+
+def _config(
+    found: Reading,
+    document: Mapping[str, Any],
+    version: str,
+    name: str,
+    arguments: Mapping[str, str],
+) -> Config:
+    runtime, asked = found.within("runtimeConfig"), found.within("args").within("cni")
+    _refuse_bandwidth(found, runtime)
+    delegate = found.within("ipam").text("type")
+    delegate = "" if delegate == OURS else delegate
+    if "/" in delegate:
+        raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
+    network = found.text("network")
+    previous = document.get("prevResult")
+    return Config(
+        version=version,
+        name=name,
+        network=network or name,
+        declared=declaration(found, network, delegated=bool(delegate)),
+        delegate=delegate,
+        ports=tuple(_port(part) for part in runtime.parts("portMappings")),
+        addresses=_addresses(runtime, asked, arguments),
+        address_sets=tuple(
+            tuple(map(ranges, group)) for group in runtime.lists_of_parts("ipRanges")
+        ),
+        mac=runtime.text("mac")
+        or asked.text("mac")
+        or arguments.get("MAC", "")
+        or found.text("mac"),
+        aliases=tuple(dict.fromkeys((*found.texts("aliases"), *_aliases(runtime, name)))),
+        ifname=found.text("ifname"),
+        dns=_dns(found, runtime),
+        previous=None if previous is None else results.read(previous, version),
+        attachments=_attachments(found),
+        document=document,
+    )
+
+
+def _decoded(stdin: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(stdin)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(
+            UNDECODABLE, f"the network configuration on stdin is no JSON: {error}"
+        ) from error
+    if not isinstance(document, dict):
+        raise Refusal(UNDECODABLE, "the network configuration on stdin is no JSON object")
+    return document
+
+
+def _refuse_bandwidth(found: Reading, runtime: Reading) -> None:
+    for place in (found, runtime):
+        if any(place.mapping("bandwidth").values()):
+            raise Refusal(
+                UNSUPPORTED_FIELD,
+                f"{place.name('bandwidth')}: netlib does not limit bandwidth",
+                "leave it out, or put the plugin `bandwidth` after netlib in the list",
+            )
+
+
+def _port(part: Reading) -> PortRequest:
+    host, inside = part.number("hostPort"), part.number("containerPort")
+    if not host:
+        raise Refusal(INVALID_CONFIG, f"{part.name('hostPort')}: invalid host port number {host}")
+    if not inside:
+        raise Refusal(
+            INVALID_CONFIG, f"{part.name('containerPort')}: invalid container port {inside}"
+        )
+    address = part.text("hostIP")
+    if ":" in address:
+        address = f"[{address}]"
+    protocol = part.text("protocol").lower() or "tcp"
+    return parse_port(f"{address}{':' if address else ''}{host}:{inside}/{protocol}")
+
+
+def _addresses(runtime: Reading, asked: Reading, arguments: Mapping[str, str]) -> tuple[str, ...]:
+    """The addresses that are asked for: one source counts, the first that names any."""
+    own = arguments.get("IP", "")
+    wanted = runtime.texts("ips") or asked.texts("ips") or tuple(filter(None, own.split(",")))
+    return tuple(text.partition("/")[0] for text in wanted)
+
+
+def _aliases(runtime: Reading, network: str) -> tuple[str, ...]:
+    """A list, or as some runtimes have it, a list by network."""
+    value = runtime.mapping("aliases") if _is_mapping(runtime, "aliases") else None
+    if value is None:
+        return runtime.texts("aliases")
+    return Reading(value, runtime.name("aliases")).texts(network)
+
+
+def _is_mapping(place: Reading, key: str) -> bool:
+    try:
+        place.mapping(key)
+    except Refusal:
+        return False
+    return key in place
+
+
+def _dns(found: Reading, runtime: Reading) -> dict[str, Any] | None:
+    """The runtime's, else the configuration's if it sets any member; None: the resolver's own."""
+    if "dns" in runtime:
+        given = runtime.within("dns")
+        named = {
+            "nameservers": list(given.texts("servers")),
+            "search": list(given.texts("searches")),
+            "options": list(given.texts("options")),
+        }
+        if any(named.values()):
+            return {key: value for key, value in named.items() if value}
+    given = found.within("dns")
+    members = {key: list(given.texts(key)) for key in ("nameservers", "search", "options")}
+    domain = given.text("domain")
+    if not domain and not any(key in given for key in members):
+        return None
+    chosen: dict[str, Any] = {key: value for key, value in members.items() if value}
+    return {**chosen, **({"domain": domain} if domain else {})}
+
+
+def _attachments(found: Reading) -> frozenset[tuple[str, str]] | None:
+    if VALID_ATTACHMENTS not in found:
+        return None
+    parts = found.parts(VALID_ATTACHMENTS)
+    return frozenset((part.text("containerID"), part.text("ifname")) for part in parts)

@@ -1,0 +1,77 @@
+"""The result of an attachment, as version 1.1.0 of the specification has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netlib.frontends.cni.call import Call
+from netlib.frontends.cni.results import Result
+from netlib.model import Network
+from netlib.naming import nameservers
+from netlib.net import Net
+from netlib.state import EndpointRecord
+from netlib.wiring import Route, VethPair, Wiring
+
+
+def describe(
+    call: Call, network: Network, record: EndpointRecord, delegated: Result | None
+) -> Result:
+    """What an attachment got; `delegated` is what an IPAM plugin gave for it.
+
+    What it was given before (by `prevResult`) comes first and stays as it is.
+    """
+    net, config = call.net, call.config
+    before = config.previous or {"interfaces": [], "ips": [], "routes": [], "dns": {}}
+    endpoint = record.endpoint
+    interfaces = _interfaces(net, record, call.request.netns)
+    position = len(before["interfaces"]) + len(interfaces) - 1
+    around = net.engine.state.find_network(network.id)
+    names = nameservers([around.wiring if around else Wiring(), record.wiring])
+    ips: list[dict[str, Any]] = []
+    for address in endpoint.addresses:
+        ip: dict[str, Any] = {"address": str(address), "interface": position}
+        gateway = next((s.gateway for s in network.subnets if address.ip in s.prefix), None)
+        if gateway is not None:
+            ip["gateway"] = str(gateway)
+        ips.append(ip)
+    dns: dict[str, Any] = {"nameservers": [str(name) for name in names]} if names else {}
+    if delegated is not None and delegated["dns"]:
+        dns = delegated["dns"]
+    if config.dns is not None:
+        dns = dict(config.dns)
+    return {
+        "interfaces": [*before["interfaces"], *interfaces],
+        "ips": [*before["ips"], *ips],
+        "routes": [*before["routes"], *_routes(record)],
+        "dns": dns or before["dns"],
+    }
+
+
+def _interfaces(net: Net, record: EndpointRecord, netns: str) -> list[dict[str, Any]]:
+    """The bridge and the host's end of the pair, where there are such, then the sandbox's."""
+    endpoint = record.endpoint
+    pairs = [noun for noun in record.wiring if isinstance(noun, VethPair)]
+    asked = [name for pair in pairs for name in (pair.bridge, pair.name) if name]
+    seen = net.engine.facts(asked).devices if asked else {}
+    found: list[dict[str, Any]] = [
+        {"name": name, "mac": seen[name].mac, "mtu": seen[name].mtu}
+        for name in asked
+        if name in seen
+    ]
+    own: dict[str, Any] = {"name": endpoint.ifname, "mac": endpoint.mac, "sandbox": netns}
+    if pairs:
+        own["mtu"] = pairs[0].mtu
+    return [*found, own]
+
+
+def _routes(record: EndpointRecord) -> list[dict[str, Any]]:
+    routes: list[dict[str, Any]] = []
+    for noun in record.wiring:
+        if isinstance(noun, Route) and noun.device == record.endpoint.ifname:
+            route: dict[str, Any] = {"dst": str(noun.destination)}
+            if noun.via is not None:
+                route["gw"] = str(noun.via)
+            if noun.metric:
+                route["priority"] = noun.metric
+            routes.append(route)
+    return routes

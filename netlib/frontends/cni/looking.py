@@ -1,0 +1,183 @@
+"""CHECK, STATUS and GC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from ipaddress import ip_interface
+
+from netlib import state as keys
+from netlib.errors import NetError, NotConnected
+from netlib.frontends.cni import attaching, networks
+from netlib.frontends.cni.attaching import KIND, find_record, raise_all
+from netlib.frontends.cni.call import Call
+from netlib.frontends.cni.config import VALID_ATTACHMENTS
+from netlib.frontends.cni.delegate import Ipam
+from netlib.frontends.cni.refusal import (
+    INVALID_CONFIG,
+    LIMITED_CONNECTIVITY,
+    NOT_AVAILABLE,
+    UNKNOWN_CONTAINER,
+    Refusal,
+)
+from netlib.frontends.cni.request import SANDBOX_PREFIX
+from netlib.frontends.cni.results import Result
+from netlib.model import Endpoint, Netns, Network
+from netlib.net import Net
+from netlib.operation import Operation
+from netlib.plan import Change, Plan, Stage, Step
+from netlib.state import EndpointRecord
+from netlib.verbs.check import Finding, examine
+from netlib.verbs.disconnect import leave
+from netlib.wiring import VethPair
+
+# How the names of our own devices begin, see netlib.names.
+_OURS = ("nl-", "nv-")
+# What a later plugin of the list may have changed (tuning).
+_OTHERS_MAY_CHANGE = ("mtu", "mac", "hairpin")
+
+
+def check(call: Call, netns: Netns) -> None:
+    """Raise Refusal that names what is missing of an attachment."""
+    net, request, config = call
+    if config.previous is None:
+        raise Refusal(INVALID_CONFIG, "CHECK needs prevResult")
+    if config.delegate:
+        Ipam(request, config).forward("CHECK")
+    ifname = call.ifname
+    record = find_record(call)
+    network = networks.find(net, config)
+    if record is None or network is None or record.endpoint.network != network.id:
+        if _was_others(config.previous, ifname, network):
+            return
+        raise Refusal(
+            UNKNOWN_CONTAINER,
+            f"{ifname} of container {request.container} is not attached to {config.network}",
+        )
+    if record.endpoint.sandbox.netns.inode != netns.inode:
+        raise Refusal(
+            UNKNOWN_CONTAINER, f"{request.netns} is not the network namespace that was attached"
+        )
+    _compare(config.previous, record.endpoint)
+    missing = [part for f in _damage(net, record) for part in _missing(net, f)]
+    if missing:
+        raise Refusal(
+            NetError.cni_code,
+            f"{ifname} of container {request.container} is damaged: {'; '.join(missing)}",
+            "run: net repair",
+        )
+
+
+def _was_others(previous: Result, ifname: str, network: Network | None) -> bool:
+    """Whether the interface was another plugin's, so that ADD passed it through."""
+    if any(one["name"].startswith(_OURS) for one in previous["interfaces"]):
+        return False
+    subnets = [subnet.prefix for subnet in network.subnets] if network else []
+    addresses = [ip_interface(ip["address"]).ip for ip in previous["ips"]]
+    return attaching.is_taken(previous, ifname) and not any(
+        address in prefix for address in addresses for prefix in subnets
+    )
+
+
+def _compare(previous: Result, endpoint: Endpoint) -> None:
+    """All that the endpoint has must be in what the runtime was told."""
+    told = {ip_interface(ip["address"]) for ip in previous["ips"]}
+    for address in endpoint.addresses:
+        if address not in told:
+            raise Refusal(INVALID_CONFIG, f"prevResult does not have the address {address}")
+    if not any(one["name"] == endpoint.ifname for one in previous["interfaces"]):
+        raise Refusal(INVALID_CONFIG, f"prevResult does not have the interface {endpoint.ifname}")
+
+
+def _damage(net: Net, record: EndpointRecord) -> tuple[Finding, ...]:
+    """What is wrong with an endpoint and its network."""
+    around = net.engine.state.find_network(record.endpoint.network)
+    return examine(net.engine, [around] if around else [], [record])
+
+
+def _missing(net: Net, finding: Finding) -> list[str]:
+    """What is wrong, as the commands that would mend it; or why nothing can."""
+    if finding.note:
+        return [finding.note]
+    kept = tuple(
+        Stage(stage.layer, stage.netns, steps)
+        for stage in finding.plan.stages
+        if (steps := tuple(step for step in stage.steps if not _is_tolerable(step)))
+    )
+    script = Plan(stages=kept).text(net.engine.kernel.firewall)
+    return [" ".join(line.split()) for line in script.splitlines()]
+
+
+def _is_tolerable(step: Step) -> bool:
+    if not isinstance(step, Change) or not isinstance(step.old, VethPair):
+        return False
+    new = step.new
+    differing = {f.name for f in fields(new) if getattr(step.old, f.name) != getattr(new, f.name)}
+    return differing.issubset(_OTHERS_MAY_CHANGE)
+
+
+def status(call: Call) -> None:
+    """Raise Refusal with code 50 or 51 where an ADD would fail, or networks are damaged."""
+    net, request, config = call
+    try:
+        net.engine.facts()
+        network = networks.find(net, config)
+    except NetError as error:
+        raise Refusal(NOT_AVAILABLE, error.message, error.hint) from error
+    if config.delegate:
+        Ipam(request, config).forward("STATUS")
+    if network is None:
+        if config.declared is None:
+            raise Refusal(
+                NOT_AVAILABLE, f"there is no network {config.network!r}", "run: net create"
+            )
+        return
+    if network.state != "ready":
+        raise Refusal(NOT_AVAILABLE, f"network {network.name} is {network.state}")
+    details = net.inspect(network.id)
+    for family in network.families():
+        uses = [u for s, u in zip(network.subnets, details.use, strict=True) if s.family == family]
+        if not config.delegate and uses and not any(use.free for use in uses):
+            raise Refusal(
+                NOT_AVAILABLE,
+                f"network {network.name} has no free IPv{family} address",
+                f"run: net gc, or net update --subnet CIDR {network.name}",
+            )
+    record = net.engine.state.find_network(network.id)
+    if record is not None and any(found.plan for found in examine(net.engine, [record], [])):
+        raise Refusal(LIMITED_CONNECTIVITY, f"network {network.name} is damaged", "run: net repair")
+
+
+def collect(call: Call) -> None:
+    """Free what belongs to no valid attachment on this network; go on after an error."""
+    net, request, config = call
+    valid = config.attachments
+    if valid is None:
+        raise Refusal(INVALID_CONFIG, f"GC needs {VALID_ATTACHMENTS}")
+    failures: list[NetError] = []
+
+    def attempt(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except NotConnected:
+            pass  # somebody else was first
+        except NetError as error:
+            failures.append(error)
+
+    if config.delegate:
+        attempt(lambda: Ipam(request, config).forward("GC"))
+    network = networks.find(net, config)
+    for record in net.engine.state.endpoints(network.id) if network else ():
+        box = record.endpoint.sandbox
+        container = box.name.removeprefix(SANDBOX_PREFIX)
+        if box.kind == KIND and (container, record.endpoint.ifname) not in valid:
+            key = keys.endpoint_key(record.endpoint.network, record.endpoint.id)
+            attempt(lambda key=key: net.engine.run(lambda: _leave(net, key)))  # type: ignore[misc]
+    raise_all(failures)
+
+
+def _leave(net: Net, key: str) -> Operation[None]:
+    found = net.engine.state.store.get(key)
+    if found is None:
+        raise NotConnected("it is gone already")
+    return leave(net.engine, keys.load_endpoint(found.value, found.revision))

@@ -1,0 +1,135 @@
+"""The network that a configuration speaks of: found, or made as it is declared."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_network
+
+from netlib.errors import Conflict, NameTaken, NoSuchNetwork, PoolOverlap
+from netlib.frontends.cni.config import Config
+from netlib.frontends.cni.declaring import Declaration, Range
+from netlib.frontends.cni.refusal import TRY_AGAIN, Refusal
+from netlib.model import Network
+from netlib.net import Net
+from netlib.options import canonical
+from netlib.verbs.remove import dissolve
+
+_PATIENCE_SECONDS = 10.0
+_POLL_SECONDS = 0.005
+
+
+def find(net: Net, config: Config) -> Network | None:
+    """The network of this name, if there is one."""
+    record = net.engine.state.find_network(config.network)
+    return record.network if record else None
+
+
+def ensure(net: Net, config: Config, more: tuple[Range, ...] = ()) -> Network:
+    """The network, ready, with what is declared and `more` subnets; made where there is none.
+
+    Several that ensure one network at once get the same. Raises NoSuchNetwork, Conflict,
+    InvalidRequest, Refusal.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        known = find(net, config)
+        if known is None:
+            if config.declared is None:
+                net.engine.state.network(config.network)  # raises, and names what is near
+            made = _make(net, config, more)
+            if made is not None:
+                return made
+        elif known.state == "ready":
+            return _adapted(net, config, known, more)
+        else:
+            _wait(net, known, deadline)
+
+
+def _make(net: Net, config: Config, more: tuple[Range, ...]) -> Network | None:
+    """The new network; None where somebody else was first."""
+    declared = config.declared or Declaration()
+    wanted = (*declared.ranges, *more)
+    try:
+        return net.create(
+            config.network,
+            driver=declared.driver,
+            subnets=_subnets(wanted),
+            gateways=_gateways(wanted),
+            ip_ranges=_ranges(wanted),
+            ipv4=declared.ipv4,
+            ipv6=declared.ipv6,
+            internal=declared.internal,
+            options=declared.options,
+            labels=declared.labels,
+        )
+    except (NameTaken, PoolOverlap):
+        if find(net, config) is None:
+            raise
+        return None
+
+
+def _wait(net: Net, known: Network, deadline: float) -> None:
+    """Let who makes or removes the network end; if that was somebody who died, clean up."""
+    if time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        with net.engine.lock.alone():
+            record = net.engine.state.find_network(known.id)
+            abandoned = record is not None and record.network.state != "ready"
+            if record and abandoned and not net.engine.state.has_endpoints(known.id):
+                net.engine.run_locked(lambda: dissolve(net.engine, record))
+        return
+    raise Refusal(TRY_AGAIN, f"network {known.name} is {known.state}", "run: net repair")
+
+
+def _adapted(net: Net, config: Config, known: Network, more: tuple[Range, ...]) -> Network:
+    """The network, with what the configuration has and it had not."""
+    declared = config.declared
+    if declared is None and not more:
+        return known
+    declared = declared or Declaration(driver=known.driver, internal=known.internal)
+    if (declared.driver, declared.internal) != (known.driver, known.internal):
+        raise Conflict(
+            f"there is a network {known.name!r} of driver {known.driver}"
+            f"{', internal' if known.internal else ''}, and the configuration declares another",
+            f"change the configuration, or run: net rm {known.name}",
+        )
+    options: dict[str, str] = {}
+    if declared.options:
+        kind = net.engine.registry.get(known.driver)
+        asked = canonical(declared.options, kind.options, f"driver {known.driver}")
+        options = {k: v for k, v in asked.items() if known.options.get(k) != v}
+    have = {str(subnet.prefix) for subnet in known.subnets}
+    new = tuple(r for r in (*declared.ranges, *more) if r.subnet not in have)
+    if not options and not new:
+        return known
+    try:
+        return net.update(
+            known.id,
+            options=options,
+            subnets=_subnets(new),
+            gateways=_gateways(new),
+            ip_ranges=_ranges(new),
+        )
+    except (PoolOverlap, NoSuchNetwork):
+        seen = find(net, config)
+        if seen is None or {str(s.prefix) for s in seen.subnets} == have:
+            raise
+        return _adapted(net, config, seen, more)  # somebody else added it meanwhile
+
+
+def _subnets(wanted: tuple[Range, ...]) -> list[str]:
+    return list(dict.fromkeys(one.subnet for one in wanted))
+
+
+def _gateways(wanted: tuple[Range, ...]) -> list[str]:
+    return list(dict.fromkeys(one.gateway for one in wanted if one.gateway))
+
+
+def _ranges(wanted: tuple[Range, ...]) -> list[str]:
+    """The parts to allocate from; where only one end is given, the other is the subnet's."""
+    found: list[str] = []
+    for one in wanted:
+        if one.first or one.last:
+            prefix = ip_network(one.subnet)
+            found.append(f"{one.first or prefix[0]}-{one.last or prefix[-1]}")
+    return found

@@ -1,0 +1,427 @@
+"""ADD, CHECK, DEL, STATUS and GC with real namespaces and packets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from ipaddress import ip_interface
+
+import pytest
+from support.host import Host
+from support.libcni import CniError, Runtime
+from support.traffic import fetch, reachable, serve
+
+from netlib import Net
+from netlib.frontends.cni.results import VERSIONS
+
+
+pytestmark = pytest.mark.kernel
+
+SUBNET = "198.51.100.0/24"
+Runtimes = Callable[..., Runtime]
+
+
+def leases(net: Net) -> list[str]:
+    """The addresses that are held."""
+    return [record.key for record in net.engine.state.store.range("lease/", "lease0")]
+
+
+def own(result: dict, name: str = "eth0") -> dict:
+    """The container's interface of a result."""
+    (found,) = [i for i in result["interfaces"] if i["name"] == name and i.get("sandbox")]
+    return found
+
+
+def test_attachments_of_one_network_reach_each_other(host: Host, runtime: Runtimes) -> None:
+    """The network is made with the first ADD; both get an address, a route and a name server."""
+    web, db = host.sandbox("web"), host.sandbox("db")
+    front = runtime({"subnet": SUBNET, "ipMasq": True, "isGateway": True})
+    result = front.add("one", web.netns.path)
+    front.add("two", db.netns.path)
+
+    assert result["cniVersion"] == "1.1.0"
+    (ip,) = result["ips"]
+    assert ip == {"address": "198.51.100.2/24", "gateway": "198.51.100.1", "interface": 2}
+    assert result["routes"] == [{"dst": "0.0.0.0/0", "gw": "198.51.100.1"}]
+    assert result["dns"] == {"nameservers": ["198.51.100.1"]}
+    bridge, pair, eth0 = result["interfaces"]
+    assert eth0["sandbox"] == web.netns.path
+    for place, link in ((host.place, bridge), (host.place, pair), (web, eth0)):
+        assert link["mac"] in place.run("ip", "link", "show", link["name"]).stdout
+    with serve(web, 80, "http", name="web"):
+        assert fetch(db, "198.51.100.2", 80) == b"web"
+    web.run("ping", "-c", "1", "-W", "2", "198.51.100.3")
+    front.check("one")
+    front.check("two")
+
+
+def test_delete_gives_back_all_that_add_took(host: Host, net: Net, runtime: Runtimes) -> None:
+    """Any number of times, and what was never added too."""
+    web = host.sandbox("web")
+    front = runtime()
+    front.delete("never", netns=web.netns.path)
+    front.add("one", web.netns.path, portMappings=[{"hostPort": 8080, "containerPort": 80}])
+    before = len(leases(net))
+    front.delete("one", netns=web.netns.path)
+    front.delete("one", netns=web.netns.path)
+    front.delete("one", netns="")
+
+    assert before == 1
+    assert leases(net) == []
+    assert "eth0" not in web.run("ip", "link").stdout
+    assert net.sandboxes() == ()
+    assert net.check() == ()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_results_are_in_the_version_that_is_asked_for(
+    host: Host, runtime: Runtimes, version: str
+) -> None:
+    """And CHECK takes them back, from 0.4.0 on."""
+    web = host.sandbox("web")
+    front = runtime(version=version)
+    result = front.add("one", web.netns.path)
+
+    assert result["cniVersion"] == version
+    assert ("version" in result["ips"][0]) == (version < "1.0.0")
+    assert ("mtu" in result["interfaces"][0]) == (version == "1.1.0")
+    if version >= "0.4.0":
+        front.check("one")
+    else:
+        with pytest.raises(CniError, match="does not have CHECK") as refusal:
+            front.check("one")
+        assert refusal.value.code == 1
+    front.delete("one")
+
+
+def test_published_ports_reach_the_container(host: Host, runtime: Runtimes) -> None:
+    """From outside and from the host; another container gets the port once the first is gone."""
+    web, db, outsider = host.sandbox("web"), host.sandbox("db"), host.outsider()
+    front = runtime()
+    port = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+    front.add("one", web.netns.path, portMappings=port)
+    with serve(web, 80, "http", name="web"):
+        assert fetch(outsider, "192.0.2.1", 8080) == b"web"
+        assert fetch(host, "127.0.0.1", 8080) == b"web"
+    with pytest.raises(CniError, match="8080") as refusal:
+        front.add("two", db.netns.path, portMappings=port)
+    assert refusal.value.code == 102
+    assert "eth0" not in db.run("ip", "link").stdout
+    front.check("one")
+    front.delete("one")
+    front.add("two", db.netns.path, portMappings=port)
+    with serve(db, 80, "http", name="db"):
+        assert fetch(outsider, "192.0.2.1", 8080) == b"db"
+
+
+def test_a_network_of_net_create_can_be_joined_by_name(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Whatever the configuration itself is called."""
+    net.create("back", subnets=[SUBNET])
+    web = host.sandbox("web")
+    result = runtime({"network": "back"}).add("one", web.netns.path)
+
+    assert result["ips"][0]["gateway"] == "198.51.100.1"
+    with pytest.raises(CniError, match="bakc") as refusal:
+        runtime({"network": "bakc"}).add("two", web.netns.path)
+    assert refusal.value.code == 3
+
+
+def test_a_container_can_be_on_several_networks(host: Host, net: Net, runtime: Runtimes) -> None:
+    """Each attachment has its interface; the first gives the default route."""
+    web = host.sandbox("web")
+    front, back = runtime(), runtime({"subnet": "203.0.113.0/24"}, name="back")
+    front.add("one", web.netns.path, "eth0")
+    result = back.add("one", web.netns.path, "eth1")
+
+    assert own(result, "eth1")
+    assert "default via 198.51.100.1 dev eth0" in web.run("ip", "route").stdout
+    front.check("one", "eth0")
+    back.check("one", "eth1")
+    front.delete("one", "eth0")
+    assert "default via 203.0.113.1 dev eth1" in web.run("ip", "route").stdout
+    back.delete("one", "eth1")
+    assert leases(net) == []
+
+
+def test_capability_args_choose_address_mac_names_and_dns(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """`ips`, `mac`, `aliases`, `dns`; what the runtime says wins over CNI_ARGS."""
+    web, db = host.sandbox("web"), host.sandbox("db")
+    front = runtime()
+    result = front.add(
+        "one", web.netns.path,
+        cni_args="IP=198.51.100.99;MAC=02:00:5e:00:53:99",
+        ips=["198.51.100.50/24"], mac="02:00:5e:00:53:01", aliases=["www"],
+        dns={"servers": ["192.0.2.53"], "searches": ["example.com"]},
+    )  # fmt: skip
+    assert result["ips"][0]["address"] == "198.51.100.50/24"
+    assert own(result)["mac"] == "02:00:5e:00:53:01"
+    assert result["dns"] == {"nameservers": ["192.0.2.53"], "search": ["example.com"]}
+    assert net.endpoints("cni-one")[0].aliases == ("www",)
+
+    result = front.add("two", db.netns.path, cni_args="IP=198.51.100.99;MAC=02:00:5e:00:53:99")
+    assert result["ips"][0]["address"] == "198.51.100.99/24"
+    assert own(result)["mac"] == "02:00:5e:00:53:99"
+    with pytest.raises(CniError, match="cni-one"):
+        front.add("three", host.sandbox("x").netns.path, ips=["198.51.100.50"])
+
+
+def test_address_ranges_of_the_runtime_are_used(host: Host, runtime: Runtimes) -> None:
+    """One address of each set; the ranges of a set in their order."""
+    front = runtime({"subnet": "203.0.113.0/24"})
+    sets = [[
+        {"subnet": SUBNET, "rangeStart": "198.51.100.10", "rangeEnd": "198.51.100.10"},
+        {"subnet": SUBNET, "rangeStart": "198.51.100.20", "rangeEnd": "198.51.100.20"},
+    ]]  # fmt: skip
+    got = []
+    for name in ("one", "two"):
+        result = front.add(name, host.sandbox(name).netns.path, ipRanges=sets)
+        got.append(result["ips"][0]["address"])
+    assert got == ["198.51.100.10/24", "198.51.100.20/24"]
+    with pytest.raises(CniError) as refusal:
+        front.add("three", host.sandbox("three").netns.path, ipRanges=sets)
+    assert refusal.value.code == 103
+
+
+def test_bandwidth_is_refused_clearly(host: Host, net: Net, runtime: Runtimes) -> None:
+    """A limit that is not kept would be worse than none."""
+    with pytest.raises(CniError, match="bandwidth") as refusal:
+        runtime().add("one", host.sandbox("web").netns.path, bandwidth={"ingressRate": 1000})
+    assert refusal.value.code == 2
+    assert net.networks() == ()
+
+
+def test_both_families(host: Host, runtime: Runtimes) -> None:
+    """host-local's way of writing ranges is understood."""
+    web = host.sandbox("web")
+    front = runtime({"ipam": {"type": "netlib", "ranges": [
+        [{"subnet": SUBNET, "rangeStart": "198.51.100.64", "rangeEnd": "198.51.100.70"}],
+        [{"subnet": "2001:db8:1::/64", "gateway": "2001:db8:1::fe"}],
+    ], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "198.51.100.9"}]}})  # fmt: skip
+    result = front.add("one", web.netns.path)
+
+    four, six = result["ips"]
+    assert four["address"] == "198.51.100.64/24"
+    assert six["gateway"] == "2001:db8:1::fe"
+    assert {"dst": "203.0.113.0/24", "gw": "198.51.100.9"} in result["routes"]
+    assert {"dst": "::/0", "gw": "2001:db8:1::fe"} in result["routes"]
+    front.check("one")
+
+
+@pytest.mark.parametrize("kind", ["host-local", "static"])
+def test_addresses_of_another_ipam_plugin(
+    host: Host, net: Net, runtime: Runtimes, kind: str
+) -> None:
+    """It is asked first, checked along, and told at the end; a failed ADD frees its address."""
+    ipam = {"host-local": {"subnet": SUBNET, "rangeStart": "198.51.100.7"},
+            "static": {"addresses": [{"address": "198.51.100.7/24",
+                                      "gateway": "198.51.100.1"}]}}[kind]  # fmt: skip
+    web, db = host.sandbox("web"), host.sandbox("db")
+    front = runtime({"ipam": {"type": kind, **ipam}}, version="1.0.0")
+    result = front.add("one", web.netns.path)
+    assert result["ips"][0]["address"] == "198.51.100.7/24"
+    front.check("one")
+    front.delete("one")
+    if kind == "host-local":
+        db.run("ip", "link", "add", "eth0", "type", "dummy")
+        with pytest.raises(CniError, match="eth0"):
+            front.add("two", db.netns.path)
+        held = host.run("sh", "-c", "cat /var/lib/cni/networks/front/198* || true").stdout
+        assert held == ""
+    assert leases(net) == []
+
+
+def test_check_finds_each_missing_piece(host: Host, runtime: Runtimes) -> None:
+    """Address, route, link, port, bridge."""
+    web = host.sandbox("web")
+    front = runtime()
+    port = [{"hostPort": 8080, "containerPort": 80}]
+    bridge = ""
+    breakages = [
+        (web, "ip addr flush dev eth0"),
+        (web, "ip route del default"),
+        (web, "ip link set eth0 down"),
+        (web, "ip link del eth0"),
+        (host.place, "nft flush table inet netlib"),
+        (host.place, "ip link set {pair} nomaster"),
+        (host.place, "ip link del {bridge}"),
+    ]
+    for place, command in breakages:
+        result = front.add("one", web.netns.path, portMappings=port)
+        front.check("one")
+        bridge, pair = (i["name"] for i in result["interfaces"][:2])
+        place.run("sh", "-c", command.format(bridge=bridge, pair=pair))
+        with pytest.raises(CniError) as refusal:
+            front.check("one")
+        assert refusal.value.code == 100, command
+        front.delete("one")
+        with Net(host.state_dir) as net:
+            net.repair()
+
+
+def test_check_needs_the_namespace_and_the_result(host: Host, runtime: Runtimes) -> None:
+    """A container that is another one now, or was never attached, is named."""
+    web, db = host.sandbox("web"), host.sandbox("db")
+    front = runtime()
+    result = front.add("one", web.netns.path)
+    front.cache["one", "eth0"] = (result, {}, db.netns.path)
+    with pytest.raises(CniError, match="not the network namespace"):
+        front.check("one")
+    front.cache["two", "eth0"] = (result, {}, web.netns.path)
+    with pytest.raises(CniError, match="not attached"):
+        front.check("two")
+    front.cache["one", "eth0"] = (None, {}, web.netns.path)  # type: ignore[assignment]
+    with pytest.raises(CniError, match="prevResult") as refusal:
+        front.check("one")
+    assert refusal.value.code == 7
+
+
+def test_garbage_collection_frees_what_is_not_valid(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Also what the runtime forgot; what others made on that network stays."""
+    front = runtime()
+    for name in ("one", "two", "three"):
+        front.add(name, host.sandbox(name).netns.path)
+    net.create_sandbox("mine")
+    net.connect("front", "mine")
+    front.cache.clear()
+    front.collect([("two", "eth0")])
+
+    assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
+    assert net.check() == ()
+
+
+def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """50: no ADD would succeed; 51: what is attached is not served as it should be."""
+    front = runtime({"subnet": "198.51.100.0/30"})
+    front.status()
+    front.add("one", host.sandbox("one").netns.path)
+    with pytest.raises(CniError, match="no free IPv4") as refusal:
+        front.status()
+    assert refusal.value.code == 50
+    front.delete("one")
+    front.status()
+    host.run("nft", "flush", "ruleset")
+    with pytest.raises(CniError, match="damaged") as refusal:
+        front.status()
+    assert refusal.value.code == 51
+
+
+def test_a_failed_add_leaves_nothing(host: Host, net: Net, runtime: Runtimes) -> None:
+    """Interface taken, subnet full, address taken, wrong namespace."""
+    web = host.sandbox("web")
+    front = runtime({"subnet": "198.51.100.0/30"})
+    front.add("one", web.netns.path)
+    before = [r.key for r in net.engine.state.store.range("a", "z")]
+    other = host.sandbox("other")
+    other.run("ip", "link", "add", "taken", "type", "dummy")
+    cases = [
+        ("one", web.netns.path, "eth0", 4, {}),
+        ("two", other.netns.path, "eth0", 103, {}),
+        ("two", other.netns.path, "eth0", 7, {"ips": ["203.0.113.9"]}),
+        ("two", other.netns.path, "eth0", 101, {"ips": ["198.51.100.2"]}),
+        ("two", "/run/netns/nope", "eth0", 3, {}),
+        ("two", host.netns.path, "eth0", 8, {}),
+    ]
+    for container, path, ifname, code, args in cases:
+        with pytest.raises(CniError) as refusal:
+            front.add(container, path, ifname, **args)
+        assert refusal.value.code == code, refusal.value
+    front.delete("one")
+    with pytest.raises(CniError) as refusal:
+        front.add("two", other.netns.path, "taken")
+    assert refusal.value.code == 4
+    front.add("one", web.netns.path)
+    after = [r.key for r in net.engine.state.store.range("a", "z")]
+    assert len(after) == len(before)
+    assert net.check() == ()
+
+
+def test_subnets_that_clash_are_refused(host: Host, net: Net, runtime: Runtimes) -> None:
+    """With another network's, and with another driver under the same name."""
+    net.create("back", subnets=[SUBNET])
+    web = host.sandbox("web")
+    with pytest.raises(CniError, match="back") as refusal:
+        runtime().add("one", web.netns.path)
+    assert refusal.value.code == 101
+    with pytest.raises(CniError, match="declares another"):
+        runtime({"internal": True}, name="back").add("one", web.netns.path)
+
+
+def test_a_changed_configuration_changes_the_network(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """What can change while others are there: a further subnet, the MTU."""
+    runtime().add("one", host.sandbox("one").netns.path)
+    runtime({"subnets": [SUBNET, "203.0.113.0/24"], "mtu": 1400}).add(
+        "two", host.sandbox("two").netns.path
+    )
+    network = net.inspect("front").network
+    assert [str(s.prefix) for s in network.subnets] == [SUBNET, "203.0.113.0/24"]
+    assert network.options["mtu"] == "1400"
+
+
+def test_chained_behind_another_plugin(host: Host, net: Net, runtime: Runtimes) -> None:
+    """Its result is passed through; with `ifname` another interface is added to it."""
+    web = host.sandbox("web")
+    theirs = {"type": "ptp", "ipam": {"type": "host-local", "subnet": "203.0.113.0/24"}}
+    front = runtime(theirs, {"subnet": SUBNET, "ifname": "eth1"}, version="1.0.0")
+    result = front.add("one", web.netns.path)
+    assert [ip["address"].rpartition("/")[0] for ip in result["ips"]] == [
+        "203.0.113.2", "198.51.100.2"]  # fmt: skip
+    assert result["interfaces"][result["ips"][1]["interface"]]["name"] == "eth1"
+    front.check("one")
+    front.delete("one")
+    assert leases(net) == []
+
+    through = runtime(theirs, {"subnet": SUBNET}, name="through", version="1.0.0")
+    result = through.add("two", web.netns.path)
+    assert len(result["ips"]) == 1
+    through.check("two")
+    through.delete("two")
+    assert net.endpoints() == ()
+
+
+def test_before_other_plugins(host: Host, runtime: Runtimes) -> None:
+    """What a later plugin changes does not fail our CHECK."""
+    web = host.sandbox("web")
+    front = runtime({"subnet": SUBNET}, {"type": "tuning", "mtu": 1300}, version="1.0.0")
+    front.add("one", web.netns.path)
+    front.check("one")
+    front.delete("one")
+
+
+def test_many_at_once(host: Host, net: Net, runtime: Runtimes) -> None:
+    """Thirty ADDs at once on a network that is not there yet: no duplicate, no leak."""
+    names = [f"c{number}" for number in range(30)]
+    paths = {name: host.sandbox(name).netns.path for name in names}
+    front = runtime()
+    failures: list[Exception] = []
+
+    def work(name: str) -> None:
+        try:
+            front.add(name, paths[name])
+        except Exception as error:
+            failures.append(error)
+
+    def all_at_once(target: object) -> None:
+        threads = [threading.Thread(target=target, args=(name,)) for name in names]  # type: ignore[arg-type]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    all_at_once(work)
+    assert failures == []
+    addresses = {ip_interface(front.cache[n, "eth0"][0]["ips"][0]["address"]) for n in names}
+    assert len(addresses) == len(names)
+    assert net.check() == ()
+    all_at_once(front.delete)
+    assert leases(net) == []
+    assert len(net.networks()) == 1
