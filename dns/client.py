@@ -144,6 +144,29 @@ class Resolver:
         """
         self._ask({"do": "serve", "revision": revision})
 
+    def serving(self, revision: int) -> Callable[[], None]:
+        """Likewise, but at once: what comes back waits."""
+        message = {"do": "serve", "revision": revision}
+        try:
+            channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return lambda: None
+
+        def wait() -> None:
+            try:
+                _checked(channel.answer())
+            except Closed:  # it was just ending
+                self.serve(revision)
+            finally:
+                channel.close()
+
+        try:
+            channel.send(message)
+        except Closed:
+            channel.close()
+            return lambda: self.serve(revision)
+        return wait
+
     def update(self, update: Update) -> None:
         """Push an update to a keeper without a source; return when it is served."""
         self._ask({"do": "update", "update": update.to_json()})
