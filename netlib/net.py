@@ -188,13 +188,17 @@ class Net:
         from netlib.dns.client import Resolver
         from netlib.sandbox_files import refresh
 
-        if box is not None:
-            refresh(self.engine.state, self.state_dir, box)
-            for name in self.engine.state.linkers(box.name):
-                linker = self.engine.state.find_sandbox(name)
-                if linker is not None:
-                    refresh(self.engine.state, self.state_dir, linker)
-        Resolver(self.state_dir).serve(revision)
+        # The resolver is another process: meanwhile it reads what has changed.
+        wait_until_served = Resolver(self.state_dir).serving(revision)
+        try:
+            if box is not None:
+                refresh(self.engine.state, self.state_dir, box)
+                for name in self.engine.state.linkers(box.name):
+                    linker = self.engine.state.find_sandbox(name)
+                    if linker is not None:
+                        refresh(self.engine.state, self.state_dir, linker)
+        finally:
+            wait_until_served()
 
     def files_of(self, sandbox: str) -> Path:
         """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""
@@ -239,6 +243,7 @@ class Net:
     facts = _question(_rules.facts)
     networks = _question(_inspect.networks)
     inspect = _question(_inspect.inspect)
+    draw = _question(_inspect.draw)
     link_environment = _question(_inspect.link_environment)
     sandboxes = _question(_inspect.sandboxes)
     endpoints = _question(_inspect.endpoints)

@@ -144,6 +144,7 @@ def _forget(engine: Engine, box: Sandbox) -> None:
     if not box.shares:
         gone.append(keys.namespace_key(box.netns.inode))
     engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
+    engine.changed(box)
 
 
 def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) -> list[Finding]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from netlib import pictures
 from netlib.engine import Engine
 from netlib.ipam import capacity, usable
 from netlib.links import environment
 from netlib.model import Endpoint, IPNetwork, Network, Sandbox
 from netlib.naming import has_names
+from netlib.pictures.topology import topology
 from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring
 
@@ -91,3 +94,18 @@ def link_environment(engine: Engine, sandbox: str) -> dict[str, str]:
             for link in engine.state.links_of(record.endpoint):
                 found |= environment(link)
     return found
+
+
+def draw(engine: Engine, networks: Iterable[str] = (), *, form: str = "text") -> str:
+    """A picture of networks and who is on them, with addresses and published ports.
+
+    `networks`: these only; else all that were made, and sandboxes that are on none. `form`:
+    text, dot, mermaid or svg. Raises NoSuchNetwork, Unsupported without svg's library.
+
+    Example:  net graph --format mermaid my-net
+    """
+    asked = [engine.state.network(reference).network for reference in networks]
+    shown = asked or [record.network for record in engine.state.networks()]
+    alone = [] if asked else [box.stack for box in engine.state.sandboxes()]
+    endpoints = [record.endpoint for record in engine.state.endpoints()]
+    return pictures.draw(topology(shown, endpoints, alone), form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -26,6 +27,7 @@ from netlib.errors import (
     Unsupported,
 )
 from netlib.kernel.fake import FakeKernel
+from netlib.model import HOST
 from netlib.net import Net
 from netlib.store.memory import MemoryStore
 from netlib.wiring import (
@@ -152,7 +154,7 @@ def host_sandbox(net: Net) -> str:
     """A sandbox that is the host: on Linux this very process."""
     kernel = net.engine.kernel
     if isinstance(kernel, FakeKernel):
-        kernel._host._namespaces["/proc/1/ns/net"] = kernel._host.inode
+        kernel._host.add_namespace(replace(HOST, path="/proc/1/ns/net", inode=kernel.facts().netns))
         return "pid:1"
     return f"pid:{os.getpid()}"
 

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Entry] = {
     "create": Entry(NETWORKS, "create", "Make a network."),
     "ls": Entry(NETWORKS, "listing", "List networks."),
     "inspect": Entry(NETWORKS, "listing", "Show networks in full, as JSON."),
+    "graph": Entry(NETWORKS, "graph", "Draw networks and who is on them."),
     "update": Entry(NETWORKS, "create", "Change a network while it is in use."),
     "rm": Entry(NETWORKS, "removal", "Remove networks."),
     "prune": Entry(NETWORKS, "removal", "Remove all networks that nobody is on."),
