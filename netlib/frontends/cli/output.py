@@ -25,12 +25,18 @@ def paint(text: str, colour: str, stream: TextIO | None = None, *, bold: bool = 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Aligned columns under their headers."""
-    from tabulate import tabulate
-
     heads = [paint(head, "white", bold=True) for head in headers]
-    # Without disable_numparse an id of digits and one `e` would be shown as a number.
-    text: str = tabulate(list(rows), headers=heads, tablefmt="plain", disable_numparse=True)
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    lines = [heads, *(list(row) for row in rows)]
+    widths = [
+        max(len(click.unstyle(cell)) for cell in column) for column in zip(*lines, strict=True)
+    ]
+    return "\n".join(
+        "  ".join(
+            cell + " " * (width - len(click.unstyle(cell)))
+            for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
 
 
 def moment(seconds: float) -> str:
