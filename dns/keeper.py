@@ -21,6 +21,7 @@ from typing import Any
 from netlib.dns.channel import VERSION, Channel, Closed, Message, connect
 from netlib.dns.child import Child
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.dns.held import Held, note
 from netlib.dns.loop import Loop
 from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
 from netlib.dns.source import ZoneSource
@@ -52,6 +53,7 @@ class Keeper:
         self._stays = stays
         self._loop = Loop()
         self._held: dict[Key, list[socket.socket]] = {}
+        self._namespaces: dict[Key, tuple[str, int]] = {}
         self._networks: dict[str, NetworkNames] = {}
         self._endpoints: dict[str, EndpointNames] = {}
         self._revision = 0
@@ -210,10 +212,15 @@ class Keeper:
             case "listen":
                 held = [socket.socket(fileno=number) for number in fds]
                 self._held.setdefault(key, []).extend(held)
-                self._child.send({k: message[k] for k in ("do", "kind", "name")}, fds, answer)
+                self._namespaces[key] = message["path"], message["inode"]
+                self._note()
+                self._child.send({k: message[k] for k in ("do", "kind", "name")}, fds)
+                answer({})  # what is asked from now on waits in the sockets
             case "forget":
                 for sock in self._held.pop(key, ()):
                     sock.close()
+                self._namespaces.pop(key, None)
+                self._note()
                 self._child.send(
                     {k: message[k] for k in ("do", "kind", "name")}, (), self._then_end(answer)
                 )
@@ -232,6 +239,15 @@ class Keeper:
                 self._child.send({"do": "log"}, fds, self._then_close(fds, answer))
             case unknown:
                 answer({"ok": False, "error": f"a keeper of version {VERSION} can't {unknown!r}"})
+
+    def _note(self) -> None:
+        """Write down what is held, for an heir."""
+        listeners = [
+            Held(kind, name, address, port, *self._namespaces[kind, name])
+            for (kind, name), held in self._held.items()
+            for address, port in sorted({sock.getsockname()[:2] for sock in held})
+        ]
+        note(self._place.folder, listeners)
 
     def _listening(self) -> list[Message]:
         return [
