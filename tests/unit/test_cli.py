@@ -654,11 +654,11 @@ def test_columns_line_up(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("a", painted, "x"), ("long name", "up", "")]
 
     assert output.table(("N", "STATE", "P"), rows).splitlines() == [
-        "N          STATE  P",
-        f"a          {painted}  x",
+        "N          STATE    P",
+        f"a          {painted}    x",
         "long name  up",
     ]
-    assert output.table(("N", "STATE"), []) == "N  STATE"
+    assert output.table(("N", "STATE"), []) == "N    STATE"
 
 
 def test_colours_only_on_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,16 +27,20 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Aligned columns under their headers."""
     heads = [paint(head, "white", bold=True) for head in headers]
     lines = [heads, *(list(row) for row in rows)]
-    widths = [
-        max(len(click.unstyle(cell)) for cell in column) for column in zip(*lines, strict=True)
-    ]
+    # Heads have some air, so that a narrow column still reads as one.
+    widths = [len(head) + 2 for head in headers]
+    for line in lines[1:]:
+        widths = [max(w, _width(cell)) for w, cell in zip(widths, line, strict=True)]
     return "\n".join(
         "  ".join(
-            cell + " " * (width - len(click.unstyle(cell)))
-            for cell, width in zip(line, widths, strict=True)
+            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
         ).rstrip()
         for line in lines
     )
+
+
+def _width(cell: str) -> int:
+    return len(click.unstyle(cell))
 
 
 def moment(seconds: float) -> str:
