@@ -277,8 +277,8 @@ def test_queries_are_counted_and_shown(resolver: Resolver, web: Place) -> None:
     ask(web, query("db"))
 
     assert lines == [
-        {"asker": "web", "name": "nosuch.example.", "type": 1, "outcome": "nobody SERVFAIL"},
-        {"asker": "web", "name": "web.", "type": 28, "outcome": "here NOERROR"},
+        {"asker": "web", "name": "nosuch.example.", "kind": "A", "outcome": "nobody SERVFAIL"},
+        {"asker": "web", "name": "web.", "kind": "AAAA", "outcome": "here NOERROR"},
     ]
     found = stats(resolver)
     assert found["queries"] == 6
