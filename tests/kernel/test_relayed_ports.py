@@ -119,5 +119,5 @@ def test_a_port_that_a_process_has_on_ipv6_is_refused(host: Host, net: Net, addr
         net.connect("my-net", "netns:web", publish=["8080:80"])
 
     assert not net.engine.state.endpoints()
-    assert not relay_processes(host)
     assert not net.check()
+    eventually(lambda: not relay_processes(host))
