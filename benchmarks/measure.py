@@ -54,7 +54,7 @@ class Comparison:
         if self.limit is not None:
             aim = f"≤ {self.limit:g} {self.unit}"
         elif self.aim is not None:
-            aim = f"{'≤' if self.better == 'less' else '≥'} {self.aim:g} ×"
+            aim = f"{'≤' if self.better == 'less' else '≥'} {self.aim:g}"
         return [
             self.name,
             spread(self.ours),
