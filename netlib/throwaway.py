@@ -42,7 +42,7 @@ NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PID, NEW_NET = (
     0x40000000,
 )
 # linux/mount.h
-_BIND, _RECURSIVE, _PRIVATE = 0x1000, 0x4000, 0x40000
+_BIND, _RECURSIVE, _PRIVATE, _SHARED = 0x1000, 0x4000, 0x40000, 0x100000
 _NO_SUID, _NO_DEVICES, _NO_EXEC = 2, 4, 8
 # linux/prctl.h, linux/sockios.h, linux/if.h, asm-generic/siginfo.h
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -247,6 +247,10 @@ def _empty_run() -> None:
     tmpfs("/run")
     for folder in ("/run/netns", "/run/lock"):
         os.mkdir(folder)
+    # As `ip netns add` would make it: else it mounts the folder on itself, and names that are
+    # there already are mounted twice.
+    tmpfs("/run/netns")
+    mount("none", "/run/netns", flags=_SHARED)
     raise_loopback()
 
 
