@@ -71,9 +71,14 @@ def _encoder(shape: type) -> Encode:
     if is_dataclass(shape):
         parts = [(name, attrgetter(name)) for name in _names(shape)]
         kind = {"noun": shape.__name__} if issubclass(shape, Noun) else {}
-        return lambda value: kind | {
-            name: _encoder(part.__class__)(part) for name, get in parts for part in (get(value),)
-        }
+        return lambda value: (
+            kind
+            | {
+                name: _encoder(part.__class__)(part)
+                for name, get in parts
+                for part in (get(value),)
+            }
+        )
     return str
 
 

@@ -170,9 +170,13 @@ class Net:
         from netlib.dns.client import Resolver
         from netlib.sandbox_files import refresh
 
-        if box is not None:
-            refresh(self.engine.state, self.state_dir, box)
-        Resolver(self.state_dir).serve(revision)
+        # The resolver is another process: meanwhile it reads what has changed.
+        wait_until_served = Resolver(self.state_dir).serving(revision)
+        try:
+            if box is not None:
+                refresh(self.engine.state, self.state_dir, box)
+        finally:
+            wait_until_served()
 
     def files_of(self, sandbox: str) -> Path:
         """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""

@@ -247,10 +247,9 @@ def _empty_run() -> None:
     tmpfs("/run")
     for folder in ("/run/netns", "/run/lock"):
         os.mkdir(folder)
-    # As `ip netns add` would make it: else it mounts the folder on itself, and names that are
-    # there already are mounted twice.
-    tmpfs("/run/netns")
-    mount("none", "/run/netns", flags=_SHARED)
+    # As ip-netns(8) leaves it: a mount that hides no names, because there are none yet.
+    bind("/run/netns", "/run/netns")
+    mount("none", "/run/netns", flags=_RECURSIVE | _SHARED)
     raise_loopback()
 
 

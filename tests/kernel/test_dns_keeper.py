@@ -101,6 +101,23 @@ def test_a_server_that_dies_comes_back(resolver: Resolver, web: Place) -> None:
     assert rcode(ask(web, query("db"))) == "SERVFAIL"
 
 
+def test_a_keeper_that_is_killed_has_an_heir(resolver: Resolver, host: Host, web: Place) -> None:
+    """Started by the next who speaks to it, and listening where the killed one did."""
+    box = host.sandbox("alone")
+    resolver.listen_sandbox("alone", box.netns.path, box.netns.inode)
+    before = resolver.listening()
+    first = stats(resolver)
+    os.kill(int(str(first["keeper_pid"])), signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{first['pid']}").exists(), what="the server goes along")
+
+    assert resolver.listening() == before
+
+    endpoint = EndpointNames(id="e9", network="n1", sandbox="alone", addresses=("198.51.100.9",))
+    resolver.update(replace(EVERYTHING, endpoints=(*EVERYTHING.endpoints, endpoint)))
+    assert values(ask(web, query("db"))) == [DB4]
+    assert values(ask(box, query("db"), "127.0.0.11")) == [DB4]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(40)
 def test_a_server_that_hangs_is_replaced(resolver: Resolver, web: Place) -> None:
