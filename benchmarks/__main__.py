@@ -10,7 +10,7 @@ from pathlib import Path
 
 from netlib import throwaway
 
-CHAPTERS = ("start", "networks", "attach", "ports")
+CHAPTERS = ("start", "networks", "attach", "ports", "cni")
 ROOT = Path(__file__).resolve().parent.parent
 
 
