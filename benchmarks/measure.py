@@ -1,52 +1,100 @@
-"""Samples that alternate, medians, and a table of ratios."""
+"""Samples of two things taken in turn, their medians and what the one is of the other."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, ParamSpec
+
+P = ParamSpec("P")
 
 
-@dataclass
-class Series:
-    """Samples of one thing, in milliseconds or per second."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One row: our samples, those of what they are compared with, and the ratio we aim at.
+
+    In milliseconds, unless `unit` says otherwise. `aim` limits the ratio of the medians, or
+    ours itself where there is nothing beside it: from above, for rates from below.
+    """
 
     name: str
+    ours: list[float]
+    other: str = ""
+    others: list[float] = field(default_factory=list)
     unit: str = "ms"
-    samples: list[float] = field(default_factory=list)
+    aim: float | None = None
+    better: Literal["less", "more"] = "less"
 
     @property
-    def median(self) -> float:
-        """The middle sample."""
-        return median(self.samples)
+    def ratio(self) -> float | None:
+        """Our median as a part of the other's."""
+        if not self.others:
+            return None
+        return statistics.median(self.ours) / statistics.median(self.others)
 
-    def time(self, action: Callable[[], object]) -> None:
-        """Take a sample of how long an action takes."""
-        start = time.perf_counter()
-        action()
-        self.samples.append((time.perf_counter() - start) * 1000)
+    @property
+    def reached(self) -> bool | None:
+        """Whether the aim was reached this time; None without one."""
+        if self.aim is None:
+            return None
+        value = self.ratio if self.ratio is not None else statistics.median(self.ours)
+        return value <= self.aim if self.better == "less" else value >= self.aim
 
-    def __str__(self) -> str:
-        ordered = sorted(self.samples)
-        low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
-        spread = f"{low:.4g} … {high:.4g}"
-        return (
-            f"  {self.name:<52} {self.median:>9.4g} {self.unit:<4} {spread:>20}  n={len(ordered)}"
-        )
+    def row(self) -> list[str]:
+        """As a table shows it."""
+        sign = "≤" if self.better == "less" else "≥"
+        return [
+            self.name,
+            spread(self.ours),
+            self.other,
+            spread(self.others),
+            "" if self.ratio is None else f"{self.ratio:.2f}",
+            "" if self.aim is None else f"{sign} {self.aim:g}",
+            {None: "", True: "yes", False: "no"}[self.reached],
+            self.unit,
+        ]
 
 
-def ratio(ours: Series, other: Series, limit: float, *, at_least: bool = False) -> str:
-    """How ours compares with another series, and with what we want."""
-    value = ours.median / other.median
-    met = value >= limit if at_least else value <= limit
-    sign, verdict = ("≥" if at_least else "≤"), ("met" if met else "MISSED")
-    return f"  → {ours.name} / {other.name} = {value:.2f} (wanted {sign} {limit}: {verdict})"
+def spread(samples: list[float]) -> str:
+    """The median, and the least and the greatest of some samples."""
+    if not samples:
+        return ""
+    digits = 0 if min(samples) >= 100 else 1 if min(samples) >= 10 else 2
+    middle, low, high = (
+        f"{value:.{digits}f}" for value in (statistics.median(samples), min(samples), max(samples))
+    )
+    return f"{middle}  ({low} to {high})" if len(samples) > 1 else middle
 
 
-def show(title: str, lines: Iterable[object]) -> None:
-    """Print a chapter, or go on with one: series with median and the range of the middle 80 %."""
-    if title:
-        print(f"\n{title}")
-    for line in lines:
-        print(line, flush=True)
+def timed(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float:
+    """How many milliseconds a call takes."""
+    begin = time.perf_counter()
+    work(*args, **kwargs)
+    return (time.perf_counter() - begin) * 1000
+
+
+def table(comparisons: Iterable[Comparison]) -> str:
+    """All rows for a person."""
+    from tabulate import tabulate
+
+    heads = ["", "netlib", "beside", "", "ratio", "aim", "reached", "unit"]
+    text: str = tabulate([c.row() for c in comparisons], heads, disable_numparse=True)
+    return text
+
+
+def write_json(path: Path, comparisons: Iterable[Comparison]) -> None:
+    """All samples for a program."""
+    document = {
+        "version": 1,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "comparisons": [{**asdict(c), "ratio": c.ratio, "reached": c.reached} for c in comparisons],
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")

@@ -1,18 +1,19 @@
 """Many datagrams in one system call: recvmmsg(2) and sendmmsg(2), by ctypes.
 
 Measured to pay: a fifth less CPU for each query than recvfrom and sendto. The structures are
-filled once; per datagram only lengths and bytes are touched, through memoryviews.
+filled once; for a datagram only its bytes and lengths are touched.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import socket
 from collections.abc import Callable
 
 # A query longer than this is none (a question of 259 bytes, some options): FORMERR.
 SLOT_BYTES = 4096
-NAME_BYTES = 28  # struct sockaddr_in6
+SLOTS = 64
 
 # The message, the packed source address and the slot → the answer, or None: none, or later.
 Respond = Callable[[bytes, bytes, int], bytes | None]
@@ -41,78 +42,86 @@ class _Mmsghdr(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 _recvmmsg, _sendmmsg = _libc.recvmmsg, _libc.sendmmsg
 
-# Offsets in 32-bit words, and of the iovec's length in size_t words.
-_STRIDE = ctypes.sizeof(_Mmsghdr) // 4
-_LENGTH = _Mmsghdr.length.offset // 4
-_NAME_LENGTH = _Msghdr.name_length.offset // 4
-_ADDRESS = {socket.AF_INET: (4, 8), socket.AF_INET6: (8, 24)}  # within the socket address
+_HEADER_BYTES = ctypes.sizeof(_Mmsghdr)
+_IOVEC_BYTES = ctypes.sizeof(_Iovec)
+# Size of a socket address, and where the address is in it (ip(7), ipv6(7)).
+_NAME = {socket.AF_INET: (16, 4, 8), socket.AF_INET6: (28, 8, 24)}
+
+
+class _Messages:
+    """One array of message headers, each with a buffer and a socket address of its own."""
+
+    def __init__(self, data: int, names: int, name_bytes: int) -> None:
+        self.headers = (_Mmsghdr * SLOTS)()
+        self._iovecs = (_Iovec * SLOTS)()
+        iovecs = ctypes.addressof(self._iovecs)
+        for slot in range(SLOTS):
+            self._iovecs[slot] = _Iovec(data + slot * SLOT_BYTES, SLOT_BYTES)
+            self.headers[slot].header = _Msghdr(
+                names + slot * name_bytes, name_bytes, iovecs + slot * _IOVEC_BYTES, 1
+            )
+        # Lengths received, one for each `_HEADER_BYTES // 4`; lengths to send, every second.
+        self.received = memoryview(self.headers).cast("B").cast("I")[_Mmsghdr.length.offset // 4 :]
+        self.to_send = memoryview(self._iovecs).cast("B").cast("L")[1:]
 
 
 class Batch:
-    """Room for `size` datagrams, answered in place."""
+    """Room for the datagrams of one address family, answered where they lie."""
 
-    def __init__(self, size: int = 64) -> None:
-        self._size = size
-        self._headers = (_Mmsghdr * size)()
-        self._iovecs = (_Iovec * size)()
-        self._buffer = ctypes.create_string_buffer(size * SLOT_BYTES)
-        self._addresses = ctypes.create_string_buffer(size * NAME_BYTES)
-        data, names = ctypes.addressof(self._buffer), ctypes.addressof(self._addresses)
-        for i in range(size):
-            self._iovecs[i] = _Iovec(data + i * SLOT_BYTES, SLOT_BYTES)
-            iovec = ctypes.addressof(self._iovecs) + i * ctypes.sizeof(_Iovec)
-            self._headers[i].header = _Msghdr(names + i * NAME_BYTES, NAME_BYTES, iovec, 1)
-        self._words = memoryview(self._headers).cast("B").cast("I")
-        self._lengths = memoryview(self._iovecs).cast("B").cast("N")  # type: ignore[call-overload]  # typeshed lacks size_t
-        self._data = memoryview(self._buffer).cast("B")
-        self._names = memoryview(self._addresses).cast("B")
+    def __init__(self, family: socket.AddressFamily) -> None:
+        self._family = family
+        self._name_bytes, first, last = _NAME[family]
+        # mmap gives bytes for a slice in half the time of a memoryview.
+        self._data = mmap.mmap(-1, SLOTS * SLOT_BYTES)
+        self._names = mmap.mmap(-1, SLOTS * self._name_bytes)
+        data = ctypes.addressof(ctypes.c_char.from_buffer(self._data))
+        names = ctypes.addressof(ctypes.c_char.from_buffer(self._names))
+        self._in = _Messages(data, names, self._name_bytes)
+        self._out = _Messages(data, names, self._name_bytes)
+        self._slots = [
+            (
+                slot,
+                slot * SLOT_BYTES,
+                slot * _HEADER_BYTES // 4,
+                slice(slot * self._name_bytes + first, slot * self._name_bytes + last),
+            )
+            for slot in range(SLOTS)
+        ]
 
-    def serve(self, sock: socket.socket, respond: Respond) -> int:
-        """Answer what came in at a socket, up to `size` datagrams; how many that were."""
-        number, data, names = sock.fileno(), self._data, self._names
-        words, lengths = self._words, self._lengths
-        count: int = _recvmmsg(number, self._headers, self._size, socket.MSG_DONTWAIT, None)
-        if count <= 0:
-            return 0
-        first, last = _ADDRESS[sock.family]
-        answered = 0  # how many slots from `unsent` on wait to be sent
-        unsent = 0
-        for slot in range(count):
-            start, name = slot * SLOT_BYTES, slot * NAME_BYTES
-            message = bytes(data[start : start + words[slot * _STRIDE + _LENGTH]])
-            answer = respond(message, bytes(names[name + first : name + last]), slot)
+    def serve(self, number: int, respond: Respond) -> int:
+        """Answer what came in at a socket, at most `SLOTS` datagrams; how many that were."""
+        count: int = _recvmmsg(number, self._in.headers, SLOTS, socket.MSG_DONTWAIT, None)
+        data, names = self._data, self._names
+        received, to_send = self._in.received, self._out.to_send
+        unsent = answered = 0  # the first slot that waits to be sent, and how many from there
+        for slot, start, at, source in self._slots[: max(count, 0)]:
+            answer = respond(data[start : start + received[at]], names[source], slot)
             if answer is None:
                 self._send(number, unsent, answered)
                 unsent, answered = slot + 1, 0
             else:
                 size = len(answer)
                 data[start : start + size] = answer
-                lengths[slot * 2 + 1] = size
+                to_send[2 * slot] = size
                 answered += 1
         self._send(number, unsent, answered)
-        for slot in range(count):
-            lengths[slot * 2 + 1] = SLOT_BYTES
-            words[slot * _STRIDE + _NAME_LENGTH] = NAME_BYTES
-        return count
+        return max(count, 0)
 
-    def source(self, slot: int) -> bytes:
-        """The socket address that the datagram in a slot came from, for `socket_address`."""
-        return bytes(self._names[slot * NAME_BYTES : (slot + 1) * NAME_BYTES])
+    def client(self, slot: int) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Where the datagram in a slot came from, as socket.sendto takes it."""
+        source = self._names[slot * self._name_bytes : (slot + 1) * self._name_bytes]
+        port = int.from_bytes(source[2:4])
+        if self._family == socket.AF_INET:
+            return socket.inet_ntop(self._family, source[4:8]), port
+        # The scope is in the machine's own byte order.
+        scope = memoryview(source)[24:28].cast("I")[0]
+        return socket.inet_ntop(self._family, source[8:24]), port, 0, scope
 
     def _send(self, number: int, slot: int, count: int) -> None:
         while count > 0:
-            header = ctypes.byref(self._headers, slot * _STRIDE * 4)
-            sent: int = _sendmmsg(number, header, count, socket.MSG_DONTWAIT)
+            headers = ctypes.byref(self._out.headers, slot * _HEADER_BYTES)
+            sent: int = _sendmmsg(number, headers, count, socket.MSG_DONTWAIT)
             # One that can't be sent (its client is gone, a firewall) is left out: the client
             # asks again. The kernel stops before it, or says so when it is the first.
             done = max(sent, 0) + (sent < count)
             slot, count = slot + done, count - done
-
-
-def socket_address(source: bytes, family: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    """What `Batch.source` gave, as socket.sendto takes it."""
-    port = int.from_bytes(source[2:4])
-    if family == socket.AF_INET:
-        return socket.inet_ntop(family, source[4:8]), port
-    flow, scope = int.from_bytes(source[4:8]), int.from_bytes(source[24:28], "little")
-    return socket.inet_ntop(family, source[8:24]), port, flow, scope

@@ -19,8 +19,14 @@ class _Entry:
     ttls: tuple[tuple[int, int], ...]  # offset, value
     stored: float
     expires: float
-    shown: bytes = b""  # the message as it is at `shown_age`
+    shown: bytes  # the message as it is at `shown_age`
     shown_age: int = 0
+    parts: Parts | None = None  # likewise
+
+
+# For a plain query with RD: the answer's header after the id, without and with an OPT record
+# to come, and all that follows the question.
+Parts = tuple[tuple[bytes, bytes], bytes]
 
 
 class Cache:
@@ -28,7 +34,6 @@ class Cache:
 
     def __init__(self, size: int = 2000, clock: Callable[[], float] = time.monotonic) -> None:
         self.hits = 0
-        self.misses = 0
         self._size = size
         self._clock = clock
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
@@ -42,19 +47,33 @@ class Cache:
 
     def get(self, key: Hashable) -> bytes | None:
         """The message kept under a key, its TTLs less its age."""
+        entry = self._fresh(key)
+        return entry.shown if entry is not None else None
+
+    def parts(self, key: Hashable) -> Parts | None:
+        """Likewise, cut up for a new question and id."""
+        entry = self._fresh(key)
+        if entry is None:
+            return None
+        if entry.parts is None:
+            entry.parts = _parts(entry.shown)
+        return entry.parts
+
+    def _fresh(self, key: Hashable) -> _Entry | None:
         entry = self._entries.get(key)
+        if entry is None:
+            return None
         now = self._clock()
-        if entry is None or entry.expires <= now:
-            self.misses += 1
-            if entry is not None:
-                del self._entries[key]
+        if entry.expires <= now:
+            del self._entries[key]
             return None
         self.hits += 1
         self._entries.move_to_end(key)
         age = int(now - entry.stored)
         if age != entry.shown_age:
             entry.shown, entry.shown_age = wire.aged(entry.message, entry.ttls, age), age
-        return entry.shown
+            entry.parts = None
+        return entry
 
     def put(self, key: Hashable, message: bytes, found: list[wire.Record]) -> None:
         """Keep a message without OPT record, if it may be kept; `found` are its records."""
@@ -71,6 +90,14 @@ class Cache:
     def clear(self) -> None:
         """Forget all: the servers changed."""
         self._entries.clear()
+
+
+def _parts(message: bytes) -> Parts:
+    flags = int.from_bytes(message[2:4]) & ~(wire.AA | wire.CD | wire.AD)
+    head = (flags | wire.QR | wire.RD | wire.RA).to_bytes(2) + message[4:10]
+    extra = int.from_bytes(message[10:12])
+    heads = head + extra.to_bytes(2), head + (extra + 1).to_bytes(2)
+    return heads, message[wire.question_end(message) :]
 
 
 def lifetime_seconds(message: bytes, found: list[wire.Record]) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # every operation asks `serve`; only a few need these
     from netlib.dns.sockets import Bound
 
 PATIENCE_SECONDS = 10.0
+# A keeper that is just ending may still be found; everything that is asked may be asked again.
+_TRIES = 3
 STATE_SOURCE = "netlib.dns.source:state_source"
 
 
@@ -84,6 +86,16 @@ class Resolver:
     def _listen(
         self, kind: str, name: str, wanted: tuple[str, ...], bind: Callable[[str], Bound]
     ) -> dict[str, int]:
+        for _ in range(_TRIES - 1):
+            try:
+                return self._listen_once(kind, name, wanted, bind)
+            except ResolverDown:
+                continue  # it was just ending
+        return self._listen_once(kind, name, wanted, bind)
+
+    def _listen_once(
+        self, kind: str, name: str, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+    ) -> dict[str, int]:
         with self._opened(start=True) as channel:
             ports = _ports(channel.call({"do": "hello"}), kind, name)
             missing = [bind(address) for address in wanted if address not in ports]
@@ -140,15 +152,21 @@ class Resolver:
 
     def _ask(self, message: Message, fds: tuple[int, ...] = ()) -> Message | None:
         """What the keeper says to a message; None where none runs."""
-        try:
-            channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        with _Open(channel):
-            return _checked(channel.call(message, fds))
+        for _ in range(_TRIES):
+            try:
+                channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            try:
+                return _checked(channel.call(message, fds))
+            except Closed:
+                continue  # it was just ending: ask again, whether one runs and what it says
+            finally:
+                channel.close()
+        raise ResolverDown("the DNS resolver does not answer", "try again")
 
     def _opened(self, *, start: bool) -> _Open:
-        for _ in range(3):  # one that is just ending may still be found
+        for _ in range(_TRIES):
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
                 channel.call({"do": "hello"})

@@ -38,7 +38,8 @@ class Question:
     @property
     def key(self) -> tuple[object, ...]:
         """Questions of one key have one answer."""
-        return self.packed.lower(), self.flags & wire.CD, bool(self.dnssec), self.servers
+        name, wanted = self.packed[:-4].lower(), self.packed[-4:]
+        return name + wanted, self.flags & wire.CD, bool(self.dnssec), self.servers
 
     def message(self, *, edns: bool) -> tuple[bytes, bytes]:
         """A fresh random id, and the packed query with it."""

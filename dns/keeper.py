@@ -27,6 +27,7 @@ from netlib.errors import NetError
 
 POLL_SECONDS = 1.0
 UNUSED_SECONDS = 10.0  # how long it waits for its first socket
+LINGER_SECONDS = 2.0  # and for the next one after its last
 
 Key = tuple[str, str]  # network or sandbox, and its id or name
 
@@ -250,7 +251,8 @@ class Keeper:
     def _then_end(self, answer: Callable[[Message], None]) -> Callable[[Message], None]:
         def done(found: Message) -> None:
             answer(found)
-            self._end_if_unused()
+            # The next network often follows the last one, and a start takes a while.
+            self._loop.later(LINGER_SECONDS, self._end_if_unused)
 
         return done
 

@@ -10,7 +10,6 @@ from netlib.dns.answer import Answer, Forward, answer
 from netlib.dns.cache import Cache
 from netlib.dns.forward import Forwarder, Question
 from netlib.dns.loop import Loop
-from netlib.dns.quick import quick
 from netlib.dns.stats import Stats
 from netlib.dns.upstream import HostServers, Server
 from netlib.dns.zone import Asker, Zone
@@ -49,15 +48,6 @@ class Resolver:
         self.forwarder = Forwarder(loop, is_ours)
         self.host_servers = HostServers(resolv_conf, changed=self.cache.clear)
         self.log: Callable[[str, str, int, str], None] | None = None
-
-    def quick(self, message: bytes, asker: Asker) -> bytes | None:
-        """The answer over UDP to the common query, else None: see `respond`."""
-        if self.log is not None:
-            return None
-        found = quick(message, asker, self.zone, self.stats.names)
-        if found is not None:
-            self.stats.quick += 1
-        return found
 
     def respond(
         self, message: bytes, asker: Asker | None, later: Later, *, tcp: bool = False

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from netlib.dns.batch import Batch, socket_address
+from netlib.dns.batch import Batch
 from netlib.dns.channel import Channel, Closed, Message
 from netlib.dns.facts import Update
 from netlib.dns.loop import Loop
 from netlib.dns.querylog import QueryLog
+from netlib.dns.quick import Quick
 from netlib.dns.resolver import Later, Resolver
 from netlib.dns.tcp import TcpService
 from netlib.dns.upstream import Server as Upstream
@@ -46,7 +47,7 @@ class Server:
         self.loop = loop
         self.resolver = Resolver(loop, self._is_ours, resolv_conf)
         self._tcp = TcpService(loop)
-        self._batch = Batch()
+        self._batches = {family: Batch(family) for family in (socket.AF_INET, socket.AF_INET6)}
         self._listeners: dict[tuple[str, str], Listener] = {}
         self._own: set[tuple[str, int]] = set()
 
@@ -72,6 +73,8 @@ class Server:
 
     def update(self, update: Update) -> None:
         """Answer by the changed zone from the next query on."""
+        if update.networks or update.gone:
+            self.resolver.cache.clear()  # what was asked of others may be ours now
         self.resolver.zone = self.resolver.zone.changed(update)
         if update.full:
             gc.collect()
@@ -86,7 +89,6 @@ class Server:
             "cache": {
                 "entries": len(resolver.cache),
                 "hits": resolver.cache.hits,
-                "misses": resolver.cache.misses,
             },
             "in_flight": len(resolver.forwarder),
             "connections": len(self._tcp.connections),
@@ -101,32 +103,42 @@ class Server:
         resolver = self.resolver
         if kind == "sandbox":
             return lambda _source: resolver.zone.sandboxes.get(name)
-        return lambda source: resolver.zone.asker_at(name, source)
+
+        def asker_of(source: bytes) -> Asker | None:
+            zone = resolver.zone
+            asker = zone.askers[name].get(source) if name in zone.askers else None
+            return asker or zone.asker_at(name, source)
+
+        return asker_of
 
     def _udp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
-        resolver, batch, asker_of = self.resolver, self._batch, self._askers(kind, name)
+        resolver, asker_of = self.resolver, self._askers(kind, name)
+        batch = self._batches[sock.family]
+        number = sock.fileno()
+        quick = Quick(resolver.cache, resolver.stats.names, resolver.host_servers.recent)
 
         def respond(message: bytes, source: bytes, slot: int) -> bytes | None:
             asker = asker_of(source)
-            if asker is not None:
-                answer = resolver.quick(message, asker)
+            if asker is not None and resolver.log is None:
+                answer = quick(message, asker, resolver.zone)
                 if answer is not None:
                     return answer
+            resolver.stats.slow += 1
             return resolver.respond(message, asker, reply_to(slot))
 
         def reply_to(slot: int) -> Later:
-            client = batch.source(slot)
+            client = batch.client(slot)
 
             def later(answer: bytes) -> None:
                 try:
-                    sock.sendto(answer, socket_address(client, sock.family))
+                    sock.sendto(answer, client)
                 except OSError:  # the client is gone, or the socket: nobody waits for it
                     return
 
             return later
 
         def handle(_events: int) -> None:
-            batch.serve(sock, respond)
+            resolver.stats.datagrams += batch.serve(number, respond)
 
         return handle
 

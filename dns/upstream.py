@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from netlib.dns.resolv import ResolvConf
 # A stub gives up after 5 s (resolv.conf(5), RES_TIMEOUT): we answer before that, if only to
 # say that nobody did.
 PATIENCE_SECONDS = 4.5
+RECENT_SECONDS = 0.2
 MOST_SERVERS = 3  # MAXNS of resolv.conf(5)
 
 
@@ -53,11 +55,19 @@ class HostServers:
     ) -> None:
         self._path = Path(path)
         self._changed = changed
+        self._seen = -RECENT_SECONDS
         self._mark: tuple[int, int, int] | None = None
         self._servers: tuple[str, ...] = ()
 
+    def recent(self) -> tuple[str, ...]:
+        """The addresses as the file had them a moment ago."""
+        if time.monotonic() - self._seen < RECENT_SECONDS:
+            return self._servers
+        return self()
+
     def __call__(self) -> tuple[str, ...]:
         """The addresses as the file has them."""
+        self._seen = time.monotonic()
         # A stat costs a microsecond, only for what is forwarded: cheaper than a watch that
         # follows the symbolic links of systemd-resolved and NetworkManager.
         try:

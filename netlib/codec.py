@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON values and back, by their annotations.
 
 Addresses, prefixes and interfaces become their text; a noun gets its class's name under
-"noun", so that a Wiring can be read back. Decoders are made once for each class.
+"noun", so that a Wiring can be read back. Encoders and decoders are made once for each class.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from netlib.model import IPAddress, IPInterface, IPNetwork
 from netlib.wiring import Noun, Wiring
 
 T = TypeVar("T")
+Encode = Callable[[Any], Any]
 Decode = Callable[[Any], Any]
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -29,16 +31,8 @@ _TEXTUAL: dict[frozenset[Any], Decode] = {
 
 def to_json(value: object) -> Any:
     """A value of dataclasses, addresses, tuples and mappings as plain JSON values."""
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, Wiring | tuple | list | frozenset):
-        return [to_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if is_dataclass(value):
-        document = {name: to_json(getattr(value, name)) for name in _names(value.__class__)}
-        return {"noun": type(value).__name__, **document} if isinstance(value, Noun) else document
-    return str(value)
+    encode: Encode = _encoder(value.__class__)  # type: ignore[arg-type]  # classes are hashable
+    return encode(value)
 
 
 def from_json(shape: type[T], document: Any) -> T:
@@ -64,6 +58,28 @@ def _nouns() -> dict[str, type[Noun]]:
 
     # slots=True makes a second class of each dataclass; the later one is the one in use.
     return {shape.__name__: shape for shape in below(Noun)}
+
+
+@cache
+def _encoder(shape: type) -> Encode:
+    if issubclass(shape, _PLAIN):
+        return lambda value: value
+    if issubclass(shape, Wiring | tuple | list | frozenset):
+        return lambda items: [_encoder(item.__class__)(item) for item in items]
+    if issubclass(shape, Mapping):
+        return lambda items: {str(key): to_json(item) for key, item in items.items()}
+    if is_dataclass(shape):
+        parts = [(name, attrgetter(name)) for name in _names(shape)]
+        kind = {"noun": shape.__name__} if issubclass(shape, Noun) else {}
+        return lambda value: (
+            kind
+            | {
+                name: _encoder(part.__class__)(part)
+                for name, get in parts
+                for part in (get(value),)
+            }
+        )
+    return str
 
 
 @cache

@@ -45,6 +45,7 @@ class Engine:
         kernel: Callable[[], Kernel],
         registry: Registry,
         lock: OperationLock,
+        *,
         clock: Callable[[], float] = time.time,
         committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
@@ -171,12 +172,11 @@ class Engine:
                     f"(net:[{known['netns']}]; this one is net:[{facts.netns}])",
                     "run where it belongs, or choose another folder with --state-dir",
                 )
-            self.state.store.commit(
-                Commit(
-                    conditions=(Unchanged("host/identity", record.revision if record else 0),),
-                    put={"host/identity": mine},
-                )
-            )
+            unseen = Unchanged("host/identity", record.revision if record else 0)
+            try:
+                self.state.store.commit(Commit(conditions=(unseen,), put={"host/identity": mine}))
+            except StoreConflict:
+                self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
 
 

@@ -153,8 +153,8 @@ class Net:
 
     def _open_kernel(self) -> Kernel:
         from netlib.dns.client import Resolver
-        from netlib.dns.door import NameServers
         from netlib.kernel.opening import open_kernel
+        from netlib.name_servers import NameServers
         from netlib.relay.door import RelayDoor
 
         kernel = open_kernel(

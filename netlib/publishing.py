@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from netlib.binding import bound
 from netlib.engine import Engine
 from netlib.errors import Exhausted, PortTaken, Unsupported
-from netlib.model import Endpoint, Network, PublishedPort
+from netlib.model import Endpoint, HostFacts, Network, PublishedPort
 from netlib.ports import PortRequest, candidates, conflict, parse, port_keys, resolve
 from netlib.store import Absent, Condition
 
@@ -18,6 +18,7 @@ def resolve_ports(
     engine: Engine,
     network: Network,
     asked: Iterable[str | PortRequest],
+    host: HostFacts,
     *,
     besides: Iterable[PublishedPort] = (),
 ) -> tuple[PublishedPort, ...]:
@@ -32,10 +33,11 @@ def resolve_ports(
             f"network {network.name} is internal: nothing outside can reach its ports",
             "publish on another network of the sandbox, or make one without --internal",
         )
-    mine = list(besides)
+    mine = _Own(network, besides)
     chosen: list[PublishedPort] = []
     for request in requests:
-        port = _first_free(engine, network, request, [*mine, *chosen])
+        port = _first_free(engine, network, request, mine, host.ephemeral_ports)
+        mine.add(port)
         chosen.append(port)
     return tuple(chosen)
 
@@ -62,11 +64,37 @@ def claim_ports(
     return tuple(conditions), puts
 
 
+class _Own:
+    """The ports of the endpoint itself, by number: thousands may be asked for at once."""
+
+    def __init__(self, network: Network, ports: Iterable[PublishedPort]) -> None:
+        self._network = network
+        self._by_number: dict[int, list[PublishedPort]] = {}
+        for port in ports:
+            self.add(port)
+
+    def add(self, port: PublishedPort) -> None:
+        for one in bound(self._network, port):
+            for number in range(one.host_port, one.host_port + one.count):
+                self._by_number.setdefault(number, []).append(one)
+
+    def has(self, one: PublishedPort) -> bool:
+        """Whether one of them is in the way of another."""
+        return any(
+            conflict(one, other)
+            for number in range(one.host_port, one.host_port + one.count)
+            for other in self._by_number.get(number, ())
+        )
+
+
 def _first_free(
-    engine: Engine, network: Network, request: PortRequest, mine: list[PublishedPort]
+    engine: Engine,
+    network: Network,
+    request: PortRequest,
+    mine: _Own,
+    ephemeral: tuple[int, int],
 ) -> PublishedPort:
     holder = ""
-    ephemeral = engine.facts().ephemeral_ports
     for number in candidates(request, ephemeral, secrets.randbits(32)):
         port = resolve(request, lambda _, number=number: number)  # type: ignore[misc]
         found = None if _is_routed(network) else _holder(engine, network, port, mine)
@@ -84,20 +112,18 @@ def _first_free(
     )
 
 
-def _holder(
-    engine: Engine, network: Network, port: PublishedPort, mine: list[PublishedPort]
-) -> str | None:
+def _holder(engine: Engine, network: Network, port: PublishedPort, mine: _Own) -> str | None:
     """Who has one of the host ports that a published port needs, in words."""
-    for one in bound(network, port):
-        for other in mine:
-            if any(conflict(one, its) for its in bound(network, other)):
-                return "this endpoint itself"
+    needs = bound(network, port)
+    for one in needs:
+        if mine.has(one):
+            return "this endpoint itself"
         for _, absent in port_keys(one, (4, 6)):
             for first, end in absent:
                 found = engine.state.store.range(first, end or f"{first}\0", limit=1)
                 if found:
                     return f"sandbox {json.loads(found[0].value)['sandbox']}"
-    for one in bound(network, port):
+    for one in needs:
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
         if user is not None:
             return user

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -319,6 +320,9 @@ class Leases:
         return address_key(self.network_id, first), address_key(self.network_id, last) + "\0"
 
 
+# What is decoded is frozen, and a record is read several times in one operation, and again in
+# the next: those of a network are the same until it changes.
+@lru_cache(maxsize=256)
 def load_endpoint(value: str, revision: int) -> EndpointRecord:
     """An endpoint's record from its text."""
     document = json.loads(value)
@@ -329,6 +333,7 @@ def load_endpoint(value: str, revision: int) -> EndpointRecord:
     )
 
 
+@lru_cache(maxsize=64)
 def _load_network(value: str, revision: int) -> NetworkRecord:
     document = json.loads(value)
     return NetworkRecord(

@@ -19,6 +19,7 @@ from netlib.wiring import (
     Layer,
     Link,
     Loopback,
+    NameServer,
     Neighbour,
     Noun,
     Relay,
@@ -79,17 +80,26 @@ def _of_other(step: Step, noun: Noun) -> str:
             return "ip link set lo up"
         case Relay():
             return _relay(step, noun)
+        case NameServer():
+            return _name_server(step, noun)
     raise TypeError(f"no command is known for {noun}")
 
 
 def _relay(step: Step, noun: Relay) -> str:
-    kind, family = noun.protocol.upper(), noun.host.version
-    end = noun.port + noun.count - 1
-    ports = str(noun.port) if noun.count == 1 else f"{noun.port}-{end}"
-    listen = f"{kind}{family}-LISTEN:{ports},bind={bracketed(noun.host)},fork"
-    forward = f"{kind}:{bracketed(noun.target)}:{noun.target_port}"
-    stop = "pkill -f " if isinstance(step, Delete) else ""
-    return f"{stop}'socat {listen}'" if stop else f"socat {listen} {forward} &"
+    listening = f"{bracketed(noun.host)}:{_ports(noun.port, noun.count)}"
+    target = f"{bracketed(noun.target)}:{_ports(noun.target_port, noun.count)}"
+    relay = f"{noun.protocol} relay from {listening} to {target}"
+    return f"# end the {relay}" if isinstance(step, Delete) else f"# start a {relay}"
+
+
+def _ports(first: int, count: int) -> str:
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"
+
+
+def _name_server(step: Step, noun: NameServer) -> str:
+    where = ", ".join(f"{bracketed(address)}:{noun.port}" for address in noun.addresses)
+    verb = "end" if isinstance(step, Delete) else "start"
+    return f"# {verb} the name server of {noun.kind} {noun.subject} on {where}"
 
 
 def _sysctl(noun: Sysctl, value: str | None) -> str:

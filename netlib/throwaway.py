@@ -42,7 +42,7 @@ NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PID, NEW_NET = (
     0x40000000,
 )
 # linux/mount.h
-_BIND, _RECURSIVE, _PRIVATE = 0x1000, 0x4000, 0x40000
+_BIND, _RECURSIVE, _PRIVATE, _SHARED = 0x1000, 0x4000, 0x40000, 0x100000
 _NO_SUID, _NO_DEVICES, _NO_EXEC = 2, 4, 8
 # linux/prctl.h, linux/sockios.h, linux/if.h, asm-generic/siginfo.h
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -61,6 +61,7 @@ _FORWARDED = frozenset(
         signal.SIGCONT,
     }
 )
+_AWAITED = _FORWARDED | {signal.SIGCHLD}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -109,6 +110,9 @@ def run(command: Sequence[str], keep: Iterable[Path | str] = ()) -> int:
     outside = os.readlink("/proc/self/ns/net")
     working_directory = os.getcwd()
     _unshare()
+    # Before there is anybody to pass them on to: the first process of a PID namespace never
+    # gets what it neither blocks nor handles (pid_namespaces(7)).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     first = os.fork()
     if first:
         return _wait_for(first)
@@ -122,6 +126,7 @@ def run(command: Sequence[str], keep: Iterable[Path | str] = ()) -> int:
         os.chdir(working_directory)
         child = os.fork()
         if child == 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             _execute(command)
         status = _wait_for(child)
     except OSError as error:
@@ -242,6 +247,9 @@ def _empty_run() -> None:
     tmpfs("/run")
     for folder in ("/run/netns", "/run/lock"):
         os.mkdir(folder)
+    # As ip-netns(8) leaves it: a mount that hides no names, because there are none yet.
+    bind("/run/netns", "/run/netns")
+    mount("none", "/run/netns", flags=_RECURSIVE | _SHARED)
     raise_loopback()
 
 
@@ -280,13 +288,11 @@ def _bring_back(path: str, descriptor: int) -> None:
 
 def _wait_for(child: int) -> int:
     """Pass signals on to a child, reap whatever ends, and return the child's exit status."""
-    signals = _FORWARDED | {signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     while True:
         ended = _reap(child)
         if ended is not None:
             return ended
-        received = signal.sigwaitinfo(signals)
+        received = signal.sigwaitinfo(_AWAITED)
         # What a terminal sends (Ctrl-C) reaches the whole process group, the child too.
         if received.si_signo != signal.SIGCHLD and received.si_code != _SENT_BY_KERNEL:
             os.kill(child, received.si_signo)

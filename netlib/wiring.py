@@ -48,7 +48,7 @@ class Noun:
 
     def key(self) -> tuple[object, ...]:
         """Which thing this is, whatever its other attributes are."""
-        return (type(self).__name__, self.netns.name, *(getattr(self, f) for f in self.identity))
+        return (type(self).__name__, self.netns.name, *[getattr(self, f) for f in self.identity])
 
     def rides_on(self) -> tuple[str, str] | None:
         """The netns' name and the device with which this thing goes, if it does."""
@@ -463,9 +463,12 @@ class Wiring:
 
     def __init__(self, nouns: Iterable[Noun] = ()) -> None:
         self._nouns: dict[tuple[object, ...], Noun] = {}
-        for noun in nouns:
-            known = self._nouns.setdefault(noun.key(), noun)
-            if known != noun:
+        self._add((noun.key(), noun) for noun in nouns)
+
+    def _add(self, items: Iterable[tuple[tuple[object, ...], Noun]]) -> None:
+        for key, noun in items:
+            known = self._nouns.setdefault(key, noun)
+            if known is not noun and known != noun:
                 raise ValueError(f"two nouns of one key differ: {known} and {noun}")
 
     def __iter__(self) -> Iterator[Noun]:
@@ -478,7 +481,10 @@ class Wiring:
         return isinstance(noun, Noun) and self._nouns.get(noun.key()) == noun
 
     def __or__(self, other: Wiring) -> Wiring:
-        return Wiring([*self, *other])
+        both = Wiring()
+        both._nouns = self._nouns.copy()
+        both._add(other._nouns.items())
+        return both
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Wiring) and self._nouns == other._nouns

@@ -5,10 +5,12 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterable
 
-from netlib.kernel.switches import Switches
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
 from netlib.wiring import Effect, Wiring
+
+if typing.TYPE_CHECKING:
+    from netlib.kernel.switches import Switches
 
 
 class Kernel(typing.Protocol):

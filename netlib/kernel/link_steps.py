@@ -89,7 +89,12 @@ class _Batch:
             start = end
 
     def _send(self, netns: Netns, part: list[tuple[Netns, Request, Step]]) -> None:
-        answers = self._session.rtnl(netns).transact([request for _, request, _ in part])
+        try:
+            answers = self._session.rtnl(netns).transact([request for _, request, _ in part])
+        except BaseException:  # an interrupt, say: all of it may have been done
+            for _, _, step in part:
+                self._journal.note(step)
+            raise
         failed: tuple[Refusal, Step] | None = None
         for (_, _, step), refusal in zip(part, answers, strict=True):
             if refusal is None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
-from netlib.kernel import link_steps, links, netlink, riders, rtnl, settings
+from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
 from netlib.kernel.netns import Namespaces, Session, open_netns
+from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
-from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork, Netns, Protocol
+from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
@@ -31,11 +30,6 @@ from netlib.wiring import (
 )
 
 N = TypeVar("N")
-
-# Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
-# global unicast address (RFC 4291 section 2.4).
-_FAR_AWAY = (IPv4Address("240.0.0.1"), IPv6Address("2000::"))
-_BROADCAST, _MULTICAST = 3, 5  # types of routes (rtnetlink(7))
 
 
 class LinuxKernel:
@@ -219,12 +213,11 @@ class LinuxKernel:
             for noun in door.observe(its):
                 found[noun.key()] = noun
         with Session(self._namespaces) as session:
-            observers: dict[str, riders.Observer] = {}
+            observer = Observer(nouns, session)
             for noun in nouns:
-                with suppress(NamespaceGone):
-                    seen = _observe(noun, session, observers)
-                    if seen is not None:
-                        found[noun.key()] = seen
+                seen = observer.observe(noun)
+                if seen is not None:
+                    found[noun.key()] = seen
         return Wiring(found[noun.key()] for noun in nouns if noun.key() in found)
 
     def marked(self) -> Wiring:
@@ -243,42 +236,13 @@ class LinuxKernel:
 
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
-        known: dict[str, Device] = {}
         with self._namespaces.host_socket() as socket:
-            for name in devices:
-                device = _device(rtnl.get_link(name), socket)
-                if device is not None:
-                    known[name] = device
-            index = _uplink(socket)
-            uplink = _device(rtnl.get_link_at(index), socket) if index else None
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot_id = file.read().strip()
-        forwarding, bridge_netfilter, ipv6 = self._namespaces.run(
-            self._namespaces.host_fd, _host_settings
-        )
-        return HostFacts(
-            boot_id=boot_id,
-            netns=self._namespaces.host_inode,
-            uplink=uplink,
-            devices=known,
-            forwarding=forwarding,
-            bridge_netfilter=bridge_netfilter,
-            ipv6=ipv6,
-        )
+            return host_facts.facts(devices, socket, self._namespaces)
 
     def prefixes(self) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to, but default routes."""
-        found: dict[IPNetwork, None] = {}
         with self._namespaces.host_socket() as socket:
-            for version in (4, 6):
-                for body in socket.ask(rtnl.routes(version)):
-                    state = rtnl.read_route(body)
-                    _, packed, length = state.destination
-                    if length and state.kind not in (_BROADCAST, _MULTICAST):
-                        number = int.from_bytes(packed, "big")
-                        make = IPv4Network if version == 4 else IPv6Network
-                        found[make((number, length))] = None
-        return tuple(found)
+            return host_facts.prefixes(socket)
 
     def enter(self, path: str, name: str) -> Netns:
         """The network namespace behind a path, with its inode."""
@@ -330,58 +294,3 @@ def _ensure(noun: Noun, session: Session) -> None:
         settings.ensure_loopback(noun, session)
     else:
         raise Unsupported(f"no way to ensure a {type(noun).__name__} is known here")
-
-
-def _observe(noun: Noun, session: Session, observers: dict[str, riders.Observer]) -> Noun | None:
-    if isinstance(noun, Link):
-        return links.read(noun, session)
-    if isinstance(noun, Sysctl):
-        return settings.observe_sysctl(noun, session)
-    if isinstance(noun, Forwarding):
-        return settings.observe_forwarding(noun, session)
-    if isinstance(noun, Loopback):
-        return settings.observe_loopback(noun, session)
-    if noun.layer is Layer.ADDRESS:
-        observer = observers.get(noun.netns.path)
-        if observer is None:
-            observer = riders.Observer(session.rtnl(noun.netns))
-            observers[noun.netns.path] = observer
-        return observer.observe(noun)  # type: ignore[arg-type]  # the riders are that layer
-    return None
-
-
-def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
-    try:
-        (body,) = socket.ask(request)
-    except netlink.Refusal:
-        return None
-    state = rtnl.read_link(body)
-    return Device(
-        name=state.name,
-        kind=state.kind,
-        mtu=state.mtu,
-        mac=state.mac,
-        ours=links.is_ours(state),
-    )
-
-
-def _uplink(socket: netlink.Socket) -> int:
-    """The index of the default route's device: the kernel chooses, whatever there is to choose."""
-    for address in _FAR_AWAY:
-        try:
-            (body,) = socket.ask(rtnl.route_to(address))
-        except netlink.Refusal:
-            continue
-        state = rtnl.read_route(body)
-        if state.ifindex and state.kind == 1:
-            return state.ifindex
-    return 0
-
-
-def _host_settings() -> tuple[tuple[Family, ...], bool, bool]:
-    families: tuple[Family, ...] = (4, 6)
-    return (
-        tuple(family for family in families if settings.forwards(family)),
-        settings.read("net/bridge/bridge-nf-call-iptables") == "1",
-        settings.read("net/ipv6/conf/all/disable_ipv6") == "0",
-    )

@@ -21,7 +21,7 @@ _MARK = 15  # INET_DIAG_MARK
 # On sockets by which a daemon of ours holds published ports: those are nobody's use of them.
 # They send nothing, so no packet ever has it. "nlhp" in ASCII.
 HELD_MARK = 0x6E6C6870
-_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
+_REQUEST = struct.Struct("=BBBxI2s46x")  # struct inet_diag_req_v2
 _ANSWER = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # struct inet_diag_msg
 _NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 # Sockets that take anybody's packets: TCP's LISTEN; unconnected UDP counts as CLOSE.
@@ -43,7 +43,7 @@ def port_user(
     """Who listens on one of these ports, in words."""
     diag = namespaces.run(namespaces.host_fd, lambda: netlink.Socket(_SOCK_DIAG))
     try:
-        for listener in _listeners(diag, protocol):
+        for listener in _listeners(diag, protocol, port if count == 1 else 0):
             if port <= listener.port < port + count and _meets(listener, address):
                 return _words(listener, protocol)
     finally:
@@ -51,9 +51,11 @@ def port_user(
     return None
 
 
-def _listeners(diag: netlink.Socket, protocol: Protocol) -> Iterator[_Listener]:
+def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[_Listener]:
+    """Of one port, or of all (0): the kernel leaves out those of others by itself."""
+    asked = port.to_bytes(2, "big")
     for family in (socket.AF_INET, socket.AF_INET6):
-        body = _REQUEST.pack(family, _NUMBERS[protocol], 0, _STATES[protocol])
+        body = _REQUEST.pack(family, _NUMBERS[protocol], 0, _STATES[protocol], asked)
         try:
             answers = list(diag.ask(Request(_BY_FAMILY, netlink.DUMP, body)))
         except Refusal:
@@ -68,8 +70,8 @@ def _listeners(diag: netlink.Socket, protocol: Protocol) -> Iterator[_Listener]:
                 address=found[6][: 4 if family == socket.AF_INET else 16],
                 port=int.from_bytes(found[4], "big"),
                 only_ipv6=bool(number(more.get(_ONLY_IPV6))),
-                uid=found[12],
-                inode=found[13],
+                uid=found[13],
+                inode=found[14],
             )
 
 

@@ -7,10 +7,13 @@ general library's import alone costs more than all of the kernel's work.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from netlib.errors import KernelError
 
 ROUTE = 0  # NETLINK_ROUTE
 NETFILTER = 12  # NETLINK_NETFILTER
@@ -56,13 +59,20 @@ class Request(NamedTuple):
     body: bytes
 
 
-class Refusal(Exception):
+class Refusal(KernelError):
     """The kernel's no: an error number (errno(3)) and its explanation, if it gave one."""
 
     def __init__(self, errno: int, explanation: str = "") -> None:
-        super().__init__(errno, explanation)
+        super().__init__(f"Linux refuses: {explanation or os.strerror(errno)}")
         self.errno = errno
         self.explanation = explanation
+
+
+class NoAnswer(KernelError):
+    """A request or its answer was lost; the socket must not be used again."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(f"Linux does not answer over netlink: {cause.strerror or cause}")
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -126,13 +136,16 @@ class Socket:
     """A netlink socket, for one thread at a time, in the namespace of the thread that made it.
 
     It stays in that namespace whichever thread uses it. After an exception other than
-    Refusal an answer may be under way still: close it.
+    Refusal an answer may still be under way: close it.
     """
 
     def __init__(self, protocol: int = ROUTE) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
-        )
+        try:
+            self._socket = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
+            )
+        except OSError as error:
+            raise KernelError(f"no netlink socket can be opened: {error.strerror}") from error
         for option in _OPTIONS:
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.setsockopt(
@@ -205,7 +218,10 @@ class Socket:
             sequences.append(sequence)
             header = _HEADER.pack(16 + len(body), kind, flags | extra, sequence, 0)
             parts += [header, body, _PADDING[-len(body) & 3]]
-        self._socket.send(b"".join(parts))
+        try:
+            self._socket.send(b"".join(parts))
+        except OSError as error:
+            raise NoAnswer(error) from error
         return sequences
 
     def _batch(self, requests: Sequence[Request]) -> list[Refusal | None]:
@@ -237,7 +253,10 @@ class Socket:
                     return bodies, False
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
-        data = self._socket.recv(_RECEIVE_BYTES)
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except OSError as error:  # EAGAIN: the time is over; ENOBUFS: answers were dropped
+            raise NoAnswer(error) from error
         offset = 0
         while offset + 16 <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)

@@ -24,6 +24,9 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _IDLE_SOCKETS = 4
+# A path that leads nowhere; ESRCH, ENXIO: a process that is ending. All else, such as too many
+# open files, says nothing of the namespace, and nothing may be cleaned up because of it.
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESRCH, errno.ENXIO, errno.EINVAL}
 
 
 def set_netns(fd: int) -> None:
@@ -130,7 +133,10 @@ class Namespaces:
             socket = self.run(self.host_fd, netlink.Socket)
         try:
             yield socket
-        except (netlink.Refusal, NetError):
+        except netlink.NoAnswer:
+            socket.close()
+            raise
+        except NetError:
             self._keep(socket)
             raise
         except BaseException:
@@ -158,7 +164,11 @@ def open_netns(path: str, name: str) -> int:
             f"the network namespace of {name} at {path} can't be opened", "run it as root"
         ) from error
     except OSError as error:
-        raise NamespaceGone(f"{name} has no network namespace at {path}") from error
+        if error.errno in _GONE:
+            raise NamespaceGone(f"{name} has no network namespace at {path}") from error
+        raise KernelError(
+            f"the network namespace of {name} at {path} can't be opened: {error.strerror}"
+        ) from error
     try:
         # An `ip netns` name whose mount is gone is left as an empty, ordinary file.
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
@@ -196,7 +206,12 @@ class _Job:
         self._done.release()
 
     def wait(self) -> Any:
-        self._done.acquire()
+        try:
+            self._done.acquire()
+        except BaseException:
+            # An interrupt. The thread may be about to use what the caller is about to close.
+            self._done.acquire()
+            raise
         if self._error is not None:
             raise self._error
         return self._result

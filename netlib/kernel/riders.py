@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from errno import EEXIST
 from ipaddress import IPv4Address
@@ -30,7 +30,12 @@ def do_riders(steps: Sequence[Step], socket: Socket, journal: Journal) -> None:
         for step in in_order(steps)
         for request in _requests(step, indexes, asleep, socket)
     ]
-    answers = socket.transact([request for _, request in parts])
+    try:
+        answers = socket.transact([request for _, request in parts])
+    except BaseException:  # an interrupt, say: all of it may have been done
+        for step, _ in parts:
+            journal.note(step)
+        raise
     failure: NetError | None = None
     for (step, _), refusal in zip(parts, answers, strict=True):
         index = indexes[_device(step)]
@@ -182,8 +187,10 @@ def _neighbours(index: int, version: int, socket: Socket) -> dict[object, rtnl.N
 class Observer:
     """Reads riders back, each device's and table's once."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, socket: Socket, kept_up: Container[str] = ()) -> None:
+        """`kept_up` are devices whose own noun says that they are up."""
         self._socket = socket
+        self._kept_up = kept_up
         self._cache: dict[object, object] = {}
 
     def observe(self, noun: Rider) -> Noun | None:
@@ -205,7 +212,7 @@ class Observer:
                 return self._fdb_entry(index, noun)
 
     def _has_address(self, index: int, noun: Address) -> bool:
-        if not self._socket.is_up(noun.device):
+        if noun.device not in self._kept_up and not self._socket.is_up(noun.device):
             return False
         key = ("addresses", index)
         if key not in self._cache:

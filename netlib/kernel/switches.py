@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from netlib.errors import KernelError, NotPermitted
-from netlib.kernel import settings
 from netlib.model import Family
 
 if typing.TYPE_CHECKING:
@@ -63,6 +62,8 @@ class LinuxSwitches:
 
     def forwarding(self) -> tuple[Family, ...]:
         """The families that the host forwards."""
+        from netlib.kernel import settings
+
         forwarded: tuple[Family, ...] = self._run(
             lambda: tuple(family for family in FAMILIES if settings.forwards(family))
         )
@@ -70,6 +71,8 @@ class LinuxSwitches:
 
     def set_forwarding(self, family: Family, *, on: bool) -> None:
         """Forward packets of a family, or do not."""
+        from netlib.kernel import settings
+
         try:
             self._run(lambda: settings.set_forwarding(family, on=on))
         except OSError as error:

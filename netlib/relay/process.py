@@ -21,10 +21,12 @@ from netlib.relay.udp import UdpGate, UdpListener
 _SOCKET = "relay.sock"
 # Whoever starts the process asks it for something at once.
 _PATIENCE_SECONDS = 10.0
+# The next port often follows the last one: a sandbox is replaced, a test follows another.
+_LINGER_SECONDS = 2.0
 
 
 def main(state_dir: str, listening: int, lock: int) -> None:
-    """Relay until there is nothing to relay.
+    """Relay until there has been nothing to relay for a moment.
 
     `listening` is the unix socket `relay.sock`, and `lock` the locked file `relay.lock`: its
     lock (flock(2)) goes with this process, and only who holds it may start another.
@@ -45,18 +47,20 @@ def main(state_dir: str, listening: int, lock: int) -> None:
             return TcpListener(tcp, slot, spec)
         return UdpListener(udp, slot, spec)
 
-    def end() -> None:
-        loop.ended = True
-
-    table = Table(listen)
-    control = Control(loop, socket.socket(fileno=listening), table, idle=end)
     deadline = time.monotonic() + _PATIENCE_SECONDS
 
-    def end_unasked(now: float) -> None:
-        if now >= deadline and not table and not control.sessions:
-            end()
+    def linger() -> None:
+        nonlocal deadline
+        deadline = time.monotonic() + _LINGER_SECONDS
 
-    loop.each_tick(end_unasked)
+    table = Table(listen)
+    control = Control(loop, socket.socket(fileno=listening), table, idle=linger)
+
+    def end_unused(now: float) -> None:
+        if now >= deadline and not table and not control.sessions:
+            loop.ended = True
+
+    loop.each_tick(end_unused)
     gc.freeze()
     try:
         loop.run()

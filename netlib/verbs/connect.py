@@ -86,7 +86,7 @@ def connect(
         ifname=_ifname(engine, known, box, ifname),
         mac=_mac(mac) if mac else names.mac_of(endpoint_id),
         addresses=tuple(choice.address for choice in chosen),
-        ports=resolve_ports(engine, known, requests),
+        ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
         links=dict(links or {}),
         options=checked,

@@ -30,10 +30,11 @@ def publish(
     box = engine.sandbox(sandbox)
     record, network = _publisher(engine, box)
     endpoint = record.endpoint
-    new = resolve_ports(engine, network, ports, besides=endpoint.ports)
+    host = engine.facts()
+    new = resolve_ports(engine, network, ports, host, besides=endpoint.ports)
     after = replace(endpoint, ports=(*endpoint.ports, *new))
     port_conditions, port_puts = claim_ports(network, replace(endpoint, ports=new))
-    changes = [_rewired(engine, network, record, after, engine.facts())]
+    changes = [_rewired(engine, network, record, after, host)]
     return Operation(
         subject=f"published ports of {box.name}",
         plan=plan_of(changes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from support.firewall_host import (
     FAMILIES,
     FIRST,
     OUTSIDE,
+    SECOND,
     FirewallHost,
     address,
     firewall_host,
@@ -121,6 +123,81 @@ def test_the_administrator_has_the_last_word(made: FirewallHost, backend: Backen
     finally:
         host.run(*flush.split())
     assert differences([replace(port, expect=f"a1:80 {OUTSIDE[4]}")]) == []
+
+
+def test_the_administrator_may_let_in_more(made: FirewallHost, backend: Backend) -> None:
+    """What NETLIB-USER sends to our `allow` passes, and is marked as allowed."""
+    way = Probe("by the administrator", made.outsider, "tcp", address("a1", 4), 81)
+    if isinstance(backend, Nftables):
+        chain = "inet netlib NETLIB-USER"
+        add, flush = f"nft add rule {chain} tcp dport 81 goto allow", f"nft flush chain {chain}"
+    else:
+        program = f"iptables-{backend.variant}"
+        add = f"{program} -A NETLIB-USER -p tcp --dport 81 -j NETLIB-ALLOW"
+        flush = f"{program} -F NETLIB-USER"
+    made.host.run(*add.split())
+    try:
+        assert differences([replace(way, expect=f"a1:81 {OUTSIDE[4]}")]) == []
+        flows = made.host.run("conntrack", "-L", "-p", "tcp", "--dport", "81").stdout
+        assert "mark=4096" in flows
+    finally:
+        made.host.run(*flush.split())
+    assert differences([way]) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_narrower_port_wins(made: FirewallHost, backend: Backend, family: Family) -> None:
+    """One address before all of them, one port before a range; whatever came first."""
+    g1 = ip_address(address("g1", family))
+
+    def publish(port: int, **more: object) -> Publish:
+        return Publish(
+            family=family,
+            protocol="tcp",
+            port=port,
+            target=g1,
+            target_port=80,
+            **more,  # type: ignore[arg-type]  # fields of Publish
+        )
+
+    narrow = [publish(8080, host=ip_address(SECOND[family])), publish(9005)]
+    backend.do([Create(port) for port in narrow])
+    try:
+        out, where = OUTSIDE[family], made.outsider
+        assert differences([
+            Probe("all addresses", where, "tcp", FIRST[family], 8080, f"a1:80 {out}"),
+            Probe("one address", where, "tcp", SECOND[family], 8080, f"g1:80 {out}"),
+            Probe("the range", where, "tcp", FIRST[family], 9000, f"a1:9000 {out}"),
+            Probe("one port of it", where, "tcp", FIRST[family], 9005, f"g1:80 {out}"),
+        ]) == []  # fmt: skip
+    finally:
+        backend.do([Delete(port) for port in narrow])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_errors_find_their_way_back(made: FirewallHost, backend: Backend, family: Family) -> None:
+    """The sandbox's ICMP error about a published port reaches who asked, as from the host."""
+    port = Publish(
+        family=family,
+        protocol="udp",
+        port=8090,
+        target=ip_address(address("a1", family)),
+        target_port=9999,
+    )
+    backend.do([Create(port)])
+    try:
+        with made.outsider.call(
+            lambda: socket.socket(
+                socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM
+            )
+        ) as client:
+            client.settimeout(5)
+            client.connect((FIRST[family], 8090))
+            client.send(b"anybody?")
+            with pytest.raises(ConnectionRefusedError):
+                client.recv(16)
+    finally:
+        backend.do([Delete(port)])
 
 
 def test_nobody_forges_the_loopback_address(made: FirewallHost) -> None:

@@ -282,7 +282,7 @@ def _facts_of_rules(place: Place) -> set[str]:
     ruleset = place.run("nft", "list", "ruleset", check=False).stdout
     table = ""
     for line in ruleset.splitlines():
-        if not line.startswith(("\t", " ", "}")):
+        if line.startswith("table "):
             table = line.rstrip(" {")
         if line.strip() not in ("", "}"):
             facts.add(f"nft {table}: {line.strip()}")

@@ -21,7 +21,7 @@ from support.host import Host, Place
 
 Transport = Literal["tcp", "udp"]
 
-SILENCE = 0.3  # seconds without an answer that mean no: packets here take microseconds
+SILENCE = 0.2  # seconds without an answer that mean no: packets here take microseconds
 PATIENCE = 5.0  # seconds to wait for an answer that is expected
 
 
@@ -146,7 +146,8 @@ def ask(probes: Sequence[Probe], patience: float = PATIENCE) -> list[str]:
     missing = {index for index, probe in enumerate(probes) if probe.expect}
     missing -= {index for index in missing if sockets[index] is None}
     begun = time.monotonic()
-    while time.monotonic() - begun < (patience if missing else SILENCE):
+    open_questions = waiting.get_map()
+    while open_questions and time.monotonic() - begun < (patience if missing else SILENCE):
         for key, _ in waiting.select(0.02):
             client = key.fileobj
             assert isinstance(client, socket.socket)

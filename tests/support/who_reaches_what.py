@@ -35,7 +35,7 @@ class _Rows:
         """The address of a sandbox or gateway."""
         return address(place, self.family)
 
-    def yes(  # noqa: PLR0917  # the table's columns, in hundreds of rows
+    def yes(  # the table's columns, in hundreds of rows
         self, row: str, source: str, to: str, port: int, who: str, seen: str
     ) -> None:
         """`who` (`a1`, `a1:81`) answers and sees the client as `seen`."""

@@ -568,7 +568,7 @@ def test_host_status_names_what_is_in_the_way(shell: Shell, kernel: FakeKernel) 
     """With the rule that would let us pass, and who may run it."""
     kernel.switched.in_the_way.append(
         Obstacle(where="nft table inet filter chain forward", hook="forward",
-                 why="its policy is drop", rule="nft insert rule ...", ours_to_set=False)
+                 why="its policy is drop", rules=("nft insert rule ...",), ours_to_set=False)
     )  # fmt: skip
 
     assert "in the way: nft table inet filter chain forward" in shell("host").out

@@ -13,8 +13,9 @@ from support.names import BACK, MY_NET, endpoint, query, rcode, values
 
 from netlib.dns import wire
 from netlib.dns.answer import Answer, Forward, answer
+from netlib.dns.cache import Cache
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
-from netlib.dns.quick import quick
+from netlib.dns.quick import Quick
 from netlib.dns.zone import Zone
 
 WEB = endpoint(
@@ -33,6 +34,9 @@ ZONE = Zone.build(
         endpoint("api3", "192.0.2.12", aliases=("all",)),
     ],
 )
+
+
+quick = Quick(Cache(), {}, lambda: ())
 
 
 def ask(

@@ -12,6 +12,7 @@ from support.names import BACK, endpoint, query, rcode, values
 
 from netlib.dns import wire
 from netlib.dns.loop import Loop
+from netlib.dns.quick import Quick
 from netlib.dns.resolver import Resolver
 from netlib.dns.zone import Zone
 
@@ -165,3 +166,29 @@ def test_additional_data_is_left_out_without_tc() -> None:
     cut = wire.fitted(message, len(head) + 10)
     assert cut[2] & 2
     assert len(cut) == len(head)
+
+
+@given(
+    st.sampled_from(["x.example.com", "X.eXample.com", "y.example.com"]),
+    st.sampled_from([0, 512, 1232, 4096]),
+    st.sampled_from([0, wire.RD, wire.RD | wire.AD, wire.RD | wire.CD]),
+)
+def test_the_quick_answer_from_the_cache_is_the_answer(name: str, edns: int, flags: int) -> None:
+    """Byte for byte, wherever there is one."""
+    resolver = Resolver(Loop())
+    net = replace(BACK, internal=False, servers=("192.0.2.53",))
+    resolver.zone = Zone.build([net], [endpoint("web", "192.0.2.2", network=net)])
+    kept = query("x.example.com")[:2] + b"\x85\xb0\0\1\0\1\0\0\0\0" + query("x.example.com")[12:]
+    kept += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
+    key = (query("x.example.com")[12:], flags & wire.CD, False, ("192.0.2.53",))
+    resolver.cache.put(key, kept, wire.records(kept, wire.question_end(kept)))
+    asker = resolver.zone.asker_at("n2", bytes([192, 0, 2, 2]))
+    assert asker is not None
+    asked = query(name, edns=edns, flags=flags)
+
+    fast = Quick(resolver.cache, {}, lambda: ())(asked, asker, resolver.zone)
+
+    assert (fast is not None) == (name.lower()[0] == "x" and flags == wire.RD)
+    if fast is not None:
+        assert fast == resolver.respond(asked, asker, lambda _: None)
+        assert values(fast) == ["1.2.3.4"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from netlib.errors import NetError
 from netlib.frontends.cli.session import Session
-from netlib.net import Net
+
+if TYPE_CHECKING:
+    from netlib.net import Net
 
 
 def _offer(

@@ -84,8 +84,8 @@ def repair_command(session: Session, dry_run: bool) -> int | None:
 def gc_command(session: Session, dry_run: bool) -> None:
     """Remove what belongs to sandboxes that have ended.
 
-    Their endpoints, addresses, published ports and kept outputs, and whatever carries our mark on the host
-    and belongs to nothing. Prints the sandboxes that were given up.
+    Their endpoints, addresses, published ports and kept outputs, and whatever carries our mark
+    on the host and belongs to nothing. Prints the sandboxes that were given up.
 
     Example:  net gc
     """

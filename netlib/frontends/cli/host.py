@@ -125,7 +125,7 @@ def _view(status: HostStatus) -> dict[str, object]:
                 "where": one.where,
                 "hook": one.hook,
                 "why": one.why,
-                "rule": one.rule,
+                "rules": list(one.rules),
                 "ours_to_set": one.ours_to_set,
             }
             for one in status.obstacles
@@ -147,7 +147,7 @@ def _lines(status: HostStatus) -> Iterable[str]:
     for obstacle in status.obstacles:
         yield f"{paint('in the way:', 'yellow')} {obstacle.where} ({obstacle.hook}): {obstacle.why}"
         who = "net repair runs" if obstacle.ours_to_set else "its owner may run"
-        yield f"    {who}: {obstacle.rule}"
+        yield from (f"    {who}: {rule}" for rule in obstacle.rules)
 
 
 def _who(one: ForwardingStatus) -> str:

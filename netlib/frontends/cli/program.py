@@ -94,8 +94,11 @@ def invoke(argv: Sequence[str], session: Session | None = None) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Who read our output has seen enough; what is still buffered must not raise again.
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and any(k.endswith("_COMPLETE") for k in os.environ):
+            return int(error.code or 0)  # click has served a shell that completes a line
+        # Who read our output has seen enough, of which click makes a SystemExit too; what is
+        # still buffered must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (click.ClickException, NetError) as error:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from netlib.errors import NetError, Unsupported
 from netlib.firewall.base import Marks
 from netlib.firewall.nftables_base import TABLE, base
-from netlib.kernel.netfilter.foreign import Foreign, Obstacle
-from netlib.kernel.netfilter.iptables import LOCK_DIR, Iptables
-from netlib.kernel.netfilter.libnftables import Nft, open_nft
+from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.nftables import Nftables
-from netlib.kernel.netfilter.none import NoFirewall
 from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.variants import (
     FAMILIES,
+    LOCK_DIR,
     VARIANTS,
     Variant,
     is_installed,
@@ -25,9 +24,15 @@ from netlib.kernel.netfilter.variants import (
 )
 from netlib.plan import Create
 
-Backend = Literal["auto", "nftables", "iptables", "none"]
-Chosen = Nftables | Iptables | NoFirewall
+if TYPE_CHECKING:  # only the backend that is chosen is loaded
+    from netlib.kernel.netfilter.foreign import Foreign, Obstacle
+    from netlib.kernel.netfilter.iptables import Iptables
+    from netlib.kernel.netfilter.none import NoFirewall
 
+    Chosen = Nftables | Iptables | NoFirewall
+    Real = Nftables | Iptables
+
+Backend = Literal["auto", "nftables", "iptables", "none"]
 _INSTALL = "install the package nftables or iptables, or use --firewall none"
 
 
@@ -43,6 +48,8 @@ def choose(
     marks = marks or Marks()
     chosen: Chosen
     if backend == "none":
+        from netlib.kernel.netfilter.none import NoFirewall
+
         chosen = NoFirewall()
     elif backend == "iptables":
         chosen = _iptables(marks, lock_dir)
@@ -69,7 +76,7 @@ def settle(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Obstacle]:
         chosen.do([Create(noun) for noun in facts if noun.key() not in known])
         other.remove_all()
         other.close()
-    if isinstance(chosen, NoFirewall):
+    if chosen.name == "none":
         return []
     with foreign(chosen) as chains:
         return chains.let_us_pass()
@@ -81,50 +88,60 @@ def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
         other.remove_all()
         other.close()
     chosen.remove_all()
-    if not isinstance(chosen, NoFirewall):
+    if chosen.name != "none":
         with foreign(chosen) as chains:
             chains.withdraw()
 
 
 @contextmanager
-def foreign(chosen: Nftables | Iptables) -> Iterator[Foreign]:
+def foreign(chosen: Chosen) -> Iterator[Foreign]:
     """The foreign chains beside a backend's."""
-    if isinstance(chosen, Nftables):
-        yield Foreign(chosen.place, chosen.marks, nft=chosen.nft)
-        return
-    nft = _open(chosen.place)
-    try:
-        yield Foreign(chosen.place, chosen.marks, nft=nft, own=chosen.variant)
-    finally:
-        if nft is not None:
-            nft.close()
+    from netlib.kernel.netfilter.foreign import Foreign
+
+    with _asking(chosen) as (place, nft):
+        yield Foreign(place, chosen.marks, nft=nft, own=chosen.variant)
 
 
-def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Nftables | Iptables]:
+def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Real]:
     """The other backends that have rules of ours in this namespace, to be closed by the caller.
 
     Cheap where there are none: where nft can be asked, hardly ever a program is started.
     """
-    place = Place()
-    nft = _open(place)
-    try:
-        found: list[Nftables | Iptables] = []
+    found: list[Real] = []
+    with _asking(chosen) as (place, nft):
         if nft is not None and not isinstance(chosen, Nftables) and _has_table(nft):
             found.append(Nftables())
         for variant in VARIANTS:
-            if isinstance(chosen, Iptables) and chosen.variant == variant:
+            if variant == chosen.variant:
                 continue
             if is_installed(variant) and _may_have_ours(variant, place, nft):
-                other = Iptables(variant=variant, lock_dir=lock_dir)
+                other = _open_iptables(Marks(), lock_dir, variant)
                 if other.is_there():
                     found.append(other)
                 else:
                     other.close()
-        return found
+    return found
+
+
+@contextmanager
+def _asking(chosen: Chosen) -> Iterator[tuple[Place, Nft | None]]:
+    """A backend's namespace, and nft there, if there is one.
+
+    The backend's own where it has one: closing a socket of nf_tables waits 10 ms or more for
+    all that was deleted before (nf_tables_rcv_nl_event in net/netfilter/nf_tables_api.c).
+    """
+    if isinstance(chosen, Nftables):
+        yield chosen.place, chosen.nft
+        return
+    place = chosen.place or Place()
+    nft = _open(place)
+    try:
+        yield place, nft
     finally:
         if nft is not None:
             nft.close()
-        place.close()
+        if chosen.place is None:
+            place.close()
 
 
 def _open(place: Place) -> Nft | None:
@@ -137,22 +154,32 @@ def _open(place: Place) -> Nft | None:
 def _iptables(marks: Marks, lock_dir: Path) -> Iptables:
     if not any(is_installed(v) for v in VARIANTS):
         raise Unsupported("iptables is not installed", _INSTALL)
-    return Iptables(marks, lock_dir=lock_dir)
+    return _open_iptables(marks, lock_dir)
+
+
+def _open_iptables(marks: Marks, lock_dir: Path, variant: Variant | None = None) -> Iptables:
+    from netlib.kernel.netfilter.iptables import Iptables
+
+    return Iptables(marks, variant=variant, lock_dir=lock_dir)
 
 
 def _nftables(marks: Marks) -> Nftables:
     """nftables, where the kernel takes our base: tried only where it is not there yet."""
     place = Place()
-    nft = None
     try:
         nft = open_nft(place)
-        if not _has_table(nft):
-            nft.check(base(marks))
     except NetError:
-        if nft is not None:
-            nft.close()
         place.close()
         raise
+    try:
+        if not _has_table(nft):
+            nft.check(base(marks))
+    except NftFailed as error:
+        if error.number not in (errno.EPERM, errno.EACCES):
+            nft.close()
+            place.close()
+            raise
+        # Who may not ask may not change anything either, and is told so when he tries.
     return Nftables(marks, place=place, nft=nft)
 
 
@@ -179,4 +206,4 @@ def _has_our_chains(nft: Nft) -> bool:
     )
 
 
-__all__ = ["Backend", "Chosen", "choose", "foreign", "others", "settle", "uninstall"]
+__all__ = ["Backend", "choose", "foreign", "others", "settle", "uninstall"]

@@ -39,14 +39,15 @@ _RULE = re.compile(r"-A (\S+) ?(.*?) ?-[jg] (\S+)(.*)$")
 class Obstacle:
     """A foreign chain that drops or rejects what we let through.
 
-    `where` names it, `why` says what refuses. `rule` is the command that lets us pass;
-    `ours_to_set`: we may run it, else the chain's owner has to.
+    `where` names it, `why` says what refuses. `rules` are the commands that let us pass, one
+    for packets that conntrack follows and one for those that it does not (IPv6 neighbour
+    discovery between bridge ports). `ours_to_set`: we may run them, else the chain's owner has to.
     """
 
     where: str
     hook: str
     why: str
-    rule: str
+    rules: tuple[str, ...]
     ours_to_set: bool
 
 
@@ -154,7 +155,7 @@ class Foreign:
             where=f"{name} chain {chain.name}",
             hook=_HOOKS[chain.name],
             why=chain.why,
-            rule=f"{name} {verb} {_rules(self._marks)[0]}",
+            rules=tuple(f"{name} {verb} {rule}" for rule in _rules(self._marks)),
             ours_to_set=True,
         )
 
@@ -181,7 +182,8 @@ class Foreign:
             why = "its policy is drop" if chain.get("policy") == "drop" else ""
             if rules and _refuses_all(rules[-1]):
                 why = "its last rule refuses all"
-            if not why or any(_accepts_mark(rule, self._marks.allowed) for rule in rules):
+            wanted = [kind for kind in ("ct", "meta") if not _accepts(rules, kind, self._marks)]
+            if not why or not wanted:
                 continue
             bit = f"{self._marks.allowed:#x}"
             found.append(
@@ -189,7 +191,10 @@ class Foreign:
                     where=f"nft table {table} chain {chain['name']}",
                     hook=chain["hook"],
                     why=why,
-                    rule=f"nft insert rule {where} ct mark and {bit} == {bit} accept",
+                    rules=tuple(
+                        f"nft insert rule {where} {kind} mark and {bit} == {bit} accept"
+                        for kind in wanted
+                    ),
                     ours_to_set=False,
                 )
             )
@@ -253,15 +258,15 @@ def _refuses_all(rule: Mapping[str, Any]) -> bool:
     return bool(verdicts) and set(verdicts) <= {"drop", "reject", "log"} and verdicts[-1] != "log"
 
 
-def _accepts_mark(rule: Mapping[str, Any], bit: int) -> bool:
-    """Whether a rule accepts what has our bit in its connection mark."""
-    parts = rule.get("expr", ())
-    return any("accept" in part for part in parts) and any(
-        "mark" in str(part.get("match", {}).get("left"))
-        and part["match"].get("right") in (bit, f"{bit:#x}")
-        for part in parts
-        if "match" in part
-    )
+def _accepts(rules: Iterable[Mapping[str, Any]], kind: str, marks: Marks) -> bool:
+    """Whether a rule accepts what has our bit in its `ct` or `meta` mark, whatever else it is."""
+    bit = marks.allowed
+    wanted = {"op": "==", "left": {"&": [{kind: {"key": "mark"}}, bit]}, "right": bit}
+    for rule in rules:
+        parts = [part for part in rule.get("expr", ()) if "counter" not in part]
+        if parts == [{"match": wanted}, {"accept": None}]:
+            return True
+    return False
 
 
 __all__ = ["COMMENT", "Foreign", "Obstacle"]

@@ -21,12 +21,11 @@ from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.program import Place, Result
-from netlib.kernel.netfilter.variants import Variant, installed_variant, program
+from netlib.kernel.netfilter.variants import LOCK_DIR, Variant, installed_variant, program
 from netlib.model import Family
 from netlib.plan import Change, Delete, Step
 from netlib.wiring import FirewallBase, Noun
 
-LOCK_DIR = Path("/run/netlib")
 # A chain is read by itself up to so many, all of iptables-save beyond.
 _SINGLY = 4
 _WAIT_SECONDS = "20"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import threading
 from typing import Any, Protocol
@@ -159,6 +158,8 @@ def open_nft(place: Place) -> Nft:
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
+    import json  # for reading back only, which no attach does
+
     found: list[dict[str, Any]] = json.loads(text)["nftables"] if text.strip() else []
     return found
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, NotThere
 from netlib.firewall import nftables as text
-from netlib.firewall import nftables_facts as reading
 from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.variants import Variant
 from netlib.plan import Change, Delete, Step, subject
 from netlib.wiring import FirewallBase, Noun
 
@@ -31,6 +30,7 @@ class Nftables:
     """
 
     name = "nftables"
+    variant: Variant | None = None  # of iptables, which this is none of
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class Nftables:
 
     def observe(self, nouns: Iterable[Noun]) -> list[Noun]:
         """Of these nouns, those whose thing is there, as it is now."""
+        from netlib.firewall import nftables_facts as reading
+
         wanted = list(nouns)
         listed = self._listed()
         facts = reading.facts(listed)
@@ -81,6 +83,8 @@ class Nftables:
 
     def marked(self) -> list[Noun]:
         """All facts that are there, good for Delete. The base is shared, so it is not one."""
+        from netlib.firewall import nftables_facts as reading
+
         return reading.known(reading.facts(self._listed()))
 
     def is_there(self) -> bool:
@@ -135,13 +139,15 @@ class Nftables:
     def _is_whole(self, listed: list[dict[str, Any]], facts: Facts) -> bool:
         """Whether every rule of the base that this release loads is there."""
         mark = str(int(fingerprint(self.marks), 16))
-        rules = Counter(o["rule"]["chain"] for o in listed if "rule" in o)
+        chains = [o["rule"]["chain"] for o in listed if "rule" in o]
         return (FINGERPRINT, mark) in facts and all(
-            rules[chain] == count for chain, count in rule_counts().items()
+            chains.count(chain) == count for chain, count in rule_counts().items()
         )
 
     def _heal(self, steps: Sequence[Step]) -> None:
         """Change what is there in part only: read, then write the difference."""
+        from netlib.firewall import nftables_facts as reading
+
         facts = reading.facts(self._listed())
         gone: list[Element] = []
         come: list[Element] = []
@@ -162,6 +168,8 @@ class Nftables:
 
     def _remove_present(self, steps: Sequence[Step]) -> None:
         """Delete what is there of the steps, one transaction; if that fails, step by step."""
+        from netlib.firewall import nftables_facts as reading
+
         facts = reading.facts(self._listed())
         if not facts:
             return

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from netlib.firewall.base import Marks
 from netlib.kernel.netfilter import ensures_base
+from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.variants import Variant
 from netlib.plan import Step
 from netlib.wiring import Noun
 
@@ -17,6 +20,9 @@ class NoFirewall:
     """Does nothing, and finds everything as it should be: a check has nothing to say."""
 
     name = "none"
+    variant: Variant | None = None
+    place: Place | None = None
+    marks = Marks()
 
     def __init__(self, *, after_base: Callable[[], object] | None = None) -> None:
         """`after_base` is called whenever the base would have been ensured."""

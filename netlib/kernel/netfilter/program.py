@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Thread
 from typing import TypeVar
@@ -43,19 +41,22 @@ class Place:
         """
         if os.stat(_THIS_THREAD).st_ino == self.inode:
             return work()
-        future: Future[R] = Future()
+        results: list[R] = []
+        failures: list[BaseException] = []
 
         def there() -> None:
             try:
                 _setns(self._fd)
-                future.set_result(work())
+                results.append(work())
             except BaseException as error:  # handed to the caller
-                future.set_exception(error)
+                failures.append(error)
 
         thread = Thread(target=there, name="netlib-firewall")
         thread.start()
         thread.join()
-        return future.result()
+        if failures:
+            raise failures[0]
+        return results[0]
 
     def run(self, argv: Sequence[str], text: str = "") -> Result:
         """A program's result; KernelError when it can't be started or hangs."""
@@ -68,7 +69,17 @@ class Place:
             self._fd = -1
 
 
+def is_installed(name: str) -> bool:
+    """Whether a program is on the path."""
+    return any(
+        os.access(os.path.join(folder, name), os.X_OK)
+        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)
+    )
+
+
 def _run(argv: Sequence[str], text: str) -> Result:
+    import subprocess  # not needed where nftables is a library: it costs several ms
+
     try:
         done = subprocess.run(
             argv,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from shutil import which
+from pathlib import Path
 from typing import Literal
 
 from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.program import is_installed as program_is_installed
 from netlib.model import Family
 
 Variant = Literal["nft", "legacy"]
 VARIANTS: tuple[Variant, Variant] = ("nft", "legacy")
+LOCK_DIR = Path("/run/netlib")  # where those who change iptables wait for each other
 FAMILIES: tuple[Family, Family] = (4, 6)
 
 
@@ -20,7 +22,7 @@ def program(variant: Variant, family: Family, suffix: str = "") -> str:
 
 def is_installed(variant: Variant) -> bool:
     """Whether its programs are."""
-    return which(program(variant, 4, "-restore")) is not None
+    return program_is_installed(program(variant, 4, "-restore"))
 
 
 def installed_variant(place: Place) -> Variant:

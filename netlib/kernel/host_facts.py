@@ -1,0 +1,89 @@
+"""What descriptions depend on: the uplink, devices, settings, and what the host reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from netlib.kernel import links, netlink, rtnl, settings
+from netlib.kernel.netns import Namespaces
+from netlib.kernel.refusals import is_absence
+from netlib.model import Device, Family, HostFacts, IPNetwork
+
+# Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
+# global unicast address (RFC 4291 section 2.4).
+_FAR_AWAY = (IPv4Address("240.0.0.1"), IPv6Address("2000::"))
+_UNICAST, _BROADCAST, _MULTICAST = 1, 3, 5  # types of routes (rtnetlink(7))
+
+
+def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces) -> HostFacts:
+    """The host as it is now."""
+    asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
+    index = _uplink(socket)
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = file.read().strip()
+    forwarding, bridge_netfilter, ipv6 = namespaces.run(namespaces.host_fd, _settings)
+    return HostFacts(
+        boot_id=boot_id,
+        netns=namespaces.host_inode,
+        uplink=_device(rtnl.get_link_at(index), socket) if index else None,
+        devices={name: device for name, device in asked.items() if device is not None},
+        forwarding=forwarding,
+        bridge_netfilter=bridge_netfilter,
+        ipv6=ipv6,
+    )
+
+
+def prefixes(socket: netlink.Socket) -> tuple[IPNetwork, ...]:
+    """Every prefix of every table, but default routes and those of groups."""
+    found: dict[IPNetwork, None] = {}
+    for version in (4, 6):
+        make = IPv4Network if version == 4 else IPv6Network
+        for body in socket.ask(rtnl.routes(version)):
+            state = rtnl.read_route(body)
+            _, packed, length = state.destination
+            if length and state.kind not in (_BROADCAST, _MULTICAST):
+                found[make((int.from_bytes(packed, "big"), length))] = None
+    return tuple(found)
+
+
+def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
+    try:
+        (body,) = socket.ask(request)
+    except netlink.Refusal as refusal:
+        if is_absence(refusal):
+            return None
+        raise
+    state = rtnl.read_link(body)
+    return Device(
+        name=state.name,
+        kind=state.kind,
+        mtu=state.mtu,
+        mac=state.mac,
+        ours=links.is_ours(state),
+    )
+
+
+def _uplink(socket: netlink.Socket) -> int:
+    """The index of the default route's device: of IPv4's, else of IPv6's; 0 if there is none.
+
+    The kernel chooses by metric and policy, at a cost that does not grow with the tables.
+    """
+    for address in _FAR_AWAY:
+        try:
+            (body,) = socket.ask(rtnl.route_to(address))
+        except netlink.Refusal:
+            continue  # unreachable, prohibited, no IPv6: whatever it is called, no way out
+        state = rtnl.read_route(body)
+        if state.ifindex and state.kind == _UNICAST:
+            return state.ifindex
+    return 0
+
+
+def _settings() -> tuple[tuple[Family, ...], bool, bool]:
+    families: tuple[Family, ...] = (4, 6)
+    return (
+        tuple(family for family in families if settings.forwards(family)),
+        settings.read("net/bridge/bridge-nf-call-iptables") == "1",
+        settings.read("net/ipv6/conf/all/disable_ipv6") == "0",
+    )

@@ -1,0 +1,1 @@
+"""The kinds of links: how each is made, changed and read back."""

@@ -1,0 +1,59 @@
+"""What all kinds of links share: finding a device, and what is set or read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from netlib.errors import NotThere
+from netlib.kernel import netlink, rtnl
+from netlib.kernel.netlink import Request, attribute
+from netlib.kernel.netns import Session
+from netlib.kernel.refusals import is_absence
+from netlib.kernel.rtnl import LinkState
+from netlib.model import Netns
+from netlib.names import MARK
+from netlib.wiring import Link
+
+# Where a request goes, and the request; None: what follows needs what went before.
+Requests = Iterator[tuple[Netns, Request] | None]
+
+# Attributes of a bridge's port (linux/if_link.h, IFLA_BRPORT_*).
+HAIRPIN, LEARNING, FLOOD = 4, 8, 9
+MULTICAST_FLOOD, BROADCAST_FLOOD, SUPPRESS, ISOLATED, LOCKED = 27, 30, 32, 33, 39
+
+
+def is_ours(state: LinkState) -> bool:
+    """Whether a device carries our mark."""
+    return state.alias.startswith(MARK)
+
+
+def find(session: Session, netns: Netns, name: str) -> LinkState | None:
+    """A device by its name."""
+    try:
+        (body,) = session.rtnl(netns).ask(rtnl.get_link(name))
+    except netlink.Refusal as refusal:
+        if is_absence(refusal):
+            return None
+        raise
+    return rtnl.read_link(body)
+
+
+def index_of(session: Session, netns: Netns, name: str, wanted_by: Link) -> int:
+    """The index of a device that another one needs. Raises NotThere."""
+    index = session.rtnl(netns).index(name)
+    if not index:
+        raise NotThere(f"{wanted_by.name} needs the device {name}, which is not there")
+    return index
+
+
+def mac_to_set(mac: str, state: LinkState | None = None) -> bytes:
+    """A MAC to be set, if it is not there already: setting it empties the neighbour table."""
+    if not mac or (state is not None and state.mac == mac):
+        return b""
+    return attribute(rtnl.MAC, rtnl.packed_mac(mac))
+
+
+def as_found(state: LinkState) -> dict[str, Any]:
+    """The attributes that every kind has, as they are now."""
+    return {"owner": state.alias, "mtu": state.mtu, "up": state.up}

@@ -1,0 +1,93 @@
+"""VXLAN ports (RFC 7348, vxlan.rst)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+
+from netlib.kernel import netlink, rtnl
+from netlib.kernel.kinds.common import (
+    BROADCAST_FLOOD,
+    FLOOD,
+    LEARNING,
+    MULTICAST_FLOOD,
+    SUPPRESS,
+    Requests,
+    as_found,
+    index_of,
+    mac_to_set,
+)
+from netlib.kernel.netlink import Request, attribute, text, u8, u32
+from netlib.kernel.netns import Session
+from netlib.kernel.rtnl import LinkState
+from netlib.wiring import Vxlan
+
+
+def _settings(noun: Vxlan) -> Iterator[Request]:
+    name = text(rtnl.NAME, noun.name)
+    flood = noun.flood
+    flags = rtnl.port(
+        u8(LEARNING, 0),
+        u8(SUPPRESS, 1),
+        u8(FLOOD, flood),
+        u8(MULTICAST_FLOOD, flood),
+        u8(BROADCAST_FLOOD, flood),
+    )
+    port = (flags, rtnl.no_generated_address()) if noun.bridge else ()
+    yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), *port)
+    yield rtnl.set_link(name, up=noun.up)
+
+
+def create(noun: Vxlan, session: Session) -> Requests:
+    """The requests that make it."""
+    bridge = index_of(session, noun.netns, noun.bridge, noun)
+    local = attribute(4 if noun.local.version == 4 else 17, noun.local.packed)
+    yield (
+        noun.netns,
+        rtnl.new_link(
+            text(rtnl.NAME, noun.name),
+            mac_to_set(noun.mac),
+            u32(rtnl.MTU, noun.mtu),
+            u32(rtnl.MASTER, bridge),
+            rtnl.info(
+                "vxlan",
+                u32(1, noun.vni),
+                local,
+                u8(5, 64),  # TTL
+                u8(7, 0),  # no learning
+                attribute(15, noun.port.to_bytes(2, "big")),
+            ),
+        ),
+    )
+    for request in _settings(noun):
+        yield noun.netns, request
+
+
+def change(noun: Vxlan, state: LinkState, session: Session) -> Requests:
+    """The requests that make it, as it is now, be as the noun says."""
+    bridge = index_of(session, noun.netns, noun.bridge, noun) if noun.bridge else 0
+    mtu, plug = u32(rtnl.MTU, noun.mtu), u32(rtnl.MASTER, bridge)
+    yield noun.netns, rtnl.set_link(mtu, plug, mac_to_set(noun.mac, state), index=state.ifindex)
+    for request in _settings(noun):
+        yield noun.netns, request
+
+
+def read(noun: Vxlan, state: LinkState, session: Session | None = None) -> Vxlan:
+    """The noun as it is now."""
+    data, port = state.data, state.port
+    local = data.get(4) or data.get(17)
+    bridge = noun.bridge
+    if session is not None:
+        bridge = session.rtnl(noun.netns).device(state.master) if state.master else ""
+    flags = (FLOOD, MULTICAST_FLOOD, BROADCAST_FLOOD)
+    return replace(
+        noun,
+        **as_found(state),
+        bridge=bridge,
+        mac=state.mac,
+        vni=netlink.number(data.get(1)),
+        local=noun.local if local is None else ip_address(local),
+        port=int.from_bytes(data.get(15, b""), "big"),
+        flood=any(netlink.number(port.get(flag)) for flag in flags),
+    )
