@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -37,33 +37,52 @@ class _Flow(NamedTuple):
 
 def forget(effect: ForgetFlows, namespaces: Namespaces) -> None:
     """Delete the host's connections whose client addressed these ports."""
+    forget_all([effect], namespaces)
+
+
+def forget_all(effects: Iterable[ForgetFlows], namespaces: Namespaces) -> None:
+    """Likewise for many: those of one family and protocol are found together."""
+    groups: dict[tuple[int, str], list[ForgetFlows]] = {}
+    for effect in effects:
+        groups.setdefault((effect.family, effect.protocol), []).append(effect)
+    for group in groups.values():
+        _forget(group, namespaces)
+
+
+def _forget(effects: list[ForgetFlows], namespaces: Namespaces) -> None:
     if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_max"):
         return  # no connection tracking, so nothing to forget
-    family = socket.AF_INET if effect.family == 4 else socket.AF_INET6
+    ports = ", ".join(str(effect.port) for effect in effects)
+    family = socket.AF_INET if effects[0].family == 4 else socket.AF_INET6
     conntrack = namespaces.run(namespaces.host_fd, lambda: netlink.Socket(netlink.NETFILTER))
     try:
-        flows = [flow for flow in _flows(effect, family, conntrack) if _is_meant(flow, effect)]
+        flows = [
+            flow
+            for flow in _flows(effects, family, conntrack)
+            if any(_is_meant(flow, effect) for effect in effects)
+        ]
         answers = conntrack.transact([_deletion(flow, family) for flow in flows])
     except Refusal as refusal:
-        raise refused(refusal, f"connections to port {effect.port} can't be listed") from None
+        raise refused(refusal, f"connections to port {ports} can't be listed") from None
     finally:
         conntrack.close()
     for answer in answers:
         if answer is not None and not is_absence(answer):  # ENOENT: it ended meanwhile
-            raise refused(answer, f"a connection to port {effect.port} can't be forgotten")
+            raise refused(answer, f"a connection to port {ports} can't be forgotten")
 
 
 def _header(family: int) -> bytes:
     return struct.pack("=BBH", family, 0, 0)  # struct nfgenmsg
 
 
-def _flows(effect: ForgetFlows, family: int, conntrack: netlink.Socket) -> Iterator[_Flow]:
-    # The kernel picks by protocol and port (since Linux 5.8; before, it sends all). A range
-    # is picked by protocol alone: one walk through the table instead of one for each port.
+def _flows(effects: list[ForgetFlows], family: int, conntrack: netlink.Socket) -> Iterator[_Flow]:
+    # The kernel picks by protocol and port (since Linux 5.8; before, it sends all). Several
+    # ports are picked by protocol alone: one walk through the table instead of one for each.
+    effect = effects[0]
     number = _NUMBERS[effect.protocol]
     parts = [u8(_PROTOCOL_NUMBER, number)]
     flags = _MATCH_PROTOCOL
-    if effect.count == 1:
+    if len(effects) == 1 and effect.count == 1:
         parts.append(attribute(_DESTINATION_PORT, effect.port.to_bytes(2, "big")))
         flags |= _MATCH_PORT
     pattern = nested(_ORIGINAL, nested(_TUPLE_PROTOCOL, *parts))

@@ -8,8 +8,11 @@ from typing import TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
+from netlib.kernel.deletions import Deletions
+from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
+from netlib.kernel.netlink import Refusal
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
@@ -45,10 +48,18 @@ class LinuxKernel:
         self._firewall = firewall
         self._services = dict(services or {})
         self._namespaces = Namespaces()
+        self._deletions = Deletions(self._delete_indexes)
+        self._flows = FlowsToForget(self._namespaces)
 
     def close(self) -> None:
         """Give back sockets and threads."""
+        self._deletions.close()
+        self._flows.close()
         self._namespaces.close()
+
+    def _delete_indexes(self, indexes: Sequence[int]) -> Refusal | None:
+        with self._namespaces.host_socket() as socket:
+            return link_steps.delete_indexes(indexes, socket)
 
     # -- doing ----------------------------------------------------------------------------------
 
@@ -90,9 +101,12 @@ class LinuxKernel:
 
             announce.announce(effect, self._namespaces)
         elif isinstance(effect, ForgetFlows):
-            from netlib.kernel import conntrack
+            if effect.protocol == "udp":  # which has no end that would show it
+                from netlib.kernel import conntrack
 
-            conntrack.forget(effect, self._namespaces)
+                conntrack.forget(effect, self._namespaces)
+            else:
+                self._flows.add(effect)
 
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
         """Our own steps, then each door's."""
@@ -185,7 +199,9 @@ class LinuxKernel:
         if sysctls:
             yield lambda: self._in_session(lambda s: settings.remove_sysctls(sysctls, s))
         if device_nouns:
-            yield lambda: self._in_session(lambda s: link_steps.remove_links(device_nouns, s))
+            yield lambda: self._in_session(
+                lambda s: link_steps.remove_links(device_nouns, s, self._deletions)
+            )
 
     def _in_session(self, work: Callable[[Session], N]) -> N:
         with Session(self._namespaces) as session:

@@ -69,6 +69,7 @@ class Namespaces:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._idle: list[netlink.Socket] = []
+        self._sysctls: dict[str, int] = {}
         self._closed = False
 
     def close(self) -> None:
@@ -84,6 +85,8 @@ class Namespaces:
             thread.join()
         for socket in idle:
             socket.close()
+        for descriptor in self._sysctls.values():
+            os.close(descriptor)
         os.close(self.host_fd)
 
     def open(self, netns: Netns) -> int:
@@ -122,6 +125,22 @@ class Namespaces:
             return self.run(fd, work)
         finally:
             os.close(fd)
+
+    def sysctl(self, path: str) -> str:
+        """The host's value of a sysctl, "" if there is none.
+
+        Its file is kept open: it goes on showing the namespace of the thread that opened it.
+        """
+        descriptor = self._sysctls.get(path)
+        if descriptor is None:
+            name = f"/proc/sys/{path}"
+            if not os.path.exists(name):  # of a module: then it is there for all, or for none
+                return ""
+            opened = self.run(self.host_fd, lambda: os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+            descriptor = self._sysctls.setdefault(path, opened)
+            if descriptor != opened:
+                os.close(opened)
+        return os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
 
     @contextmanager
     def host_socket(self) -> Iterator[netlink.Socket]:

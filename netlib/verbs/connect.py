@@ -141,7 +141,7 @@ def connect(
 def _ifname(engine: Engine, network: Network, box: Sandbox, wanted: str | None) -> str:
     """The interface's name in the sandbox: as asked, else the prefix and the lowest free number."""
     taken = {r.endpoint.ifname for r in engine.state.endpoints_of(box.name)}
-    if box.kind != "name":
+    if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:
         names.check_device(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 from netlib.frontends.daemon.events import Bus
+from netlib.frontends.daemon.following import Follower
 from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.server import Server, listening
 from netlib.frontends.daemon.timing import trace
@@ -37,6 +39,7 @@ def run(
             _log(f"not mended: {finding.subject}: {error}")
         bus = Bus()
         holder, watch = Holder(net, _log), Watch(net, _log, bus.tell)
+        follower = Follower(net, _log)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
@@ -50,6 +53,7 @@ def run(
             _notify("STOPPING=1")
             watch.stop()
             holder.stop()
+            follower.stop()
 
 
 def _warm(net: Net) -> None:
@@ -58,6 +62,11 @@ def _warm(net: Net) -> None:
 
     net.engine.kernel.facts()
     net.engine.registry.get("bridge")
+    # Five milliseconds, the default, is longer than a whole request takes.
+    sys.setswitchinterval(0.0005)
+    # What is loaded now stays: no collection has to look at it.
+    gc.collect()
+    gc.freeze()
 
 
 def _on_signals(server: Server, stop: threading.Event | None) -> None:

@@ -55,7 +55,7 @@ def trace(net: Net, log: Callable[[str], None]) -> None:
     engine = net.engine
     engine.state = State(Timed(engine.state.store, "store", _STORE, note))
     engine.kernel = Timed(engine.kernel, "kernel", _KERNEL, note)
-    told = engine._committed
+    told = engine.committed
 
     def committed(*arguments: Any) -> None:
         start = time.perf_counter()
@@ -63,7 +63,7 @@ def trace(net: Net, log: Callable[[str], None]) -> None:
             told(*arguments)
         note("names.serve", (time.perf_counter() - start) * 1000)
 
-    engine._committed = committed
+    engine.committed = committed
     run = engine.run
 
     def timed_run(prepare: Callable[[], Any]) -> Any:

@@ -19,8 +19,9 @@ from netlib.kernel.netlink import attributes, string
 from netlib.names import MARK
 from netlib.net import Net
 from netlib.plan import Plan
-from netlib.state import EndpointRecord, NetworkRecord
-from netlib.verbs.check import examine
+from netlib.state import EndpointRecord, NetworkRecord, load_endpoint
+from netlib.store import under
+from netlib.verbs.check import examine, missing
 from netlib.wiring import FirewallBase, Layer, Noun, Wiring
 
 Tell = Callable[[dict[str, object]], None]
@@ -33,7 +34,8 @@ _IFNAME, _IFALIAS = 3, 20
 _SUBSYSTEM_NFTABLES = 10
 # Deletions of tables, chains, rules, sets and elements (linux/netfilter/nf_tables.h).
 _DELETIONS = frozenset({2, 5, 8, 11, 14})
-_TABLES = frozenset({"netlib", "filter", "nat", "raw", "mangle"})  # the latter of iptables-nft
+_IPTABLES = frozenset({"filter", "nat", "raw", "mangle"})
+_OUR_TABLE, _CHAIN_PREFIX = "netlib", "NETLIB-"
 _HEADER = struct.Struct("=IHHII")
 _BUFFER_BYTES = 4 << 20
 # Changes come in bursts, and our own removals end within this time.
@@ -85,7 +87,7 @@ class Watch:
                 time.sleep(_SETTLE_SECONDS)
                 links = _deleted_links(self._links) if self._links.fileno() in ready else set()
                 if self._rules.fileno() in ready:
-                    rules = _touches_us(self._rules)
+                    rules = _touches_us(self._rules, _IPTABLES if polls else frozenset())
             try:
                 if links:
                     self._mend_links(links)
@@ -98,21 +100,24 @@ class Watch:
 
     def _mend_links(self, marks: set[str]) -> None:
         """Put back links that are wanted still, with what rode on them."""
-        state = self._net.engine.state
-        with self._net.engine.lock.alone():
-            for mark in sorted(marks):
-                network_id, _, endpoint_id = mark.removeprefix(MARK).partition("/")
-                record = state.find_network(network_id)
-                if record is None or record.network.state != "ready":
-                    continue
-                endpoints = [
-                    e
-                    for e in state.endpoints(record.network.id)
-                    if e.endpoint.state == "ready" and e.endpoint.id.startswith(endpoint_id)
-                ]
-                if endpoint_id and not endpoints:
-                    continue  # it was removed, as somebody wanted
-                self._mend(record, endpoints)
+        for mark in sorted(marks):
+            if self._of_mark(mark) is not None:
+                with self._net.engine.lock.alone():
+                    found = self._of_mark(mark)  # is it wanted still?
+                    if found is not None:
+                        self._mend(*found)
+
+    def _of_mark(self, mark: str) -> tuple[NetworkRecord, list[EndpointRecord]] | None:
+        """Whose a link is, if anybody wants it: a network's with all on it, or an endpoint's."""
+        store = self._net.engine.state.store
+        network_id, _, endpoint_id = mark.removeprefix(MARK).partition("/")
+        record = self._net.engine.state.find_network(network_id)
+        if record is None or record.network.state != "ready":
+            return None
+        found = store.range(*under(f"endpoint/{record.network.id}/{endpoint_id}"))
+        endpoints = [load_endpoint(one.value, one.revision) for one in found]
+        ready = [one for one in endpoints if one.endpoint.state == "ready"]
+        return None if endpoint_id and not ready else (record, ready)
 
     def _mend(self, record: NetworkRecord, endpoints: list[EndpointRecord]) -> None:
         for finding in examine(self._net.engine, [record], endpoints):
@@ -120,19 +125,22 @@ class Watch:
                 self._apply(finding.subject, finding.plan)
 
     def _mend_rules(self) -> None:
-        """Compare all that the firewall is told with what it has."""
-        from netlib.verbs.check import missing
+        """Compare all that the firewall is told with what it has, and add what it lacks."""
+        # Nobody is made to wait for the first look.
+        if self._missing_rules():
+            with self._net.engine.lock.alone():
+                plan = self._missing_rules()
+                if plan:
+                    self._apply("firewall", plan)
 
+    def _missing_rules(self) -> Plan:
         engine = self._net.engine
-        with engine.lock.alone():
-            records: list[NetworkRecord | EndpointRecord] = [
-                *(r for r in engine.state.networks() if r.network.state == "ready"),
-                *(r for r in engine.state.endpoints() if r.endpoint.state == "ready"),
-            ]
-            wanted = Wiring(_firewall_nouns(noun for r in records for noun in r.wiring))
-            plan = missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
-            if plan:
-                self._apply("firewall", plan)
+        records: list[NetworkRecord | EndpointRecord] = [
+            *(r for r in engine.state.networks() if r.network.state == "ready"),
+            *(r for r in engine.state.endpoints() if r.endpoint.state == "ready"),
+        ]
+        wanted = Wiring(_firewall_nouns(noun for r in records for noun in r.wiring))
+        return missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
 
     def _apply(self, subject: str, plan: Plan) -> None:
         try:
@@ -174,14 +182,16 @@ def _deleted_links(sock: socket.socket) -> set[str]:
     return marks
 
 
-def _touches_us(sock: socket.socket) -> bool:
-    """Whether something was deleted in a table that our rules may be in."""
+def _touches_us(sock: socket.socket, tables: frozenset[str]) -> bool:
+    """Whether something of ours was deleted: in our table, or our chains in iptables' `tables`."""
     found = False
     for kind, body in _messages(sock):
         if kind == 0:
             found = True  # some were lost
-        elif kind >> 8 == _SUBSYSTEM_NFTABLES and kind & 0xFF in _DELETIONS:
-            found = found or string(attributes(body, 4).get(1)) in _TABLES
+        elif kind >> 8 == _SUBSYSTEM_NFTABLES and kind & 0xFF in _DELETIONS and not found:
+            names = attributes(body, 4)
+            table, chain = string(names.get(1)), string(names.get(2))
+            found = chain.startswith(_CHAIN_PREFIX) if table in tables else table == _OUR_TABLE
     return found
 
 
