@@ -16,6 +16,7 @@ from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.server import Server, listening
 from netlib.frontends.daemon.timing import trace
 from netlib.frontends.daemon.watch import Watch
+from netlib.kernel.linux import LinuxKernel
 from netlib.net import Net
 from netlib.settings import Backend, state_folder
 
@@ -60,7 +61,10 @@ def _warm(net: Net) -> None:
     """Load what the first request would otherwise wait for."""
     from netlib.kernel import announce, conntrack, listeners  # noqa: F401
 
-    net.engine.kernel.facts()
+    kernel = net.engine.kernel
+    kernel.facts()
+    if isinstance(kernel, LinuxKernel):
+        kernel.use_callers_threads()
     net.engine.registry.get("bridge")
     # Five milliseconds, the default, is longer than a whole request takes.
     sys.setswitchinterval(0.0005)
