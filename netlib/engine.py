@@ -65,6 +65,11 @@ class Engine:
         """The host, opened when it is first needed: lists need none."""
         return self._open_kernel()
 
+    @cached_property
+    def home(self) -> int:
+        """The inode of the host's network namespace."""
+        return self.facts().netns
+
     # -- what verbs ask ---------------------------------------------------------------------------
 
     def driver(self, network: Network) -> Driver:

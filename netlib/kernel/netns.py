@@ -81,6 +81,8 @@ class Namespaces:
         self._idle: list[netlink.Socket] = []
         self._sysctls: dict[str, int] = {}
         self._closed = False
+        self._closing: SimpleQueue[Any] = SimpleQueue()
+        self._closer: threading.Thread | None = None
         self.direct = False  # whether callers' threads enter namespaces themselves
 
     def close(self) -> None:
@@ -99,6 +101,17 @@ class Namespaces:
         for descriptor in self._sysctls.values():
             os.close(descriptor)
         os.close(self.host_fd)
+
+    def close_later(self, closable: Any) -> None:
+        """Close what takes long to close, by a thread that nobody waits for."""
+        with self._lock:
+            if self._closer is None or not self._closer.is_alive():
+                self._closing = SimpleQueue()
+                self._closer = threading.Thread(
+                    target=_close_all, args=(self._closing,), name="netlib-closing", daemon=True
+                )
+                self._closer.start()
+        self._closing.put(closable)
 
     def open(self, netns: Netns) -> int:
         """A descriptor of a namespace, verified to be the one that is meant. To be closed."""
@@ -281,6 +294,11 @@ def _serve(host_fd: int, jobs: SimpleQueue[_Job | None]) -> None:
         with suppress(OSError):  # the next job tries again, and tells if it can't
             enter(host_fd)  # a thread that stayed would keep the namespace alive
         job.finish()
+
+
+def _close_all(waiting: SimpleQueue[Any]) -> None:
+    while True:
+        waiting.get().close()
 
 
 def _no_entry(error: OSError) -> NetError:

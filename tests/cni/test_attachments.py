@@ -222,7 +222,7 @@ def test_addresses_of_another_ipam_plugin(
     host: Host, net: Net, runtime: Runtimes, kind: str
 ) -> None:
     """It is asked first, checked along, and told at the end; a failed ADD frees its address."""
-    ipam = {"host-local": {"subnet": SUBNET, "rangeStart": "198.51.100.7"},
+    ipam = {"host-local": {"dataDir": str(host.state_dir / "ipam"), "subnet": SUBNET, "rangeStart": "198.51.100.7"},
             "static": {"addresses": [{"address": "198.51.100.7/24",
                                       "gateway": "198.51.100.1"}]}}[kind]  # fmt: skip
     web, db = host.sandbox("web"), host.sandbox("db")
@@ -235,7 +235,9 @@ def test_addresses_of_another_ipam_plugin(
         db.run("ip", "link", "add", "eth0", "type", "bridge")
         with pytest.raises(CniError, match="eth0"):
             front.add("two", db.netns.path)
-        held = host.run("sh", "-c", "cat /var/lib/cni/networks/front/198* || true").stdout
+        held = host.run(
+            "sh", "-c", f"cat {host.state_dir}/ipam/front/198* 2>/dev/null || true"
+        ).stdout
         assert held == ""
     assert leases(net) == []
 
@@ -378,7 +380,14 @@ def test_a_changed_configuration_changes_the_network(
 def test_chained_behind_another_plugin(host: Host, net: Net, runtime: Runtimes) -> None:
     """Its result is passed through; with `ifname` another interface is added to it."""
     web = host.sandbox("web")
-    theirs = {"type": "ptp", "ipam": {"type": "host-local", "subnet": "203.0.113.0/24"}}
+    theirs = {
+        "type": "ptp",
+        "ipam": {
+            "type": "host-local",
+            "dataDir": str(host.state_dir / "ipam"),
+            "subnet": "203.0.113.0/24",
+        },
+    }
     front = runtime(theirs, {"subnet": SUBNET, "ifname": "eth1"}, version="1.0.0")
     result = front.add("one", web.netns.path)
     assert [ip["address"].rpartition("/")[0] for ip in result["ips"]] == [
