@@ -102,10 +102,11 @@ def connect(
         **leases,
         **port_puts,
     }
+    inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
         keys.sandbox_key(box.name): keys.dump(box),
-        keys.namespace_key(box.netns.inode): box.name,
+        keys.namespace_key(inode): box.name,
         **{
             keys.cursor_key(known.id, choice.prefix): str(choice.address.ip)
             for choice in chosen
@@ -133,7 +134,12 @@ def connect(
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
             put=reverts(changes),
-            delete=(*claims, keys.endpoint_key(known.id, endpoint.id)),
+            delete=(
+                *claims,
+                keys.endpoint_key(known.id, endpoint.id),
+                # Known only for this endpoint's sake.
+                *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
+            ),
         ),
     )
 

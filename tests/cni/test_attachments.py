@@ -222,7 +222,8 @@ def test_addresses_of_another_ipam_plugin(
     host: Host, net: Net, runtime: Runtimes, kind: str
 ) -> None:
     """It is asked first, checked along, and told at the end; a failed ADD frees its address."""
-    ipam = {"host-local": {"dataDir": str(host.state_dir / "ipam"), "subnet": SUBNET, "rangeStart": "198.51.100.7"},
+    folder = str(host.state_dir / "ipam")
+    ipam = {"host-local": {"dataDir": folder, "subnet": SUBNET, "rangeStart": "198.51.100.7"},
             "static": {"addresses": [{"address": "198.51.100.7/24",
                                       "gateway": "198.51.100.1"}]}}[kind]  # fmt: skip
     web, db = host.sandbox("web"), host.sandbox("db")
