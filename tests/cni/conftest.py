@@ -46,29 +46,37 @@ def net(host: Host) -> Iterator[Net]:
         yield net
 
 
-def start_daemon(host: Host, *options: str) -> subprocess.Popen[str]:
-    """A daemon of the host's state that answers."""
-    program = [sys.executable, "-m", "netlib", "--state-dir", str(host.state_dir), "daemon"]
-    daemon = host.popen(*program, *options, cwd=ROOT)
+@pytest.fixture
+def start_daemon(host: Host) -> Callable[..., subprocess.Popen[str]]:
+    """Starts daemons of the host's state: `start_daemon()`."""
 
-    def answers() -> bool:
-        assert daemon.poll() is None, daemon.communicate()[0]
-        channel = connect(host.state_dir, 5)
-        if channel is None:
-            return False
-        try:
-            return "pid" in channel.call({"do": "hello"}).document
-        finally:
-            channel.close()
+    def start(*options: str) -> subprocess.Popen[str]:
+        """A daemon of the host's state that answers."""
+        program = [sys.executable, "-m", "netlib", "--state-dir", str(host.state_dir), "daemon"]
+        daemon = host.popen(*program, *options, cwd=ROOT)
 
-    eventually(answers, 20)
-    return daemon
+        def answers() -> bool:
+            assert daemon.poll() is None, daemon.communicate()[0]
+            channel = connect(host.state_dir, 5)
+            if channel is None:
+                return False
+            try:
+                return "pid" in channel.call({"do": "hello"}).document
+            finally:
+                channel.close()
+
+        eventually(answers, 20)
+        return daemon
+
+    return start
 
 
 @pytest.fixture
-def daemon(host: Host) -> Iterator[subprocess.Popen[str]]:
+def daemon(
+    start_daemon: Callable[..., subprocess.Popen[str]],
+) -> Iterator[subprocess.Popen[str]]:
     """A running daemon, which must end well."""
-    daemon = start_daemon(host)
+    daemon = start_daemon()
     yield daemon
     if daemon.poll() is None:
         daemon.send_signal(signal.SIGTERM)

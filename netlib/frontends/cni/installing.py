@@ -15,6 +15,7 @@ NAME = "netlib"
 SAMPLE = "netlib.conflist.sample"
 PACKAGE = Path(__file__).resolve().parents[2]
 SHIM = PACKAGE / "_cni_shim"
+SOURCE = PACKAGE / "_cni_shim.c"
 SCRIPT = Path(__file__).with_name("script.py")
 CAPABILITIES = ("portMappings", "ips", "mac", "dns", "aliases", "ipRanges")
 # Where the compiled program keeps its settings: filled up with zeros to their full length.

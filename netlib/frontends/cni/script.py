@@ -22,10 +22,10 @@ def call() -> int:
                    if key.startswith(b"CNI_") or key == b"PATH"}  # fmt: skip
     state = posix.environ.get(b"NETLIB_STATE_DIR", b"").decode() or STATE
     stdin = b"" if posix.isatty(0) else b"".join(iter(lambda: posix.read(0, 1 << 16), b""))
-    # The compiled program may have sent it to a daemon that died: then it has its name.
-    operation = posix.environ.get(b"NETLIB_OPERATION", b"").decode() or posix.urandom(16).hex()
-    command = environment.get("CNI_COMMAND", "")
-    if command not in ("", "VERSION"):
+    # The compiled program found no daemon, or lost it: then it has named the call.
+    named = posix.environ.get(b"NETLIB_OPERATION", b"").decode()
+    operation = named or posix.urandom(16).hex()
+    if not named and environment.get("CNI_COMMAND", "") not in ("", "VERSION"):
         status = by_daemon(environment, stdin, operation, state)
         if status is not None:
             return status
