@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 THROWAWAY := $(BIN)/python -m netlib.throwaway --
 
-.PHONY: help dev check test test-matrix demo bench docs lock clean
+.PHONY: help dev check test test-matrix demo bench bench-dns docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,7 +33,10 @@ demo: dev ## the main job on real packets, as a story
 bench: dev ## measure, beside others where they are installed
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-docs: dev ## rewrite the generated pages and golden texts
+bench-dns: dev ## names, beside dnsmasq and aardvark-dns where they are installed
+	@$(BIN)/python -m benchmarks names $(ARGS)
+
+docs: dev ## rewrite the pages that are made of the code
 	$(BIN)/python tools/docs.py
 
 lock: ## take the newest versions of all tools

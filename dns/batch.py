@@ -9,14 +9,12 @@ from __future__ import annotations
 import ctypes
 import mmap
 import socket
-from collections.abc import Callable
+
+from netlib.dns.quick import Respond
 
 # A query longer than this is none (a question of 259 bytes, some options): FORMERR.
 SLOT_BYTES = 4096
 SLOTS = 64
-
-# The message, the packed source address and the slot → the answer, or None: none, or later.
-Respond = Callable[[bytes, bytes, int], bytes | None]
 
 
 class _Iovec(ctypes.Structure):

@@ -77,6 +77,10 @@ class Channel:
     def call(self, message: Message, fds: tuple[int, ...] = ()) -> Message:
         """Send a message and wait for the one that answers it."""
         self.send(message, fds)
+        return self.answer()
+
+    def answer(self) -> Message:
+        """Wait for the next message, which answers the last one that was sent."""
         while not (answers := self.receive()):
             pass
         return answers[0][0]

@@ -6,17 +6,21 @@ and waits until the server answers by the revision of its change: then names res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlib.dns.channel import Channel, Closed, Message, connect
 from netlib.dns.place import LOG, SOCKET
-from netlib.errors import NetError
+from netlib.errors import KernelError, ResolverDown
 
 if TYPE_CHECKING:  # every operation asks `serve`; only a few need these
     from netlib.dns.facts import Update
+    from netlib.dns.held import Held
     from netlib.dns.sockets import Bound
 
 PATIENCE_SECONDS = 10.0
@@ -25,10 +29,18 @@ _TRIES = 3
 STATE_SOURCE = "netlib.dns.source:state_source"
 
 
-class ResolverDown(NetError):
-    """The resolver could not be started, or does not answer."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A network, or a sandbox with its network namespace."""
 
-    retryable = True
+    kind: str
+    name: str
+    path: str = ""
+    inode: int = 0
+
+    def to_json(self) -> Message:
+        """As a message has it."""
+        return {"kind": self.kind, "name": self.name, "path": self.path, "inode": self.inode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,7 @@ class Resolver:
         """
         from netlib.dns.sockets import bind_gateway
 
-        return self._listen("network", network_id, tuple(gateways), bind_gateway)
+        return self._listen(_Place("network", network_id), tuple(gateways), bind_gateway)
 
     def listen_at(self, network_id: str, addresses: Iterable[str], port: int) -> None:
         """Answer at a network's addresses on one port that is known to be free.
@@ -62,7 +74,8 @@ class Resolver:
         """
         from netlib.dns.sockets import bind_at
 
-        self._listen("network", network_id, tuple(addresses), lambda a: bind_at(a, port))
+        place = _Place("network", network_id)
+        self._listen(place, tuple(addresses), lambda address: bind_at(address, port))
 
     def listening(self) -> dict[tuple[str, str], dict[str, int]]:
         """Where it answers: addresses with ports, by ("network", id) and ("sandbox", name)."""
@@ -79,33 +92,32 @@ class Resolver:
         """
         from netlib.dns.sockets import bind_sandbox
 
-        return self._listen(
-            "sandbox", sandbox, ("127.0.0.11",), lambda _: bind_sandbox(path, inode)
-        )
+        place = _Place("sandbox", sandbox, path, inode)
+        return self._listen(place, ("127.0.0.11",), lambda _: bind_sandbox(path, inode))
 
     def _listen(
-        self, kind: str, name: str, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound]
     ) -> dict[str, int]:
         for _ in range(_TRIES - 1):
             try:
-                return self._listen_once(kind, name, wanted, bind)
+                return self._listen_once(place, wanted, bind)
             except ResolverDown:
                 continue  # it was just ending
-        return self._listen_once(kind, name, wanted, bind)
+        return self._listen_once(place, wanted, bind)
 
     def _listen_once(
-        self, kind: str, name: str, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound]
     ) -> dict[str, int]:
-        with self._opened(start=True) as channel:
-            ports = _ports(channel.call({"do": "hello"}), kind, name)
-            missing = [bind(address) for address in wanted if address not in ports]
+        with self._opened() as channel, ExitStack() as closing:
+            ports = _ports(channel.call({"do": "hello"}), place)
+            missing = []
+            for address in wanted:
+                if address not in ports:
+                    missing.append(bind(address))
+                    closing.callback(missing[-1].close)
             if missing:
                 fds = tuple(sock.fileno() for bound in missing for sock in bound.sockets)
-                try:
-                    _checked(channel.call({"do": "listen", "kind": kind, "name": name}, fds))
-                finally:
-                    for bound in missing:
-                        bound.close()
+                _checked(channel.call({"do": "listen", **place.to_json()}, fds))
             return ports | {bound.address: bound.port for bound in missing}
 
     def forget_network(self, network_id: str) -> None:
@@ -128,6 +140,31 @@ class Resolver:
         """
         self._ask({"do": "serve", "revision": revision})
 
+    def serving(self, revision: int) -> Callable[[], None]:
+        """Likewise, but at once: what comes back waits."""
+        message = {"do": "serve", "revision": revision}
+        try:
+            channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
+        except FileNotFoundError:
+            return lambda: None
+        except ConnectionRefusedError:  # one was killed
+            return lambda: self.serve(revision)
+
+        def wait() -> None:
+            try:
+                _checked(channel.answer())
+            except Closed:  # it was just ending
+                self.serve(revision)
+            finally:
+                channel.close()
+
+        try:
+            channel.send(message)
+        except Closed:
+            channel.close()
+            return lambda: self.serve(revision)
+        return wait
+
     def update(self, update: Update) -> None:
         """Push an update to a keeper without a source; return when it is served."""
         self._ask({"do": "update", "update": update.to_json()})
@@ -139,6 +176,17 @@ class Resolver:
         answer = self._ask({"do": "stats"})
         return answer and answer["stats"]
 
+    def log(self) -> Iterator[dict[str, Any]]:
+        """Each query as it comes, for as long as the resolver runs."""
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as lines:
+            try:
+                self.log_to(writer)
+            finally:
+                os.close(writer)
+            for line in lines:
+                yield json.loads(line)
+
     def log_to(self, descriptor: int) -> bool:
         """Have a line of JSON for each query written there, until its reader is closed."""
         return self._ask({"do": "log"}, (descriptor,)) is not None
@@ -147,7 +195,7 @@ class Resolver:
 
     def ensure_keeper(self) -> None:
         """Start a keeper where none runs. It waits some seconds for its first socket."""
-        with self._opened(start=True):
+        with self._opened():
             return
 
     def _ask(self, message: Message, fds: tuple[int, ...] = ()) -> Message | None:
@@ -155,8 +203,12 @@ class Resolver:
         for _ in range(_TRIES):
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-            except (FileNotFoundError, ConnectionRefusedError):
+            except FileNotFoundError:
                 return None
+            except ConnectionRefusedError:  # one was killed
+                if not self._revive():
+                    return None
+                continue
             try:
                 return _checked(channel.call(message, fds))
             except Closed:
@@ -165,14 +217,36 @@ class Resolver:
                 channel.close()
         raise ResolverDown("the DNS resolver does not answer", "try again")
 
-    def _opened(self, *, start: bool) -> _Open:
+    def _revive(self) -> bool:
+        """Start a keeper in place of one that was killed, and have it listen where that did.
+
+        False where there is nothing to listen for. What can not be had again (a namespace that
+        ended, a port that was taken) is left out: `net check` shows it.
+        """
+        from netlib.dns.held import noted
+        from netlib.dns.sockets import bind_at, bind_sandbox
+
+        held = noted(self.state_dir)
+        for each in held:
+            place = _Place(each.kind, each.name, each.path, each.inode)
+
+            def bind(address: str, each: Held = each) -> Bound:
+                if each.kind == "sandbox":
+                    return bind_sandbox(each.path, each.inode)
+                return bind_at(address, each.port)
+
+            with suppress(KernelError):
+                self._listen(place, (each.address,), bind)
+        return bool(held)
+
+    def _opened(self) -> _Open:
+        """A channel to the keeper, which is started where none runs."""
         for _ in range(_TRIES):
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
                 channel.call({"do": "hello"})
             except (OSError, Closed):
-                if start:
-                    self._start()
+                self._start()
             else:
                 return _Open(channel)
         raise self._down("it ends as soon as it is started")
@@ -227,8 +301,8 @@ def _checked(answer: Message) -> Message:
     return answer
 
 
-def _ports(hello: Message, kind: str, name: str) -> dict[str, int]:
+def _ports(hello: Message, place: _Place) -> dict[str, int]:
     for listener in hello["listening"]:
-        if (listener["kind"], listener["name"]) == (kind, name):
+        if (listener["kind"], listener["name"]) == (place.kind, place.name):
             return dict(listener["addresses"])
     return {}

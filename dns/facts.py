@@ -21,7 +21,10 @@ class NetworkNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointNames:
-    """What names need of an endpoint; `servers` are its sandbox's own, before the network's."""
+    """What names need of an endpoint; `servers` are its sandbox's own, before the network's.
+
+    `sandbox` is what the state knows it by: `docker:web` has the name `web`, as with Docker.
+    """
 
     id: str
     network: str
@@ -34,8 +37,13 @@ class EndpointNames:
 
     def names(self) -> tuple[str, ...]:
         """All single names it goes by on its network, the sandbox's first."""
-        every = (self.sandbox, self.hostname, self.short_id, *self.aliases)
+        every = (self.name, self.hostname, self.short_id, *self.aliases)
         return tuple(dict.fromkeys(name for name in every if name))
+
+    @property
+    def name(self) -> str:
+        """The sandbox's name without what kind it is."""
+        return self.sandbox.rpartition(":")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

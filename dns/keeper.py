@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import struct
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 from netlib.dns.channel import VERSION, Channel, Closed, Message, connect
 from netlib.dns.child import Child
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.dns.held import Held, note
 from netlib.dns.loop import Loop
 from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
 from netlib.dns.source import ZoneSource
@@ -51,6 +53,7 @@ class Keeper:
         self._stays = stays
         self._loop = Loop()
         self._held: dict[Key, list[socket.socket]] = {}
+        self._namespaces: dict[Key, tuple[str, int]] = {}
         self._networks: dict[str, NetworkNames] = {}
         self._endpoints: dict[str, EndpointNames] = {}
         self._revision = 0
@@ -209,10 +212,15 @@ class Keeper:
             case "listen":
                 held = [socket.socket(fileno=number) for number in fds]
                 self._held.setdefault(key, []).extend(held)
-                self._child.send({k: message[k] for k in ("do", "kind", "name")}, fds, answer)
+                self._namespaces[key] = message["path"], message["inode"]
+                self._note()
+                self._child.send({k: message[k] for k in ("do", "kind", "name")}, fds)
+                answer({})  # what is asked from now on waits in the sockets
             case "forget":
                 for sock in self._held.pop(key, ()):
                     sock.close()
+                self._namespaces.pop(key, None)
+                self._note()
                 self._child.send(
                     {k: message[k] for k in ("do", "kind", "name")}, (), self._then_end(answer)
                 )
@@ -224,13 +232,27 @@ class Keeper:
             case "update":
                 update = Update.from_json(message["update"])
                 self._apply(update)
-                self._serve(update.revision, answer)
+                if self._revision < update.revision:
+                    answer(
+                        {"ok": False, "error": f"what changed since {self._revision} is missing"}
+                    )
+                else:
+                    self._serve(update.revision, answer)
             case "stats":
                 self._child.send({"do": "stats"}, (), lambda found: answer(self._stats(found)))
             case "log":
                 self._child.send({"do": "log"}, fds, self._then_close(fds, answer))
             case unknown:
                 answer({"ok": False, "error": f"a keeper of version {VERSION} can't {unknown!r}"})
+
+    def _note(self) -> None:
+        """Write down what is held, for an heir."""
+        listeners = [
+            Held(kind, name, address, port, *self._namespaces[kind, name])
+            for (kind, name), held in self._held.items()
+            for address, port in sorted({sock.getsockname()[:2] for sock in held})
+        ]
+        note(self._place.folder, listeners)
 
     def _listening(self) -> list[Message]:
         return [
@@ -284,6 +306,8 @@ def main(state_dir: str, resolv_conf: str, source: str) -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
+    # Whoever needed us first may have blocked signals for itself (`net run` does).
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     nothing = os.open(os.devnull, os.O_RDWR)

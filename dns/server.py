@@ -18,11 +18,10 @@ from netlib.dns.channel import Channel, Closed, Message
 from netlib.dns.facts import Update
 from netlib.dns.loop import Loop
 from netlib.dns.querylog import QueryLog
-from netlib.dns.quick import Quick
+from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Later, Resolver
 from netlib.dns.tcp import TcpService
 from netlib.dns.upstream import Server as Upstream
-from netlib.dns.zone import Asker
 
 
 @dataclass(slots=True)
@@ -93,40 +92,17 @@ class Server:
             "in_flight": len(resolver.forwarder),
             "connections": len(self._tcp.connections),
             "pid": os.getpid(),
+            "log": resolver.log is not None,
         }
 
     def _is_ours(self, upstream: Upstream) -> bool:
         return upstream.address[:2] in self._own
 
-    def _askers(self, kind: str, name: str) -> Callable[[bytes], Asker | None]:
-        """Who asks, by packed source address: inside a sandbox it can only be that sandbox."""
-        resolver = self.resolver
-        if kind == "sandbox":
-            return lambda _source: resolver.zone.sandboxes.get(name)
-
-        def asker_of(source: bytes) -> Asker | None:
-            zone = resolver.zone
-            asker = zone.askers[name].get(source) if name in zone.askers else None
-            return asker or zone.asker_at(name, source)
-
-        return asker_of
-
     def _udp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
-        resolver, asker_of = self.resolver, self._askers(kind, name)
-        batch = self._batches[sock.family]
-        number = sock.fileno()
-        quick = Quick(resolver.cache, resolver.stats.names, resolver.host_servers.recent)
+        resolver, batch, number = self.resolver, self._batches[sock.family], sock.fileno()
 
-        def respond(message: bytes, source: bytes, slot: int) -> bytes | None:
-            asker = asker_of(source)
-            if asker is not None and resolver.log is None:
-                answer = quick(message, asker, resolver.zone)
-                if answer is not None:
-                    return answer
+        def slow(message: bytes, source: bytes, slot: int) -> bytes | None:
             resolver.stats.slow += 1
-            return resolver.respond(message, asker, reply_to(slot))
-
-        def reply_to(slot: int) -> Later:
             client = batch.client(slot)
 
             def later(answer: bytes) -> None:
@@ -135,7 +111,10 @@ class Server:
                 except OSError:  # the client is gone, or the socket: nobody waits for it
                     return
 
-            return later
+            asker = resolver.zone.asker_at(kind, name, source)
+            return resolver.respond(message, asker, later)
+
+        respond = quick_road(resolver, lambda zone: zone.askers_at(kind, name), slow)
 
         def handle(_events: int) -> None:
             resolver.stats.datagrams += batch.serve(number, respond)
@@ -143,10 +122,11 @@ class Server:
         return handle
 
     def _tcp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
-        asker_of = self._askers(kind, name)
+        resolver = self.resolver
 
         def respond(message: bytes, source: bytes, later: Later) -> bytes | None:
-            return self.resolver.respond(message, asker_of(source), later, tcp=True)
+            asker = resolver.zone.asker_at(kind, name, source)
+            return resolver.respond(message, asker, later, tcp=True)
 
         return lambda _events: self._tcp.accept(sock, respond)
 

@@ -92,8 +92,7 @@ def _endpoint(text: str) -> EndpointNames | None:
     return EndpointNames(
         id=endpoint["id"],
         network=endpoint["network"],
-        # `docker:web` is known as `web`, as Docker itself knows it.
-        sandbox=sandbox["name"].rpartition(":")[2],
+        sandbox=sandbox["name"],
         hostname=sandbox["hostname"],
         short_id=endpoint["id"][:12],
         aliases=tuple(endpoint["aliases"]),
@@ -106,4 +105,5 @@ def state_source(folder: Path) -> ZoneSource:
     """The names of the state in a folder: what a keeper on its own reads."""
     from netlib.store.sqlite import SqliteStore
 
-    return store_source(SqliteStore(folder / "state.db"))
+    # Whoever commits asks to be served, so looking by ourselves is for what they forgot.
+    return store_source(SqliteStore(folder / "state.db", poll_seconds=1.0))

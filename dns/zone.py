@@ -6,7 +6,7 @@ snapshots in one assignment and a change costs no more than copying one network'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
@@ -83,14 +83,21 @@ class Zone:
             draft.put_endpoint(endpoint)
         return draft.finished(update.revision)
 
-    def asker_at(self, network: str, source: bytes) -> Asker | None:
-        """Who asks a network's resolver from this packed address.
+    def askers_at(self, kind: str, name: str) -> Callable[[bytes], Asker | None]:
+        """Who asks the resolver of a network or sandbox, as a function of the packed source."""
+        if kind == "network":
+            return self.askers.get(name, {}).get
+        asker = self.sandboxes.get(name)
+        return lambda _source: asker
 
-        The host and whoever else has an address of the network's subnets see this network
-        alone; strangers see nothing.
+    def asker_at(self, kind: str, network: str, source: bytes) -> Asker | None:
+        """Who asks there from this packed address.
+
+        On a network, the host and whoever else has an address of its subnets see this network
+        alone; strangers see nothing. Inside a sandbox it can only be that sandbox.
         """
-        known = self.askers.get(network, {}).get(source)
-        if known is not None or network not in self.networks:
+        known = self.askers_at(kind, network)(source)
+        if known is not None or kind != "network" or network not in self.networks:
             return known
         address = ip_address(source)
         facts = self.networks[network]
@@ -280,7 +287,7 @@ def sets_of(endpoint: EndpointNames, network: str) -> dict[bytes, Sets]:
             except ValueError:  # an alias that is no name of the DNS; the engine told its owner
                 continue
     try:
-        target = wire.packed_name(f"{endpoint.sandbox}.{network}")
+        target = wire.packed_name(f"{endpoint.name}.{network}")
     except ValueError:
         return found
     pointer: Sets = {PTR_IN: (wire.resource(wire.PTR, TTL_SECONDS, target),)}

@@ -24,8 +24,8 @@ def apply(plan: Plan, kernel: Kernel) -> None:
             for stage in plan.stages:
                 kernel.do(stage)
                 undo.callback(_take_back, stage, kernel, failures)
-            for effect in plan.after:
-                kernel.perform(effect)
+            if plan.after:
+                kernel.perform(plan.after)
             undo.pop_all()  # success: keep everything
     except StageFailed as error:  # a kernel that could not take back a stage's own beginning
         raise StageFailed(error.cause, undone=error.undone and not failures) from error
@@ -58,9 +58,9 @@ def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:
                     act(replace(stage, steps=steps))
                 except NetError as error:
                     failures.append(error)
-    for effect in plan.after:
+    if plan.after:
         try:
-            kernel.perform(effect)
+            kernel.perform(plan.after)
         except NetError as error:
             failures.append(error)
     if failures:

@@ -77,7 +77,7 @@ def _bridge_data(noun: Bridge) -> list[str]:
 
 
 def _veth_port(noun: VethPair) -> Iterator[Line]:
-    port = f" master {noun.bridge} addrgenmode none" if noun.bridge else ""
+    port = f" master {noun.bridge}{_no_address(noun)}" if noun.bridge else ""
     yield noun.netns, f"ip link set {noun.name}{port} alias {noun.owner} up"
     if noun.bridge:
         yield from _port_flags(noun, VethPair)
@@ -99,6 +99,11 @@ def _port_flags(noun: VethPair, before: VethPair | type[VethPair]) -> Iterator[L
 
 def _value(veth: VethPair | type[VethPair], flag: str) -> bool:
     return isinstance(veth, VethPair) and bool(getattr(veth, flag))
+
+
+def _no_address(noun: Link) -> str:
+    # A device has no IPv6 below its least MTU (RFC 8200 section 5).
+    return " addrgenmode none" if noun.mtu >= 1280 else ""
 
 
 def _switch(on: bool) -> str:
@@ -124,7 +129,7 @@ def _create_vxlan(noun: Vxlan) -> Iterator[Line]:
     data = f"id {noun.vni} local {noun.local} dstport {noun.port} ttl 64 nolearning"
     link = f"{noun.name} address {noun.mac} mtu {noun.mtu}"
     yield noun.netns, f"ip link add {link} type vxlan {data}"
-    port = f"master {noun.bridge} addrgenmode none"
+    port = f"master {noun.bridge}{_no_address(noun)}"
     yield noun.netns, f"ip link set {noun.name} {port} alias {noun.owner} up"
     yield (
         noun.netns,

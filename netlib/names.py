@@ -45,9 +45,9 @@ def shim(network_id: str) -> str:
     return f"nh-{network_id[:12]}"
 
 
-def chain(letter: str, network_id: str) -> str:
-    """An iptables chain of one network; `letter` tells its use."""
-    return f"NETLIB-{letter}-{network_id[:12]}"
+def chain(letter: str, bridge: str) -> str:
+    """An iptables chain of the network behind a bridge; `letter` tells its use."""
+    return f"NETLIB-{letter}-{bridge}"
 
 
 def owner(network_id: str, endpoint_id: str = "") -> str:

@@ -19,10 +19,11 @@ host/forwarding/<4|6>               for whom forwarding was switched on
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
+from threading import Lock
+from typing import Any, Generic, TypeVar
 
 from netlib.codec import from_json, to_json
 from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
@@ -31,6 +32,7 @@ from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.store import Absent, Store, Unchanged, under
 from netlib.wiring import Publish, Wiring
 
+T = TypeVar("T")
 _FEW = 8
 
 
@@ -50,6 +52,50 @@ class EndpointRecord:
     endpoint: Endpoint
     wiring: Wiring
     revision: int = 0
+
+
+class _Memo(Generic[T]):
+    """The values of the texts that were written or read last.
+
+    A record is read several times in one operation and again in the next, and decoding it
+    takes longer than finding it. Values are frozen, so all may have the same one.
+    """
+
+    def __init__(self, decode: Callable[[str], T], size: int) -> None:
+        self._decode = decode
+        self._size = size
+        self._known: dict[str, T] = {}
+        self._lock = Lock()
+
+    def keep(self, text: str, value: T) -> str:
+        """The text, whose value will be found again."""
+        with self._lock:
+            self._known[text] = value
+            if len(self._known) > self._size:
+                del self._known[next(iter(self._known))]
+        return text
+
+    def of(self, text: str) -> T:
+        """The value of a text."""
+        value = self._known.get(text)
+        if value is None:
+            value = self._decode(text)
+            self.keep(text, value)
+        return value
+
+
+def _endpoint(text: str) -> tuple[Endpoint, Wiring]:
+    document = json.loads(text)
+    return from_json(Endpoint, document["endpoint"]), from_json(Wiring, document["wiring"])
+
+
+def _network(text: str) -> tuple[Network, Wiring]:
+    document = json.loads(text)
+    return from_json(Network, document["network"]), from_json(Wiring, document["wiring"])
+
+
+_ENDPOINTS = _Memo(_endpoint, 512)
+_NETWORKS = _Memo(_network, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +187,12 @@ def dump(value: object) -> str:
 
 def dump_network(network: Network, wiring: Wiring) -> str:
     """The record of a network."""
-    return dump({"network": network, "wiring": wiring})
+    return _NETWORKS.keep(dump({"network": network, "wiring": wiring}), (network, wiring))
 
 
 def dump_endpoint(endpoint: Endpoint, wiring: Wiring) -> str:
     """The record of an endpoint."""
-    return dump({"endpoint": endpoint, "wiring": wiring})
+    return _ENDPOINTS.keep(dump({"endpoint": endpoint, "wiring": wiring}), (endpoint, wiring))
 
 
 class State:
@@ -320,27 +366,15 @@ class Leases:
         return address_key(self.network_id, first), address_key(self.network_id, last) + "\0"
 
 
-# What is decoded is frozen, and a record is read several times in one operation, and again in
-# the next: those of a network are the same until it changes.
-@lru_cache(maxsize=256)
 def load_endpoint(value: str, revision: int) -> EndpointRecord:
     """An endpoint's record from its text."""
-    document = json.loads(value)
-    return EndpointRecord(
-        endpoint=from_json(Endpoint, document["endpoint"]),
-        wiring=from_json(Wiring, document["wiring"]),
-        revision=revision,
-    )
+    endpoint, wiring = _ENDPOINTS.of(value)
+    return EndpointRecord(endpoint=endpoint, wiring=wiring, revision=revision)
 
 
-@lru_cache(maxsize=64)
 def _load_network(value: str, revision: int) -> NetworkRecord:
-    document = json.loads(value)
-    return NetworkRecord(
-        network=from_json(Network, document["network"]),
-        wiring=from_json(Wiring, document["wiring"]),
-        revision=revision,
-    )
+    network, wiring = _NETWORKS.of(value)
+    return NetworkRecord(network=network, wiring=wiring, revision=revision)
 
 
 def unchanged(record: NetworkRecord | EndpointRecord) -> Unchanged:

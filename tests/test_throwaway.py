@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from netlib.throwaway import MARKER
 
 pytestmark = pytest.mark.kernel
 
+PYTHON = shlex.quote(sys.executable)  # for the shell: a clone's path may have blanks
 THROWAWAY = (sys.executable, "-m", "netlib.throwaway")
 
 
@@ -100,7 +102,7 @@ def test_working_directory_is_kept_even_where_it_would_be_hidden(tmp_path: Path)
 
 def test_inside_knows_namespaces_not_names() -> None:
     """Another network namespace inside counts; a forged marker in the invoker's does not."""
-    ask = f"{sys.executable} -c 'from netlib.throwaway import inside; print(inside())'"
+    ask = f"{PYTHON} -c 'from netlib.throwaway import inside; print(inside())'"
 
     assert shell(f"{ask}; unshare --net {ask}") == "True\nTrue\n"
     forged = shell(
@@ -159,7 +161,7 @@ def test_refusal_is_one_line_that_says_what_to_do() -> None:
     """Where the system grants neither rights nor user namespaces (here: in a chroot)."""
     script = (
         "mkdir /run/root; mount --rbind / /run/root; exec chroot /run/root setpriv "
-        f"--bounding-set=-all --inh-caps=-all {sys.executable} -m netlib.throwaway -- true"
+        f"--bounding-set=-all --inh-caps=-all {PYTHON} -m netlib.throwaway -- true"
     )
     done = throwaway("sh", "-euc", script)
 

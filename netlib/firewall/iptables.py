@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from netlib import names
 from netlib.firewall import port_tree
 from netlib.firewall.base import Marks, device, family_of, is_mutual, sources_of, span
 from netlib.firewall.facts import Element, Place
@@ -86,7 +87,7 @@ def line(verb: str, element: Element) -> str:
 
 def leaving(bridge: str) -> str:
     """The chain that says how packets leave a network: 24 bytes at most, 28 are allowed."""
-    return f"NETLIB-M-{device(bridge)}"
+    return names.chain("M", device(bridge))
 
 
 # -- one function for each noun -----------------------------------------------------------------
@@ -168,9 +169,10 @@ def _publish(noun: Publish, family: Family, marks: Marks) -> list[Element]:
     facts = []
     for source in sources:
         limit = [f"-s {source}"] if source is not None and source.prefixlen else []
-        facts.append(
-            Element(container, " ".join([*limit, *where, ports]), f"-j DNAT {target}", "", first)
-        )
+        # A source that is added later goes before the refusal, too.
+        before = first or source is not None
+        key = " ".join([*limit, *where, ports])
+        facts.append(Element(container, key, f"-j DNAT {target}", "", before))
     if noun.sources and not any(s and s.prefixlen == 0 for s in sources):
         refuse = f"-j MARK --set-xmark {marks.refused:#x}/{marks.refused:#x}"
         facts.append(Element(container, " ".join([*where, ports]), refuse, "", first))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from netlib import names
 from netlib.firewall import port_tree
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element
@@ -18,7 +19,7 @@ Chain = tuple[str, str]  # table and name
 _TARGET = re.compile(r"(?:^| )(-[jg] .*)$")
 # Matches that iptables-save adds to a protocol's own options.
 _IMPLIED = re.compile(r" -m (?:tcp|udp|sctp)(?= |$)")
-_NETWORK_CHAIN = "NETLIB-M-"
+_NETWORK_CHAIN = names.chain("M", "")
 
 
 class Missing(Exception):  # internal: translated where nouns are known
@@ -162,16 +163,19 @@ def needed(gone: Iterable[Element], come: Iterable[Element]) -> list[Chain]:
 
 def above(state: State, gone: Iterable[Element]) -> Chain | None:
     """A chain of the port tree that must be read too: its child appears, or may vanish."""
-    going: dict[Chain, int] = {}
+    losing: dict[str, int] = {}
     for element in gone:
-        place = table(element), chain(element)
-        going[place] = going.get(place, 0) + 1
-    for (table_name, name), lines in state.items():
+        losing[chain(element)] = losing.get(chain(element), 0) + 1
+    # The deepest first: a chain that vanishes takes a line of the one above along.
+    for table_name, name in sorted(state, key=lambda place: -len(place[1])):
         link = port_tree.link(name) if table_name == "nat" else None
-        if link is None or ("nat", link.parent) in state:
+        if link is None:
             continue
-        # Where one link may go, so may its chain: only one line more tells that it stays.
-        if lines is None or len(lines) <= max(1, going.get((table_name, name), 0)):
+        lines = state["nat", name]
+        vanishes = lines is not None and len(lines) <= losing.get(name, 0)
+        if vanishes:
+            losing[link.parent] = losing.get(link.parent, 0) + 1
+        if (lines is None or vanishes) and ("nat", link.parent) not in state:
             return "nat", link.parent
     return None
 

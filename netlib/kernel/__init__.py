@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
@@ -16,8 +16,8 @@ if typing.TYPE_CHECKING:
 class Kernel(typing.Protocol):
     """What the core needs of a host. Every implementation passes tests/contract/test_kernel.py.
 
-    Failures are KernelErrors that say what happened to what: AlreadyThere, NotThere,
-    NamespaceGone, NotPermitted or KernelError itself.
+    Failures are NetErrors that say what happened to what: AlreadyThere, NotThere,
+    NamespaceGone, InterfaceTaken, NotPermitted, Unsupported or KernelError itself.
     """
 
     firewall: str  # the backend's name: nftables, iptables, none
@@ -25,9 +25,11 @@ class Kernel(typing.Protocol):
     def do(self, stage: Stage) -> None:
         """Do all steps of a stage; on failure leave the host as it was and raise.
 
-        Strict: Create of what is there is AlreadyThere, Delete or Change of what is not
-        there is NotThere. A change that the kernel can not make in place is made by deletion
-        and creation where nothing rides on the thing.
+        Strict: Create of what is there is AlreadyThere (a device that is not ours:
+        InterfaceTaken), Delete or Change of what is not there is NotThere. Only settings, Up
+        and Sysctl, may be made twice. Changes are made in place; a plan never asks for one
+        that Linux can't (Link.fixed). Raises StageFailed with `undone` False where it could
+        not take back what it had done.
         """
 
     def remove(self, stage: Stage) -> None:
@@ -37,8 +39,8 @@ class Kernel(typing.Protocol):
         KernelError that names everything that failed.
         """
 
-    def perform(self, effect: Effect) -> None:
-        """Do what leaves no thing."""
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Do what leaves no thing: all that can be done, then raise the first failure."""
 
     def observe(self, nouns: Wiring) -> Wiring:
         """Of these nouns, those whose thing is there, as it is now.

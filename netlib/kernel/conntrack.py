@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
+<<<<<<< HEAD
 from collections.abc import Iterable, Iterator
+=======
+from collections.abc import Iterator, Sequence
+>>>>>>> main
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -13,7 +16,7 @@ from netlib.kernel import netlink
 from netlib.kernel.netlink import Refusal, Request, attribute, attributes, nested, u8, u32
 from netlib.kernel.netns import Namespaces
 from netlib.kernel.refusals import is_absence, refused
-from netlib.model import IPAddress
+from netlib.model import Family, IPAddress, Protocol
 from netlib.wiring import ForgetFlows
 
 _GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_*
@@ -35,8 +38,9 @@ class _Flow(NamedTuple):
     port: int
 
 
-def forget(effect: ForgetFlows, namespaces: Namespaces) -> None:
+def forget(effects: Sequence[ForgetFlows], namespaces: Namespaces) -> None:
     """Delete the host's connections whose client addressed these ports."""
+<<<<<<< HEAD
     forget_all([effect], namespaces)
 
 
@@ -64,17 +68,58 @@ def _forget(effects: list[ForgetFlows], namespaces: Namespaces) -> None:
         answers = conntrack.transact([_deletion(flow, family) for flow in flows])
     except Refusal as refusal:
         raise refused(refusal, f"connections to port {ports} can't be listed") from None
+=======
+    if namespaces.run(namespaces.host_fd, _count) == 0:
+        return
+    # Each walk goes through all of the kernel's hash table, 10 ms where that has its usual
+    # size of 2 MB, so there is one for each family and protocol, and not for each port.
+    groups: dict[tuple[Family, Protocol], list[ForgetFlows]] = {}
+    for effect in effects:
+        groups.setdefault((effect.family, effect.protocol), []).append(effect)
+    conntrack = namespaces.run(namespaces.host_fd, lambda: netlink.Socket(netlink.NETFILTER))
+    try:
+        for (family, protocol), group in groups.items():
+            _forget(group, socket.AF_INET if family == 4 else socket.AF_INET6, protocol, conntrack)
+>>>>>>> main
     finally:
         conntrack.close()
-    for answer in answers:
+
+
+def _count() -> int:
+    """How many connections the calling thread's namespace has; 0 also where none is tracked."""
+    try:
+        with open("/proc/sys/net/netfilter/nf_conntrack_count", encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
+
+
+def _forget(
+    effects: Sequence[ForgetFlows], family: int, protocol: Protocol, conntrack: netlink.Socket
+) -> None:
+    ports = ", ".join(str(effect.port) for effect in effects)
+    try:
+        flows = [
+            flow
+            for flow in _flows(effects, family, protocol, conntrack)
+            if any(_is_meant(flow, effect) for effect in effects)
+        ]
+    except Refusal as refusal:
+        raise refused(refusal, f"connections to ports {ports} can't be listed") from refusal
+    for answer in conntrack.transact([_deletion(flow, family) for flow in flows]):
         if answer is not None and not is_absence(answer):  # ENOENT: it ended meanwhile
+<<<<<<< HEAD
             raise refused(answer, f"a connection to port {ports} can't be forgotten")
+=======
+            raise refused(answer, f"a connection to ports {ports} can't be forgotten")
+>>>>>>> main
 
 
 def _header(family: int) -> bytes:
     return struct.pack("=BBH", family, 0, 0)  # struct nfgenmsg
 
 
+<<<<<<< HEAD
 def _flows(effects: list[ForgetFlows], family: int, conntrack: netlink.Socket) -> Iterator[_Flow]:
     # The kernel picks by protocol and port (since Linux 5.8; before, it sends all). Several
     # ports are picked by protocol alone: one walk through the table instead of one for each.
@@ -84,6 +129,17 @@ def _flows(effects: list[ForgetFlows], family: int, conntrack: netlink.Socket) -
     flags = _MATCH_PROTOCOL
     if len(effects) == 1 and effect.count == 1:
         parts.append(attribute(_DESTINATION_PORT, effect.port.to_bytes(2, "big")))
+=======
+def _flows(
+    effects: Sequence[ForgetFlows], family: int, protocol: Protocol, conntrack: netlink.Socket
+) -> Iterator[_Flow]:
+    # The kernel picks by protocol, and by port where there is but one (since Linux 5.8;
+    # before, it sends all).
+    parts = [u8(_PROTOCOL_NUMBER, _NUMBERS[protocol])]
+    flags = _MATCH_PROTOCOL
+    if len(effects) == 1 and effects[0].count == 1:
+        parts.append(attribute(_DESTINATION_PORT, effects[0].port.to_bytes(2, "big")))
+>>>>>>> main
         flags |= _MATCH_PORT
     pattern = nested(_ORIGINAL, nested(_TUPLE_PROTOCOL, *parts))
     chosen = nested(_FILTER, u32(_BY_ORIGINAL, flags))

@@ -16,7 +16,7 @@ True
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 from netlib.errors import (
@@ -158,13 +158,20 @@ class FakeKernel:
         if failures:
             raise KernelError("; ".join(error.message for error in failures)) from failures[0]
 
-    def perform(self, effect: Effect) -> None:
-        """Note an effect."""
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Note effects."""
+        failures: list[NetError] = []
         with self._lock:
-            self._fail(effect)
-            if isinstance(effect, Announce):
-                self._host.check_device(effect.netns, effect.device)
-            self.performed.append(effect)
+            for effect in effects:
+                try:
+                    self._fail(effect)
+                    if isinstance(effect, Announce):
+                        self._host.check_device(effect.netns, effect.device)
+                    self.performed.append(effect)
+                except NetError as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     def observe(self, nouns: Wiring) -> Wiring:
         """Of these nouns, those whose thing is there, as it is now."""

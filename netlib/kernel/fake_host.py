@@ -9,9 +9,9 @@ from netlib.errors import (
     AlreadyThere,
     InterfaceTaken,
     KernelError,
-    NamespaceGone,
     NotThere,
 )
+from netlib.kernel.fake_places import FakePlaces, Spot
 from netlib.kernel.refusals import thing
 from netlib.model import Device, Family, IPNetwork, Netns
 from netlib.plan import new_macs
@@ -37,11 +37,6 @@ from netlib.wiring import (
     Vxlan,
 )
 
-# A device, wherever it is: the inode of its network namespace, and its name.
-Spot = tuple[int, str]
-# A thing, as Noun.key(), but with the namespace's inode: one namespace may have many names.
-Key = tuple[object, ...]
-
 _KIND = {
     Bridge: "bridge",
     VethPair: "veth",
@@ -54,23 +49,20 @@ _KIND = {
 _NO_DEVICES = ("all", "default")
 
 
-class FakeHost:
+class FakeHost(FakePlaces):
     """Namespaces, devices and things. Every method does all it says, or raises first."""
 
-    inode = 4026531840
-
     def __init__(self) -> None:
-        self._namespaces: dict[str, int] = {"": self.inode}
+        super().__init__()
         self._foreign: dict[Spot, Device] = {}
-        self._things: dict[Key, Noun] = {}
         self._up: set[Spot] = {(self.inode, "lo")}
 
     def copy(self) -> FakeHost:
         """The same host, to go back to."""
         other = FakeHost()
-        other._namespaces = dict(self._namespaces)
+        other.namespaces = dict(self.namespaces)
         other._foreign = dict(self._foreign)
-        other._things = dict(self._things)
+        other.things = dict(self.things)
         other._up = set(self._up)
         return other
 
@@ -78,40 +70,40 @@ class FakeHost:
 
     def add_namespace(self, netns: Netns) -> None:
         """A network namespace appears behind a path."""
-        self._namespaces[netns.path] = netns.inode
+        self.namespaces[netns.path] = netns.inode
 
     def remove_namespace(self, netns: Netns) -> None:
         """A path is gone, and with its namespace's last path all that was in it."""
-        inode = self._namespaces.pop(netns.path)
-        if inode in self._namespaces.values():
-            return  # another path holds it
-        for noun in self.nouns():
-            if self._key(noun) in self._things and self._is_in(noun, inode):
-                self._drop(noun)
-        self._foreign = {spot: device for spot, device in self._foreign.items() if spot[0] != inode}
-        self._up = {spot for spot in self._up if spot[0] != inode}
+        inode = self.namespaces[netns.path]
+        if list(self.namespaces.values()).count(inode) == 1:
+            for noun in self.nouns():
+                if self.key(noun) in self.things and self.is_in(noun, inode):
+                    self._drop(noun)
+            self._foreign = {s: device for s, device in self._foreign.items() if s[0] != inode}
+            self._up = {spot for spot in self._up if spot[0] != inode}
+        del self.namespaces[netns.path]
 
     def inode_at(self, path: str) -> int | None:
         """The namespace behind a path."""
-        return self._namespaces.get(path)
+        return self.namespaces.get(path)
 
     def is_alive(self, netns: Netns) -> bool:
         """Whether the path still leads to that very namespace."""
-        inode = self._namespaces.get(netns.path)
+        inode = self.namespaces.get(netns.path)
         return inode is not None and netns.inode in (0, inode)
 
     def reboot(self) -> None:
         """Nothing is left but the host's own devices."""
-        self._namespaces = {"": self.inode}
+        self.namespaces = {"": self.inode}
         self._foreign = {spot: d for spot, d in self._foreign.items() if spot[0] == self.inode}
-        self._things = {}
+        self.things = {}
         self._up = {(self.inode, "lo"), *self._foreign}
 
     def flush_firewall(self) -> None:
         """The firewall's facts and base are gone."""
-        self._things = {
+        self.things = {
             key: noun
-            for key, noun in self._things.items()
+            for key, noun in self.things.items()
             if noun.layer is not Layer.FIREWALL and not isinstance(noun, FirewallBase)
         }
 
@@ -119,25 +111,25 @@ class FakeHost:
 
     def add_foreign(self, netns: Netns, device: Device) -> None:
         """A device that is not ours appears, up."""
-        spot = self._place(netns), device.name
+        spot = self.place(netns), device.name
         self._foreign[spot] = device
         self._up.add(spot)
 
     def device(self, netns: Netns, name: str) -> Device | None:
         """What a device is, ours or not."""
-        spot = self._place(netns), name
+        spot = self.place(netns), name
         if spot in self._foreign:
             return self._foreign[spot]
-        for noun in self._links():
-            if spot in self._spots(noun):
+        for noun in self.links():
+            if spot in self.spots(noun):
                 mac = noun.mac if isinstance(noun, Bridge | Macvlan | Vxlan) else ""
                 return Device(name=name, kind=_KIND[type(noun)], mtu=noun.mtu, mac=mac, ours=True)
         return None
 
     def device_names(self, netns: Netns) -> frozenset[str]:
         """All devices of a namespace."""
-        place = self._place(netns)
-        ours = {spot for noun in self._links() for spot in self._spots(noun)}
+        place = self.place(netns)
+        ours = {spot for noun in self.links() for spot in self.spots(noun)}
         return frozenset(
             {"lo", *(name for where, name in {*self._foreign, *ours} if where == place)}
         )
@@ -146,17 +138,17 @@ class FakeHost:
         """Where the device is, or NotThere."""
         if name != "lo" and self.device(netns, name) is None:
             raise NotThere(f"there is no device {name} in {netns}")
-        return self._place(netns), name
+        return self.place(netns), name
 
     # -- looking ----------------------------------------------------------------------------------
 
     def nouns(self) -> list[Noun]:
         """All things that were made and are there."""
-        return list(self._things.values())
+        return list(self.things.values())
 
     def forwards(self, family: Family) -> bool:
         """Whether forwarding was switched on."""
-        return self._key(Forwarding(family=family)) in self._things
+        return self.key(Forwarding(family=family)) in self.things
 
     def forward(self, family: Family, *, on: bool) -> None:
         """Switch forwarding, as an administrator does."""
@@ -164,14 +156,14 @@ class FakeHost:
         if on:
             self.ensure(noun)
         else:
-            self._things.pop(self._key(noun), None)
+            self.things.pop(self.key(noun), None)
 
     def prefixes(self) -> Iterator[IPNetwork]:
         """What the host's own addresses and routes lead to."""
-        for noun in self._things.values():
-            if isinstance(noun, Address) and self._place(noun.netns) == self.inode:
+        for noun in self.things.values():
+            if isinstance(noun, Address) and self.place(noun.netns) == self.inode:
                 yield noun.address.network
-            elif isinstance(noun, Route) and self._place(noun.netns) == self.inode:
+            elif isinstance(noun, Route) and self.place(noun.netns) == self.inode:
                 yield noun.destination
 
     def observe(self, noun: Noun) -> Noun | None:
@@ -179,9 +171,9 @@ class FakeHost:
         if not self.is_alive(noun.netns):
             return None
         if isinstance(noun, Up):
-            return noun if (self._place(noun.netns), noun.device) in self._up else None
-        found = self._things.get(self._key(noun))
-        if isinstance(found, Address) and (self._place(found.netns), found.device) not in self._up:
+            return noun if (self.place(noun.netns), noun.device) in self._up else None
+        found = self.things.get(self.key(noun))
+        if isinstance(found, Address) and (self.place(found.netns), found.device) not in self._up:
             return None
         return None if found is None else self._as_asked(found, noun)
 
@@ -190,7 +182,7 @@ class FakeHost:
         names: dict[str, Netns] = {"netns": noun.netns}
         for field in ("peer_netns", "parent_netns"):
             known, asked = getattr(found, field, None), getattr(noun, field, None)
-            if known and asked and self._known_place(known) == self._known_place(asked):
+            if known and asked and self.known_place(known) == self.known_place(asked):
                 names[field] = asked
         return replace(found, **names)
 
@@ -198,29 +190,29 @@ class FakeHost:
 
     def ensure(self, noun: Noun) -> None:
         """A shared thing is there from now on."""
-        self._place(noun.netns)
-        self._things[self._key(noun)] = noun
+        self.place(noun.netns)
+        self.things[self.key(noun)] = noun
 
     def create(self, noun: Noun) -> None:
         """Make a thing."""
-        self._place(noun.netns)
+        self.place(noun.netns)
         if isinstance(noun, Link):
             self._check_free(noun)
-        elif self._key(noun) in self._things and not isinstance(noun, Sysctl | Up):
+        elif self.key(noun) in self.things and not isinstance(noun, Sysctl | Up):
             raise AlreadyThere(f"{thing(noun)} is there already")
         self._check_ground(noun)
-        self._things[self._key(noun)] = noun
+        self.things[self.key(noun)] = noun
         if isinstance(noun, Address | Up):
-            self._up.add((self._place(noun.netns), noun.device))
+            self._up.add((self.place(noun.netns), noun.device))
         if isinstance(noun, Bridge | VethPair | Vlan | Vxlan):
-            self._up.add((self._place(noun.netns), noun.name))
+            self._up.add((self.place(noun.netns), noun.name))
 
     def change(self, old: Noun, new: Noun) -> None:
         """Make a thing be as `new` says."""
-        self._place(new.netns)
-        if self._key(old) != self._key(new):
+        self.place(new.netns)
+        if self.key(old) != self.key(new):
             raise KernelError(f"{thing(old)} and {thing(new)} are two things")
-        if self._key(new) not in self._things:
+        if self.key(new) not in self.things:
             raise NotThere(f"{thing(new)} is not there")
         if isinstance(new, Link):
             for name in new.fixed:
@@ -228,64 +220,64 @@ class FakeHost:
                     raise KernelError(f"{name} of {thing(new)} can't change while it is there")
         self._check_ground(new)
         for device in new_macs(old, new):
-            for rider in self._riders((self._known_place(new.netns), device[1])):
+            for rider in self.riders((self.known_place(new.netns), device[1])):
                 if isinstance(rider, Neighbour):
-                    del self._things[self._key(rider)]
-        self._things[self._key(new)] = new
+                    del self.things[self.key(rider)]
+        self.things[self.key(new)] = new
 
     def delete(self, noun: Noun) -> None:
         """Take a thing away, with all that Linux takes with it."""
-        self._place(noun.netns)
-        found = self._things.get(self._key(noun))
+        self.place(noun.netns)
+        found = self.things.get(self.key(noun))
         if found is None:
             raise NotThere(f"{thing(noun)} is not there")
         self._drop(found)
 
     def _drop(self, noun: Noun) -> None:
         """Take a thing away, and what Linux takes with it."""
-        del self._things[self._key(noun)]
+        del self.things[self.key(noun)]
         if isinstance(noun, Link):
             self._drop_with(noun)
         elif isinstance(noun, Up):
-            if not self._addresses(noun.netns, noun.device):
-                self._up.discard((self._place(noun.netns), noun.device))
+            if not self.addresses(noun.netns, noun.device):
+                self._up.discard((self.place(noun.netns), noun.device))
         elif isinstance(noun, Address) and noun.address.version == 4:
-            left = self._addresses(noun.netns, noun.device)
+            left = self.addresses(noun.netns, noun.device)
             if not any(address.address.version == 4 for address in left):
-                self._disable_ipv4(self._spot(noun.netns, noun.device))
+                self._disable_ipv4(self.spot(noun.netns, noun.device))
 
     def _disable_ipv4(self, spot: Spot) -> None:
         """A device's last IPv4 address is gone."""
-        for rider in self._riders(spot):
+        for rider in self.riders(spot):
             version = 0
             if isinstance(rider, Route):
                 version = rider.destination.version
             elif isinstance(rider, Neighbour):
                 version = rider.address.version
             if version == 4:
-                del self._things[self._key(rider)]
+                del self.things[self.key(rider)]
 
     def _drop_with(self, link: Link) -> None:
-        for spot in self._spots(link):
+        for spot in self.spots(link):
             self._up.discard(spot)
-            for rider in self._riders(spot):
-                del self._things[self._key(rider)]
-            for other in self._links():
-                if isinstance(other, VethPair | Vxlan) and spot == self._spot(
+            for rider in self.riders(spot):
+                del self.things[self.key(rider)]
+            for other in self.links():
+                if isinstance(other, VethPair | Vxlan) and spot == self.spot(
                     other.netns, other.bridge
                 ):
-                    self._things[self._key(other)] = replace(other, bridge="")
-                elif self._parent(other) == spot and self._key(other) in self._things:
+                    self.things[self.key(other)] = replace(other, bridge="")
+                elif self.parent(other) == spot and self.key(other) in self.things:
                     self._drop(other)
 
     # -- rules ------------------------------------------------------------------------------------
 
     def _check_free(self, noun: Link) -> None:
         if isinstance(noun, VethPair):
-            self._place(noun.peer_netns)
-        ours = {spot: other for other in self._links() for spot in self._spots(other)}
-        for spot in self._spots(noun):
-            if self._key(noun) == (self._key(ours[spot]) if spot in ours else None):
+            self.place(noun.peer_netns)
+        ours = {spot: other for other in self.links() for spot in self.spots(other)}
+        for spot in self.spots(noun):
+            if self.key(noun) == (self.key(ours[spot]) if spot in ours else None):
                 raise AlreadyThere(f"{thing(noun)} is there already")
             if spot in self._foreign or spot in ours or spot[1] == "lo":
                 raise InterfaceTaken(
@@ -309,13 +301,13 @@ class FakeHost:
                 self._check_route(noun)
             case FdbEntry():
                 self.check_device(noun.netns, noun.device)
-                if self._key_of_vxlan(noun) not in self._things:
+                if self.vxlan_key(noun) not in self.things:
                     raise KernelError(f"{noun.device} is no VXLAN device")
             case Address() | Up() | Neighbour():
                 self.check_device(noun.netns, noun.device)
             case Publish() | Relay():
                 self._check_port(noun)
-        if noun.layer is Layer.FIREWALL and self._key(FirewallBase()) not in self._things:
+        if noun.layer is Layer.FIREWALL and self.key(FirewallBase()) not in self.things:
             raise NotThere("the firewall's base is not there")
 
     def _check_route(self, noun: Route) -> None:
@@ -324,15 +316,15 @@ class FakeHost:
             raise KernelError(f"{thing(noun)} can't be made: {noun.device} is down")
         if noun.via is None or noun.on_link:
             return
-        near = [a.address.network for a in self._addresses(noun.netns, noun.device)]
-        near += [r.destination for r in self._riders(spot) if isinstance(r, Route) and not r.via]
+        near = [a.address.network for a in self.addresses(noun.netns, noun.device)]
+        near += [r.destination for r in self.riders(spot) if isinstance(r, Route) and not r.via]
         if not any(noun.via in prefix for prefix in near) and not noun.via.is_link_local:
             raise KernelError(f"{thing(noun)} can't be made: {noun.via} can't be reached directly")
 
     def _check_port(self, noun: Publish | Relay) -> None:
         """Ports of one address, or of any, have one owner."""
-        for other in self._things.values():
-            if type(other) is not type(noun) or self._key(other) == self._key(noun):
+        for other in self.things.values():
+            if type(other) is not type(noun) or self.key(other) == self.key(noun):
                 continue
             assert isinstance(other, Publish | Relay)
             apart = (
@@ -344,56 +336,3 @@ class FakeHost:
             )
             if not apart:
                 raise AlreadyThere(f"port {noun.port}/{noun.protocol} of the host is taken")
-
-    # -- where things are -------------------------------------------------------------------------
-
-    def _place(self, netns: Netns) -> int:
-        inode = self._namespaces.get(netns.path)
-        if inode is None or netns.inode not in (0, inode):
-            raise NamespaceGone(f"the network namespace of {netns} is gone")
-        return inode
-
-    def _known_place(self, netns: Netns) -> int:
-        return netns.inode or self._namespaces.get(netns.path, 0)
-
-    def _key(self, noun: Noun) -> Key:
-        kind, _, *rest = noun.key()
-        return (kind, self._known_place(noun.netns), *rest)
-
-    def _key_of_vxlan(self, noun: FdbEntry) -> Key:
-        return ("Vxlan", self._known_place(noun.netns), noun.device)
-
-    def _spot(self, netns: Netns, name: str) -> Spot:
-        return self._known_place(netns), name
-
-    def _spots(self, link: Link) -> list[Spot]:
-        """The devices that are one link."""
-        spots = [self._spot(link.netns, link.name)]
-        if isinstance(link, VethPair):
-            spots.append(self._spot(link.peer_netns, link.peer))
-        return spots
-
-    def _is_in(self, noun: Noun, inode: int) -> bool:
-        if isinstance(noun, VethPair) and self._known_place(noun.peer_netns) == inode:
-            return True
-        return self._known_place(noun.netns) == inode
-
-    def _parent(self, link: Link) -> Spot | None:
-        if isinstance(link, Macvlan | Ipvlan):
-            return self._spot(link.parent_netns, link.parent)
-        return self._spot(link.netns, link.parent) if isinstance(link, Vlan) else None
-
-    def _links(self) -> list[Link]:
-        return [noun for noun in self._things.values() if isinstance(noun, Link)]
-
-    def _riders(self, spot: Spot) -> list[Noun]:
-        found: list[Noun] = []
-        for noun in self._things.values():
-            riding = None if isinstance(noun, Link) else noun.rides_on()
-            if riding is not None and self._spot(noun.netns, riding[1]) == spot:
-                found.append(noun)
-        return found
-
-    def _addresses(self, netns: Netns, device: str) -> list[Address]:
-        riders = self._riders(self._spot(netns, device))
-        return [rider for rider in riders if isinstance(rider, Address)]

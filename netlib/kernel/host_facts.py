@@ -7,6 +7,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from netlib.kernel import links, netlink, rtnl, settings
+from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.netns import Namespaces
 from netlib.kernel.refusals import is_absence
 from netlib.model import Device, Family, HostFacts, IPNetwork
@@ -38,8 +39,8 @@ def prefixes(socket: netlink.Socket) -> tuple[IPNetwork, ...]:
     found: dict[IPNetwork, None] = {}
     for version in (4, 6):
         make = IPv4Network if version == 4 else IPv6Network
-        for body in socket.ask(rtnl.routes(version)):
-            state = rtnl.read_route(body)
+        for body in socket.ask(entries.routes(version)):
+            state = entries.read_route(body)
             _, packed, length = state.destination
             if length and state.kind not in (_BROADCAST, _MULTICAST):
                 found[make((int.from_bytes(packed, "big"), length))] = None
@@ -70,10 +71,10 @@ def _uplink(socket: netlink.Socket) -> int:
     """
     for address in _FAR_AWAY:
         try:
-            (body,) = socket.ask(rtnl.route_to(address))
+            (body,) = socket.ask(entries.route_to(address))
         except netlink.Refusal:
             continue  # unreachable, prohibited, no IPv6: whatever it is called, no way out
-        state = rtnl.read_route(body)
+        state = entries.read_route(body)
         if state.ifindex and state.kind == _UNICAST:
             return state.ifindex
     return 0

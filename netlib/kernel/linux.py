@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
@@ -59,9 +60,14 @@ class LinuxKernel:
         self._namespaces.direct = True
 
     def close(self) -> None:
+<<<<<<< HEAD
         """Give back sockets and threads."""
         self._deletions.close()
         self._flows.close()
+=======
+        """Give back sockets and threads, the firewall's too."""
+        self._firewall.close()
+>>>>>>> main
         self._namespaces.close()
 
     def _delete_indexes(self, indexes: Sequence[int]) -> Refusal | None:
@@ -101,11 +107,14 @@ class LinuxKernel:
             message = "; ".join(failure.message for failure in failures)
             raise KernelError(message, failures[0].hint) from failures[0]
 
-    def perform(self, effect: Effect) -> None:
-        """Do what leaves no thing."""
-        if isinstance(effect, Announce):
-            from netlib.kernel import announce
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Do what leaves no thing: all that can be done, then raise the first failure."""
+        failures: list[NetError] = []
+        for effect in effects:
+            if isinstance(effect, Announce):
+                from netlib.kernel import announce
 
+<<<<<<< HEAD
             announce.announce(effect, self._namespaces)
         elif isinstance(effect, ForgetFlows):
             if effect.protocol == "udp":  # which has no end that would show it
@@ -114,6 +123,18 @@ class LinuxKernel:
                 conntrack.forget(effect, self._namespaces)
             else:
                 self._flows.add(effect)
+=======
+                with _collected(failures):
+                    announce.announce(effect, self._namespaces)
+        flows = [effect for effect in effects if isinstance(effect, ForgetFlows)]
+        if flows:
+            from netlib.kernel import conntrack
+
+            with _collected(failures):
+                conntrack.forget(flows, self._namespaces)
+        if failures:
+            raise failures[0]
+>>>>>>> main
 
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
         """Our own steps, then each door's."""
@@ -308,6 +329,14 @@ class LinuxKernel:
         except NamespaceGone:
             return False
         return True
+
+
+@contextmanager
+def _collected(failures: list[NetError]) -> Iterator[None]:
+    try:
+        yield
+    except NetError as error:
+        failures.append(error)
 
 
 def _ensure(noun: Noun, session: Session) -> None:

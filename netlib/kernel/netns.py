@@ -23,6 +23,7 @@ from netlib.model import Netns
 T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
+_HERE = "/proc/thread-self/ns/net"
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _IDLE_SOCKETS = 4
 # A path that leads nowhere; ESRCH, ENXIO: a process that is ending. All else, such as too many
@@ -47,13 +48,21 @@ def _call(name: str, *arguments: int) -> None:
         return
     import ctypes
 
+<<<<<<< HEAD
     if getattr(_c_library(), name)(*arguments) != 0:
+=======
+    if getattr(_libc(), name)(*arguments) != 0:
+>>>>>>> main
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 @cache
+<<<<<<< HEAD
 def _c_library() -> Any:
+=======
+def _libc() -> Any:
+>>>>>>> main
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
@@ -73,7 +82,7 @@ class Namespaces:
     """
 
     def __init__(self) -> None:
-        self.host_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.host_fd = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
         self.host_inode = os.fstat(self.host_fd).st_ino
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -124,9 +133,21 @@ class Namespaces:
         return fd
 
     def run(self, fd: int, work: Callable[[], T]) -> T:
+<<<<<<< HEAD
         """Do `work` in the namespace of a descriptor, and give back what it returns or raises."""
         if self.direct:
             return self._run_here(fd, work)
+=======
+        """Do `work` in the namespace of a descriptor, and give back what it returns or raises.
+
+        Our thread does it, unless the caller's own is in the host and that is where to do it:
+        then it would only cost a wait for another thread.
+        """
+        if self._closed:
+            raise KernelError("this kernel was closed")
+        if fd == self.host_fd and os.stat(_HERE).st_ino == self.host_inode:
+            return work()
+>>>>>>> main
         job = _Job(fd, work)
         with self._lock:
             if self._closed:
@@ -275,7 +296,7 @@ class _Job:
 
 
 def _serve(host_fd: int, jobs: SimpleQueue[_Job | None]) -> None:
-    here = os.stat("/proc/thread-self/ns/net").st_ino  # that of whoever was first to call
+    here = os.stat(_HERE).st_ino  # that of whoever was first to call
 
     def enter(fd: int) -> None:
         nonlocal here

@@ -55,6 +55,12 @@ def refused(refusal: Refusal, what: str) -> NetError:
         return Unsupported(message, "this kernel lacks a module or a feature that is needed")
     if refusal.errno in _ABSENT:
         return NotThere(message)
+    if refusal.errno == errno.EBUSY:
+        return KernelError(
+            message,
+            "the device is in use: a port of a bridge or bond can be no parent, and one parent"
+            " can't have macvlan and ipvlan devices",
+        )
     return KernelError(message)
 
 

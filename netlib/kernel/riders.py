@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 from netlib.errors import NetError, NotThere
 from netlib.kernel import rtnl
+from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.journal import Journal
 from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Refusal, Request, Socket
 from netlib.kernel.refusals import is_absence, thing, translated
@@ -116,47 +117,47 @@ def _requests(
             if noun.device in asleep:
                 yield rtnl.set_link(index=index, up=True)
         case Address() if deleting:
-            yield rtnl.delete_address(index, noun.address)
+            yield entries.delete_address(index, noun.address)
         case Address() if not changing:
-            yield rtnl.new_address(index, noun.address)
+            yield entries.new_address(index, noun.address)
             if noun.device in asleep:
                 yield rtnl.set_link(index=index, up=True)
         case Route():
             make = (
-                rtnl.delete_route
+                entries.delete_route
                 if deleting
-                else rtnl.replace_route
+                else entries.replace_route
                 if changing
-                else rtnl.new_route
+                else entries.new_route
             )
             yield make(noun.destination, index, noun.via, noun.metric, noun.on_link)
         case Neighbour() if deleting:
-            yield rtnl.delete_neighbour(index, noun.address)
+            yield entries.delete_neighbour(index, noun.address)
         case Neighbour():
-            yield rtnl.new_neighbour(index, noun.address, noun.mac, replace=changing)
+            yield entries.new_neighbour(index, noun.address, noun.mac, replace=changing)
         case FdbEntry():
             yield from _fdb_requests(step, noun, index)
 
 
 def _fdb_requests(step: Step, noun: FdbEntry, index: int) -> Iterator[Request]:
-    flooding = noun.mac == rtnl.ZERO_MAC
+    flooding = noun.mac == entries.ZERO_MAC
     if isinstance(step, Delete):
         if not flooding:
-            yield rtnl.delete_port_entry(index, noun.mac)
-        yield rtnl.delete_tunnel_entry(index, noun.mac, noun.remote)
+            yield entries.delete_port_entry(index, noun.mac)
+        yield entries.delete_tunnel_entry(index, noun.mac, noun.remote)
         return
     flags = CREATE | (REPLACE if isinstance(step, Change) else EXCLUSIVE)
     if flooding:  # copies go to every remote of the zero address
         flags = CREATE | APPEND
-    yield rtnl.tunnel_entry(index, noun.mac, noun.remote, flags)
+    yield entries.tunnel_entry(index, noun.mac, noun.remote, flags)
     if not flooding:
         # Sticky, or a sandbox that sends from this MAC would draw its frames to itself; and
         # neighbour suppression answers only for what the bridge knows too.
-        yield rtnl.port_entry(index, noun.mac, sticky=True)
+        yield entries.port_entry(index, noun.mac, sticky=True)
 
 
 def _has_addresses(index: int, socket: Socket) -> bool:
-    found = (rtnl.read_address(body)[1] for body in socket.ask(rtnl.addresses_of(index)))
+    found = (entries.read_address(body)[1] for body in socket.ask(entries.addresses_of(index)))
     return any(not address.ip.is_link_local for address in found)
 
 
@@ -173,14 +174,14 @@ def _is_settled(step: Step, refusal: Refusal, asleep: set[str], index: int, sock
         return noun.device in asleep
     if isinstance(noun, Neighbour):
         known = _neighbours(index, noun.address.version, socket).get(noun.address)
-        if known is None or not known.state & rtnl.PERMANENT:
-            request = rtnl.new_neighbour(index, noun.address, noun.mac, replace=True)
+        if known is None or not known.state & entries.PERMANENT:
+            request = entries.new_neighbour(index, noun.address, noun.mac, replace=True)
             return socket.transact([request]) == [None]
     return False
 
 
-def _neighbours(index: int, version: int, socket: Socket) -> dict[object, rtnl.NeighbourState]:
-    states = map(rtnl.read_neighbour, socket.ask(rtnl.neighbours_of(index, version)))
+def _neighbours(index: int, version: int, socket: Socket) -> dict[object, entries.NeighbourState]:
+    states = map(entries.read_neighbour, socket.ask(entries.neighbours_of(index, version)))
     return {state.address: state for state in states if state.ifindex == index}
 
 
@@ -216,7 +217,7 @@ class Observer:
             return False
         key = ("addresses", index)
         if key not in self._cache:
-            states = map(rtnl.read_address, self._socket.ask(rtnl.addresses_of(index)))
+            states = map(entries.read_address, self._socket.ask(entries.addresses_of(index)))
             self._cache[key] = {address for at, address in states if at == index}
         found = self._cache[key]
         assert isinstance(found, set)
@@ -226,12 +227,12 @@ class Observer:
         version = noun.destination.version
         key = ("routes", version)
         if key not in self._cache:
-            states = map(rtnl.read_route, self._socket.ask(rtnl.routes(version, _MAIN)))
+            states = map(entries.read_route, self._socket.ask(entries.routes(version, _MAIN)))
             self._cache[key] = {(s.destination, s.metric): s for s in states if s.table == _MAIN}
         found = self._cache[key]
         assert isinstance(found, dict)
         network = noun.destination
-        destination = (rtnl.family(network), network.network_address.packed, network.prefixlen)
+        destination = (entries.family(network), network.network_address.packed, network.prefixlen)
         state = found.get((destination, noun.metric))
         if state is None:
             return None
@@ -246,23 +247,23 @@ class Observer:
         found = self._cache[key]
         assert isinstance(found, dict)
         state = found.get(noun.address)
-        if state is None or not state.state & rtnl.PERMANENT:
+        if state is None or not state.state & entries.PERMANENT:
             return None
         return replace(noun, mac=state.mac)
 
     def _fdb_entry(self, index: int, noun: FdbEntry) -> FdbEntry | None:
         key = ("fdb", index)
         if key not in self._cache:
-            states = map(rtnl.read_neighbour, self._socket.ask(rtnl.fdb_of(index)))
+            states = map(entries.read_neighbour, self._socket.ask(entries.fdb_of(index)))
             self._cache[key] = [state for state in states if state.ifindex == index]
         found = self._cache[key]
         assert isinstance(found, list)
-        entries = [state for state in found if state.mac == noun.mac]
-        remotes = [s.address for s in entries if not s.at_master and s.address is not None]
+        known = [state for state in found if state.mac == noun.mac]
+        remotes = [s.address for s in known if not s.at_master and s.address is not None]
         if not remotes:
             return None
-        if noun.mac == rtnl.ZERO_MAC:
+        if noun.mac == entries.ZERO_MAC:
             return noun if noun.remote in remotes else None
-        if not any(state.at_master for state in entries):
+        if not any(state.at_master for state in known):
             return replace(noun, remote=_NOWHERE)  # half an entry, to be changed into a whole
         return replace(noun, remote=remotes[0])

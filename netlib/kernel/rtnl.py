@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from netlib.kernel.netlink import (
     CREATE,
     DUMP,
     EXCLUSIVE,
-    REPLACE,
     Request,
-    attribute,
     attributes,
     nested,
     number,
@@ -21,13 +18,9 @@ from netlib.kernel.netlink import (
     u8,
     u32,
 )
-from netlib.model import IPAddress, IPInterface, IPNetwork, interface
 
 # Message types (linux/rtnetlink.h).
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
-NEWADDR, DELADDR, GETADDR = 20, 21, 22
-NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
-NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 
 # Attributes of links (linux/if_link.h).
 MAC, NAME, MTU, PARENT, MASTER = 1, 3, 4, 5, 10
@@ -35,28 +28,11 @@ INFO, ALIAS, FAMILIES, GROUP, NETNS_FD, FILTER, PARENT_NETNS = 18, 20, 26, 27, 2
 KIND, DATA, PORT_KIND, PORT_DATA = 1, 2, 4, 5
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
-_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
-_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
-_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
 
-AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
+AF_INET6 = 10
 UP = 1  # IFF_UP
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
-_NO_DAD = 0x02  # IFA_F_NODAD
-_TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
-_SCOPE_LINK, _SCOPE_UNIVERSE, _SCOPE_NOWHERE = 253, 0, 255
-_ON_LINK = 0x4  # RTNH_F_ONLINK
-_FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH
-_IPV6_DEFAULT_METRIC = 1024  # IP6_RT_PRIO_USER
-NO_ARP, PERMANENT = 0x40, 0x80  # NUD_NOARP, NUD_PERMANENT
-SELF, AT_MASTER, STICKY = 0x02, 0x04, 0x40  # NTF_SELF, NTF_MASTER, NTF_STICKY
 _NO_GENERATED_ADDRESS = 1  # IN6_ADDR_GEN_MODE_NONE
-ZERO_MAC = "00:00:00:00:00:00"
-
-
-def family(address: IPAddress | IPInterface | IPNetwork) -> int:
-    """AF_INET or AF_INET6."""
-    return AF_INET if address.version == 4 else AF_INET6
 
 
 def packed_mac(mac: str) -> bytes:
@@ -165,227 +141,4 @@ def read_link(body: bytes) -> LinkState:
         elsewhere=PARENT_NETNS in found,
         data=attributes(details.get(DATA, b"")),
         port=attributes(details.get(PORT_DATA, b"")),
-    )
-
-
-# -- addresses ----------------------------------------------------------------------------------
-
-
-def _address_body(index: int, address: IPInterface) -> bytes:
-    flags = _NO_DAD if address.version == 6 else 0
-    packed = address.ip.packed
-    return (
-        _ADDRESS.pack(family(address), address.network.prefixlen, flags, 0, index)
-        + attribute(2, packed)  # IFA_LOCAL
-        + attribute(1, packed)  # IFA_ADDRESS
-    )
-
-
-def new_address(index: int, address: IPInterface) -> Request:
-    """Give a device an address, an IPv6 one without duplicate detection."""
-    return Request(NEWADDR, CREATE | EXCLUSIVE, _address_body(index, address))
-
-
-def delete_address(index: int, address: IPInterface) -> Request:
-    """Take an address from a device."""
-    return Request(DELADDR, 0, _address_body(index, address))
-
-
-def addresses_of(index: int) -> Request:
-    """All addresses of a device."""
-    return Request(GETADDR, DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
-
-
-def read_address(body: bytes) -> tuple[int, IPInterface]:
-    """The device's index and the address that an address message tells of."""
-    _, length, _, _, index = _ADDRESS.unpack_from(body)
-    found = attributes(body, _ADDRESS.size)
-    return index, interface(ip_address(found.get(2) or found[1]), length)
-
-
-# -- routes -------------------------------------------------------------------------------------
-
-
-class RouteState(NamedTuple):
-    """A route of any table; `metric` is 0 where IPv6 gives its default."""
-
-    destination: tuple[int, bytes, int]  # address family, packed prefix, prefix length
-    via: IPAddress | None
-    metric: int
-    ifindex: int
-    on_link: bool
-    table: int
-    kind: int
-
-
-def _route_body(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
-) -> bytes:
-    scope = _SCOPE_LINK if via is None and destination.version == 4 else _SCOPE_UNIVERSE
-    return b"".join(
-        [
-            _ROUTE.pack(
-                family(destination),
-                destination.prefixlen,
-                0,
-                0,
-                _TABLE_MAIN,
-                _PROTOCOL_STATIC,
-                scope,
-                _UNICAST,
-                _ON_LINK if on_link else 0,
-            ),
-            attribute(1, destination.network_address.packed) if destination.prefixlen else b"",
-            u32(4, index),  # RTA_OIF
-            attribute(5, via.packed) if via is not None else b"",  # RTA_GATEWAY
-            u32(6, metric) if metric else b"",  # RTA_PRIORITY
-        ]
-    )
-
-
-def new_route(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
-) -> Request:
-    """Make a route in the main table."""
-    body = _route_body(destination, index, via, metric, on_link)
-    return Request(NEWROUTE, CREATE | EXCLUSIVE, body)
-
-
-def replace_route(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
-) -> Request:
-    """Make a route in place of the one with the same destination and metric."""
-    body = _route_body(destination, index, via, metric, on_link)
-    return Request(NEWROUTE, CREATE | REPLACE, body)
-
-
-def delete_route(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
-) -> Request:
-    """Remove a route from the main table."""
-    body = bytearray(_route_body(destination, index, via, metric, on_link))
-    body[6] = _SCOPE_NOWHERE  # any scope
-    return Request(DELROUTE, 0, bytes(body))
-
-
-def routes(version: int, table: int = 0, index: int = 0) -> Request:
-    """All routes of an IP version: of all tables, or of one; by all devices, or by one."""
-    header = _ROUTE.pack(AF_INET if version == 4 else AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
-    by_table = u32(15, table) if table else b""  # RTA_TABLE
-    return Request(GETROUTE, DUMP, header + by_table + (u32(4, index) if index else b""))
-
-
-def route_to(address: IPAddress) -> Request:
-    """The route that packets to an address take, as it stands in its table."""
-    header = _ROUTE.pack(family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
-    return Request(GETROUTE, 0, header + attribute(1, address.packed))
-
-
-def read_route(body: bytes) -> RouteState:
-    """The route that a route message tells of; of several next hops the first."""
-    af, length, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(body)
-    found = attributes(body, _ROUTE.size)
-    index, via = number(found.get(4)), found.get(5)
-    hops = found.get(9)  # RTA_MULTIPATH: struct rtnexthop and its attributes
-    if hops is not None:
-        size, flags, _, index = struct.unpack_from("=HBBi", hops)
-        via = attributes(hops[:size], 8).get(5)
-    metric = number(found.get(6))
-    if af == AF_INET6 and metric == _IPV6_DEFAULT_METRIC:
-        metric = 0
-    return RouteState(
-        destination=(af, found.get(1, bytes(4 if af == AF_INET else 16)), length),
-        via=None if via is None else ip_address(via),
-        metric=metric,
-        ifindex=index,
-        on_link=bool(flags & _ON_LINK),
-        table=number(found.get(15), table),
-        kind=kind,
-    )
-
-
-# -- neighbours and forwarding entries ----------------------------------------------------------
-
-
-def new_neighbour(index: int, address: IPAddress, mac: str, *, replace: bool = False) -> Request:
-    """Make a permanent neighbour entry."""
-    return Request(
-        NEWNEIGH,
-        CREATE | (REPLACE if replace else EXCLUSIVE),
-        _NEIGHBOUR.pack(family(address), index, PERMANENT, 0, 0)
-        + attribute(1, address.packed)  # NDA_DST
-        + attribute(2, packed_mac(mac)),  # NDA_LLADDR
-    )
-
-
-def delete_neighbour(index: int, address: IPAddress) -> Request:
-    """Remove a neighbour entry."""
-    header = _NEIGHBOUR.pack(family(address), index, 0, 0, 0)
-    return Request(DELNEIGH, 0, header + attribute(1, address.packed))
-
-
-def neighbours_of(index: int, version: int) -> Request:
-    """All neighbour entries of a device for an IP version."""
-    header = _NEIGHBOUR.pack(AF_INET if version == 4 else AF_INET6, 0, 0, 0, 0)
-    return Request(GETNEIGH, DUMP, header + u32(8, index))  # NDA_IFINDEX
-
-
-def tunnel_entry(index: int, mac: str, remote: IPAddress, flags: int) -> Request:
-    """A VXLAN device's own entry: frames for `mac` are sent to the VTEP `remote`."""
-    return Request(NEWNEIGH, flags, _fdb_body(index, mac, NO_ARP | PERMANENT, SELF, remote))
-
-
-def delete_tunnel_entry(index: int, mac: str, remote: IPAddress) -> Request:
-    """Remove a VXLAN device's own entry."""
-    return Request(DELNEIGH, 0, _fdb_body(index, mac, NO_ARP | PERMANENT, SELF, remote))
-
-
-def port_entry(index: int, mac: str, *, sticky: bool, flags: int = CREATE | REPLACE) -> Request:
-    """A bridge's entry: `mac` is behind the port of this index, for ever."""
-    ntf = AT_MASTER | (STICKY if sticky else 0)
-    return Request(NEWNEIGH, flags, _fdb_body(index, mac, NO_ARP, ntf, None))
-
-
-def delete_port_entry(index: int, mac: str) -> Request:
-    """Remove a bridge's entry."""
-    return Request(DELNEIGH, 0, _fdb_body(index, mac, NO_ARP, AT_MASTER, None))
-
-
-def fdb_of(index: int) -> Request:
-    """All forwarding entries of a device: its own and those of the bridge for this port."""
-    return Request(GETNEIGH, DUMP, _NEIGHBOUR.pack(AF_BRIDGE, index, 0, 0, 0))
-
-
-def _fdb_body(index: int, mac: str, state: int, flags: int, remote: IPAddress | None) -> bytes:
-    destination = b"" if remote is None else attribute(1, remote.packed)
-    return (
-        _NEIGHBOUR.pack(AF_BRIDGE, index, state, flags, 0)
-        + attribute(2, packed_mac(mac))
-        + destination
-    )
-
-
-class NeighbourState(NamedTuple):
-    """A neighbour's or a forwarding entry."""
-
-    ifindex: int
-    state: int
-    flags: int
-    mac: str
-    address: IPv4Address | IPv6Address | None
-    at_master: bool
-
-
-def read_neighbour(body: bytes) -> NeighbourState:
-    """The entry that a neighbour message tells of."""
-    _, index, state, flags, _ = _NEIGHBOUR.unpack_from(body)
-    found = attributes(body, _NEIGHBOUR.size)
-    address = found.get(1)
-    return NeighbourState(
-        ifindex=index,
-        state=state,
-        flags=flags,
-        mac=mac_text(found.get(2)),
-        address=None if address is None else ip_address(address),
-        at_master=9 in found,  # NDA_MASTER
     )

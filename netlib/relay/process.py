@@ -35,6 +35,8 @@ def main(state_dir: str, listening: int, lock: int) -> None:
     # What a person stops by hand at the terminal is the command that started this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # And it may have blocked signals for itself, as `net run` does.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     folder = os.open(state_dir, os.O_PATH | os.O_DIRECTORY)
     quota = Quota(raise_file_limit())
     privileges.drop(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -23,7 +24,11 @@ from netlib.errors import (
 from netlib.model import Sandbox
 from netlib.net import Net
 from netlib.run.child import start_time
-from netlib.throwaway import NEW_MOUNTS, NEW_NET, NEW_UTS, join
+from netlib.run.launcher import execute, keep_mounts_in, reset_signals, show_devices, show_files
+from netlib.run.request import HOSTNAME_BYTES
+from netlib.run.sandbox import FILES
+from netlib.sandbox_files import folder_of
+from netlib.throwaway import NEW_MOUNTS, NEW_NET, NEW_UTS, join, unshare
 
 _KINDS = {"net": NEW_NET, "uts": NEW_UTS, "mnt": NEW_MOUNTS}
 # How long after the command's end its supervisor may take to clean up before we do.
@@ -33,8 +38,8 @@ _CLEAN_UP_SECONDS = 10.0
 def enter(net: Net, reference: str, command: Sequence[str]) -> NoReturn:
     """Become a command inside a sandbox: in its network, with its names and files.
 
-    Of one without a process only the network is entered. Closes `net`: the process goes on as
-    another program. Raises NoSuchSandbox, NoSuchCommand, CommandRefused, NotPermitted.
+    Closes `net`: the process goes on as another program. Raises NoSuchSandbox, NoSuchCommand,
+    CommandRefused, NotPermitted.
     """
     box = net.engine.sandbox(reference)
     descriptors = _open(box)
@@ -42,20 +47,33 @@ def enter(net: Net, reference: str, command: Sequence[str]) -> NoReturn:
     try:
         for kind, descriptor in descriptors:
             join(descriptor, kind)
+        if NEW_MOUNTS not in dict(descriptors):
+            _mount_own(box, net.state_dir)
     except OSError as error:
         raise NotPermitted(
             f"{box.name} can't be entered: {error.strerror}", "run it as root"
         ) from error
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
-        signal.signal(number, signal.SIG_DFL)
+    reset_signals()
     try:
-        os.execvp(command[0], list(command))
+        execute(command)
     except FileNotFoundError as error:
         raise NoSuchCommand(
             f"there is no command {command[0]!r} in {box.name}", "give a path, or look at PATH"
         ) from error
     except OSError as error:
         raise CommandRefused(f"{command[0]} can't be run: {error.strerror}") from error
+
+
+def _mount_own(box: Sandbox, state_dir: Path) -> None:
+    """Mounts and a hostname for this command alone: the sandbox has no process to share them."""
+    folder = folder_of(state_dir, box.name)
+    unshare(NEW_MOUNTS | NEW_UTS)
+    keep_mounts_in()
+    show_files({f"/etc/{name}": str(folder / name) for name in FILES if (folder / name).exists()})
+    if state_dir.is_dir():
+        show_devices(str(state_dir))
+    if box.hostname:
+        socket.sethostname(box.hostname[:HOSTNAME_BYTES])
 
 
 def _open(box: Sandbox) -> list[tuple[int, int]]:

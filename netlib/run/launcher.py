@@ -8,12 +8,13 @@ threads, memory or imports. `netlib.run.child` is the other side.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from netlib.throwaway import (
@@ -48,9 +49,7 @@ def main(control: int, status: int) -> NoReturn:
     try:
         _die_with_parent()
         unshare(NEW_NET | NEW_MOUNTS | NEW_UTS)
-        # Slave, not private: what is unmounted on the host goes here too, and can be ejected;
-        # nothing gets out (mount_namespaces(7)).
-        mount("none", "/", flags=_RECURSIVE | _SLAVE)
+        keep_mounts_in()
         raise_loopback()
         _answer(status, {"ready": True})
         with os.fdopen(control, "rb") as pipe:
@@ -59,13 +58,13 @@ def main(control: int, status: int) -> NoReturn:
             os._exit(1)  # the parent gave up, and has said why
         orders = json.loads(text)
         doing = "be given its files and names"
-        missing = _show_files(orders["files"])
-        _show_devices(orders["scratch"])
+        missing = show_files(orders["files"])
+        show_devices(orders["scratch"])
         socket.sethostname(orders["hostname"])
         _answer(status, {"missing": missing})
-        _reset_signals()
+        reset_signals()
         doing = ""
-        os.execvp(orders["command"][0], orders["command"])
+        execute(orders["command"])
     except OSError as error:
         _answer(
             status, {"errno": error.errno, "reason": error.strerror or str(error), "doing": doing}
@@ -79,7 +78,15 @@ def _die_with_parent() -> None:
     libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
-def _show_files(files: Mapping[str, str]) -> list[str]:
+def keep_mounts_in() -> None:
+    """Let nothing that is mounted here get out to the host (mount_namespaces(7)).
+
+    Slave, not private: what is unmounted on the host goes here too, and can be ejected.
+    """
+    mount("none", "/", flags=_RECURSIVE | _SLAVE)
+
+
+def show_files(files: Mapping[str, str]) -> list[str]:
     """Show each file of the state at its path, here only; the paths that the host does not have."""
     missing = [path for path in files if not os.path.exists(path)]
     for path, source in files.items():
@@ -88,7 +95,7 @@ def _show_files(files: Mapping[str, str]) -> list[str]:
     return missing
 
 
-def _show_devices(scratch: str) -> None:
+def show_devices(scratch: str) -> None:
     """Show the sandbox's own devices in /sys/class/net: sysfs belongs to a network namespace."""
     flags = _NO_SUID | _NO_DEVICES | _NO_EXEC
     try:
@@ -108,11 +115,23 @@ def _show_devices(scratch: str) -> None:
         return
 
 
-def _reset_signals() -> None:
+def reset_signals() -> None:
     """As a shell would start the command: Python ignores two signals, our parent blocks some."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def execute(command: Sequence[str]) -> NoReturn:
+    """Become a command. FileNotFoundError where there is none, as a shell would say."""
+    try:
+        os.execvp(command[0], list(command))
+    except PermissionError as error:
+        # A folder on PATH that may not be searched is reason enough for execvp(3) to say so.
+        found = (os.path.join(folder, command[0]) for folder in os.get_exec_path())
+        if "/" in command[0] or any(os.path.exists(path) for path in found):
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
 
 
 def _answer(status: int, document: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from netlib.ports import PortRequest
 # What a host calls itself (hostname(7)): labels of letters, digits and inner dashes; we let
 # underscores through, since sandboxes' names have them. HOST_NAME_MAX is 64 (limits.h).
 _HOSTNAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
-_HOSTNAME_BYTES = 64
+HOSTNAME_BYTES = 64
 HOST_GATEWAY = "host-gateway"
 _ATTACHMENT_KEYS = ("alias", "gw-priority", "ifname", "ip", "link", "mac")
 
@@ -76,7 +76,7 @@ class RunRequest:
     @property
     def own_hostname(self) -> str:
         """What the sandbox calls itself."""
-        return self.hostname or self.name[:_HOSTNAME_BYTES].rstrip(".-")
+        return self.hostname or self.name[:HOSTNAME_BYTES].rstrip(".-")
 
 
 def parse_attachment(text: str) -> Attachment:
@@ -144,10 +144,10 @@ def parse_address(text: str) -> IPAddress:
 
 def check_hostname(name: str) -> str:
     """`name`, or InvalidName where no host can be called so."""
-    if not _HOSTNAME.fullmatch(name) or len(name) > _HOSTNAME_BYTES:
+    if not _HOSTNAME.fullmatch(name) or len(name) > HOSTNAME_BYTES:
         raise InvalidName(
             f"{name!r} is no name for a host",
-            f"use letters, digits, '-' and '.', {_HOSTNAME_BYTES} at most",
+            f"use letters, digits, '-' and '.', {HOSTNAME_BYTES} at most",
         )
     return name
 

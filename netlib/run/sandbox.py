@@ -16,6 +16,8 @@ from netlib.run.request import HOST_GATEWAY, Attachment, RunRequest
 from netlib.verbs.remove import joined
 
 Told = Callable[[str], None]
+# Those of a sandbox's folder, shown below /etc.
+FILES = ("resolv.conf", "hosts", "hostname")
 
 
 def run(
@@ -82,6 +84,7 @@ def _run(
     net: Net, request: RunRequest, child: Child, started: Told | None, warn: Told | None
 ) -> int:
     netns = net.engine.kernel.enter(child.netns_path, request.name)
+    _bury(net, request.name)
     net.register_sandbox(
         request.name,
         netns,
@@ -102,7 +105,7 @@ def _run(
     net.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = child.become(
         request.command,
-        {f"/etc/{name}": str(folder / name) for name in ("resolv.conf", "hosts", "hostname")},
+        {f"/etc/{name}": str(folder / name) for name in FILES},
         request.own_hostname,
         net.state_dir,
     )
@@ -111,6 +114,16 @@ def _run(
     if started is not None:
         started(request.name)
     return signals.wait_for(child.process)
+
+
+def _bury(net: Net, name: str) -> None:
+    """Give up a sandbox of this name whose process was killed with its keeper.
+
+    Sandboxes here are processes: who starts one again need not know how the last one ended.
+    """
+    last = net.engine.state.find_sandbox(name)
+    if last is not None and last.pid and not net.engine.kernel.alive(last.netns):
+        _clean_up(net, name, last.pid)
 
 
 def _connect(net: Net, request: RunRequest) -> None:

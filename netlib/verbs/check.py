@@ -142,6 +142,7 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
 def _forget(engine: Engine, box: Sandbox) -> None:
     gone = (keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode))
     engine.state.store.commit(Commit(put={}, delete=gone))
+    engine.changed(box)
 
 
 def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) -> list[Finding]:

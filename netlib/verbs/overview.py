@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netlib.binding import bound
 from netlib.engine import Engine
@@ -90,7 +90,17 @@ def _joined(network: Network, endpoint: Endpoint) -> Joined:
     return Joined(
         endpoint=endpoint,
         network=network,
-        ports=tuple(at for port in endpoint.ports for at in bound(network, port)),
+        ports=tuple(at for port in endpoint.ports for at in _places(network, endpoint, port)),
+    )
+
+
+def _places(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[PublishedPort, ...]:
+    """The port once for each address that leads to it: the host's, or its own where routed."""
+    if network.options.get("gateway_mode") != "routed":
+        return bound(network, port)
+    return tuple(
+        replace(port, host_address=address.ip, host_port=port.port)
+        for address in endpoint.addresses
     )
 
 

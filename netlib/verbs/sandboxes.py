@@ -8,8 +8,8 @@ from netlib import names
 from netlib import state as keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
-from netlib.errors import NameTaken, StoreConflict
-from netlib.model import Netns, Sandbox
+from netlib.errors import InUse, InvalidName, NameTaken, StoreConflict
+from netlib.model import HOST, Netns, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.store import Absent, Commit
@@ -26,7 +26,7 @@ def create_sandbox(
 
     Example:  net sandbox create web
     """
-    names.check_name(name, "sandbox")
+    _check_name(name)
     _check_free(engine, name)
     netns = engine.kernel.make_namespace(name)
     try:
@@ -58,7 +58,7 @@ def register_sandbox(
 
     Raises InvalidName, NameTaken, InvalidOption.
     """
-    names.check_name(name, "sandbox")
+    _check_name(name)
     box = Sandbox(
         name=name,
         netns=netns,
@@ -93,11 +93,15 @@ def register_sandbox(
 
 
 def remove_sandbox(engine: Engine, name: str) -> None:
-    """Take a sandbox off all its networks and end it. Raises NoSuchSandbox, LeftOver.
+    """Take a sandbox off all its networks and end it.
+
+    Raises NoSuchSandbox, InUse where a process of `net run` goes on in it, LeftOver.
 
     Example:  net sandbox rm web
     """
     box = engine.state.sandbox(name)
+    if box.pid and engine.kernel.alive(box.netns):
+        raise InUse(f"sandbox {name} runs process {box.pid}", f"run: net stop {name}")
     for record in engine.state.endpoints_of(name):
         known = engine.state.network(record.endpoint.network).network
 
@@ -116,6 +120,12 @@ def plan_removal(engine: Engine, name: str) -> Plan:
     """What `remove_sandbox` would do, but for the end of the network namespace itself."""
     engine.state.sandbox(name)
     return joined(leave(engine, record).plan for record in engine.state.endpoints_of(name))
+
+
+def _check_name(name: str) -> None:
+    names.check_name(name, "sandbox")
+    if name == HOST.name:
+        raise InvalidName(f"{name!r} is what the host itself is called", "choose another name")
 
 
 def _check_free(engine: Engine, name: str) -> None:

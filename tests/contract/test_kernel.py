@@ -548,10 +548,10 @@ def test_effects_are_performed(world: World) -> None:
     world.make(BRIDGE, ADDRESS, ADDRESS6)
 
     for address in (ADDRESS, ADDRESS6):
-        world.kernel.perform(Announce(netns=HOST, device="nl-1", address=address.address))
-    world.kernel.perform(ForgetFlows(family=4, protocol="udp", host=None, port=53))
+        world.kernel.perform([Announce(netns=HOST, device="nl-1", address=address.address)])
+    world.kernel.perform([ForgetFlows(family=4, protocol="udp", host=None, port=53)])
     with pytest.raises(NotThere):
-        world.kernel.perform(Announce(netns=HOST, device="no", address=ADDRESS.address))
+        world.kernel.perform([Announce(netns=HOST, device="no", address=ADDRESS.address)])
 
 
 # -- properties -----------------------------------------------------------------------------------

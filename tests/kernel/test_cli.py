@@ -109,8 +109,11 @@ def test_dry_run_is_what_happens(net: Program, host: Host) -> None:
     assert net("ls -q").stdout == ""
 
 
-def test_rules_of_a_real_firewall(net: Program, host: Host) -> None:
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_rules_of_a_real_firewall(host: Host, firewall: str) -> None:
     """All present; after somebody's flush all missing, and `net repair` brings them back."""
+    net = Program(host, firewall)
     net("create front")
     net("sandbox create web")
     net("connect front web -p 8080:80")
@@ -211,10 +214,10 @@ def test_read_only_state(net: Program, host: Host) -> None:
     throwaway.bind(str(host.state_dir), str(host.state_dir))
     subprocess.run(["mount", "-o", "remount,bind,ro", str(host.state_dir)], check=True)
     try:
-        before = host.run("ip", "-br", "link").stdout
+        before = host.leftovers()
         done = net("create back", status=7)
         assert "error: " in done.stderr
-        assert host.run("ip", "-br", "link").stdout == before
+        assert host.leftovers() == before
     finally:
         throwaway.unmount(str(host.state_dir))
     net("rm front")

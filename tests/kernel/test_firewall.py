@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from support.firewall_host import (
     FAMILIES,
+    FAVOURED,
     FIRST,
     OUTSIDE,
     SECOND,
@@ -172,6 +173,22 @@ def test_the_narrower_port_wins(made: FirewallHost, backend: Backend, family: Fa
         ]) == []  # fmt: skip
     finally:
         backend.do([Delete(port) for port in narrow])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_source_is_added_to_a_port(made: FirewallHost, backend: Backend, family: Family) -> None:
+    """One more prefix may use it, and no other; then it may no more."""
+    port = next(n for n in port_nouns(family, "tcp") if isinstance(n, Publish) and n.port == 8083)
+    wider = replace(port, sources=(*port.sources, ip_network(OUTSIDE[family])))
+    way = Probe("--from", made.outsider, "tcp", FIRST[family], 8083)
+    favoured = replace(way, bind=FAVOURED[family], expect=f"a1:80 {FAVOURED[family]}")
+    other = Probe("--from", made.place("e1"), "tcp", FIRST[family], 8083)
+    backend.do([Change(port, wider)])
+    try:
+        assert differences([replace(way, expect=f"a1:80 {OUTSIDE[family]}"), favoured, other]) == []
+    finally:
+        backend.do([Change(wider, port)])
+    assert differences([way, favoured, other]) == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -43,9 +43,7 @@ EXAMPLE: list[Noun] = [
     Masquerade(bridge="nl-example", family=4),
     Masquerade(bridge="nl-example", family=6),
     DnsRedirect(bridge="nl-example", gateway=ip_address("198.51.100.1"), port=5353),
-    Publish(
-        family=4, protocol="tcp", port=8080, target=ip_address("198.51.100.2"), target_port=80
-    ),
+    Publish(family=4, protocol="tcp", port=8080, target=ip_address("198.51.100.2"), target_port=80),
     Publish(
         family=6, protocol="tcp", port=8080, target=ip_address("2001:db8:a::2"), target_port=80
     ),
@@ -105,9 +103,7 @@ def test_every_chain_is_on_the_page(host: Host, request: pytest.FixtureRequest) 
     page = PAGE.read_text()
     if request.config.getoption("--update-golden"):
         for name, text in listed.items():
-            page = re.sub(
-                rf"^{name} \{{\n.*?^\}}\n", lambda _, t=text: t, page, flags=re.M | re.S
-            )
+            page = re.sub(rf"^{name} \{{\n.*?^\}}\n", lambda _, t=text: t, page, flags=re.M | re.S)
         PAGE.write_text(page)
     shown = "".join(text for kind, text in FENCE.findall(page) if kind == "nft")
 

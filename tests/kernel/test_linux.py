@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from support.patience import eventually
 from support.wirings import BRIDGE, endpoint, network, veth
 
 from netlib.apply import apply, tear_down
-from netlib.errors import NetError, NotThere, StageFailed, Unsupported
+from netlib.errors import KernelError, NetError, NotThere, StageFailed, Unsupported
 from netlib.kernel.linux import LinuxKernel
 from netlib.kernel.netfilter.none import NoFirewall
 from netlib.model import HOST
@@ -101,6 +102,18 @@ def test_a_port_has_its_flags_and_no_address_of_its_own(host: Host, kernel: Linu
     assert "02:00:00:00:01:02 dev nv-2 master nl-1 static" in entries
 
 
+def test_an_mtu_below_ipv6s_least_is_no_obstacle(host: Host, kernel: LinuxKernel) -> None:
+    """A device that is too small for IPv6 has none, and takes no setting of it."""
+    web = kernel.enter(host.sandbox("web").netns.path, "web")
+    small = veth(web, 2, mtu=1000)
+    make(kernel, replace(BRIDGE, mtu=1000), small)
+    assert Wiring([small]) == kernel.observe(Wiring([small]))
+
+    large = veth(web, 2, mtu=1500)
+    apply(diff(Wiring([small]), Wiring([large])), kernel)
+    assert Wiring([large]) == kernel.observe(Wiring([large]))
+
+
 def test_a_macvlan_gets_a_name_that_its_parents_namespace_uses(
     host: Host, kernel: LinuxKernel
 ) -> None:
@@ -120,6 +133,17 @@ def test_a_macvlan_gets_a_name_that_its_parents_namespace_uses(
     host.run("ip", "netns", "exec", "web", "ping", "-c", "1", "-W", "2", "192.0.2.100")
     apply(diff(Wiring([noun]), Wiring([replace(noun, mtu=1300)])), kernel)
     assert link(host, "eth0", "web")["mtu"] == 1300
+
+
+def test_a_parent_in_other_use_is_told(host: Host, kernel: LinuxKernel) -> None:
+    """A bridge's port can be no parent; the hint says so."""
+    host.outsider()
+    make(kernel, BRIDGE)
+    host.run("ip", "link", "set", "eth0", "master", "nl-1")
+    noun = Macvlan(name="nh-1", owner="netlib:1", mtu=1500, parent="eth0", mac="02:00:00:00:00:05")
+
+    with pytest.raises(KernelError, match="port of a bridge"):
+        kernel.do(Stage(Layer.LINK, HOST, (Create(noun),)))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +297,7 @@ def test_an_announcement_reaches_the_neighbours(host: Host, kernel: LinuxKernel)
         host.run("ip", "neigh", "replace", address, "lladdr", old, "nud", "stale", "dev", "nl-1")
 
     for text in ("198.51.100.2/24", "2001:db8:1::2/64"):
-        kernel.perform(Announce(netns=web, device="eth0", address=ip_interface(text)))
+        kernel.perform([Announce(netns=web, device="eth0", address=ip_interface(text))])
 
     def learned() -> bool:
         shown = host.run("ip", "neigh", "show", "dev", "nl-1").stdout
@@ -319,19 +343,23 @@ def test_flows_to_a_host_port_are_forgotten(
     eventually(lambda: ports() == {"7000", "7001", "7009"})
     family_ = 6 if family == 6 else 4
     other = ip_address("192.0.2.77" if family == 4 else "2001:db8:2::77")
-    for effect in (
+    others = (
         ForgetFlows(family=family_, protocol="udp", host=other, port=7000, count=count),
         ForgetFlows(family=family_, protocol="tcp", host=None, port=7000, count=count),
         ForgetFlows(family=family_, protocol="udp", host=None, port=7005),
-    ):
-        kernel.perform(effect)
+    )
+    for effect in others:
+        kernel.perform([effect])
+    kernel.perform(others)
     assert ports() == {"7000", "7001", "7009"}
 
     host_address = ip_address(address)
     effect = ForgetFlows(family=family_, protocol="udp", host=host_address, port=7000, count=count)
-    kernel.perform(effect)
+    kernel.perform([effect])
 
     assert ports() == ({"7001", "7009"} if count == 1 else {"7009"})
+    kernel.perform([replace(effect, port=port, count=1) for port in (7001, 7009)])
+    assert ports() == set()
     for listener in listeners:
         listener.close()
 
@@ -495,6 +523,22 @@ def test_closing_gives_everything_back(host: Host) -> None:
     assert threading.active_count() == threads
     with pytest.raises(NetError, match="closed"):
         kernel.facts()
+
+
+def test_too_many_open_files_is_not_a_namespace_that_is_gone(
+    host: Host, kernel: LinuxKernel
+) -> None:
+    """Nothing may be cleaned up because a descriptor was lacking."""
+    web = kernel.enter(host.sandbox("web").netns.path, "web")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(KernelError, match="Too many open files") as caught:
+            kernel.alive(web)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not isinstance(caught.value, NotThere)
+    assert kernel.alive(web)
 
 
 def test_a_forked_child_can_go_on(host: Host, kernel: LinuxKernel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -126,6 +127,21 @@ def test_sysfs_shows_the_sandboxs_devices(net: Program) -> None:
     assert net("run --network front -- ls /sys/class/net").stdout.split() == ["eth0", "lo"]
 
 
+@pytest.mark.parametrize("where", ["", "-d"])
+def test_environment_and_folder_are_the_callers(net: Program, where: str) -> None:
+    """The command gets what `net run` got, and nothing of ours."""
+    said = Path("/run/said")
+    said.unlink(missing_ok=True)
+    net(f"run {where} -- sh -c 'pwd > /run/said.new; env >> /run/said.new;"
+        " mv /run/said.new /run/said'")  # fmt: skip
+
+    folder, *lines = eventually(lambda: said.exists() and said.read_text()).splitlines()
+    assert folder == os.getcwd()
+    theirs = {line.partition("=")[0] for line in lines if "=" in line and line[0].isalpha()}
+    assert theirs - {"PWD", "OLDPWD", "SHLVL"} <= set(net.environment)
+    assert f"PYTHONPATH={net.environment['PYTHONPATH']}" in lines
+
+
 def test_signals_are_as_a_shell_gives_them(net: Program) -> None:
     """Nothing is blocked or ignored that would not be without us (SIGPIPE above all)."""
     said = net("run -- grep -E ^Sig(Blk|Ign) /proc/self/status").stdout
@@ -135,6 +151,39 @@ def test_signals_are_as_a_shell_gives_them(net: Program) -> None:
         capture_output=True, text=True, check=True, timeout=10,
     ).stdout  # fmt: skip
     assert said == plain
+
+
+def test_helpers_can_be_ended(host: Host) -> None:
+    """The processes that are first needed by `net run` do not inherit its blocked signals."""
+    net = Program(host)
+    net("create front")
+    for pid in _helpers(host):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not _helpers(host))
+    program = net.start("run --network front -p [::1]:8085:80 -- sleep 60")
+    eventually(lambda: net("ps -q").stdout and _helpers(host), 15)
+
+    def free() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            texts = [Path(f"/proc/{pid}/status").read_text() for pid in _helpers(host)]
+            return all("SigBlk:\t0000000000000000\n" in text for text in texts)
+        return False
+
+    assert eventually(free)  # a helper that is just starting is not one yet
+    program.terminate()
+    program.wait(10)
+
+
+def _helpers(host: Host) -> list[int]:
+    """The relay and the resolver of a host."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes()
+            ours = re.search(rb"netlib[./](relay|dns)", words)
+            if ours and str(host.state_dir).encode() in words:
+                found.append(int(path.parent.name))
+    return found
 
 
 # -- how it ends --------------------------------------------------------------------------------
@@ -212,6 +261,19 @@ def test_a_command_dies_with_its_keeper(net: Program) -> None:
     assert eventually(lambda: net.ask("ps")["sandboxes"][0]["state"] == "ended")
     net("check", status=1)
     assert net("gc").stdout == "web\n"
+    nothing_is_left(net)
+
+
+def test_a_killed_sandbox_can_be_run_again(net: Program) -> None:
+    """Its name, address and port are free for its successor, without a word of the user's."""
+    line = "run --name web --network front:ip=198.51.100.9 -p 8080:80 -- "
+    program = net.start(line + "sleep 60")
+    eventually(lambda: net("port web", status=None).stdout)
+    program.kill()
+    program.wait(10)
+    eventually(lambda: net.ask("ps")["sandboxes"][0]["state"] == "ended")
+
+    net(line + "true")
     nothing_is_left(net)
 
 
@@ -318,6 +380,19 @@ def test_exec_in_a_named_namespace(net: Program) -> None:
 
     assert "198.51.100.2" in net("exec plain -- ip -4 addr").stdout
     assert "198.51.100.2" in net("exec netns:plain -- ip -4 addr").stdout
+    said = net("exec plain -- sh -c 'hostname; cat /etc/hosts; ls /sys/class/net'").stdout
+    assert said.startswith("plain\n")
+    assert "198.51.100.2\tplain\n" in said
+    assert said.endswith("eth0\nlo\n")
+    assert os.uname().nodename != "plain"
+
+
+def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> None:
+    """`net sandbox rm` is for those without one: `net stop` ends the others."""
+    net("run -d --name web -- sleep 60")
+
+    assert "net stop web" in net("sandbox rm web", status=4).stderr
+    assert net("stop web").stdout == "web\n"
 
 
 def test_a_running_sandbox_is_connected_and_disconnected(net: Program) -> None:

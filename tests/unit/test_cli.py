@@ -77,9 +77,7 @@ def test_ls_shows_four_columns(shell: Shell) -> None:
     made = shell("create front").out
 
     head, row = shell("ls").lines
-    assert head.split("  ") == ["NETWORK ID", "  NAME", " DRIVER", "SCOPE"] or head.split() == [
-        "NETWORK", "ID", "NAME", "DRIVER", "SCOPE",
-    ]  # fmt: skip
+    assert re.split(r"  +", head) == ["NETWORK ID", "NAME", "DRIVER", "SCOPE"]
     assert row.split() == [made[:12], "front", "bridge", "local"]
 
 
@@ -231,8 +229,17 @@ def test_ps_shows_ports_as_docker_does(web: Shell) -> None:
 
     assert head.split() == ["SANDBOX", "PID", "STATE", "NETWORKS", "ADDRESSES", "PORTS"]
     assert re.split(r"  +", row) == [
-        "web", "-", "there", "front", "192.0.2.2", "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+        "web", "-", "present", "front", "192.0.2.2", "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
     ]  # fmt: skip
+
+
+def test_ps_shows_where_routed_ports_are(shell: Shell) -> None:
+    """A routed network uses no port of the host: its ports are at the sandbox's own address."""
+    shell("create -o gateway_mode=routed --subnet 198.51.100.0/24 routed")
+    shell("sandbox create web")
+    shell("connect routed web -p 80:80")
+
+    assert shell("port web").lines == ["80/tcp -> 198.51.100.2:80"]
 
 
 def test_ps_shows_who_has_ended(web: Shell, kernel: FakeKernel) -> None:
@@ -293,7 +300,8 @@ def test_from_without_a_port(web: Shell, line: str) -> None:
 def test_every_command_that_changes_something_can_be_tried() -> None:
     """--dry-run is everywhere but where it would be nonsense."""
     reading = {"ls", "inspect", "port", "ps", "check", "rules", "completion", "driver ls",
-               "sandbox ls", "exec", "host status"}  # fmt: skip
+               "sandbox ls", "exec", "host status",
+               "dns query", "dns stats", "dns log"}  # fmt: skip
 
     without = {
         name
@@ -376,6 +384,7 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("publish db 81:81", 3, "not-connected"),
         ("disconnect front db", 3, "not-connected"),
         ("sandbox create web", 4, "name-taken"),
+        ("sandbox create host", 2, "invalid-name"),
         ("sandbox rm nobody", 3, "no-such-sandbox"),
         ("stop web", 2, "invalid-request"),
         ("stop nobody", 3, "no-such-sandbox"),
@@ -411,6 +420,22 @@ def test_errors_have_a_status_a_code_and_a_hint(
     assert document["error"]["code"] == code
     assert document["error"]["message"]
     assert document["error"]["hint"]
+
+
+@pytest.mark.parametrize("line", ["", "sandbox", "driver"])
+def test_nothing_more_typed(shell: Shell, line: str) -> None:
+    """The help, on stderr and with the status of wrong usage: scripts notice."""
+    said = shell(line, status=2)
+
+    assert said.err.startswith("Usage: net")
+    assert "error:" not in said.err
+    assert said.out == ""
+
+
+def test_usage_errors_name_the_commands_help(shell: Shell) -> None:
+    """Wherever the parser found the fault."""
+    for line in ("create --subnet", "create", "create --nonsense x"):
+        assert "see: net create --help" in shell(line, status=2).err
 
 
 def test_a_wrong_command_suggests_the_right_one(shell: Shell) -> None:
@@ -638,6 +663,21 @@ def test_completion_offers_names(web: Shell) -> None:
     assert "connect" in [item.value for item in complete.get_completions([], "con")]
 
 
+def test_columns_line_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is painted, empty or short; no blanks at the ends of lines."""
+    from netlib.frontends.cli import output
+
+    painted = "\x1b[31mended\x1b[0m"
+    rows = [("a", painted, "x"), ("long name", "up", "")]
+
+    assert output.table(("N", "STATE", "P"), rows).splitlines() == [
+        "N          STATE    P",
+        f"a          {painted}    x",
+        "long name  up",
+    ]
+    assert output.table(("N", "STATE"), []) == "N    STATE"
+
+
 def test_colours_only_on_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe gets none, NO_COLOR and dumb terminals neither."""
     import io
@@ -686,3 +726,46 @@ def test_json_is_versioned(web: Shell) -> None:
     for line in ("ls", "ps", "inspect front", "port web", "rules", "check", "driver ls",
                  "sandbox ls", "gc", "repair", "prune", "completion bash"):  # fmt: skip
         assert json.loads(web(f"{line} --json").out)["version"] == 1
+
+
+# -- boot and progress --------------------------------------------------------------------------
+
+
+def test_boot_brings_networks_back(web: Shell, kernel: FakeKernel) -> None:
+    """What the unit runs makes the networks again and gives up the sandboxes that are gone."""
+    import netlib
+
+    unit = Path(netlib.__file__).parent / "systemd" / "netlib-repair.service"
+    commands = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
+    assert commands == ["contnet repair", "contnet gc"]
+    kernel.reboot()
+
+    for command in commands:
+        web(command.removeprefix("contnet "))
+    web("check")
+    assert web("ps -q").lines == []
+    assert web("ls -q -f name=front").lines
+
+
+def test_progress_is_for_terminals(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long work tells how far it is, on one line that is wiped; never into a file."""
+    import contextlib
+    import io
+
+    from netlib.frontends.cli.session import Session
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for terminal, expected in ((Terminal(), True), (io.StringIO(), False)):
+        with contextlib.redirect_stderr(terminal), Session().progress("removing") as progress:
+            progress("front", 0, 2)
+            progress("back", 1, 2)
+        text = terminal.getvalue()
+        assert ("removing 2/2: back" in text) == expected
+        assert text.endswith("\r\x1b[K") == expected
+    quiet = Terminal()
+    with contextlib.redirect_stderr(quiet), Session(json=True).progress("removing") as progress:
+        progress("front", 0, 2)
+    assert quiet.getvalue() == ""

@@ -12,7 +12,7 @@ from support.names import BACK, endpoint, query, rcode, values
 
 from netlib.dns import wire
 from netlib.dns.loop import Loop
-from netlib.dns.quick import Quick
+from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Resolver
 from netlib.dns.zone import Zone
 
@@ -31,7 +31,7 @@ def _resolver() -> Resolver:
 
 
 RESOLVER = _resolver()
-ASKER = RESOLVER.zone.asker_at("n2", bytes([192, 0, 2, 2]))
+ASKER = RESOLVER.zone.asker_at("network", "n2", bytes([192, 0, 2, 2]))
 
 
 def respond(message: bytes, *, tcp: bool = False) -> bytes | None:
@@ -105,6 +105,11 @@ def test_broken_queries_are_survived(data: st.DataObject) -> None:
 @example(b"\x01a\xc0\x00", 2)
 def test_names_end(message: bytes, at: int) -> None:
     """Whatever a name points at, it is read in bounded time or not at all."""
+    names_end(message, at)
+
+
+def names_end(message: bytes, at: int) -> None:
+    """What holds for a name at any place of any message."""
     for read in (wire.expanded, wire.end_of_name):
         try:
             found = read(message, at)
@@ -182,11 +187,13 @@ def test_the_quick_answer_from_the_cache_is_the_answer(name: str, edns: int, fla
     kept += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
     key = (query("x.example.com")[12:], flags & wire.CD, False, ("192.0.2.53",))
     resolver.cache.put(key, kept, wire.records(kept, wire.question_end(kept)))
-    asker = resolver.zone.asker_at("n2", bytes([192, 0, 2, 2]))
+    asker = resolver.zone.asker_at("network", "n2", bytes([192, 0, 2, 2]))
     assert asker is not None
     asked = query(name, edns=edns, flags=flags)
 
-    fast = Quick(resolver.cache, {}, lambda: ())(asked, asker, resolver.zone)
+    road = quick_road(resolver, lambda zone: zone.askers_at("network", "n2"), lambda *_: None)
+
+    fast = road(asked, bytes([192, 0, 2, 2]), 0)
 
     assert (fast is not None) == (name.lower()[0] == "x" and flags == wire.RD)
     if fast is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from netlib.errors import InvalidName
 from netlib.firewall import (
     iptables,
+    iptables_base,
     iptables_facts,
     iptables_state,
     nftables,
@@ -22,7 +24,8 @@ from netlib.firewall import (
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element, observed
 from netlib.firewall.iptables_base import fact_chains
-from netlib.firewall.iptables_state import Clash, Missing, State, change, facts
+from netlib.firewall.iptables_state import Clash, Missing, State, above, change, facts
+from netlib.firewall.nftables_base import base
 from netlib.model import Family, IPNetwork
 from netlib.plan import Change, Create, Delete, Ensure
 from netlib.wiring import (
@@ -95,6 +98,21 @@ def test_an_internal_network_lets_nobody_in_as_a_friend() -> None:
 
     assert not any(e.container == "mutual" for e in nftables.elements(closed))
     assert not any("MUTUAL" in e.container for e in iptables.elements(closed, 4, MARKS))
+
+
+def test_the_marks_can_be_others() -> None:
+    """Where somebody uses our bits: every rule names the ones that were chosen."""
+    marks = Marks(allowed=0x40000, refused=0x80000)
+
+    for text in (
+        base(marks),
+        str(iptables_base.rules(4, marks)),
+        str(iptables_base.rules(6, marks)),
+    ):
+        assert "0x40000" in text
+        assert "0x1000" not in text
+    limited = replace(WEB, sources=(ip_network("198.51.100.0/24"),))
+    assert "0x80000/0x80000" in str(iptables.elements(limited, 4, marks))
 
 
 # -- what is written is what is read ------------------------------------------------------------
@@ -382,3 +400,20 @@ def test_a_change_is_strict_unless_told_otherwise() -> None:
     with pytest.raises(Missing) as caught:
         change({}, [], rules([Forward(bridge="nl-a")]))
     assert caught.value.base
+
+
+def test_only_chains_that_may_change_are_read() -> None:
+    """The levels above a leaf matter only where it appears or vanishes."""
+    leaf, parent = ("nat", "NETLIB-TCP-1f9"), ("nat", "NETLIB-TCP-1f")
+    grand = ("nat", "NETLIB-TCP-1")
+    (port,) = rules([WEB])
+    link = port_tree.link(leaf[1])
+    assert link is not None
+    neighbour = Element(port.container, "-p tcp --dport 8081", port.value)
+
+    assert above({leaf: None}, []) == parent
+    assert above({leaf: [neighbour]}, []) is None
+    assert above({leaf: [port, neighbour]}, [port]) is None
+    assert above({leaf: [port]}, [port]) == parent
+    assert above({leaf: [port], parent: [link.element]}, [port]) == grand
+    assert above({leaf: [port], parent: [link.element, neighbour]}, [port]) is None

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netlib.kernel import netlink, rtnl
+from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.announce import arp_announcement, frame, neighbour_advertisement
 
 
@@ -60,9 +61,9 @@ def test_a_link_is_read() -> None:
 @pytest.mark.parametrize("text", ["192.0.2.2/24", "2001:db8::2/64", "192.0.2.2/32"])
 def test_an_address_is_read_as_it_was_packed(text: str) -> None:
     """Both families; IPv6 without duplicate address detection."""
-    request = rtnl.new_address(4, ip_interface(text))
+    request = entries.new_address(4, ip_interface(text))
 
-    assert rtnl.read_address(request.body) == (4, ip_interface(text))
+    assert entries.read_address(request.body) == (4, ip_interface(text))
     assert bool(request.body[2] & 0x02) == (":" in text)
 
 
@@ -80,10 +81,10 @@ def test_a_route_is_read_as_it_was_packed(destination: str, via: str | None, met
     network = ip_network(destination)
     gateway = ip_address(via) if via else None
 
-    state = rtnl.read_route(rtnl.new_route(network, 5, gateway, metric, True).body)
+    state = entries.read_route(entries.new_route(network, 5, gateway, metric, True).body)
 
     assert state.destination == (
-        rtnl.family(network),
+        entries.family(network),
         network.network_address.packed,
         network.prefixlen,
     )
@@ -98,7 +99,7 @@ def test_the_first_of_several_next_hops_counts() -> None:
     other = struct.pack("=HBBi", 16, 0, 0, 4) + netlink.attribute(5, ip_address("192.0.2.2").packed)
     header = struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 4, 0, 1, 0)
 
-    state = rtnl.read_route(header + netlink.attribute(9, hop + other))
+    state = entries.read_route(header + netlink.attribute(9, hop + other))
 
     assert (state.ifindex, state.via) == (3, ip_address("192.0.2.1"))
 
@@ -106,15 +107,15 @@ def test_the_first_of_several_next_hops_counts() -> None:
 def test_entries_are_read_as_they_were_packed() -> None:
     """Neighbours, and both halves of a forwarding entry."""
     mac = "02:00:00:00:00:0a"
-    neighbour = rtnl.read_neighbour(rtnl.new_neighbour(3, ip_address("192.0.2.9"), mac).body)
-    assert (neighbour.ifindex, neighbour.mac, neighbour.state) == (3, mac, rtnl.PERMANENT)
+    neighbour = entries.read_neighbour(entries.new_neighbour(3, ip_address("192.0.2.9"), mac).body)
+    assert (neighbour.ifindex, neighbour.mac, neighbour.state) == (3, mac, entries.PERMANENT)
     assert neighbour.address == ip_address("192.0.2.9")
 
-    tunnel = rtnl.read_neighbour(rtnl.tunnel_entry(3, mac, ip_address("2001:db8::1"), 0).body)
-    assert (tunnel.flags, tunnel.address) == (rtnl.SELF, ip_address("2001:db8::1"))
-    port = rtnl.read_neighbour(rtnl.port_entry(3, mac, sticky=True).body)
-    assert port.flags == rtnl.AT_MASTER | rtnl.STICKY
-    assert port.state == rtnl.NO_ARP
+    tunnel = entries.read_neighbour(entries.tunnel_entry(3, mac, ip_address("2001:db8::1"), 0).body)
+    assert (tunnel.flags, tunnel.address) == (entries.SELF, ip_address("2001:db8::1"))
+    port = entries.read_neighbour(entries.port_entry(3, mac, sticky=True).body)
+    assert port.flags == entries.AT_MASTER | entries.STICKY
+    assert port.state == entries.NO_ARP
 
 
 def test_an_arp_announcement_is_that_of_rfc_5227() -> None:

@@ -121,7 +121,7 @@ def state_word(status: SandboxStatus) -> str:
     """A sandbox's state in a word."""
     if not status.alive:
         return "ended"
-    return "running" if status.sandbox.pid else "there"
+    return "running" if status.sandbox.pid else "present"
 
 
 def joined_view(joined: Joined) -> dict[str, Any]:

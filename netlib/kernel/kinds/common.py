@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,3 +58,12 @@ def mac_to_set(mac: str, state: LinkState | None = None) -> bytes:
 def as_found(state: LinkState) -> dict[str, Any]:
     """The attributes that every kind has, as they are now."""
     return {"owner": state.alias, "mtu": state.mtu, "up": state.up}
+
+
+def without_generated_address(mtu: int) -> bytes:
+    """A port needs no address of its own; nothing to say where there is no IPv6 anyway."""
+    # A device has no IPv6 below its least MTU (RFC 8200 section 5), nor has any where the
+    # kernel started without: then the attribute is refused (EAFNOSUPPORT).
+    if mtu < 1280 or not os.path.exists("/proc/sys/net/ipv6"):
+        return b""
+    return rtnl.no_generated_address()

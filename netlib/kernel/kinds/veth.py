@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from netlib.errors import NotThere
 from netlib.kernel import netlink, rtnl
+from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.kinds.common import (
     HAIRPIN,
     ISOLATED,
@@ -17,6 +18,7 @@ from netlib.kernel.kinds.common import (
     find,
     index_of,
     mac_to_set,
+    without_generated_address,
 )
 from netlib.kernel.netlink import Request, attribute, text, u8, u32
 from netlib.kernel.netns import Session
@@ -36,7 +38,7 @@ def _port(noun: VethPair) -> bytes:
 
 def _settings(noun: VethPair) -> Iterator[Request]:
     name = text(rtnl.NAME, noun.name)
-    port = (_port(noun), rtnl.no_generated_address()) if noun.bridge else ()
+    port = (_port(noun), without_generated_address(noun.mtu)) if noun.bridge else ()
     yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), *port)
     # Apart, because in one message "up" would come before "no generated address".
     yield rtnl.set_link(name, up=noun.up)
@@ -72,7 +74,7 @@ def create(noun: VethPair, session: Session) -> Requests:
     if noun.locked and noun.bridge:
         yield None
         index = index_of(session, noun.netns, noun.name, noun)
-        yield noun.netns, rtnl.port_entry(index, noun.mac, sticky=False)
+        yield noun.netns, entries.port_entry(index, noun.mac, sticky=False)
 
 
 def change(noun: VethPair, state: LinkState, session: Session) -> Requests:
@@ -88,7 +90,7 @@ def change(noun: VethPair, state: LinkState, session: Session) -> Requests:
         raise NotThere(f"{noun.name} has no peer {noun.peer} in {noun.peer_netns}")
     yield noun.peer_netns, rtnl.set_link(mtu, mac_to_set(noun.mac, peer), index=peer.ifindex)
     if noun.locked and noun.bridge:
-        yield noun.netns, rtnl.port_entry(index, noun.mac, sticky=False)
+        yield noun.netns, entries.port_entry(index, noun.mac, sticky=False)
 
 
 def read(noun: VethPair, state: LinkState, session: Session) -> VethPair:

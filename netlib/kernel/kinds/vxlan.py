@@ -17,6 +17,7 @@ from netlib.kernel.kinds.common import (
     as_found,
     index_of,
     mac_to_set,
+    without_generated_address,
 )
 from netlib.kernel.netlink import Request, attribute, text, u8, u32
 from netlib.kernel.netns import Session
@@ -34,7 +35,7 @@ def _settings(noun: Vxlan) -> Iterator[Request]:
         u8(MULTICAST_FLOOD, flood),
         u8(BROADCAST_FLOOD, flood),
     )
-    port = (flags, rtnl.no_generated_address()) if noun.bridge else ()
+    port = (flags, without_generated_address(noun.mtu)) if noun.bridge else ()
     yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), *port)
     yield rtnl.set_link(name, up=noun.up)
 

@@ -190,10 +190,11 @@ def _may_have_ours(variant: Variant, place: Place, nft: Nft | None) -> bool:
 
 
 def _has_table(nft: Nft) -> bool:
+    # Not by listing tables, for which nft fetches every element of every set.
     return any(
-        f"{o['table']['family']} {o['table']['name']}" == TABLE
-        for o in nft.listed("list tables")
-        if "table" in o
+        f"{o['chain']['family']} {o['chain']['table']}" == TABLE
+        for o in nft.listed("list chains")
+        if "chain" in o
     )
 
 

@@ -122,16 +122,17 @@ class Foreign:
                 if variant == "legacy":
                     there = legacy_is_loaded(self._place, family)
                 else:
-                    there = tables is None or ("ip" if family == 4 else "ip6", "filter") in tables
+                    table = "ip filter" if family == 4 else "ip6 filter"
+                    there = tables is None or table in tables
                 if there:
                     yield variant, family
 
-    def _tables_of_nft(self) -> set[tuple[str, str]] | None:
-        """Families and names of all nft tables; None when nft can't be asked."""
+    def _tables_of_nft(self) -> set[str] | None:
+        """All nft tables that have chains, `ip filter`; None when nft can't be asked."""
         if self._nft is None:
             return None
-        listed = self._nft.listed("list tables")
-        return {(o["table"]["family"], o["table"]["name"]) for o in listed if "table" in o}
+        listed = self._nft.listed("list chains")
+        return {f"{o['chain']['family']} {o['chain']['table']}" for o in listed if "chain" in o}
 
     def _iptables(self) -> list[_Chain]:
         return [

@@ -153,7 +153,7 @@ def open_nft(place: Place) -> Nft:
         return place.call(Library)
     except OSError:
         program = Program(place)
-        program.listed("list tables")
+        program.listed("list chains")
         return program
 
 

@@ -1,0 +1,128 @@
+"""`net dns query`: what a sandbox is told, asked from inside its network namespace."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dnslib import QTYPE, DNSError, DNSRecord
+
+from netlib.dns import wire
+from netlib.dns.sockets import inside
+from netlib.dns.upstream import Server
+from netlib.errors import InvalidName, InvalidOption, NoAnswer
+
+PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRecord:
+    """A record of an answer, as a zone file has it."""
+
+    name: str
+    ttl: int
+    type: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a name server said. `code` is NOERROR, NXDOMAIN and so on."""
+
+    name: str
+    type: str
+    code: str
+    answers: tuple[AnswerRecord, ...]
+    authoritative: bool
+    server: str
+    milliseconds: float
+
+
+def query(
+    name: str, type_: str = "A", *, servers: Iterable[str], path: str = "", inode: int = 0
+) -> Told:
+    """What the first of `servers` that answers says, asked from the namespace at `path`.
+
+    Without a path: from here. Truncated answers are asked for again over TCP, as a stub does.
+    Raises InvalidName, InvalidOption, NamespaceGone, NoAnswer.
+    """
+    try:
+        packed = wire.packed_name(name) if name != "." else b"\0"
+    except ValueError as error:
+        raise InvalidName(f"{name!r} can not be asked for: {error}") from error
+    question = packed + _number(type_).to_bytes(2) + wire.IN.to_bytes(2)
+    asked = tuple(servers)
+
+    def work() -> Told | None:
+        return next(filter(None, (_told_by(server, name, question) for server in asked)), None)
+
+    found = inside(path, work, inode) if path else work()
+    if found is None:
+        raise NoAnswer(
+            f"nobody answers for {name}: {', '.join(asked) or 'there is no name server'}",
+            "see: net check",
+        )
+    return found
+
+
+def _number(type_: str) -> int:
+    name = type_.upper()
+    number = QTYPE.reverse.get(name)
+    if number is None and name.removeprefix("TYPE").isdigit():  # RFC 3597
+        number = int(name.removeprefix("TYPE"))
+    if number is None or number > 0xFFFF:
+        raise InvalidOption(f"there is no record type {type_!r}", "such as A, AAAA, PTR, SRV, ANY")
+    return int(number)
+
+
+def _told_by(text: str, name: str, question: bytes) -> Told | None:
+    server = Server.parse(text)
+    if server is None:
+        return None
+    begin = time.monotonic()
+    try:
+        found = DNSRecord.parse(_exchange(server, question))
+    except (OSError, DNSError):
+        return None
+    return Told(
+        name=name,
+        type=str(QTYPE.forward.get(found.q.qtype, f"TYPE{found.q.qtype}")),
+        code=wire.rcode_text(found.header.rcode),
+        answers=tuple(
+            AnswerRecord(
+                name=str(rr.rname),
+                ttl=rr.ttl,
+                type=str(QTYPE.forward.get(rr.rtype, f"TYPE{rr.rtype}")),
+                data=str(rr.rdata),
+            )
+            for rr in found.rr
+        ),
+        authoritative=bool(found.header.aa),
+        server=text,
+        milliseconds=round((time.monotonic() - begin) * 1000, 3),
+    )
+
+
+def _exchange(server: Server, question: bytes) -> bytes:
+    """The answer over UDP, and over TCP where that one is truncated. Raises OSError."""
+    ident = os.urandom(2)
+    head = ident + wire.RD.to_bytes(2) + b"\0\1\0\0\0\0\0\1"
+    message = head + question + wire.opt_record(wire.UDP_PAYLOAD_BYTES)
+    with socket.socket(server.family, socket.SOCK_DGRAM) as udp:
+        udp.settimeout(PATIENCE_SECONDS)
+        udp.connect(server.address)
+        udp.send(message)
+        answer = udp.recv(wire.TCP_BYTES)
+        while answer[:2] != ident:
+            answer = udp.recv(wire.TCP_BYTES)
+    if not answer[2] & wire.TC >> 8:
+        return answer
+    with socket.socket(server.family, socket.SOCK_STREAM) as tcp:
+        tcp.settimeout(PATIENCE_SECONDS)
+        tcp.connect(server.address)
+        tcp.sendall(len(message).to_bytes(2) + message)
+        with tcp.makefile("rb") as stream:
+            return stream.read(int.from_bytes(stream.read(2)))
