@@ -103,10 +103,11 @@ def connect(
         **leases,
         **port_puts,
     }
+    inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
         keys.sandbox_key(box.name): keys.dump(box),
-        keys.namespace_key(box.netns.inode): box.name,
+        keys.namespace_key(inode): box.name,
         **{
             keys.cursor_key(known.id, choice.prefix): str(choice.address.ip)
             for choice in chosen
@@ -134,7 +135,12 @@ def connect(
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
             put=reverts(changes),
-            delete=(*claims, keys.endpoint_key(known.id, endpoint.id)),
+            delete=(
+                *claims,
+                keys.endpoint_key(known.id, endpoint.id),
+                # Known only for this endpoint's sake.
+                *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
+            ),
         ),
     )
 
@@ -142,7 +148,7 @@ def connect(
 def _ifname(engine: Engine, network: Network, box: Sandbox, wanted: str | None) -> str:
     """The interface's name in the sandbox: as asked, else the prefix and the lowest free number."""
     taken = {r.endpoint.ifname for r in engine.state.endpoints_of(box.name)}
-    if box.kind != "name":
+    if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:
         names.check_device(wanted)
