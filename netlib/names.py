@@ -5,6 +5,7 @@ A name follows from an id alone, so what a crash left behind can be found again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 
@@ -25,6 +26,11 @@ def new_id() -> str:
     return os.urandom(32).hex()
 
 
+def built_in_id(name: str) -> str:
+    """The id of a built-in network: it is known before the network is made."""
+    return hashlib.sha256(f"{MARK}{name}".encode()).hexdigest()
+
+
 def bridge(network_id: str) -> str:
     """The bridge device of a network."""
     return f"nl-{network_id[:12]}"
@@ -43,6 +49,11 @@ def vxlan(network_id: str) -> str:
 def shim(network_id: str) -> str:
     """The host's own device on a macvlan network."""
     return f"nh-{network_id[:12]}"
+
+
+def dummy(network_id: str) -> str:
+    """The parent of a network that leads nowhere."""
+    return f"nd-{network_id[:12]}"
 
 
 def chain(letter: str, bridge: str) -> str:
