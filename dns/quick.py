@@ -5,6 +5,7 @@ Nearly every datagram takes this road, and most are just like an earlier one.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -34,6 +35,11 @@ _OPTS = {
 _OUR_OPT = wire.opt_record(wire.UDP_PAYLOAD_BYTES)
 _MANY = 24  # more answers than that may need truncation
 _MOST_AGAIN = 5000
+_PARTS = itertools.count()
+
+# The answer after the id, the name in lower case, and until when that is the answer: 0 is for
+# as long as the zone is this one, -1 this once.
+Known = tuple[bytes, bytes, float]
 
 
 def _header(query: bytes, count: int) -> bytes:
@@ -58,8 +64,9 @@ def quick_road(
     """
     zone = resolver.zone
     asker_at = askers_of(zone)
-    # Source and message after the id → the answer after the id, the name, until when; 0: ever.
-    again: dict[bytes, tuple[bytes, bytes, float]] = {}
+    # Each listener has its own part of what is answered again: sources alone don't tell them
+    # apart, as every sandbox asks from its loopback.
+    part = next(_PARTS).to_bytes(4)
     cache, count, tally = resolver.cache, resolver.stats.name, resolver.stats.names
 
     def respond(message: bytes, source: bytes, slot: int) -> bytes | None:
@@ -67,8 +74,8 @@ def quick_road(
         if resolver.zone is not zone:
             zone = resolver.zone
             asker_at = askers_of(zone)
-            again.clear()
-        key = source + message[2:]
+        key = part + source + message[2:]
+        again = resolver.again
         known = again.get(key)
         if known is None or resolver.log is not None or 0 < known[2] <= now():
             asker = asker_at(source) if resolver.log is None else None
@@ -91,13 +98,10 @@ def quick_road(
     return respond
 
 
-def _look_up(
-    resolver: Resolver, zone: Zone, asker: Asker, message: bytes
-) -> tuple[bytes, bytes, float] | None:
-    """The answer after the id, the name in lower case, and until when that is the answer.
+def _look_up(resolver: Resolver, zone: Zone, asker: Asker, message: bytes) -> Known | None:
+    """The answer by the packed question; None: it takes more thought.
 
-    0 is for as long as the zone is this one, -1 this once. None: it takes more thought. A
-    question that is found needs no parsing: what it is looked up in has well-formed keys.
+    A question that is found needs no parsing: what it is looked up in has well-formed keys.
     """
     head = message[2:12]
     extra = _PLAIN.get(head)

@@ -116,7 +116,7 @@ def test_what_is_answered_again_ages_too() -> None:
     clock, packed = Clock(), message(A60)
     resolver = Resolver(Loop())
     resolver.cache = Cache(clock=clock)
-    resolver.zone = Zone.build([MY_NET], [endpoint("web", "192.0.2.2")])
+    resolver.swap(Zone.build([MY_NET], [endpoint("web", "192.0.2.2")]))
     asked = query("www.example.com")
     key = (asked[12:], 0, False, MY_NET.servers)
     resolver.cache.put(key, packed, records(packed))
