@@ -9,8 +9,11 @@ from typing import TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
+from netlib.kernel.deletions import Deletions
+from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
+from netlib.kernel.netlink import Refusal
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
@@ -46,11 +49,30 @@ class LinuxKernel:
         self._firewall = firewall
         self._services = dict(services or {})
         self._namespaces = Namespaces()
+        self._deletions = Deletions(self._delete_indexes)
+        self._flows = FlowsToForget(self._namespaces)
+
+    def use_callers_threads(self) -> None:
+        """Have each calling thread enter namespaces itself: for a program of our own.
+
+        Two changes of thread less for each entry. All its threads must be in the host's.
+        """
+        self._namespaces.direct = True
 
     def close(self) -> None:
+<<<<<<< HEAD
+        """Give back sockets and threads."""
+        self._deletions.close()
+        self._flows.close()
+=======
         """Give back sockets and threads, the firewall's too."""
         self._firewall.close()
+>>>>>>> main
         self._namespaces.close()
+
+    def _delete_indexes(self, indexes: Sequence[int]) -> Refusal | None:
+        with self._namespaces.host_socket() as socket:
+            return link_steps.delete_indexes(indexes, socket)
 
     # -- doing ----------------------------------------------------------------------------------
 
@@ -92,6 +114,16 @@ class LinuxKernel:
             if isinstance(effect, Announce):
                 from netlib.kernel import announce
 
+<<<<<<< HEAD
+            announce.announce(effect, self._namespaces)
+        elif isinstance(effect, ForgetFlows):
+            if effect.protocol == "udp":  # which has no end that would show it
+                from netlib.kernel import conntrack
+
+                conntrack.forget(effect, self._namespaces)
+            else:
+                self._flows.add(effect)
+=======
                 with _collected(failures):
                     announce.announce(effect, self._namespaces)
         flows = [effect for effect in effects if isinstance(effect, ForgetFlows)]
@@ -102,6 +134,7 @@ class LinuxKernel:
                 conntrack.forget(flows, self._namespaces)
         if failures:
             raise failures[0]
+>>>>>>> main
 
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
         """Our own steps, then each door's."""
@@ -194,7 +227,9 @@ class LinuxKernel:
         if sysctls:
             yield lambda: self._in_session(lambda s: settings.remove_sysctls(sysctls, s))
         if device_nouns:
-            yield lambda: self._in_session(lambda s: link_steps.remove_links(device_nouns, s))
+            yield lambda: self._in_session(
+                lambda s: link_steps.remove_links(device_nouns, s, self._deletions)
+            )
 
     def _in_session(self, work: Callable[[Session], N]) -> N:
         with Session(self._namespaces) as session:

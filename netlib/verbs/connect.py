@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from netlib import names
@@ -23,7 +24,7 @@ from netlib.publishing import claim_ports, resolve_ports
 from netlib.rewiring import conditions, plan_of, puts, reverts, rewire_sandbox
 from netlib.store import Absent, Commit, Unchanged
 
-_MAC_DIGITS = 12
+_MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def connect(
@@ -102,10 +103,11 @@ def connect(
         **leases,
         **port_puts,
     }
+    inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
         keys.sandbox_key(box.name): keys.dump(box),
-        keys.namespace_key(box.netns.inode): box.name,
+        keys.namespace_key(inode): box.name,
         **{
             keys.cursor_key(known.id, choice.prefix): str(choice.address.ip)
             for choice in chosen
@@ -133,7 +135,12 @@ def connect(
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
             put=reverts(changes),
-            delete=(*claims, keys.endpoint_key(known.id, endpoint.id)),
+            delete=(
+                *claims,
+                keys.endpoint_key(known.id, endpoint.id),
+                # Known only for this endpoint's sake.
+                *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
+            ),
         ),
     )
 
@@ -141,7 +148,7 @@ def connect(
 def _ifname(engine: Engine, network: Network, box: Sandbox, wanted: str | None) -> str:
     """The interface's name in the sandbox: as asked, else the prefix and the lowest free number."""
     taken = {r.endpoint.ifname for r in engine.state.endpoints_of(box.name)}
-    if box.kind != "name":
+    if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:
         names.check_device(wanted)
@@ -156,11 +163,17 @@ def _ifname(engine: Engine, network: Network, box: Sandbox, wanted: str | None) 
 
 def _mac(text: str) -> str:
     """A MAC address in any of the usual notations, as lower-case text with colons."""
-    digits = text.lower().translate({ord(c): None for c in ":-."})
-    if len(digits) != _MAC_DIGITS or any(c not in "0123456789abcdef" for c in digits):
-        raise InvalidAddress(f"{text!r} is no MAC address", "write it as 02:00:5e:00:53:01")
-    if int(digits[:2], 16) & 1 or not int(digits, 16):
+    if not _MAC.fullmatch(text):
+        from netaddr import EUI, AddrFormatError, mac_unix_expanded  # 70 ms, for other notations
+
+        try:
+            text = str(EUI(text, version=48, dialect=mac_unix_expanded))
+        except AddrFormatError as error:
+            raise InvalidAddress(
+                f"{text!r} is no MAC address", "write it as 02:00:5e:00:53:01"
+            ) from error
+    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
         raise InvalidAddress(
             f"{text!r} is a group address or zero", "the first byte of a MAC address is even"
         )
-    return ":".join(digits[i : i + 2] for i in range(0, _MAC_DIGITS, 2))
+    return text

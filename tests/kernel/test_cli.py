@@ -214,10 +214,10 @@ def test_read_only_state(net: Program, host: Host) -> None:
     throwaway.bind(str(host.state_dir), str(host.state_dir))
     subprocess.run(["mount", "-o", "remount,bind,ro", str(host.state_dir)], check=True)
     try:
-        before = host.run("ip", "-br", "link").stdout
+        before = host.leftovers()
         done = net("create back", status=7)
         assert "error: " in done.stderr
-        assert host.run("ip", "-br", "link").stdout == before
+        assert host.leftovers() == before
     finally:
         throwaway.unmount(str(host.state_dir))
     net("rm front")

@@ -164,8 +164,10 @@ def test_helpers_can_be_ended(host: Host) -> None:
     eventually(lambda: net("ps -q").stdout and _helpers(host), 15)
 
     def free() -> bool:
-        texts = [Path(f"/proc/{pid}/status").read_text() for pid in _helpers(host)]
-        return all("SigBlk:\t0000000000000000\n" in text for text in texts)
+        with contextlib.suppress(FileNotFoundError):
+            texts = [Path(f"/proc/{pid}/status").read_text() for pid in _helpers(host)]
+            return all("SigBlk:\t0000000000000000\n" in text for text in texts)
+        return False
 
     assert eventually(free)  # a helper that is just starting is not one yet
     program.terminate()

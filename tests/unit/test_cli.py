@@ -422,6 +422,22 @@ def test_errors_have_a_status_a_code_and_a_hint(
     assert document["error"]["hint"]
 
 
+@pytest.mark.parametrize("line", ["", "sandbox", "driver"])
+def test_nothing_more_typed(shell: Shell, line: str) -> None:
+    """The help, on stderr and with the status of wrong usage: scripts notice."""
+    said = shell(line, status=2)
+
+    assert said.err.startswith("Usage: net")
+    assert "error:" not in said.err
+    assert said.out == ""
+
+
+def test_usage_errors_name_the_commands_help(shell: Shell) -> None:
+    """Wherever the parser found the fault."""
+    for line in ("create --subnet", "create", "create --nonsense x"):
+        assert "see: net create --help" in shell(line, status=2).err
+
+
 def test_a_wrong_command_suggests_the_right_one(shell: Shell) -> None:
     """Typing errors happen."""
     assert "Did you mean connect?" in shell("conect front web", status=2).err

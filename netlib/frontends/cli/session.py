@@ -36,9 +36,9 @@ class Session:
         if self.given is not None:
             yield self.given
             return
-        from netlib.net import Net
+        from netlib.frontends.daemon.client import open_net
 
-        with Net(self.state_dir, firewall=self.firewall) as net:
+        with open_net(self.state_dir, firewall=self.firewall) as net:
             yield net
 
     def show(self, document: Mapping[str, Any], text: str = "") -> None:
