@@ -87,11 +87,10 @@ def timed(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float
 
 def table(comparisons: Iterable[Comparison]) -> str:
     """All rows for a person."""
-    from tabulate import tabulate
+    from netlib.frontends.cli.output import table as aligned
 
     heads = ["", "netlib", "beside", "", "ratio", "aim", "reached", "unit"]
-    text: str = tabulate([c.row() for c in comparisons], heads, disable_numparse=True)
-    return text
+    return aligned(heads, [[str(cell) for cell in c.row()] for c in comparisons])
 
 
 def write_json(path: Path, comparisons: Iterable[Comparison]) -> None:

@@ -48,7 +48,8 @@ class LinuxKernel:
         self._namespaces = Namespaces()
 
     def close(self) -> None:
-        """Give back sockets and threads."""
+        """Give back sockets and threads, the firewall's too."""
+        self._firewall.close()
         self._namespaces.close()
 
     # -- doing ----------------------------------------------------------------------------------

@@ -109,8 +109,11 @@ def test_dry_run_is_what_happens(net: Program, host: Host) -> None:
     assert net("ls -q").stdout == ""
 
 
-def test_rules_of_a_real_firewall(net: Program, host: Host) -> None:
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_rules_of_a_real_firewall(host: Host, firewall: str) -> None:
     """All present; after somebody's flush all missing, and `net repair` brings them back."""
+    net = Program(host, firewall)
     net("create front")
     net("sandbox create web")
     net("connect front web -p 8080:80")

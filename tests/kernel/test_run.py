@@ -127,6 +127,21 @@ def test_sysfs_shows_the_sandboxs_devices(net: Program) -> None:
     assert net("run --network front -- ls /sys/class/net").stdout.split() == ["eth0", "lo"]
 
 
+@pytest.mark.parametrize("where", ["", "-d"])
+def test_environment_and_folder_are_the_callers(net: Program, where: str) -> None:
+    """The command gets what `net run` got, and nothing of ours."""
+    said = Path("/run/said")
+    said.unlink(missing_ok=True)
+    net(f"run {where} -- sh -c 'pwd > /run/said.new; env >> /run/said.new;"
+        " mv /run/said.new /run/said'")  # fmt: skip
+
+    folder, *lines = eventually(lambda: said.exists() and said.read_text()).splitlines()
+    assert folder == os.getcwd()
+    theirs = {line.partition("=")[0] for line in lines if "=" in line and line[0].isalpha()}
+    assert theirs - {"PWD", "OLDPWD", "SHLVL"} <= set(net.environment)
+    assert f"PYTHONPATH={net.environment['PYTHONPATH']}" in lines
+
+
 def test_signals_are_as_a_shell_gives_them(net: Program) -> None:
     """Nothing is blocked or ignored that would not be without us (SIGPIPE above all)."""
     said = net("run -- grep -E ^Sig(Blk|Ign) /proc/self/status").stdout
@@ -148,8 +163,13 @@ def test_helpers_can_be_ended(host: Host) -> None:
     program = net.start("run --network front -p [::1]:8085:80 -- sleep 60")
     eventually(lambda: net("ps -q").stdout and _helpers(host), 15)
 
-    for pid in _helpers(host):
-        assert "SigBlk:\t0000000000000000\n" in Path(f"/proc/{pid}/status").read_text()
+    def free() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            texts = [Path(f"/proc/{pid}/status").read_text() for pid in _helpers(host)]
+            return all("SigBlk:\t0000000000000000\n" in text for text in texts)
+        return False
+
+    assert eventually(free)  # a helper that is just starting is not one yet
     program.terminate()
     program.wait(10)
 

@@ -77,9 +77,7 @@ def test_ls_shows_four_columns(shell: Shell) -> None:
     made = shell("create front").out
 
     head, row = shell("ls").lines
-    assert head.split("  ") == ["NETWORK ID", "  NAME", " DRIVER", "SCOPE"] or head.split() == [
-        "NETWORK", "ID", "NAME", "DRIVER", "SCOPE",
-    ]  # fmt: skip
+    assert re.split(r"  +", head) == ["NETWORK ID", "NAME", "DRIVER", "SCOPE"]
     assert row.split() == [made[:12], "front", "bridge", "local"]
 
 
@@ -302,7 +300,8 @@ def test_from_without_a_port(web: Shell, line: str) -> None:
 def test_every_command_that_changes_something_can_be_tried() -> None:
     """--dry-run is everywhere but where it would be nonsense."""
     reading = {"ls", "inspect", "port", "ps", "check", "rules", "completion", "driver ls",
-               "sandbox ls", "exec", "host status"}  # fmt: skip
+               "sandbox ls", "exec", "host status",
+               "dns query", "dns stats", "dns log"}  # fmt: skip
 
     without = {
         name
@@ -421,6 +420,22 @@ def test_errors_have_a_status_a_code_and_a_hint(
     assert document["error"]["code"] == code
     assert document["error"]["message"]
     assert document["error"]["hint"]
+
+
+@pytest.mark.parametrize("line", ["", "sandbox", "driver"])
+def test_nothing_more_typed(shell: Shell, line: str) -> None:
+    """The help, on stderr and with the status of wrong usage: scripts notice."""
+    said = shell(line, status=2)
+
+    assert said.err.startswith("Usage: net")
+    assert "error:" not in said.err
+    assert said.out == ""
+
+
+def test_usage_errors_name_the_commands_help(shell: Shell) -> None:
+    """Wherever the parser found the fault."""
+    for line in ("create --subnet", "create", "create --nonsense x"):
+        assert "see: net create --help" in shell(line, status=2).err
 
 
 def test_a_wrong_command_suggests_the_right_one(shell: Shell) -> None:
@@ -646,6 +661,21 @@ def test_completion_offers_names(web: Shell) -> None:
     assert [item.value for item in complete.get_completions(["rm"], "fr")] == ["front"]
     assert [item.value for item in complete.get_completions(["connect", "front"], "")] == ["web"]
     assert "connect" in [item.value for item in complete.get_completions([], "con")]
+
+
+def test_columns_line_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is painted, empty or short; no blanks at the ends of lines."""
+    from netlib.frontends.cli import output
+
+    painted = "\x1b[31mended\x1b[0m"
+    rows = [("a", painted, "x"), ("long name", "up", "")]
+
+    assert output.table(("N", "STATE", "P"), rows).splitlines() == [
+        "N          STATE    P",
+        f"a          {painted}    x",
+        "long name  up",
+    ]
+    assert output.table(("N", "STATE"), []) == "N    STATE"
 
 
 def test_colours_only_on_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,14 @@ import click
 
 from netlib.errors import NetError
 from netlib.frontends.cli.catalogue import COMMANDS
-from netlib.frontends.cli.command import CommonOptions
+from netlib.frontends.cli.command import HelpfulGroup
 from netlib.frontends.cli.failure import Failure, failure_of
 from netlib.frontends.cli.session import Session
 
 _PACKAGE = "netlib.frontends.cli"
 
 
-class Program(CommonOptions, click.Group):
+class Program(HelpfulGroup):
     """A group whose commands are found by the catalogue."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -37,6 +37,9 @@ class Steps(Protocol):
 class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
 
+    def close(self) -> None:
+        """Give back sockets; once more is no failure."""
+
 
 def ensures_base(steps: Iterable[Step]) -> bool:
     """Whether the firewall's base is ensured by one of the steps."""
