@@ -290,6 +290,17 @@ def test_output_that_nobody_reads(net: Program) -> None:
     assert done.returncode == 141
 
 
+def test_bytes_that_are_no_text(net: Program) -> None:
+    """What was typed comes back escaped, and the JSON stays JSON."""
+    done = subprocess.run(
+        [*[word.encode() for word in PROGRAM], b"--json", b"rm", b"\xff"],
+        env=net.environment, capture_output=True, timeout=20, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 3
+    assert r"'\udcff'" in json.loads(done.stdout)["error"]["message"]
+
+
 def test_interrupt(net: Program) -> None:
     """Ctrl-C while it waits: status 130, no traceback."""
     import fcntl
