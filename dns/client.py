@@ -6,7 +6,9 @@ and waits until the server answers by the revision of its change: then names res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlib.dns.channel import Channel, Closed, Message, connect
 from netlib.dns.place import LOG, SOCKET
-from netlib.errors import KernelError, NetError
+from netlib.errors import KernelError, ResolverDown
 
 if TYPE_CHECKING:  # every operation asks `serve`; only a few need these
     from netlib.dns.facts import Update
@@ -25,12 +27,6 @@ PATIENCE_SECONDS = 10.0
 # A keeper that is just ending may still be found; everything that is asked may be asked again.
 _TRIES = 3
 STATE_SOURCE = "netlib.dns.source:state_source"
-
-
-class ResolverDown(NetError):
-    """The resolver could not be started, or does not answer."""
-
-    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +145,10 @@ class Resolver:
         message = {"do": "serve", "revision": revision}
         try:
             channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except FileNotFoundError:
             return lambda: None
+        except ConnectionRefusedError:  # one was killed
+            return lambda: self.serve(revision)
 
         def wait() -> None:
             try:
@@ -177,6 +175,17 @@ class Resolver:
         """What was asked and answered, by code and by name; None where no resolver runs."""
         answer = self._ask({"do": "stats"})
         return answer and answer["stats"]
+
+    def log(self) -> Iterator[dict[str, Any]]:
+        """Each query as it comes, for as long as the resolver runs."""
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as lines:
+            try:
+                self.log_to(writer)
+            finally:
+                os.close(writer)
+            for line in lines:
+                yield json.loads(line)
 
     def log_to(self, descriptor: int) -> bool:
         """Have a line of JSON for each query written there, until its reader is closed."""

@@ -232,7 +232,12 @@ class Keeper:
             case "update":
                 update = Update.from_json(message["update"])
                 self._apply(update)
-                self._serve(update.revision, answer)
+                if self._revision < update.revision:
+                    answer(
+                        {"ok": False, "error": f"what changed since {self._revision} is missing"}
+                    )
+                else:
+                    self._serve(update.revision, answer)
             case "stats":
                 self._child.send({"do": "stats"}, (), lambda found: answer(self._stats(found)))
             case "log":

@@ -55,7 +55,7 @@ def quick_road(
     """
     zone = resolver.zone
     asker_at = askers_of(zone)
-    kept, tally = resolver.cache.parts, resolver.stats.names
+    kept, tally, count_first = resolver.cache.parts, resolver.stats.names, resolver.stats.name
     host_servers = resolver.host_servers.recent
     plain, opts, headers, shuffled = _PLAIN, _OPTS, _HEADERS, random.sample
 
@@ -101,7 +101,10 @@ def quick_road(
             answer = message[:2] + parts[0][extra] + question + parts[1] + opt
         if len(answer) > limit:
             return slow(message, source, slot)
-        tally[name] = tally.get(name, 0) + 1
+        if name in tally:
+            tally[name] += 1
+        else:
+            count_first(name)
         return answer
 
     return respond

@@ -68,8 +68,8 @@ class Resolver:
     def _decide(self, case: _Case, later: Later) -> bytes | None:
         query, asker = case.query, case.asker
         found = answer(query, asker, self.zone)
+        self.stats.name(query.name)
         if isinstance(found, Answer):
-            self.stats.name(query.name)
             return self._finish(case, found.packed(query), "here", found.rcode)
 
         dnssec = query.edns.wants_dnssec if query.edns is not None else None

@@ -92,6 +92,7 @@ class Server:
             "in_flight": len(resolver.forwarder),
             "connections": len(self._tcp.connections),
             "pid": os.getpid(),
+            "log": resolver.log is not None,
         }
 
     def _is_ours(self, upstream: Upstream) -> bool:

@@ -246,6 +246,18 @@ class DriverError(NetError):
     cni_code = 107
 
 
+class ResolverDown(NetError):
+    """The DNS resolver could not be started, or does not answer its clients."""
+
+    retryable = True
+
+
+class NoAnswer(NetError):
+    """None of the name servers that were asked answered."""
+
+    retryable = True
+
+
 class LeftOver(NetError):
     """A removal did what it could; `causes` says what is still there and why."""
 

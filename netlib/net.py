@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from netlib.engine import Engine
 from netlib.kernel import Kernel
@@ -29,6 +29,9 @@ from netlib.verbs import remove as _remove
 from netlib.verbs import rules as _rules
 from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
+
+if TYPE_CHECKING:
+    from netlib.dns.ask import Told
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,6 +186,38 @@ class Net:
         from netlib.sandbox_files import folder_of
 
         return folder_of(self.state_dir, self.engine.state.sandbox(sandbox).name)
+
+    def ask(self, name: str, type_: str = "A", *, sandbox: str) -> Told:
+        """What a sandbox is told when it asks its name servers for a name.
+
+        Raises NoSuchSandbox, InvalidName, InvalidOption, NamespaceGone, NoAnswer.
+
+        Example:  net dns query db --from web
+        """
+        from netlib.dns.ask import query
+        from netlib.sandbox_files import servers_of
+
+        box = self.engine.sandbox(sandbox)
+        servers = servers_of(self.engine.state, box)
+        return query(name, type_, servers=servers, path=box.netns.path, inode=box.netns.inode)
+
+    def resolver_stats(self) -> dict[str, Any] | None:
+        """What the resolver was asked and answered since it started; None where none runs.
+
+        Example:  net dns stats
+        """
+        from netlib.dns.client import Resolver
+
+        return Resolver(self.state_dir).stats()
+
+    def resolver_log(self) -> Iterator[dict[str, Any]]:
+        """Each query from now on: who asks for what name and type, and what became of it.
+
+        Example:  net dns log
+        """
+        from netlib.dns.client import Resolver
+
+        return Resolver(self.state_dir).log()
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""

@@ -39,6 +39,13 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
         _write(folder / name, text)
 
 
+def servers_of(state: State, box: Sandbox) -> tuple[str, ...]:
+    """Whom a sandbox asks for names, by its resolv.conf as it should be now."""
+    endpoints = state.endpoints_of(box.name)
+    networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
+    return ResolvConf.parse(texts(box, endpoints, networks, _of_host())["resolv.conf"]).servers
+
+
 def texts(
     box: Sandbox,
     endpoints: list[EndpointRecord],

@@ -25,7 +25,7 @@ from support.upstream import silence, upstream
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
 from netlib.dns.keeper import LOG, SOCKET
-from netlib.errors import KernelError, NamespaceGone
+from netlib.errors import KernelError, NamespaceGone, ResolverDown
 
 pytestmark = pytest.mark.kernel
 
@@ -62,6 +62,14 @@ def test_names_resolve_when_update_returns(resolver: Resolver, web: Place) -> No
         moved = replace(WEB, id="e3", sandbox="fast", aliases=(), addresses=(f"198.51.100.{n}",))
         resolver.update(Update(revision=n, since=n - 1, endpoints=(moved,)))
         assert values(ask(web, query("fast"))) == [f"198.51.100.{n}"]
+
+
+def test_an_update_that_leaves_a_gap_is_refused(resolver: Resolver, web: Place) -> None:
+    """Nobody waits for what can not be served; everything at once mends it."""
+    with pytest.raises(ResolverDown, match="since 1 is missing"):
+        resolver.update(Update(revision=9, since=8, gone=("e2",)))
+    assert values(ask(web, query("db"))) == [DB4]
+    resolver.update(replace(EVERYTHING, revision=9))
 
 
 def test_the_server_has_no_rights(resolver: Resolver) -> None:
@@ -277,13 +285,13 @@ def test_queries_are_counted_and_shown(resolver: Resolver, web: Place) -> None:
     ask(web, query("db"))
 
     assert lines == [
-        {"asker": "web", "name": "nosuch.example.", "type": 1, "outcome": "nobody SERVFAIL"},
-        {"asker": "web", "name": "web.", "type": 28, "outcome": "here NOERROR"},
+        {"asker": "web", "name": "nosuch.example.", "kind": "A", "outcome": "nobody SERVFAIL"},
+        {"asker": "web", "name": "web.", "kind": "AAAA", "outcome": "here NOERROR"},
     ]
     found = stats(resolver)
     assert found["queries"] == 6
     assert found["answers"] == {"NOERROR": 5, "SERVFAIL": 1}
-    assert found["names"] == {"db.": 4, "web.": 1}
+    assert found["names"] == {"db.": 4, "nosuch.example.": 1, "web.": 1}
 
 
 def test_questions_in_flight_do_not_end_with_the_server(

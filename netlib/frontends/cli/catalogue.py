@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Entry] = {
     "repair": Entry(CARE, "health", "Make the host equal the state again."),
     "gc": Entry(CARE, "health", "Remove what belongs to sandboxes that have ended."),
     "rules": Entry(CARE, "rules", "Show what the firewall is told, why, and what is missing."),
+    "dns": Entry(CARE, "names", "Ask for names as a sandbox does, and see what is asked."),
     "host": Entry(CARE, "host", "Show and set what the whole host does with packets."),
     "driver": Entry(CARE, "drivers", "List the drivers and what they can do."),
     "completion": Entry(CARE, "completion", "Print the code that completes `net` in a shell."),
