@@ -91,6 +91,9 @@ class Engine:
         Two references to one network namespace are one sandbox: the one that the state knows.
         `container:NAME` is the sandbox NAME itself, since to share its stack is to share all.
         """
+        if isinstance(reference, str):
+            # Who shares the stack of a sandbox that we know is that sandbox.
+            reference = reference.removeprefix("container:")
         if isinstance(reference, Sandbox):
             found = reference
         elif reference.startswith(SHARED):
