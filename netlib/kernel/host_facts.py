@@ -23,7 +23,7 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
     index = _uplink(socket)
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot_id = file.read().strip()
-    forwarding, bridge_netfilter, ipv6 = namespaces.run(namespaces.host_fd, _settings)
+    forwarding, bridge_netfilter, ipv6, ephemeral = namespaces.run(namespaces.host_fd, _settings)
     return HostFacts(
         boot_id=boot_id,
         netns=namespaces.host_inode,
@@ -32,6 +32,7 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
         forwarding=forwarding,
         bridge_netfilter=bridge_netfilter,
         ipv6=ipv6,
+        ephemeral_ports=ephemeral,
     )
 
 
@@ -81,10 +82,12 @@ def _uplink(socket: netlink.Socket) -> int:
     return 0
 
 
-def _settings() -> tuple[tuple[Family, ...], bool, bool]:
+def _settings() -> tuple[tuple[Family, ...], bool, bool, tuple[int, int]]:
     families: tuple[Family, ...] = (4, 6)
+    first, last = settings.read("net/ipv4/ip_local_port_range").split()
     return (
         tuple(family for family in families if settings.forwards(family)),
         settings.read("net/bridge/bridge-nf-call-iptables") == "1",
         settings.read("net/ipv6/conf/all/disable_ipv6") == "0",
+        (int(first), int(last)),
     )

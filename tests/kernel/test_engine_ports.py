@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 from support.engine import BACKENDS, FAMILIES, HOST, LOOPBACK, EngineHost, address, engine_host
+from support.forged import sctp_lands
 from support.host import HOST4, HOST6, OUTSIDER4, OUTSIDER6
 from support.patience import eventually
 from support.traffic import ask, reachable
 
 from netlib.errors import Exhausted, PortTaken
 from netlib.model import Family, bracketed
-from ipaddress import ip_address
 
 pytestmark = pytest.mark.kernel
 
@@ -55,9 +56,7 @@ def test_a_wildcard_port_is_reached_from_everywhere(made: EngineHost) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
-def test_a_loopback_port_is_the_hosts_alone(
-    made: EngineHost, family: Family, kind: str
-) -> None:
+def test_a_loopback_port_is_the_hosts_alone(made: EngineHost, family: Family, kind: str) -> None:
     """127.0.0.1 by the kernel, [::1] by the relay; nobody else gets there."""
     web = made.box("web", (80, kind))
     made.net.connect("front", "web", publish=[f"{literal(LOOPBACK[family])}:8080:80/{kind}"])
@@ -114,7 +113,10 @@ def test_only_sources_that_were_named_get_in(made: EngineHost, family: Family) -
     from netlib.ports import parse
 
     made.box("web", 80)
-    mine, others = {4: ("192.0.2.0/24", "203.0.113.0/24"), 6: ("2001:db8:2::/64", "2001:db8:b::/64")}[family]
+    mine, others = {
+        4: ("192.0.2.0/24", "203.0.113.0/24"),
+        6: ("2001:db8:2::/64", "2001:db8:b::/64"),
+    }[family]
     made.net.connect(
         "front", "web",
         publish=[parse("8080:80", sources=[mine]), parse("8081:80", sources=[others])],
@@ -167,13 +169,13 @@ def test_udp_flows_follow_their_port(made: EngineHost, family: Family) -> None:
 
 def test_a_port_is_published_and_taken_back_while_connections_last(made: EngineHost) -> None:
     """A connection through another port of the sandbox survives; the closed port's ends."""
-    made.box("web", 80)
+    made.box("web", 80, 81)
     endpoint = made.net.connect("front", "web", publish=["8080:80"])
-    made.net.publish("web", ["8081:80", "127.0.0.1:8082:80"])
+    made.net.publish("web", ["8081:81", "127.0.0.1:8082:81"])
     with made.outsider.call(lambda: socket.create_connection((HOST4, 8080), 2)) as kept:
         assert reachable(made.outsider, HOST4, 8081)
         assert reachable(made.host, "127.0.0.1", 8082)
-        made.net.unpublish("web", ["8081:80", "127.0.0.1:8082:80"])
+        made.net.unpublish("web", ["8081:81", "127.0.0.1:8082:81"])
         assert not reachable(made.outsider, HOST4, 8081)
         assert not reachable(made.host, "127.0.0.1", 8082)
         kept.settimeout(2)
@@ -218,15 +220,22 @@ def test_chosen_ports_are_the_hosts_ephemeral_ones(made: EngineHost) -> None:
     assert reachable(made.outsider, HOST4, ports[0].host_port)
 
 
-def test_sctp_ports_are_taken(made: EngineHost) -> None:
-    """A port of another protocol is another port; rules are there for both families."""
-    made.box("web", 80)
-    made.net.connect("front", "web", publish=["8080:80/sctp", "8080:80/tcp"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sctp_is_published_beside_tcp(made: EngineHost, family: Family) -> None:
+    """A port of another protocol is another port."""
+    web = made.box("web", 80)
+    endpoint = made.net.connect("front", "web", publish=["8080:80/sctp", "8080:80/tcp"])
+    target = address(endpoint, family)
+
+    def lands(port: int) -> int | None:
+        return sctp_lands(made.host, made.outsider, web, target, family, port)
+
+    assert reachable(made.outsider, HOST[family], 8080)
+    assert lands(8080) == 80
     assert made.net.check() == ()
-    assert reachable(made.outsider, HOST4, 8080)
     made.net.unpublish("web", ["8080:80/sctp"])
-    assert reachable(made.outsider, HOST4, 8080)
-    assert made.net.check() == ()
+    assert lands(8080) is None
+    assert reachable(made.outsider, HOST[family], 8080)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -234,8 +243,9 @@ def test_published_ports_outlive_a_move_of_the_default_route(
     made: EngineHost, family: Family
 ) -> None:
     """Answers leave by the other network then, and reach the client all the same."""
-    made.box("web", 80, (53, "udp"))
-    made.net.connect("front", "web", publish=["8080:80", "5353:53/udp"])
+    web = made.box("web", 80)
+    endpoint = made.net.connect("front", "web", publish=["8080:80", "5353:53/udp"])
+    made.serve(web, 53, "udp", address=address(endpoint, family))
     made.net.connect("back", "web", gateway_priority=5, publish=["8081:80"])
     for _ in range(2):
         for port, kind in ((8080, "tcp"), (5353, "udp")):

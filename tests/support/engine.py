@@ -37,7 +37,9 @@ class EngineHost:
             self._open.enter_context(serve(place, number, kind, name=name))
         return place
 
-    def serve(self, place: Place | Host, port: int, kind: Kind = "tcp", **options: str) -> list[str]:
+    def serve(
+        self, place: Place | Host, port: int, kind: Kind = "tcp", **options: str
+    ) -> list[str]:
         """A server until the end of the test; the addresses of its clients so far."""
         return self._open.enter_context(serve(place, port, kind, **options))  # type: ignore[arg-type]
 
@@ -48,7 +50,9 @@ def engine_host(backend: Backend, *, bridge_netfilter: bool = False) -> Iterator
     with new_host() as host, contextlib.ExitStack() as stack:
         switch = int(bridge_netfilter)
         host.run(
-            "sysctl", "-qw", *(f"net.bridge.bridge-nf-call-{p}tables={switch}" for p in ("ip", "ip6"))
+            "sysctl",
+            "-qw",
+            *(f"net.bridge.bridge-nf-call-{p}tables={switch}" for p in ("ip", "ip6")),
         )
         outsider = host.outsider()
         net = stack.enter_context(Net(host.state_dir, firewall=backend))
