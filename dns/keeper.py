@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import resource
 import signal
 import socket
 import struct
@@ -195,9 +196,15 @@ class Keeper:
         try:
             for message, fds in client.receive():
                 self._obey(client, message, fds)
-        except (Closed, KeyError, TypeError, ValueError):  # gone, or it speaks something else
-            self._loop.forget(client)
-            client.close()
+        except Closed:
+            self._drop(client)
+        except (KeyError, TypeError, ValueError) as error:  # it speaks something else
+            print(f"names: a client was not understood: {error!r}", file=sys.stderr, flush=True)
+            self._drop(client)
+
+    def _drop(self, client: Channel) -> None:
+        self._loop.forget(client)
+        client.close()
 
     def _obey(self, client: Channel, message: Message, fds: tuple[int, ...]) -> None:
         def answer(found: Message) -> None:
@@ -306,6 +313,8 @@ def main(state_dir: str, resolv_conf: str, source: str) -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand networks have 4000
     # Whoever needed us first may have blocked signals for itself (`net run` does).
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")

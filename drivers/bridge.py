@@ -253,6 +253,10 @@ def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[
         has_v6 = 6 in network.families()
         yield Sysctl(device=bridge, path=f"{v6}/disable_ipv6", value=str(int(not has_v6)))
         yield Sysctl(device=bridge, path=f"{v6}/accept_ra", value="0")
+        # What is forwarded asks for its neighbour from the link-local address (RFC 4861 section
+        # 4.3), which is tentative for two seconds after the first endpoint came. Its MAC is made
+        # from the network's id, so nobody else has that address (ip-sysctl.rst, accept_dad).
+        yield Sysctl(device=bridge, path=f"{v6}/accept_dad", value="0", default="1")
 
 
 def _v(family: int) -> str:

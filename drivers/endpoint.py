@@ -33,6 +33,9 @@ EXPOSE = Option(
     "(published ports are told of, too)",
 )
 
+# Of the sysctls that are set without being asked for, those that the kernel does not begin at 0.
+_DEFAULTS = {"accept_dad": "1"}
+
 _ALLOWED = (
     ("net", "ipv4", "conf"),
     ("net", "ipv4", "neigh"),
@@ -124,11 +127,19 @@ def sysctls(endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
         if any(address.version == 6 for address in endpoint.addresses):
             wanted[f"net/ipv6/conf/{device}/disable_ipv6"] = "0"
             wanted[f"net/ipv6/conf/{device}/accept_ra"] = "0"
+            # Its link-local address is of use at once, as the others are; see the bridge's.
+            wanted[f"net/ipv6/conf/{device}/accept_dad"] = "0"
         else:
             wanted[f"net/ipv6/conf/{device}/disable_ipv6"] = "1"
     wanted.update(_asked_sysctls(endpoint.options.get("sysctls", ""), device))
     for path, value in wanted.items():
-        yield Sysctl(netns=endpoint.sandbox.netns, device=device, path=path, value=value)
+        yield Sysctl(
+            netns=endpoint.sandbox.netns,
+            device=device,
+            path=path,
+            value=value,
+            default=_DEFAULTS.get(path.rpartition("/")[2], "0"),
+        )
 
 
 def _asked_sysctls(text: str, device: str) -> dict[str, str]:

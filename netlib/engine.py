@@ -33,6 +33,7 @@ from netlib.store import Commit, Store, Unchanged
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
+_TURN_SECONDS = 0.05
 SHARED = "container:"
 
 
@@ -58,15 +59,21 @@ class Engine:
         self.registry = registry
         self.lock = lock
         self.clock = clock
+        self.committed = committed
+        self._turn = threading.Lock()
         self._warn = warn or _warn
         self.making = threading.Lock()
-        self._committed = committed
         self._identified = False
 
     @cached_property
     def kernel(self) -> Kernel:
         """The host, opened when it is first needed: lists need none."""
         return self._open_kernel()
+
+    @cached_property
+    def home(self) -> int:
+        """The inode of the host's network namespace."""
+        return self.facts().netns
 
     # -- what verbs ask ---------------------------------------------------------------------------
 
@@ -84,6 +91,9 @@ class Engine:
         Two references to one network namespace are one sandbox: the one that the state knows.
         `container:NAME` is the sandbox NAME itself, since to share its stack is to share all.
         """
+        if isinstance(reference, str):
+            # Who shares the stack of a sandbox that we know is that sandbox.
+            reference = reference.removeprefix("container:")
         if isinstance(reference, Sandbox):
             found = reference
         elif reference.startswith(SHARED):
@@ -138,23 +148,28 @@ class Engine:
 
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""
-        if self._committed is not None:
-            self._committed(self.state.store.revision(), box)
+        if self.committed is not None:
+            self.committed(self.state.store.revision(), box)
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
         for attempt in range(_TRIES):
-            operation = prepare()
-            if operation.begin is None:
-                return operation
+            # Threads take turns, so that they do not choose the same address; but nobody
+            # waits for long on one that has to ask a container engine something.
+            taken = self._turn.acquire(timeout=_TURN_SECONDS)
             try:
-                self.state.store.commit(operation.begin)
+                operation = prepare()
+                if operation.begin is not None:
+                    self.state.store.commit(operation.begin)
             except StoreConflict:
                 if attempt == _TRIES - 1:
                     raise
-                # Contenders that wait for different times stop meeting.
-                time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
             else:
                 return operation
+            finally:
+                if taken:
+                    self._turn.release()
+            # Contenders that wait for different times stop meeting.
+            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
         raise AssertionError("not reached")
 
     def _dismantle(self, operation: Operation[R]) -> None:

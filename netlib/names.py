@@ -85,7 +85,8 @@ def check_name(name: str, what: str) -> str:
 
 def check_device(name: str) -> str:
     """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name)."""
-    if not _DEVICE.fullmatch(name) or name in (".", "..") or len(name.encode()) > DEVICE_NAME_BYTES:
+    is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in (".", "..")
+    if not is_possible or len(name.encode()) > DEVICE_NAME_BYTES:
         raise InvalidName(
             f"{name!r} is no name for a network device",
             f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%'",

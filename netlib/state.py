@@ -15,6 +15,7 @@ namespace/<inode>                   the name of the sandbox with this network na
 lease/<network>/<address, hex>      who holds an address, since when, in which boot
 cursor/<network>/<first, hex>       the address that was given last in a subnet
 port/<4|6>/<protocol>/<port>/<address, hex, or *>   the endpoint that publishes it
+operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/forwarding/<4|6>               for whom forwarding was switched on
 """
@@ -199,6 +200,11 @@ def pool_key(scope: str, prefix: IPNetwork) -> str:
 def pool_end(scope: str, prefix: IPNetwork) -> str:
     """The end of the range of prefixes that start inside this one."""
     return f"pool/{part(scope)}/{lease_key(prefix.broadcast_address)}\0"
+
+
+def operation_key(operation: str) -> str:
+    """Where it is kept what became of a request to a daemon."""
+    return f"operation/{part(operation)}"
 
 
 def part(text: str) -> str:

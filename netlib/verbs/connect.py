@@ -123,6 +123,7 @@ def connect(
         **dict.fromkeys(keys.link_keys(endpoint), box.name),
         **port_puts,
     }
+    inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
         keys.sandbox_key(box.name): keys.dump(box),
@@ -155,7 +156,12 @@ def connect(
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
             put=reverts(changes),
-            delete=(*claims, keys.endpoint_key(known.id, endpoint.id)),
+            delete=(
+                *claims,
+                keys.endpoint_key(known.id, endpoint.id),
+                # Known only for this endpoint's sake.
+                *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
+            ),
         ),
         warnings=warnings,
     )
@@ -203,7 +209,7 @@ def _ifname(
             raise Unsupported(f"network {network.name} gives no interface", "leave its name out")
         return ""
     taken = {r.endpoint.ifname for r in engine.state.endpoints_of(box.name)}
-    if box.kind != "name":
+    if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:
         names.check_device(wanted)

@@ -235,6 +235,16 @@ def test_ps_shows_ports_as_docker_does(web: Shell) -> None:
     ]  # fmt: skip
 
 
+def test_container_names_a_sandbox(web: Shell) -> None:
+    """Docker's word for sharing the stack of another one."""
+    web("create back")
+    web("connect back container:web")
+
+    assert "back" in web("ps").out
+    web("disconnect back container:web")
+    assert "net exec web" in web("run --network container:web -- true", status=2).err
+
+
 def test_ps_shows_where_routed_ports_are(shell: Shell) -> None:
     """A routed network uses no port of the host: its ports are at the sandbox's own address."""
     shell("create -o gateway_mode=routed --subnet 198.51.100.0/24 routed")

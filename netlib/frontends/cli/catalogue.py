@@ -45,5 +45,8 @@ COMMANDS: Mapping[str, Entry] = {
     "dns": Entry(CARE, "names", "Ask for names as a sandbox does, and see what is asked."),
     "host": Entry(CARE, "host", "Show and set what the whole host does with packets."),
     "driver": Entry(CARE, "drivers", "List the drivers and what they can do."),
+    "daemon": Entry(CARE, "daemon", "Serve commands and runtimes from a warm process."),
+    "events": Entry(CARE, "daemon", "Show what happens to networks and endpoints."),
+    "cni": Entry(CARE, "cni", "Plug netlib into container runtimes."),
     "completion": Entry(CARE, "completion", "Print the code that completes `net` in a shell."),
 }

@@ -37,9 +37,9 @@ class Session:
         if self.given is not None:
             yield self.given
             return
-        from netlib.net import Net
+        from netlib.frontends.daemon.client import open_net
 
-        with Net(self.state_dir, firewall=self.firewall, warn=self.warn) as net:
+        with open_net(self.state_dir, firewall=self.firewall, warn=self.warn) as net:
             yield net
 
     def warn(self, text: str) -> None:
