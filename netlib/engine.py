@@ -61,7 +61,7 @@ class Engine:
         self.clock = clock
         self.committed = committed
         self._turn = threading.Lock()
-        self._warn = warn or _warn
+        self.warn = warn or _warn
         self.making = threading.Lock()
         self._identified = False
 
@@ -144,7 +144,7 @@ class Engine:
     def tell(self, warnings: Iterable[str]) -> None:
         """Warn whoever asked for something that is not done."""
         for text in warnings:
-            self._warn(text)
+            self.warn(text)
 
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""

@@ -50,14 +50,16 @@ def _verb(
 
 
 def _verb_on_network(
-    prepare: Callable[Concatenate[Engine, str, P], Operation[R]],
-) -> Callable[Concatenate[Net, str, P], R]:
+    prepare: Callable[Concatenate[Engine, P], Operation[R]],
+) -> Callable[Concatenate[Net, P], R]:
     """Likewise, for a verb that makes a built-in network when it is the first to use it."""
 
     @wraps(prepare)
-    def method(net: Net, network: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        _create.ensure_built_in(net.engine, network)
-        return net.engine.run(lambda: prepare(net.engine, network, *args, **kwargs))
+    def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        network = args[0] if args else kwargs.get("network")
+        if isinstance(network, str):
+            _create.ensure_built_in(net.engine, network)
+        return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
 
     return method
 

@@ -21,7 +21,7 @@ from support.traffic import fetch, serve
 
 from netlib import Net
 from netlib import state as keys
-from netlib.errors import PortTaken
+from netlib.errors import NetWarning, PortTaken
 from netlib.frontends.daemon.client import Client, DaemonLost, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
@@ -56,8 +56,9 @@ def test_a_client_does_what_the_library_does(host: Host, client: Net) -> None:
     with Net(host.state_dir) as plain:
         assert plain.inspect("front").network == made
         assert plain.endpoints() == (replace(endpoint, state="ready"),)
+        process = host.sandbox("db").popen("sleep", "60")
         with pytest.raises(PortTaken, match="8080") as refusal:
-            client.connect("front", f"pid:{host.popen('sleep', '60').pid}", publish=["8080:80"])
+            client.connect("front", f"pid:{process.pid}", publish=["8080:80"])
         assert refusal.value.exit_status == 4
         (port,) = client.publish("netns:web", ["8081:80"])
         assert port.host_port == 8081
@@ -66,7 +67,7 @@ def test_a_client_does_what_the_library_does(host: Host, client: Net) -> None:
         client.unpublish("netns:web", ["8081:80"])
         plain.disconnect("front", "netns:web")
         client.remove("front")
-        assert plain.networks() == ()
+        assert plain.listing(["type=custom"]) == ()
 
 
 def test_the_command_line_uses_it(host: Host, daemon: subprocess.Popen[str]) -> None:
@@ -116,7 +117,7 @@ def test_what_others_flush_is_back_within_a_second(host: Host, client: Net) -> N
     client.create("front", subnets=[SUBNET])
     web = host.sandbox("web")
     client.connect("front", "netns:web", publish=["8080:80"])
-    (network,) = client.networks()
+    network = client.inspect("front").network
     with serve(web, 80, "http", name="web"):
         for breakage in (
             ["nft", "flush", "ruleset"],
@@ -211,7 +212,7 @@ def test_a_request_that_died_with_the_daemon_is_looked_up(
         client._looked_up("remove", "done", client.remove, ("front",), {})
     with pytest.raises(DaemonLost):
         client._looked_up("remove", "begun", client.remove, ("front",), {})
-    assert client.networks() == (made,)
+    assert client.inspect("front").network == made
 
 
 def test_it_ends_when_what_is_under_way_is_done(
@@ -265,3 +266,10 @@ def test_half_done_work_is_settled_at_the_start(
         assert net.check() == ()
         os.kill(daemon.pid, signal.SIGTERM)
         assert daemon.wait(20) == 0
+
+
+def test_warnings_reach_who_asked(host: Host, client: Net) -> None:
+    """What is needless is told by the client, as the library itself would."""
+    with pytest.warns(NetWarning, match="needless"):
+        client.connect("host", f"pid:{os.getpid()}", publish=["8080:80"])
+    client.disconnect("host", f"pid:{os.getpid()}")

@@ -88,6 +88,7 @@ class Client(Net):
         finally:
             for descriptor in opened:
                 os.close(descriptor)
+        self.engine.tell(answer.get("warnings", ()))
         return _result(verb, answer)
 
     def _placed(self, value: Any, opened: list[int]) -> Any:

@@ -48,6 +48,8 @@ class Server:
         self._busy = 0
         self._idle = threading.Condition()
         self._ending = threading.Event()
+        self._told = threading.local()
+        net.engine.warn = self._warn
 
     def run(self) -> None:
         """Serve until `stop`, then let what is under way end."""
@@ -158,15 +160,22 @@ class Server:
             self._log(said.log)
         channel.send({"status": said.status}, said.stdout.encode())
 
+    def _warn(self, text: str) -> None:
+        """Keep a warning for whose request this thread is at."""
+        self._told.warnings = [*getattr(self._told, "warnings", ()), text]
+
     def _call(self, channel: Channel, message: Message) -> None:
         operation = str(message.document["operation"])
         self._journal.begin(operation)
+        self._told.warnings = []
         try:
             found: dict[str, Any] = {"result": to_json(self._done(message))}
         except NetError as error:
             found = {"error": _error(error)}
         except (KeyError, TypeError, ValueError) as error:
             found = {"error": _error(InvalidRequest(f"the request can't be read: {error!r}"))}
+        if self._told.warnings:
+            found["warnings"] = self._told.warnings
         self._journal.end(operation, found)
         channel.send(found)
         self._journal.answered(operation)
