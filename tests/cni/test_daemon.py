@@ -21,8 +21,8 @@ from support.traffic import fetch, serve
 
 from netlib import Net
 from netlib import state as keys
-from netlib.errors import PortTaken
-from netlib.frontends.daemon.client import Client, DaemonLost, open_net
+from netlib.errors import DaemonLost, PortTaken
+from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
 from netlib.store import Commit
