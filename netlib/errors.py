@@ -274,6 +274,10 @@ class NoAnswer(NetError):
     retryable = True
 
 
+class DaemonLost(NetError):
+    """The daemon ended before it answered, and what it did is not known."""
+
+
 class LeftOver(NetError):
     """A removal did what it could; `causes` says what is still there and why."""
 

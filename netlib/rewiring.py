@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from netlib import state as keys
 from netlib.engine import Engine
@@ -30,12 +31,12 @@ def plan_of(changes: Collection[Rewiring], others: Iterable[EndpointRecord] = ()
 
     What one of `others` has as well (a resolver in the sandbox they share) is not touched.
     """
-    have, want = Wiring(), Wiring()
-    for change in changes:
-        if change.before is not None:
-            have |= change.before.wiring
-        if change.after is not None:
-            want |= change.after.wiring
+    others = list(others)
+    befores = [change.before.wiring for change in changes if change.before is not None]
+    afters = [change.after.wiring for change in changes if change.after is not None]
+    have, want = Wiring(chain(*befores)), Wiring(chain(*afters))
+    if not others:
+        return diff(have=have, want=want)
     changing = {change.before.endpoint.id for change in changes if change.before is not None}
     others_have = {
         noun for other in others if other.endpoint.id not in changing for noun in other.wiring
