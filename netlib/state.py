@@ -285,8 +285,9 @@ class State:
 
     def known_networks(self) -> list[NetworkRecord]:
         """Likewise, with the built-in ones before them, made or not."""
-        made = [*self._unmade(), *self.networks()]
-        return sorted(made, key=lambda r: r.network.name not in built_in.NAMES)
+        known = [*self._unmade(), *self.networks()]
+        order = {name: number for number, name in enumerate(built_in.NAMES)}
+        return sorted(known, key=lambda r: order.get(r.network.name, len(order)))
 
     # -- endpoints --------------------------------------------------------------------------------
 

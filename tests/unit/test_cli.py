@@ -402,7 +402,7 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("stop nobody", 3, "no-such-sandbox"),
         ("exec nobody -- true", 3, "no-such-sandbox"),
         ("run --network nope -- true", 3, "no-such-network"),
-        ("run -p 80 -- true", 2, "invalid-request"),
+        ("run --network container:web -p 80 -- true", 2, "invalid-request"),
         ("run --name b@d -- true", 2, "invalid-name"),
         ("run --dns nonsense -- true", 2, "invalid-address"),
         ("run --add-host db -- true", 2, "invalid-request"),
