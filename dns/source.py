@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 # None: nothing did.
 ZoneSource = Callable[[int, float], Update | None]
 
-# Docker's rule: on the default bridge, sandboxes find each other by address only.
-NAMELESS = frozenset(("bridge", "host", "none"))
-
 
 def store_source(store: Store) -> ZoneSource:
     """The names of a store's networks and ready endpoints."""
@@ -71,7 +68,7 @@ def _network(text: str) -> NetworkNames | None:
     Read as plain JSON: the decoders of all nouns would cost the keeper more than all the rest.
     """
     network = json.loads(text)["network"]
-    if network["name"] in NAMELESS:
+    if network.get("options", {}).get("names") == "false":
         return None
     return NetworkNames(
         id=network["id"],

@@ -16,6 +16,7 @@ from netlib.errors import (
     LeftOver,
     NamespaceGone,
     NetError,
+    NetWarning,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -33,6 +34,7 @@ R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
 _TURN_SECONDS = 0.05
+SHARED = "container:"
 
 
 class Engine:
@@ -49,6 +51,7 @@ class Engine:
         lock: OperationLock,
         *,
         clock: Callable[[], float] = time.time,
+        warn: Callable[[str], None] | None = None,
         committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
         self.state = State(store)
@@ -58,6 +61,8 @@ class Engine:
         self.clock = clock
         self.committed = committed
         self._turn = threading.Lock()
+        self._warn = warn or _warn
+        self.making = threading.Lock()
         self._identified = False
 
     @cached_property
@@ -84,9 +89,15 @@ class Engine:
         """The living sandbox that a reference names. NoSuchSandbox when there is none.
 
         Two references to one network namespace are one sandbox: the one that the state knows.
+        `container:NAME` is the sandbox NAME itself, since to share its stack is to share all.
         """
+        if isinstance(reference, str):
+            # Who shares the stack of a sandbox that we know is that sandbox.
+            reference = reference.removeprefix("container:")
         if isinstance(reference, Sandbox):
             found = reference
+        elif reference.startswith(SHARED):
+            found = self.state.sandbox(reference.removeprefix(SHARED))
         elif ":" in reference:
             from netlib.kernel.sandboxes import resolve
 
@@ -96,6 +107,8 @@ class Engine:
             found = self.state.sandbox_in(found.netns.inode) or found
         else:
             found = self.state.sandbox(reference)
+        if found.shares:
+            found = self.state.find_sandbox(found.shares) or found
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",
@@ -118,6 +131,7 @@ class Engine:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
         operation = self._begin(prepare)
+        self.tell(operation.warnings)
         if operation.dismantles:
             self._dismantle(operation)
         else:
@@ -126,6 +140,11 @@ class Engine:
             self.state.store.commit(operation.done)
         self.changed(operation.sandbox)
         return operation.result
+
+    def tell(self, warnings: Iterable[str]) -> None:
+        """Warn whoever asked for something that is not done."""
+        for text in warnings:
+            self._warn(text)
 
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""
@@ -191,6 +210,12 @@ class Engine:
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, NetWarning, stacklevel=2)
 
 
 def _plainly(failure: StageFailed) -> NetError:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-<<<<<<< HEAD
-from collections.abc import Iterable, Iterator
-=======
 from collections.abc import Iterator, Sequence
->>>>>>> main
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -40,35 +36,6 @@ class _Flow(NamedTuple):
 
 def forget(effects: Sequence[ForgetFlows], namespaces: Namespaces) -> None:
     """Delete the host's connections whose client addressed these ports."""
-<<<<<<< HEAD
-    forget_all([effect], namespaces)
-
-
-def forget_all(effects: Iterable[ForgetFlows], namespaces: Namespaces) -> None:
-    """Likewise for many: those of one family and protocol are found together."""
-    groups: dict[tuple[int, str], list[ForgetFlows]] = {}
-    for effect in effects:
-        groups.setdefault((effect.family, effect.protocol), []).append(effect)
-    for group in groups.values():
-        _forget(group, namespaces)
-
-
-def _forget(effects: list[ForgetFlows], namespaces: Namespaces) -> None:
-    if not os.path.exists("/proc/sys/net/netfilter/nf_conntrack_max"):
-        return  # no connection tracking, so nothing to forget
-    ports = ", ".join(str(effect.port) for effect in effects)
-    family = socket.AF_INET if effects[0].family == 4 else socket.AF_INET6
-    conntrack = namespaces.run(namespaces.host_fd, lambda: netlink.Socket(netlink.NETFILTER))
-    try:
-        flows = [
-            flow
-            for flow in _flows(effects, family, conntrack)
-            if any(_is_meant(flow, effect) for effect in effects)
-        ]
-        answers = conntrack.transact([_deletion(flow, family) for flow in flows])
-    except Refusal as refusal:
-        raise refused(refusal, f"connections to port {ports} can't be listed") from None
-=======
     if namespaces.run(namespaces.host_fd, _count) == 0:
         return
     # Each walk goes through all of the kernel's hash table, 10 ms where that has its usual
@@ -80,7 +47,6 @@ def _forget(effects: list[ForgetFlows], namespaces: Namespaces) -> None:
     try:
         for (family, protocol), group in groups.items():
             _forget(group, socket.AF_INET if family == 4 else socket.AF_INET6, protocol, conntrack)
->>>>>>> main
     finally:
         conntrack.close()
 
@@ -108,28 +74,13 @@ def _forget(
         raise refused(refusal, f"connections to ports {ports} can't be listed") from refusal
     for answer in conntrack.transact([_deletion(flow, family) for flow in flows]):
         if answer is not None and not is_absence(answer):  # ENOENT: it ended meanwhile
-<<<<<<< HEAD
-            raise refused(answer, f"a connection to port {ports} can't be forgotten")
-=======
             raise refused(answer, f"a connection to ports {ports} can't be forgotten")
->>>>>>> main
 
 
 def _header(family: int) -> bytes:
     return struct.pack("=BBH", family, 0, 0)  # struct nfgenmsg
 
 
-<<<<<<< HEAD
-def _flows(effects: list[ForgetFlows], family: int, conntrack: netlink.Socket) -> Iterator[_Flow]:
-    # The kernel picks by protocol and port (since Linux 5.8; before, it sends all). Several
-    # ports are picked by protocol alone: one walk through the table instead of one for each.
-    effect = effects[0]
-    number = _NUMBERS[effect.protocol]
-    parts = [u8(_PROTOCOL_NUMBER, number)]
-    flags = _MATCH_PROTOCOL
-    if len(effects) == 1 and effect.count == 1:
-        parts.append(attribute(_DESTINATION_PORT, effect.port.to_bytes(2, "big")))
-=======
 def _flows(
     effects: Sequence[ForgetFlows], family: int, protocol: Protocol, conntrack: netlink.Socket
 ) -> Iterator[_Flow]:
@@ -139,7 +90,6 @@ def _flows(
     flags = _MATCH_PROTOCOL
     if len(effects) == 1 and effects[0].count == 1:
         parts.append(attribute(_DESTINATION_PORT, effects[0].port.to_bytes(2, "big")))
->>>>>>> main
         flags |= _MATCH_PORT
     pattern = nested(_ORIGINAL, nested(_TUPLE_PROTOCOL, *parts))
     chosen = nested(_FILTER, u32(_BY_ORIGINAL, flags))

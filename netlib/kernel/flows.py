@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
 
 from netlib.errors import NetError
 from netlib.kernel.netns import Namespaces
@@ -22,11 +23,11 @@ class FlowsToForget:
         self._waiting: list[ForgetFlows] = []
         self._thread: threading.Thread | None = None
 
-    def add(self, effect: ForgetFlows) -> None:
+    def add(self, effects: Iterable[ForgetFlows]) -> None:
         """Have these forgotten soon."""
         with self._lock:
-            self._waiting.append(effect)
-            if self._thread is None:
+            self._waiting += effects
+            if self._waiting and self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="netlib-flows", daemon=True)
                 self._thread.start()
 
@@ -47,6 +48,6 @@ class FlowsToForget:
                     self._thread = None
                     return
             try:
-                conntrack.forget_all(batch, self._namespaces)
+                conntrack.forget(batch, self._namespaces)
             except NetError as error:  # nobody waits for it
                 print(f"netlib: {error}", file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
     """The host as it is now."""
     asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
     index = _uplink(socket)
-    forwarding, bridge_netfilter, ipv6 = _settings(namespaces.sysctl)
+    forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
         boot_id=_boot_id(),
         netns=namespaces.host_inode,
@@ -31,6 +31,7 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
         forwarding=forwarding,
         bridge_netfilter=bridge_netfilter,
         ipv6=ipv6,
+        ephemeral_ports=ephemeral,
     )
 
 
@@ -86,9 +87,11 @@ def _boot_id() -> str:
         return file.read().strip()
 
 
-def _settings(read: Callable[[str], str]) -> tuple[tuple[Family, ...], bool, bool]:
+def _settings(read: Callable[[str], str]) -> tuple[tuple[Family, ...], bool, bool, tuple[int, int]]:
+    first, last = read("net/ipv4/ip_local_port_range").split()
     return (
         tuple(family for family, path in settings.FORWARDING.items() if read(path) == "1"),
         read("net/bridge/bridge-nf-call-iptables") == "1",
         read("net/ipv6/conf/all/disable_ipv6") == "0",
+        (int(first), int(last)),
     )

@@ -60,14 +60,10 @@ class LinuxKernel:
         self._namespaces.direct = True
 
     def close(self) -> None:
-<<<<<<< HEAD
-        """Give back sockets and threads."""
+        """Give back sockets and threads, the firewall's too."""
         self._deletions.close()
         self._flows.close()
-=======
-        """Give back sockets and threads, the firewall's too."""
         self._firewall.close()
->>>>>>> main
         self._namespaces.close()
 
     def _delete_indexes(self, indexes: Sequence[int]) -> Refusal | None:
@@ -114,27 +110,19 @@ class LinuxKernel:
             if isinstance(effect, Announce):
                 from netlib.kernel import announce
 
-<<<<<<< HEAD
-            announce.announce(effect, self._namespaces)
-        elif isinstance(effect, ForgetFlows):
-            if effect.protocol == "udp":  # which has no end that would show it
-                from netlib.kernel import conntrack
-
-                conntrack.forget(effect, self._namespaces)
-            else:
-                self._flows.add(effect)
-=======
                 with _collected(failures):
                     announce.announce(effect, self._namespaces)
         flows = [effect for effect in effects if isinstance(effect, ForgetFlows)]
-        if flows:
+        # UDP has no end that would show: its flows are gone before the caller goes on.
+        lasting = [effect for effect in flows if effect.protocol == "udp"]
+        if lasting:
             from netlib.kernel import conntrack
 
             with _collected(failures):
-                conntrack.forget(flows, self._namespaces)
+                conntrack.forget(lasting, self._namespaces)
+        self._flows.add(effect for effect in flows if effect.protocol != "udp")
         if failures:
             raise failures[0]
->>>>>>> main
 
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
         """Our own steps, then each door's."""

@@ -48,21 +48,13 @@ def _call(name: str, *arguments: int) -> None:
         return
     import ctypes
 
-<<<<<<< HEAD
-    if getattr(_c_library(), name)(*arguments) != 0:
-=======
     if getattr(_libc(), name)(*arguments) != 0:
->>>>>>> main
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 @cache
-<<<<<<< HEAD
-def _c_library() -> Any:
-=======
 def _libc() -> Any:
->>>>>>> main
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
@@ -133,11 +125,6 @@ class Namespaces:
         return fd
 
     def run(self, fd: int, work: Callable[[], T]) -> T:
-<<<<<<< HEAD
-        """Do `work` in the namespace of a descriptor, and give back what it returns or raises."""
-        if self.direct:
-            return self._run_here(fd, work)
-=======
         """Do `work` in the namespace of a descriptor, and give back what it returns or raises.
 
         Our thread does it, unless the caller's own is in the host and that is where to do it:
@@ -147,7 +134,8 @@ class Namespaces:
             raise KernelError("this kernel was closed")
         if fd == self.host_fd and os.stat(_HERE).st_ino == self.host_inode:
             return work()
->>>>>>> main
+        if self.direct:
+            return self._run_here(fd, work)
         job = _Job(fd, work)
         with self._lock:
             if self._closed:

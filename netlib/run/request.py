@@ -88,6 +88,11 @@ def parse_attachment(text: str) -> Attachment:
     ('db', 'sql')
     """
     network, _, tail = text.partition(":")
+    if network == "container" and tail and "=" not in tail:
+        raise InvalidRequest(
+            f"a sandbox of its own can't share the network of {tail}",
+            f"run the command in that one: net exec {tail} -- COMMAND",
+        )
     if not network:
         raise InvalidRequest(f"--network {text!r} names no network", "write NETWORK[:KEY=VALUE,…]")
     given: dict[str, list[str]] = {}
