@@ -429,6 +429,10 @@ class NameServer(Noun):
     addresses: tuple[IPAddress, ...]
     port: int = 53
 
+    def key(self) -> tuple[object, ...]:
+        """The subject says it all: who finds a listener can't tell what its netns is called."""
+        return (type(self).__name__, self.kind, self.subject)
+
 
 # -- effects: what is done and leaves no thing --------------------------------------------------
 

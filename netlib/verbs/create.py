@@ -31,7 +31,7 @@ def create(
     subnets: Iterable[str] = (),
     gateways: Iterable[str] = (),
     ip_ranges: Iterable[str] = (),
-    aux_addresses: Mapping[str, str] | None = None,
+    aux_addresses: Iterable[str] = (),
     ipv4: bool = True,
     ipv6: bool = False,
     internal: bool = False,
@@ -45,7 +45,7 @@ def create(
     Without `subnets` one is chosen for each family that is asked for, from the default
     pools, away from every other network's and from every prefix that the host can route to.
     `gateways`, `ip_ranges` ("192.0.2.64/26" or "192.0.2.10-192.0.2.20") and `aux_addresses`
-    (by name) each belong to the subnet that contains them. `internal`: no way out or in.
+    ("router=192.0.2.5") each belong to the subnet that contains them. `internal`: no way out or in.
 
     Raises NameTaken, PoolOverlap, Exhausted, InvalidRequest, UnknownDriver, KernelError.
 
@@ -81,9 +81,10 @@ def create(
         subnets=tuple(subnets),
         gateways=tuple(gateways),
         ip_ranges=tuple(ip_ranges),
-        aux_addresses=dict(aux_addresses or {}),
+        aux_addresses=tuple(aux_addresses),
         ipv4=ipv4,
         ipv6=ipv6,
+        borrowed=network.borrowed,
     )
     network = _settled(kind, replace(network, subnets=chosen), host)
     network = replace(network, dns_port=_dns_port(engine, kind, network))
