@@ -8,6 +8,7 @@ from itertools import chain
 
 from netlib import state as keys
 from netlib.engine import Engine
+from netlib.errors import RouteTaken
 from netlib.gateway import elect
 from netlib.links import Link, openings
 from netlib.model import Endpoint, HostFacts, Network
@@ -15,7 +16,7 @@ from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
 from netlib.store import Unchanged
-from netlib.wiring import Wiring
+from netlib.wiring import Route, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,5 +167,23 @@ def rewire_sandbox(
     ]
     if joining is not None:
         after = describe(engine, networks[joining.network], elected[joining.id], host)
+        _check_beside(after, [*others, *(c.after for c in changes if c.after)], networks)
         changes.append(Rewiring(before=None, after=after))
     return changes
+
+
+def _check_beside(
+    joining: EndpointRecord, others: Iterable[EndpointRecord], networks: dict[str, Network]
+) -> None:
+    """Refuse a route that another endpoint of the sandbox has with the same metric."""
+    held = {o.endpoint.id: o for o in others if o.endpoint.state == "ready"}  # the last one counts
+    for other in held.values():
+        for noun in joining.wiring:
+            there = other.wiring.get(noun.key())
+            if isinstance(noun, Route) and there not in (None, noun):
+                box, metric = joining.endpoint.sandbox.name, f" with metric {noun.metric}"
+                raise RouteTaken(
+                    f"{box} has a route to {noun.destination}{metric * bool(noun.metric)} by "
+                    f"{networks[other.endpoint.network].name} already",
+                    "give the networks' routes different metrics (option metric or routes)",
+                )
