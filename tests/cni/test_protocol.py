@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.made import made
 
 from netlib import Net
-from support.made import made
 from netlib.frontends.cni import answer
 from netlib.frontends.cni.config import parse
 from netlib.frontends.cni.refusal import Refusal
