@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -452,6 +453,7 @@ def load_endpoint(value: str, revision: int) -> EndpointRecord:
     return EndpointRecord(endpoint=endpoint, wiring=wiring, revision=revision)
 
 
+@lru_cache(maxsize=64)
 def _load_network(value: str, revision: int) -> NetworkRecord:
     network, wiring = _NETWORKS.of(value)
     return NetworkRecord(network=network, wiring=wiring, revision=revision)

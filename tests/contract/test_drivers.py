@@ -307,7 +307,7 @@ def test_addresses_on_a_lan_can_be_pooled_static_and_reserved(net: Net) -> None:
         subnets=[LAN],
         gateways=[ROUTER],
         ip_ranges=["192.0.2.64/30"],
-        aux_addresses={"printer": "192.0.2.64"},
+        aux_addresses=["printer=192.0.2.64"],
     )
     for name in ("web", "db"):
         net.create_sandbox(name)
