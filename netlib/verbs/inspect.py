@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from netlib import pictures
 from netlib.engine import Engine
 from netlib.ipam import capacity, usable
 from netlib.links import environment
 from netlib.model import Endpoint, IPNetwork, Network, Sandbox
 from netlib.naming import has_names
-from netlib.pictures.topology import topology
 from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring
 
@@ -104,6 +102,9 @@ def draw(engine: Engine, networks: Iterable[str] = (), *, form: str = "text") ->
 
     Example:  net graph --format mermaid my-net
     """
+    from netlib import pictures  # nobody draws on the way to an attachment
+    from netlib.pictures.topology import topology
+
     asked = [engine.state.network(reference).network for reference in networks]
     shown = asked or [record.network for record in engine.state.networks()]
     alone = [] if asked else [box.stack for box in engine.state.sandboxes()]

@@ -51,11 +51,11 @@ def net_command(host: Host, *arguments: str) -> str:
 
 def test_a_client_does_what_the_library_does(host: Host, client: Net) -> None:
     """Same arguments, results, errors and state."""
-    made = client.create("front", subnets=[SUBNET], options={"mtu": "1400"})
+    front = client.create("front", subnets=[SUBNET], options={"mtu": "1400"})
     web, db = host.sandbox("web"), host.sandbox("db")
     endpoint = client.connect("front", "netns:web", publish=["8080:80"], aliases=["www"])
     with Net(host.state_dir) as plain:
-        assert plain.inspect("front").network == made
+        assert plain.inspect("front").network == front
         assert plain.endpoints() == (replace(endpoint, state="ready"),)
         with pytest.raises(PortTaken, match="8080") as refusal:
             client.connect("front", f"pid:{db.popen('sleep', '60').pid}", publish=["8080:80"])
