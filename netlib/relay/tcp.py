@@ -269,7 +269,7 @@ class Connection:
             listener.gate.pause()
             return
         self._target = _Side(self, target)
-        self._directions = (
+        self._directions: tuple[_Direction, ...] = (
             _Direction(self._client, self._target),
             _Direction(self._target, self._client),
         )
@@ -357,6 +357,10 @@ class Connection:
         self.listener.connections.discard(self)
         gate.quota.give_back(self._who)
         gate.ended()
+        # Nobody asks for them any more. Without this, all would wait for the garbage collector
+        # in a circle, and their bytes with them.
+        self._directions = ()
+        del self._client, self._target
 
 
 def _prepare(sock: socket.socket) -> None:
