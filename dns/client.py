@@ -75,7 +75,16 @@ class Resolver:
         from netlib.dns.sockets import bind_at
 
         place = _Place("network", network_id)
-        self._listen(place, tuple(addresses), lambda address: bind_at(address, port))
+        self._listen(place, tuple(addresses), lambda address: bind_at(address, port), port)
+
+    def move_to(self, network_id: str, addresses: Iterable[str], port: int) -> None:
+        """Likewise, and nowhere else for this network. Sockets that may stay are not closed."""
+        wanted = {(address, port) for address in addresses}
+        before = self.listening().get(("network", network_id), {})
+        self.listen_at(network_id, [address for address, _ in wanted], port)
+        gone = sorted(set(before.items()) - wanted)
+        if gone:
+            self._forget("network", network_id, gone)
 
     def listening(self) -> dict[tuple[str, str], dict[str, int]]:
         """Where it answers: addresses with ports, by ("network", id) and ("sandbox", name)."""
@@ -96,23 +105,24 @@ class Resolver:
         return self._listen(place, ("127.0.0.11",), lambda _: bind_sandbox(path, inode))
 
     def _listen(
-        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound], port: int = 0
     ) -> dict[str, int]:
+        """Hand over sockets for the addresses that have none (0: on any port)."""
         for _ in range(_TRIES - 1):
             try:
-                return self._listen_once(place, wanted, bind)
+                return self._listen_once(place, wanted, bind, port)
             except ResolverDown:
                 continue  # it was just ending
-        return self._listen_once(place, wanted, bind)
+        return self._listen_once(place, wanted, bind, port)
 
     def _listen_once(
-        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound], port: int
     ) -> dict[str, int]:
         with self._opened() as channel, ExitStack() as closing:
             ports = _ports(channel.call({"do": "hello"}), place)
             missing = []
             for address in wanted:
-                if address not in ports:
+                if address not in ports or port not in (0, ports[address]):
                     missing.append(bind(address))
                     closing.callback(missing[-1].close)
             if missing:
@@ -128,8 +138,9 @@ class Resolver:
         """Answer in that sandbox no more."""
         self._forget("sandbox", sandbox)
 
-    def _forget(self, kind: str, name: str) -> None:
-        self._ask({"do": "forget", "kind": kind, "name": name})
+    def _forget(self, kind: str, name: str, addresses: list[tuple[str, int]] | None = None) -> None:
+        """Of these addresses and ports, or all."""
+        self._ask({"do": "forget", "kind": kind, "name": name, "addresses": addresses})
 
     # -- names ------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from netlib.dns.feed import POLL_SECONDS, Feed
 from netlib.dns.held import Held, note
 from netlib.dns.loop import Loop
 from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
+from netlib.dns.sockets import close_at
 from netlib.dns.source import ZoneSource
 from netlib.errors import NetError
 
@@ -164,13 +165,13 @@ class Keeper:
                 self._child.send({k: message[k] for k in ("do", "kind", "name")}, fds)
                 answer({})  # what is asked from now on waits in the sockets
             case "forget":
-                for sock in self._held.pop(key, ()):
-                    sock.close()
-                self._namespaces.pop(key, None)
+                stays = close_at(self._held.pop(key, []), message["addresses"])
+                if stays:
+                    self._held[key] = stays
+                else:
+                    self._namespaces.pop(key, None)
                 self._note()
-                self._child.send(
-                    {k: message[k] for k in ("do", "kind", "name")}, (), self._then_end(answer)
-                )
+                self._child.send(message, (), self._then_end(answer))
             case "serve":
                 try:
                     self._serve(message["revision"], answer)

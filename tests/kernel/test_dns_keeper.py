@@ -409,3 +409,26 @@ def test_who_speaks_nonsense_is_dropped(resolver: Resolver, host: Host, web: Pla
             answer = client.recv(4096)
             assert answer == b"" or b"dance" in answer
     assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_a_network_that_moves_keeps_the_sockets_that_stay(resolver: Resolver, web: Place) -> None:
+    """Gateways come and go, and ports change; who asks at one that stays notices nothing."""
+    found = stats(resolver)
+    inodes = sockets_of(found["pid"])
+    resolver.move_to("n1", [GATEWAY4, "198.51.100.129"], 53)
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, "198.51.100.129": 53}}
+    assert len(inodes & sockets_of(found["pid"])) == len(inodes) - 2, "only the gone one's closed"
+    assert values(ask(web, query("db"))) == [DB4]
+
+    resolver.move_to("n1", [GATEWAY4], 5301)
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 5301}}
+    assert values(ask(web, query("db"), port=5301)) == [DB4]
+    os.kill(int(str(found["pid"])), signal.SIGKILL)
+    assert values(ask(web, query("db"), port=5301)) == [DB4]
+
+
+def sockets_of(pid: object) -> set[str]:
+    """The inodes of a process's sockets that listen, or take datagrams."""
+    folder = Path(f"/proc/{pid}/fd")
+    links = {os.readlink(each) for each in folder.iterdir()}
+    return {link for link in links if link.startswith("socket:")}
