@@ -242,7 +242,6 @@ class Connection:
     """A client's connection and the one to the target, as one."""
 
     __slots__ = (
-        "__weakref__",
         "_client",
         "_directions",
         "_queued",
