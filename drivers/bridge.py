@@ -8,10 +8,16 @@ from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import ENDPOINT_OPTIONS, EXPOSE, in_sandbox, routes, sysctls
+from netlib.drivers.endpoint import (
+    ENDPOINT_OPTIONS,
+    EXPOSE,
+    check_routes,
+    in_sandbox,
+    sysctls,
+)
 from netlib.drivers.ports import published
-from netlib.errors import InvalidOption
-from netlib.model import HOST, Endpoint, Family, HostFacts, IPAddress, Network, Peer
+from netlib.errors import InterfaceTaken, InvalidOption
+from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, Peer
 from netlib.options import BOOLEAN, is_on, number
 from netlib.wiring import (
     Address,
@@ -27,6 +33,14 @@ from netlib.wiring import (
     Wiring,
 )
 
+_FOR_ALL_OF_A_BRIDGE = (
+    "masquerade",
+    "isolate",
+    "gateway_mode",
+    "outbound_ipv4",
+    "outbound_ipv6",
+)
+
 
 class BridgeDriver:
     """A network on one host, reached from outside by masquerading and published ports."""
@@ -36,7 +50,8 @@ class BridgeDriver:
     options: ClassVar[tuple[Option, ...]] = (
         Option(
             key="bridge.name",
-            help="the bridge device; one that exists is used as it is and never removed",
+            help="the bridge device; one that exists is used as it is, without a gateway address "
+            "or rules of ours, and never removed",
             aliases=("com.docker.network.bridge.name", "bridge_name", "interface_name", "bridge"),
             device=True,
         ),
@@ -147,14 +162,28 @@ class BridgeDriver:
                 "gateway_mode isolated leaves the network without a way out",
                 "add --internal, or choose nat or routed",
             )
-        routes(network, "eth0", HOST, {})  # raises for what it can not read
+        check_routes(network)
+        if bridge_name(network) in network.borrowed:
+            _check_borrowed(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """The MTU, where none was asked for: that of the default route's device."""
+        """The MTU, where none was asked for: that of the default route's device.
+
+        Raises InvalidOption where the bridge's name is that of another kind of device,
+        InterfaceTaken where another network has it.
+        """
+        name = network.options.get("bridge.name", "")
+        device = host.devices.get(name)
+        if device is not None and device.kind != "bridge":
+            raise InvalidOption(
+                f"bridge.name {name} is no bridge but a {device.kind or 'device of another kind'}",
+                "name a bridge, or leave the option out to have one made",
+            )
+        if device is not None and device.ours:
+            raise InterfaceTaken(f"another network has the bridge {name}", "choose another name")
         if "mtu" in network.options:
             return {}
-        name = network.options.get("bridge.name", "")
-        device = host.devices[name] if name in network.borrowed else host.uplink
+        device = device or host.uplink
         return {"mtu": str(device.mtu if device else 1500)}
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
@@ -217,8 +246,11 @@ class BridgeDriver:
             # frame may have to leave by the port it came in (bridge(8), hairpin).
             hairpin=hairpin,
         )
+        # Who made the bridge decides on all but what is asked for here.
+        borrowed = pair.bridge in network.borrowed and endpoint.ports
         return Wiring(
             [
+                *(Forwarding(family=family) for family in network.families() if borrowed),
                 pair,
                 *sysctls(endpoint, host),
                 *in_sandbox(network, endpoint),
@@ -234,6 +266,19 @@ class BridgeDriver:
 def bridge_name(network: Network) -> str:
     """The network's bridge device."""
     return network.options.get("bridge.name") or names.bridge(network.id)
+
+
+def _check_borrowed(network: Network) -> None:
+    """Refuse what only rules for the whole bridge could give: its other ports are not ours."""
+    kept_out = [option for option in _FOR_ALL_OF_A_BRIDGE if option in network.options]
+    if network.internal:
+        kept_out.append("internal")
+    if kept_out:
+        raise InvalidOption(
+            f"{kept_out[0]} is not possible on {bridge_name(network)}, which is not ours: it "
+            "would change what the bridge's other ports may do",
+            "leave it out, or choose a bridge name that is free",
+        )
 
 
 def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netlib.driver import Option
 from netlib.errors import InvalidOption
-from netlib.model import Endpoint, Family, HostFacts, IPAddress, IPNetwork, Netns, Network
+from netlib.model import HOST, Endpoint, Family, HostFacts, IPAddress, IPNetwork, Netns, Network
 from netlib.options import number
 from netlib.wiring import Address, Loopback, Noun, Route, Sysctl, Up
 
@@ -58,10 +58,10 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
 
 def routes(
     network: Network, device: str, netns: Netns, gateways: Mapping[Family, IPAddress | None]
-) -> list[Noun]:
+) -> list[Route]:
     """Default routes through `gateways`, and the network's static routes."""
     metric = number(network.options, "metric", 0, 2**32 - 1) or 0
-    result: list[Noun] = []
+    result: list[Route] = []
     for family, gateway in gateways.items():
         if gateway is not None:
             result.append(
@@ -87,6 +87,23 @@ def routes(
             )
         )
     return result
+
+
+def check_routes(network: Network) -> None:
+    """Raise InvalidOption for static routes that no endpoint of the network could have."""
+    seen: set[tuple[IPNetwork, int]] = set()
+    for route in routes(network, "eth0", HOST, {}):
+        if not any(route.via in subnet.prefix for subnet in network.subnets):
+            raise InvalidOption(
+                f"option routes leads to {route.destination} via {route.via}, which is in no "
+                "subnet of this network",
+                "name a gateway that endpoints reach directly",
+            )
+        if (route.destination, route.metric) in seen:
+            raise InvalidOption(
+                f"option routes leads to {route.destination} twice", "give each its own metric"
+            )
+        seen.add((route.destination, route.metric))
 
 
 def _gateway(network: Network, endpoint: Endpoint, family: Family) -> IPAddress | None:

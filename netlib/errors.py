@@ -153,6 +153,10 @@ class NotOurs(Conflict):
     """What was to be taken back was done by somebody else."""
 
 
+class RouteTaken(Conflict):
+    """Another endpoint of the sandbox has a route to the same destination."""
+
+
 class InterfaceTaken(Conflict):
     """A network device of this name is there, and it is not ours."""
 
@@ -272,6 +276,10 @@ class NoAnswer(NetError):
     """None of the name servers that were asked answered."""
 
     retryable = True
+
+
+class DaemonLost(NetError):
+    """The daemon ended before it answered, and what it did is not known."""
 
 
 class LeftOver(NetError):

@@ -188,6 +188,10 @@ class Net:
 
     def _follow(self, revision: int, box: Sandbox | None) -> None:
         """What follows a change: a sandbox's files, and the names that the resolver serves."""
+        if box is not None and box.kind == "cni":
+            # Its runtime writes such files itself, and it runs nothing yet that could ask for a
+            # name: by then the resolver has read it from the state.
+            return
         from netlib.dns.client import Resolver
         from netlib.sandbox_files import refresh
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from netlib import state as keys
 from netlib.engine import Engine
+from netlib.errors import RouteTaken
 from netlib.gateway import elect
 from netlib.links import Link, openings
 from netlib.model import Endpoint, HostFacts, Network
@@ -14,7 +16,7 @@ from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
 from netlib.store import Unchanged
-from netlib.wiring import Wiring
+from netlib.wiring import Route, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +32,12 @@ def plan_of(changes: Collection[Rewiring], others: Iterable[EndpointRecord] = ()
 
     What one of `others` has as well (a resolver in the sandbox they share) is not touched.
     """
-    have, want = Wiring(), Wiring()
-    for change in changes:
-        if change.before is not None:
-            have |= change.before.wiring
-        if change.after is not None:
-            want |= change.after.wiring
+    others = list(others)
+    befores = [change.before.wiring for change in changes if change.before is not None]
+    afters = [change.after.wiring for change in changes if change.after is not None]
+    have, want = Wiring(chain(*befores)), Wiring(chain(*afters))
+    if not others:
+        return diff(have=have, want=want)
     changing = {change.before.endpoint.id for change in changes if change.before is not None}
     others_have = {
         noun for other in others if other.endpoint.id not in changing for noun in other.wiring
@@ -165,5 +167,23 @@ def rewire_sandbox(
     ]
     if joining is not None:
         after = describe(engine, networks[joining.network], elected[joining.id], host)
+        _check_beside(after, [*others, *(c.after for c in changes if c.after)], networks)
         changes.append(Rewiring(before=None, after=after))
     return changes
+
+
+def _check_beside(
+    joining: EndpointRecord, others: Iterable[EndpointRecord], networks: dict[str, Network]
+) -> None:
+    """Refuse a route that another endpoint of the sandbox has with the same metric."""
+    held = {o.endpoint.id: o for o in others if o.endpoint.state == "ready"}  # the last one counts
+    for other in held.values():
+        for noun in joining.wiring:
+            there = other.wiring.get(noun.key())
+            if isinstance(noun, Route) and there not in (None, noun):
+                box, metric = joining.endpoint.sandbox.name, f" with metric {noun.metric}"
+                raise RouteTaken(
+                    f"{box} has a route to {noun.destination}{metric * bool(noun.metric)} by "
+                    f"{networks[other.endpoint.network].name} already",
+                    "give the networks' routes different metrics (option metric or routes)",
+                )

@@ -34,7 +34,7 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
     if known is None:
         _remove(folder)
         return
-    endpoints = state.endpoints_of(box.name)
+    endpoints = state.endpoints_of(known.stack)
     networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     linked = [link for record in endpoints for link in state.links_of(record.endpoint)]

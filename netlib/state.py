@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -284,8 +285,9 @@ class State:
 
     def known_networks(self) -> list[NetworkRecord]:
         """Likewise, with the built-in ones before them, made or not."""
-        made = [*self._unmade(), *self.networks()]
-        return sorted(made, key=lambda r: r.network.name not in built_in.NAMES)
+        known = [*self._unmade(), *self.networks()]
+        order = {name: number for number, name in enumerate(built_in.NAMES)}
+        return sorted(known, key=lambda r: order.get(r.network.name, len(order)))
 
     # -- endpoints --------------------------------------------------------------------------------
 
@@ -451,6 +453,7 @@ def load_endpoint(value: str, revision: int) -> EndpointRecord:
     return EndpointRecord(endpoint=endpoint, wiring=wiring, revision=revision)
 
 
+@lru_cache(maxsize=64)
 def _load_network(value: str, revision: int) -> NetworkRecord:
     network, wiring = _NETWORKS.of(value)
     return NetworkRecord(network=network, wiring=wiring, revision=revision)

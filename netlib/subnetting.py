@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from ipaddress import ip_network
 
 from netlib import state as keys
@@ -23,11 +22,14 @@ def choose_subnets(
     subnets: tuple[str, ...],
     gateways: tuple[str, ...],
     ip_ranges: tuple[str, ...],
-    aux_addresses: Mapping[str, str],
+    aux_addresses: tuple[str, ...],
     ipv4: bool,
     ipv6: bool,
+    borrowed: tuple[str, ...] = (),
 ) -> tuple[Subnet, ...]:
     """The subnets of a new network, or those that are added to one.
+
+    They may be what the host reaches by the `borrowed` devices: those are the network's own.
 
     Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
     """
@@ -35,11 +37,9 @@ def choose_subnets(
         if subnets or gateways or ip_ranges or aux_addresses:
             raise InvalidRequest("networks of this driver have no addresses", "leave them out")
         return ()
-    given = parse_subnet_options(
-        subnets, gateways, ip_ranges, [f"{n}={a}" for n, a in aux_addresses.items()]
-    )
+    given = parse_subnet_options(subnets, gateways, ip_ranges, aux_addresses)
     if capabilities.gateway_on_host:
-        _check_routes(engine, given)
+        _check_routes(engine, given, borrowed)
     have = {subnet.family for subnet in given}
     wanted: list[Family] = [4] if ipv4 and not have else []
     if ipv6 and 6 not in have:
@@ -67,8 +67,8 @@ def _host_id() -> str:
         return ""
 
 
-def _check_routes(engine: Engine, subnets: tuple[Subnet, ...]) -> None:
-    routed = engine.kernel.prefixes() if subnets else ()
+def _check_routes(engine: Engine, subnets: tuple[Subnet, ...], borrowed: tuple[str, ...]) -> None:
+    routed = engine.kernel.prefixes(borrowed) if subnets else ()
     for subnet in subnets:
         other = overlapping(subnet.prefix, routed)
         if other is not None and not any(other == p for p in pools(engine, "host", subnet.family)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from netlib.errors import (
@@ -160,13 +160,13 @@ class FakeHost(FakePlaces):
         else:
             self.things.pop(self.key(noun), None)
 
-    def prefixes(self) -> Iterator[IPNetwork]:
-        """What the host's own addresses and routes lead to."""
+    def prefixes(self, besides: Collection[str] = ()) -> Iterator[IPNetwork]:
+        """What the host's own addresses and routes lead to, but by some devices."""
         for noun in self.things.values():
-            if isinstance(noun, Address) and self.place(noun.netns) == self.inode:
-                yield noun.address.network
-            elif isinstance(noun, Route) and self.place(noun.netns) == self.inode:
-                yield noun.destination
+            if not isinstance(noun, Address | Route) or noun.device in besides:
+                continue
+            if self.place(noun.netns) == self.inode:
+                yield noun.address.network if isinstance(noun, Address) else noun.destination
 
     def observe(self, noun: Noun) -> Noun | None:
         """The thing of a noun as it is now."""

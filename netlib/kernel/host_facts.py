@@ -35,26 +35,41 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
     )
 
 
-def prefixes(socket: netlink.Socket) -> tuple[IPNetwork, ...]:
-    """Every prefix of every table, but default routes and those of groups."""
+def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNetwork, ...]:
+    """Every prefix of every table, but default routes, those of groups and by some devices."""
     found: dict[IPNetwork, None] = {}
+    ignored = {rtnl.read_link(body).ifindex for name in besides for body in _link(name, socket)}
     for version in (4, 6):
         make = IPv4Network if version == 4 else IPv6Network
         for body in socket.ask(entries.routes(version)):
             state = entries.read_route(body)
             _, packed, length = state.destination
-            if length and state.kind not in (_BROADCAST, _MULTICAST):
+            if state.ifindex in ignored or state.kind in (_BROADCAST, _MULTICAST):
+                continue
+            if length:
                 found[make((int.from_bytes(packed, "big"), length))] = None
     return tuple(found)
 
 
-def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
+def _link(name: str, socket: netlink.Socket) -> list[bytes]:
+    """What the kernel says of a device: nothing where there is none."""
+    return _asked(rtnl.get_link(name), socket)
+
+
+def _asked(request: netlink.Request, socket: netlink.Socket) -> list[bytes]:
     try:
-        (body,) = socket.ask(request)
+        return list(socket.ask(request))
     except netlink.Refusal as refusal:
         if is_absence(refusal):
-            return None
+            return []
         raise
+
+
+def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
+    found = _asked(request, socket)
+    if not found:
+        return None
+    (body,) = found
     state = rtnl.read_link(body)
     return Device(
         name=state.name,

@@ -79,13 +79,14 @@ def connect(
         raise AlreadyConnected(
             f"{box.name} is connected to {known.name}", f"see: net inspect {known.name}"
         )
-    host = engine.facts()
+    checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
+    host_name = checked.get("host_interface_name")
+    host = engine.facts([names.check_device(host_name)] if host_name else [])
+    if host.devices:
+        raise InterfaceTaken(f"the host has an interface {host_name}", "choose another name")
     others = engine.state.endpoints_of(box.name)
     _check_place(able, known, box, host, others)
     endpoint_id = names.new_id()
-    checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
-    if "host_interface_name" in checked:
-        names.check_device(checked["host_interface_name"])
     requests = list(publish)
     warnings: tuple[str, ...] = ()
     if requests and not able.publishes:

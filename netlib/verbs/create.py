@@ -33,7 +33,7 @@ def create(
     subnets: Iterable[str] = (),
     gateways: Iterable[str] = (),
     ip_ranges: Iterable[str] = (),
-    aux_addresses: Mapping[str, str] | None = None,
+    aux_addresses: Iterable[str] = (),
     ipv4: bool = True,
     ipv6: bool = False,
     internal: bool = False,
@@ -47,7 +47,7 @@ def create(
     Without `subnets` one is chosen for each family that is asked for, from the default
     pools, away from every other network's and from every prefix that the host can route to.
     `gateways`, `ip_ranges` ("192.0.2.64/26" or "192.0.2.10-192.0.2.20") and `aux_addresses`
-    (by name) each belong to the subnet that contains them. `internal`: no way out or in.
+    ("router=192.0.2.5") each belong to the subnet that contains them. `internal`: no way out or in.
 
     Raises NameTaken, BuiltInNetwork, SingleNetwork, PoolOverlap, Exhausted, InvalidRequest,
     UnknownDriver, NoSuchDevice, KernelError.
@@ -83,9 +83,10 @@ def create(
         subnets=tuple(subnets),
         gateways=tuple(gateways),
         ip_ranges=tuple(ip_ranges),
-        aux_addresses=dict(aux_addresses or {}),
+        aux_addresses=tuple(aux_addresses),
         ipv4=ipv4,
         ipv6=ipv6,
+        borrowed=network.borrowed,
     )
     return _making(engine, kind, replace(network, subnets=chosen))
 
@@ -100,7 +101,7 @@ def create_built_in(engine: Engine, name: str) -> Operation[Network]:
         subnets=(),
         gateways=(),
         ip_ranges=(),
-        aux_addresses={},
+        aux_addresses=(),
         ipv4=True,
         ipv6=False,
     )

@@ -312,8 +312,8 @@ def test_from_without_a_port(web: Shell, line: str) -> None:
 def test_every_command_that_changes_something_can_be_tried() -> None:
     """--dry-run is everywhere but where it would be nonsense."""
     reading = {"ls", "inspect", "port", "ps", "check", "rules", "completion", "driver ls",
-               "sandbox ls", "exec", "host status", "env", "graph",
-               "dns query", "dns stats", "dns log"}  # fmt: skip
+               "sandbox ls", "exec", "host status", "env", "graph", "daemon", "events",
+               "cni conflist", "dns query", "dns stats", "dns log"}  # fmt: skip
 
     without = {
         name
@@ -402,7 +402,7 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("stop nobody", 3, "no-such-sandbox"),
         ("exec nobody -- true", 3, "no-such-sandbox"),
         ("run --network nope -- true", 3, "no-such-network"),
-        ("run -p 80 -- true", 2, "invalid-request"),
+        ("run --network container:web -p 80 -- true", 2, "invalid-request"),
         ("run --name b@d -- true", 2, "invalid-name"),
         ("run --dns nonsense -- true", 2, "invalid-address"),
         ("run --add-host db -- true", 2, "invalid-request"),

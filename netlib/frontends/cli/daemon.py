@@ -34,10 +34,11 @@ def daemon_command(session: Session, trace_timing: bool) -> None:
 @click.command("events", cls=NetCommand)
 @click.pass_obj
 def events_command(session: Session) -> None:
-    """Show what happens to networks and endpoints, until it is interrupted.
+    """Show what happens to networks and endpoints.
 
-    create, update and remove of networks; connect, disconnect, publish and unpublish of
-    endpoints; and, where a daemon runs, repair. With --json a document a line.
+    Until it is interrupted: create, update and remove of networks; connect, disconnect,
+    publish and unpublish of endpoints; and, where a daemon runs, repair. With --json a
+    document a line.
 
     Example: net events
     """

@@ -77,6 +77,7 @@ def sandbox_command() -> None:
 @click.pass_obj
 def sandbox_create(
     session: Session,
+    *,
     hostname: str,
     labels: tuple[str, ...],
     variables: tuple[str, ...],

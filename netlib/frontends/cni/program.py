@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -15,10 +16,11 @@ DAEMON_KEY = b'"startDaemon"'
 
 
 def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: str) -> int:
-    """Serve one call and print the answer; the exit status."""
+    """Serve one call, print the answer and end; where there is none to serve, the exit status."""
     if not environment.get("CNI_COMMAND") and not stdin:
         sys.stderr.write(about())
         return 0
+    gc.disable()  # this ends before there is anything to collect
     opened: list[Net] = []
 
     def net() -> Net:
@@ -37,7 +39,9 @@ def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: st
         sys.stderr.write(said.log)
     if DAEMON_KEY in stdin and environment["CNI_COMMAND"] == "ADD":
         start_daemon(stdin, state)
-    return said.status
+    sys.stderr.flush()
+    # Without taking the interpreter apart, which would take as long as the call itself.
+    os._exit(said.status)
 
 
 def start_daemon(stdin: bytes, state: str) -> None:

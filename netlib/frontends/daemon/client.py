@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netlib.errors import KernelError, NetError, from_document
+from netlib.errors import DaemonLost, KernelError, NetError, from_document
 from netlib.frontends.daemon.calls import VERBS, pack
 from netlib.frontends.daemon.journal import look_up
 from netlib.frontends.daemon.messages import VERSION, Channel, Lost, connect
@@ -21,10 +21,6 @@ from netlib.net import Net
 from netlib.settings import Backend, state_folder
 
 _HELLO_SECONDS = 5.0
-
-
-class DaemonLost(NetError):
-    """The daemon ended before it answered, and what it did is not known."""
 
 
 def open_net(

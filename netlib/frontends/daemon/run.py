@@ -11,7 +11,6 @@ import threading
 from pathlib import Path
 
 from netlib.frontends.daemon.events import Bus
-from netlib.frontends.daemon.following import Follower
 from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.server import Server, listening
 from netlib.frontends.daemon.timing import trace
@@ -40,7 +39,6 @@ def run(
             _log(f"not mended: {finding.subject}: {error}")
         bus = Bus()
         holder, watch = Holder(net, _log), Watch(net, _log, bus.tell)
-        follower = Follower(net, _log)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
@@ -54,7 +52,6 @@ def run(
             _notify("STOPPING=1")
             watch.stop()
             holder.stop()
-            follower.stop()
 
 
 def _warm(net: Net) -> None:
