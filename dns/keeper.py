@@ -147,7 +147,7 @@ class Keeper:
         self._loop.forget(client)
         client.close()
 
-    def _obey(self, client: Channel, message: Message, fds: tuple[int, ...]) -> None:
+    def _obey(self, client: Channel, message: Message, fds: tuple[int, ...]) -> None:  # noqa: PLR0912 - a case for each message
         def answer(found: Message) -> None:
             found.pop("tag", None)
             with contextlib.suppress(Closed):  # it waited no longer
