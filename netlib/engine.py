@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import TypeVar
 
 from netlib import state as keys
@@ -112,12 +113,15 @@ class Engine:
         operation = self._begin(prepare)
         if operation.dismantles:
             self._dismantle(operation)
+            self._finish(operation)
         else:
             self._build(operation)
+        return operation.result
+
+    def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
             self.state.store.commit(operation.done)
         self.changed(operation.sandbox)
-        return operation.result
 
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""
@@ -149,11 +153,21 @@ class Engine:
 
     def _build(self, operation: Operation[R]) -> None:
         try:
-            apply(operation.plan, self.kernel)
+            apply(
+                operation.plan,
+                self.kernel,
+                confirm=partial(self._finish, operation),
+                withdraw=partial(self._withdraw, operation),
+            )
         except StageFailed as failure:
-            if failure.undone and operation.undo is not None:
-                self.state.store.commit(operation.undo)
             raise _plainly(failure) from failure
+
+    def _withdraw(self, operation: Operation[R]) -> None:
+        if operation.undo is not None:
+            self.state.store.commit(operation.undo)
+        if operation.sandbox is not None:
+            with suppress(NetError):  # what follows a change may be what failed
+                self.changed(operation.sandbox)
 
     def identify(self) -> None:
         """Refuse to act on a host that the state does not speak of; note a new boot."""
@@ -183,6 +197,8 @@ class Engine:
 def _plainly(failure: StageFailed) -> NetError:
     """The cause itself where all was taken back: the error that a caller can act on."""
     if not failure.undone:
+        then = "then run: net repair"
+        failure.hint = f"{failure.hint}; {then}" if failure.hint else then
         return failure
     if isinstance(failure.cause, NamespaceGone):
         failure.cause.hint = failure.cause.hint or "the sandbox ended meanwhile; run: net gc"
