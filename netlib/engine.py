@@ -86,7 +86,10 @@ class Engine:
             found = self.state.find_sandbox(reference) or resolve(reference, self.kernel)
             if not self.kernel.alive(found.netns):
                 found = resolve(reference, self.kernel)
-            found = self.state.sandbox_in(found.netns.inode) or found
+            known = self.state.sandbox_in(found.netns.inode)
+            # Numbers of namespaces are given again, so it may be an earlier one's.
+            if known is not None and self.kernel.alive(known.netns):
+                found = known
         else:
             found = self.state.sandbox(reference)
         if not self.kernel.alive(found.netns):

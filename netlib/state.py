@@ -287,6 +287,13 @@ class State:
         record = self.store.get(namespace_key(inode))
         return self.find_sandbox(record.value) if record else None
 
+    def sandbox_keys(self, box: Sandbox) -> tuple[str, ...]:
+        """The keys that go with a sandbox. Its namespace's number may be another's by now."""
+        inode = namespace_key(box.netns.inode)
+        owner = self.store.get(inode)
+        mine = owner is not None and owner.value == box.name
+        return (sandbox_key(box.name), inode) if mine else (sandbox_key(box.name),)
+
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes that the state knows, oldest first."""
         found = [

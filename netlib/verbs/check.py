@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
 from netlib.errors import NetError
@@ -141,8 +140,8 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
 
 
 def _forget(engine: Engine, box: Sandbox) -> None:
-    gone = (keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode))
-    engine.state.store.commit(Commit(put={}, delete=gone))
+    engine.kernel.drop_namespace(box.netns)  # what is left of one that was never finished
+    engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
     engine.changed(box)
 
 

@@ -11,6 +11,7 @@ from netlib.engine import Engine
 from netlib.errors import (
     AlreadyConnected,
     InterfaceTaken,
+    InUse,
     InvalidAddress,
     InvalidRequest,
     Unsupported,
@@ -59,15 +60,15 @@ def connect(
     if known.state != "ready":
         raise InvalidRequest(f"network {known.name} is being removed or made", "run: net repair")
     if engine.state.store.get(keys.member_key(known.id, box.name)):
-        raise AlreadyConnected(
-            f"{box.name} is connected to {known.name}", f"see: net inspect {known.name}"
-        )
+        raise _already(engine, known, box)
     host = engine.facts()
     if box.netns.inode == host.netns and driver.capabilities.own_netns:
         raise InvalidRequest(
             f"{box.name} is the host's own network namespace", "name a sandbox with one of its own"
         )
     others = engine.state.endpoints_of(box.name)
+    if any(other.endpoint.sandbox.netns.inode != box.netns.inode for other in others):
+        raise InUse(f"an earlier {box.name}, which has ended, still has endpoints", "run: net gc")
     endpoint_id = names.new_id()
     checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
     if "host_interface_name" in checked:
@@ -135,6 +136,18 @@ def connect(
             put=reverts(changes),
             delete=(*claims, keys.endpoint_key(known.id, endpoint.id)),
         ),
+    )
+
+
+def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected:
+    state = engine.state.endpoint(network, box.name).endpoint.state
+    if state == "ready":
+        return AlreadyConnected(
+            f"{box.name} is connected to {network.name}", f"see: net inspect {network.name}"
+        )
+    return AlreadyConnected(
+        f"{box.name} is being connected to {network.name}, or taken off it",
+        "wait for who does it; if nobody does any more, run: net repair",
     )
 
 

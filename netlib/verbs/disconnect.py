@@ -60,7 +60,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     touched = {keys.sandbox_key(box.name): keys.dump(box)}
     if not others and box.kind != "name":
         # Known by what others call it, and only for its endpoints' sake.
-        gone += [keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode)]
+        gone += engine.state.sandbox_keys(box)
         touched = {}
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",

@@ -12,7 +12,7 @@ from netlib.errors import InUse, InvalidName, NameTaken, StoreConflict
 from netlib.model import HOST, Netns, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
-from netlib.store import Absent, Commit
+from netlib.store import Absent, Commit, Unchanged
 from netlib.verbs.disconnect import leave
 from netlib.verbs.remove import joined
 
@@ -28,12 +28,22 @@ def create_sandbox(
     """
     _check_name(name)
     _check_free(engine, name)
-    netns = engine.kernel.make_namespace(name)
-    try:
-        return register_sandbox(engine, name, netns, hostname=hostname, labels=labels)
-    except NameTaken:
-        engine.kernel.drop_namespace(netns)
-        raise
+    made: list[Sandbox] = []
+
+    def claim(netns: Netns) -> None:
+        made.append(_register(engine, name, netns, hostname=hostname, labels=labels))
+
+    with engine.lock.shared():
+        try:
+            netns = engine.kernel.make_namespace(name, claim)
+            engine.changed(made[0])
+        except BaseException:
+            for box in made:
+                engine.kernel.drop_namespace(box.netns)
+                engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
+            raise
+    assert netns == made[0].netns
+    return made[0]
 
 
 def register_sandbox(
@@ -59,6 +69,38 @@ def register_sandbox(
     Raises InvalidName, NameTaken, InvalidOption.
     """
     _check_name(name)
+    box = _register(
+        engine,
+        name,
+        netns,
+        pid=pid,
+        started=started,
+        hostname=hostname,
+        servers=servers,
+        search=search,
+        resolver_options=resolver_options,
+        extra_hosts=extra_hosts,
+        labels=labels,
+    )
+    engine.changed(box)
+    return box
+
+
+def _register(
+    engine: Engine,
+    name: str,
+    netns: Netns,
+    *,
+    pid: int = 0,
+    started: int = 0,
+    hostname: str = "",
+    servers: Iterable[str] = (),
+    search: Iterable[str] = (),
+    resolver_options: Iterable[str] = (),
+    extra_hosts: Iterable[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> Sandbox:
+    engine.identify()
     box = Sandbox(
         name=name,
         netns=netns,
@@ -72,12 +114,20 @@ def register_sandbox(
         labels=dict(labels or {}),
         created=engine.clock(),
     )
+    owner = engine.state.store.get(keys.namespace_key(netns.inode))
+    known = engine.state.sandbox_in(netns.inode)
+    # Numbers of namespaces are given again, so it may be an earlier one's.
+    if known is not None and engine.kernel.alive(known.netns):
+        raise NameTaken(
+            f"this network namespace is sandbox {known.name}",
+            f"use that name, or run: net sandbox rm {known.name}",
+        )
     try:
         engine.state.store.commit(
             Commit(
                 conditions=(
                     Absent(keys.sandbox_key(name)),
-                    Absent(keys.namespace_key(netns.inode)),
+                    Unchanged(keys.namespace_key(netns.inode), owner.revision if owner else 0),
                 ),
                 put={
                     keys.sandbox_key(name): keys.dump(box),
@@ -88,7 +138,6 @@ def register_sandbox(
     except StoreConflict:
         _check_free(engine, name)
         raise
-    engine.changed(box)
     return box
 
 
@@ -110,9 +159,7 @@ def remove_sandbox(engine: Engine, name: str) -> None:
 
         engine.run(prepare)
     engine.kernel.drop_namespace(box.netns)
-    engine.state.store.commit(
-        Commit(put={}, delete=(keys.sandbox_key(name), keys.namespace_key(box.netns.inode)))
-    )
+    engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
     engine.changed(box)
 
 

@@ -33,7 +33,7 @@ _STEPS: tuple[tuple[Any, str], ...] = (
     (Resolver, "_ask"),
     (Resolver, "_listen_once"),
     (named, "_mount"),
-    (named, "_bind_new"),
+    (named, "_new"),
     (named, "drop"),
 )
 
