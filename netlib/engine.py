@@ -180,9 +180,7 @@ class Engine:
         mine = keys.dump({"netns": facts.netns, "boot_id": facts.boot_id})
         record = self.state.store.get("host/identity")
         if record is None or record.value != mine:
-            import json
-
-            known = json.loads(record.value) if record else None
+            known = keys.load(record.value) if record else None
             if known and known["boot_id"] == facts.boot_id and known["netns"] != facts.netns:
                 raise WrongHost(
                     "this state belongs to another network namespace "

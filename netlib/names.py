@@ -15,14 +15,24 @@ DEVICE_NAME_BYTES = 15
 # XT_EXTENSION_MAXNAMELEN is 29 with the closing NUL (linux/netfilter/x_tables.h).
 CHAIN_NAME_BYTES = 28
 MARK = "netlib:"
+_SHORT, _REALM = 12, 8  # digits of an id in names, and of a realm
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"[^\s/:%]+")
 
 
-def new_id() -> str:
-    """64 random hexadecimal digits, the form of Docker's ids."""
-    return os.urandom(32).hex()
+def new_id(realm: str = "") -> str:
+    """64 random hexadecimal digits, the form of Docker's ids.
+
+    A network's has those of its state's realm after the first 12.
+    """
+    digits = os.urandom(32).hex()
+    return digits[:_SHORT] + realm + digits[_SHORT + len(realm) :]
+
+
+def new_realm() -> str:
+    """What tells one state's things from those of another state on the same host."""
+    return os.urandom(_REALM // 2).hex()
 
 
 def bridge(network_id: str) -> str:
@@ -52,7 +62,13 @@ def chain(letter: str, bridge: str) -> str:
 
 def owner(network_id: str, endpoint_id: str = "") -> str:
     """The mark in a device's ifalias: whose it is."""
-    return MARK + network_id[:12] + (f"/{endpoint_id[:12]}" if endpoint_id else "")
+    own = f"/{endpoint_id[:_SHORT]}" if endpoint_id else ""
+    return MARK + network_id[: _SHORT + _REALM] + own
+
+
+def realm_of(owner: str) -> str:
+    """The realm in such a mark."""
+    return owner.removeprefix(MARK)[_SHORT : _SHORT + _REALM]
 
 
 def mac_of(endpoint_id: str) -> str:

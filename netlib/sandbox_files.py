@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
+from netlib.errors import StoreError
 from netlib.model import IPAddress, Sandbox
 from netlib.naming import nameservers
 from netlib.state import EndpointRecord, NetworkRecord, State, part
@@ -29,14 +30,20 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
     """Write a sandbox's files as the state says now; take them away if it is known no more."""
     folder = folder_of(state_dir, box.name)
     known = state.find_sandbox(box.name)
-    if known is None:
-        _remove(folder)
-        return
     endpoints = state.endpoints_of(box.name)
     networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for name, text in texts(known, endpoints, networks, _of_host()).items():
-        _write(folder / name, text)
+    try:
+        if known is None:
+            _remove(folder)
+            return
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name, text in texts(known, endpoints, networks, _of_host()).items():
+            _write(folder / name, text)
+    except OSError as error:
+        raise StoreError(
+            f"the files of sandbox {box.name} can't be written: {error}",
+            f"see that {folder} can be written to (df {folder.parent})",
+        ) from error
 
 
 def texts(

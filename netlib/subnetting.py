@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from ipaddress import ip_network
 
@@ -81,7 +80,7 @@ def _check_routes(engine: Engine, subnets: tuple[Subnet, ...]) -> None:
 def pools(engine: Engine, scope: str, family: int) -> list[IPNetwork]:
     """The prefixes that networks of a scope have."""
     return [
-        ip_network(json.loads(record.value)["prefix"])
+        ip_network(keys.load(record.value)["prefix"])
         for record in engine.state.store.range(*keys.pools_of(scope, family))
     ]
 
@@ -125,7 +124,7 @@ def claim_pools(engine: Engine, network: Network) -> tuple[tuple[Condition, ...]
 
 
 def _check_apart(prefix: IPNetwork, record: str) -> None:
-    document = json.loads(record)
+    document = keys.load(record)
     if ip_network(document["prefix"]).overlaps(prefix):
         raise PoolOverlap(
             f"{prefix} overlaps {document['prefix']} of network {document['name']}",

@@ -15,6 +15,7 @@ from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.verbs.disconnect import leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
+from netlib.verbs.marks import ours
 from netlib.verbs.remove import Watch, joined
 from netlib.wiring import Noun, Wiring
 
@@ -205,13 +206,13 @@ def _unheld(engine: Engine) -> list[Finding]:
 
 
 def _strangers(engine: Engine) -> list[Finding]:
-    """What carries our mark on the host and belongs to nothing that the state knows."""
+    """What this state made on the host and has nothing for any more."""
     known: set[tuple[object, ...]] = set()
     for wiring in (
         *(r.wiring for r in engine.state.networks()),
         *(r.wiring for r in engine.state.endpoints()),
     ):
         known.update(noun.key() for noun in wiring)
-    strange: list[Noun] = [n for n in engine.kernel.marked() if n.key() not in known]
+    strange = [noun for noun in ours(engine) if noun.key() not in known]
     plan = diff(have=Wiring(strange), want=Wiring())
     return [Finding(subject="host", plan=plan, note="nothing in the state owns it")] if plan else []

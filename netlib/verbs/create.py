@@ -63,8 +63,9 @@ def create(
     kind = engine.registry.get(driver)
     checked = canonical(options or {}, kind.options, f"driver {driver}")
     host = engine.facts(_devices(kind, checked))
+    realm = engine.state.realm() or names.new_realm()
     network = Network(
-        id=names.new_id(),
+        id=names.new_id(realm),
         name=name,
         driver=driver,
         options=checked,
@@ -92,7 +93,7 @@ def create(
         subject=f"network {name}",
         plan=diff(have=Wiring(), want=wiring),
         result=replace(network, state="ready"),
-        begin=_claim(engine, network, wiring),
+        begin=_claim(engine, network, wiring, realm),
         done=Commit(
             put={
                 keys.network_key(network.id): keys.dump_network(
@@ -113,11 +114,17 @@ def create(
     )
 
 
-def _claim(engine: Engine, network: Network, wiring: Wiring) -> Commit:
+def _claim(engine: Engine, network: Network, wiring: Wiring, realm: str) -> Commit:
     pool_conditions, pool_puts = claim_pools(engine, network)
+    is_first = not engine.state.realm()
     return Commit(
-        conditions=(Absent(keys.name_key(network.name)), *pool_conditions),
+        conditions=(
+            Absent(keys.name_key(network.name)),
+            *([Absent(keys.REALM_KEY)] if is_first else ()),
+            *pool_conditions,
+        ),
         put={
+            **({keys.REALM_KEY: realm} if is_first else {}),
             keys.network_key(network.id): keys.dump_network(network, wiring),
             keys.name_key(network.name): network.id,
             **pool_puts,
