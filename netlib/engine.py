@@ -172,8 +172,11 @@ class Engine:
             with suppress(NetError):  # what follows a change may be what failed
                 self.changed(operation.sandbox)
 
-    def identify(self) -> None:
-        """Refuse to act on a host that the state does not speak of; note a new boot."""
+    def identify(self, *, note: bool = True) -> None:
+        """Refuse to act on a host that the state does not speak of; note a new boot.
+
+        Without `note` nothing is written: for who only looks.
+        """
         if self._identified:
             return
         facts = self.facts()
@@ -187,6 +190,8 @@ class Engine:
                     f"(net:[{known['netns']}]; this one is net:[{facts.netns}])",
                     "run where it belongs, or choose another folder with --state-dir",
                 )
+            if not note:
+                return
             unseen = Unchanged("host/identity", record.revision if record else 0)
             try:
                 self.state.store.commit(Commit(conditions=(unseen,), put={"host/identity": mine}))

@@ -53,6 +53,7 @@ def _planned(
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        plans.engine.identify(note=False)
         return prepare(plans.engine, *args, **kwargs).plan
 
     return method

@@ -49,6 +49,7 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
 
     Example:  net check my-net
     """
+    engine.identify(note=False)
     networks, endpoints = _scope(engine, target)
     findings = examine(engine, networks, endpoints)
     if target is None:
@@ -73,6 +74,7 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
     Example:  net repair
     """
     with engine.lock.alone():
+        engine.identify()
         failed: list[tuple[Finding, NetError]] = []
         mended: list[Finding] = []
         for leftover, error in settle(engine):
@@ -125,6 +127,7 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
     Example:  net gc
     """
     with engine.lock.alone():
+        engine.identify()
         dead: dict[str, Sandbox] = {}
         for record in engine.state.endpoints():
             box = record.endpoint.sandbox

@@ -148,6 +148,7 @@ def remove_sandbox(engine: Engine, name: str) -> None:
 
     Example:  net sandbox rm web
     """
+    engine.identify()
     box = engine.state.sandbox(name)
     if box.pid and engine.kernel.alive(box.netns):
         raise InUse(f"sandbox {name} runs process {box.pid}", f"run: net stop {name}")

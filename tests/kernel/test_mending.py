@@ -50,9 +50,11 @@ class Stage:
         assert values(answer) == ["198.51.100.2"]
 
     def on_host(self, *argv: str) -> None:
+        """Run a program in the host."""
         self.host.run(*argv)
 
     def in_web(self, *argv: str) -> None:
+        """Run a program in the sandbox."""
         self.web.run(*argv)
 
 
@@ -258,8 +260,7 @@ def test_nothing_of_others_is_touched(stage: Stage) -> None:
     host.run("ip6tables", "-t", "mangle", "-N", "THEIRS")
     host.run("ip", "netns", "add", "theirs")
     # A network of ours on a bridge of theirs.
-    net.create("guest", subnets=["203.0.113.0/24"], gateways=["203.0.113.1"],
-               options={"bridge.name": "theirs0"})  # fmt: skip
+    net.create("guest", subnets=["198.51.100.128/25"], options={"bridge.name": "theirs0"})
     net.remove("guest")
     theirs = foreign(host) - before
     assert any("theirs0" in fact for fact in theirs)
@@ -278,9 +279,12 @@ def test_nothing_of_others_is_touched(stage: Stage) -> None:
 
 def foreign(host: Host) -> set[str]:
     """All facts of the host; of the firewall's those that do not speak of us."""
-    lines = {f"{p} {line}" for p in ("iptables", "ip6tables")
-             for line in host.run(f"{p}-save").stdout.splitlines()
-             if line.startswith("-A") and "NETLIB" not in line and "netlib" not in line}  # fmt: skip
+    lines = {
+        f"{program} {line}"
+        for program in ("iptables", "ip6tables")
+        for line in host.run(f"{program}-save").stdout.splitlines()
+        if line.startswith("-A") and "NETLIB" not in line and "netlib" not in line
+    }
     return lines | {fact for fact in host.leftovers() if "counter" not in fact}
 
 
