@@ -180,14 +180,15 @@ class Engine:
         if self._identified:
             return
         facts = self.facts()
-        mine = keys.dump({"netns": facts.netns, "boot_id": facts.boot_id})
+        here = keys.Identity(netns=facts.netns, boot_id=facts.boot_id)
+        mine = keys.dump(here)
         record = self.state.store.get("host/identity")
         if record is None or record.value != mine:
-            known = keys.load(record.value) if record else None
-            if known and known["boot_id"] == facts.boot_id and known["netns"] != facts.netns:
+            known = keys.load_as(keys.Identity, record.value) if record else here
+            if known.boot_id == here.boot_id and known.netns != here.netns:
                 raise WrongHost(
                     "this state belongs to another network namespace "
-                    f"(net:[{known['netns']}]; this one is net:[{facts.netns}])",
+                    f"(net:[{known.netns}]; this one is net:[{here.netns}])",
                     "run where it belongs, or choose another folder with --state-dir",
                 )
             if not note:

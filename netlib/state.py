@@ -136,6 +136,14 @@ class Lease:
     since: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The network namespace and the boot that a state speaks of."""
+
+    netns: int
+    boot_id: str
+
+
 def network_key(network_id: str) -> str:
     """Where a network is kept."""
     return f"network/{network_id}"

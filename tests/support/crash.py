@@ -20,7 +20,7 @@ from netlib.relay.door import RelayDoor
 from netlib.store.sqlite import SqliteStore
 
 # Whatever netlib does to the host or to the disk goes through one of these.
-_STEPS: tuple[tuple[Any, str], ...] = (
+STEPS: tuple[tuple[Any, str], ...] = (
     (SqliteStore, "commit"),
     (LinuxKernel, "do"),
     (LinuxKernel, "remove"),
@@ -73,7 +73,7 @@ def _live(step: int, state_dir: Path, work: Callable[[Net], object]) -> None:
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        for owner, name in _STEPS:
+        for owner, name in STEPS:
             setattr(owner, name, _counted(getattr(owner, name), count))
         with Net(state_dir) as net:
             work(net)
