@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,24 +14,53 @@ if TYPE_CHECKING:
     from netlib.kernel import Kernel
 
 
-def apply(plan: Plan, kernel: Kernel) -> None:
+def apply(
+    plan: Plan,
+    kernel: Kernel,
+    *,
+    confirm: Callable[[], None] | None = None,
+    withdraw: Callable[[], None] | None = None,
+) -> None:
     """Do every stage, or undo those done, last first, and raise StageFailed.
 
+    `confirm` is the last act, and a failure of it undoes the rest; `withdraw` takes back what
+    went before the plan, when all of the plan was undone, whatever was the reason (Ctrl-C too).
     StageFailed.undone is False when something could not be taken back.
     """
     failures: list[NetError] = []
     try:
         with ExitStack() as undo:
+            undo.callback(_withdraw, withdraw, failures)
             for stage in plan.stages:
-                kernel.do(stage)
+                _do(stage, kernel, failures)
                 undo.callback(_take_back, stage, kernel, failures)
             if plan.after:
                 kernel.perform(plan.after)
+            if confirm is not None:
+                confirm()
             undo.pop_all()  # success: keep everything
-    except StageFailed as error:  # a kernel that could not take back a stage's own beginning
-        raise StageFailed(error.cause, undone=error.undone and not failures) from error
+    except StageFailed as error:
+        raise StageFailed(error.cause, undone=not failures) from error
     except NetError as error:
         raise StageFailed(error, undone=not failures) from error
+
+
+def _do(stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:
+    try:
+        kernel.do(stage)
+    except StageFailed as error:
+        if not error.undone:  # it could not take back the stage's own beginning
+            failures.append(error.cause)
+        raise
+
+
+def _withdraw(withdraw: Callable[[], None] | None, failures: list[NetError]) -> None:
+    if withdraw is None or failures:
+        return
+    try:
+        withdraw()
+    except NetError as error:
+        failures.append(error)
 
 
 def _take_back(stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:

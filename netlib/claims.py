@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from netlib import built_in
 from netlib import state as keys
 from netlib.driver import Driver
@@ -45,7 +43,7 @@ def check_claims(engine: Engine, driver: Driver, network: Network) -> None:
         everything, mine = _ranges(driver, network, device)
         for record in engine.state.store.range(*everything):
             if is_exclusive(driver, network) or not mine[0] <= record.key < mine[1]:
-                other = json.loads(record.value)["name"]
+                other = keys.load(record.value)["name"]
                 raise Conflict(
                     f"{device} can't be the parent of {network.name}: network {other} has it, "
                     "of another driver or mode, or for itself alone",
@@ -56,7 +54,7 @@ def check_claims(engine: Engine, driver: Driver, network: Network) -> None:
 def _single(engine: Engine, network: Network) -> str | None:
     record = engine.state.store.get(keys.single_key(network.driver))
     if record is not None:
-        return str(json.loads(record.value)["name"])
+        return str(keys.load(record.value)["name"])
     unmade = map(built_in.network, built_in.NAMES)
     return next((n.name for n in unmade if n.driver == network.driver and n.id != network.id), None)
 

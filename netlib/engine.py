@@ -6,7 +6,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import TypeVar
 
 from netlib import state as keys
@@ -104,7 +105,10 @@ class Engine:
             found = self.state.find_sandbox(reference) or resolve(reference, self.kernel)
             if not self.kernel.alive(found.netns):
                 found = resolve(reference, self.kernel)
-            found = self.state.sandbox_in(found.netns.inode) or found
+            known = self.state.sandbox_in(found.netns.inode)
+            # Numbers of namespaces are given again, so it may be an earlier one's.
+            if known is not None and self.kernel.alive(known.netns):
+                found = known
         else:
             found = self.state.sandbox(reference)
         if found.shares:
@@ -134,12 +138,15 @@ class Engine:
         self.tell(operation.warnings)
         if operation.dismantles:
             self._dismantle(operation)
+            self._finish(operation)
         else:
             self._build(operation)
+        return operation.result
+
+    def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
             self.state.store.commit(operation.done)
         self.changed(operation.sandbox)
-        return operation.result
 
     def tell(self, warnings: Iterable[str]) -> None:
         """Warn whoever asked for something that is not done."""
@@ -181,29 +188,43 @@ class Engine:
 
     def _build(self, operation: Operation[R]) -> None:
         try:
-            apply(operation.plan, self.kernel)
+            apply(
+                operation.plan,
+                self.kernel,
+                confirm=partial(self._finish, operation),
+                withdraw=partial(self._withdraw, operation),
+            )
         except StageFailed as failure:
-            if failure.undone and operation.undo is not None:
-                self.state.store.commit(operation.undo)
             raise _plainly(failure) from failure
 
-    def identify(self) -> None:
-        """Refuse to act on a host that the state does not speak of; note a new boot."""
+    def _withdraw(self, operation: Operation[R]) -> None:
+        if operation.undo is not None:
+            self.state.store.commit(operation.undo)
+        if operation.sandbox is not None:
+            with suppress(NetError):  # what follows a change may be what failed
+                self.changed(operation.sandbox)
+
+    def identify(self, *, note: bool = True) -> None:
+        """Refuse to act on a host that the state does not speak of; note a new boot.
+
+        Without `note` nothing is written: for who only looks.
+        """
         if self._identified:
             return
         facts = self.facts()
-        mine = keys.dump({"netns": facts.netns, "boot_id": facts.boot_id})
+        here = keys.Identity(netns=facts.netns, boot_id=facts.boot_id)
+        mine = keys.dump(here)
         record = self.state.store.get("host/identity")
         if record is None or record.value != mine:
-            import json
-
-            known = json.loads(record.value) if record else None
-            if known and known["boot_id"] == facts.boot_id and known["netns"] != facts.netns:
+            known = keys.load_as(keys.Identity, record.value) if record else here
+            if known.boot_id == here.boot_id and known.netns != here.netns:
                 raise WrongHost(
                     "this state belongs to another network namespace "
-                    f"(net:[{known['netns']}]; this one is net:[{facts.netns}])",
+                    f"(net:[{known.netns}]; this one is net:[{here.netns}])",
                     "run where it belongs, or choose another folder with --state-dir",
                 )
+            if not note:
+                return
             unseen = Unchanged("host/identity", record.revision if record else 0)
             try:
                 self.state.store.commit(Commit(conditions=(unseen,), put={"host/identity": mine}))
@@ -221,6 +242,8 @@ def _warn(text: str) -> None:
 def _plainly(failure: StageFailed) -> NetError:
     """The cause itself where all was taken back: the error that a caller can act on."""
     if not failure.undone:
+        then = "then run: net repair"
+        failure.hint = f"{failure.hint}; {then}" if failure.hint else then
         return failure
     if isinstance(failure.cause, NamespaceGone):
         failure.cause.hint = failure.cause.hint or "the sandbox ended meanwhile; run: net gc"

@@ -16,14 +16,25 @@ DEVICE_NAME_BYTES = 15
 # XT_EXTENSION_MAXNAMELEN is 29 with the closing NUL (linux/netfilter/x_tables.h).
 CHAIN_NAME_BYTES = 28
 MARK = "netlib:"
+_SHORT, _REALM = 12, 8  # digits of an id in names, and of a realm
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"[^\s/:%]+")
 
 
-def new_id() -> str:
-    """64 random hexadecimal digits, the form of Docker's ids."""
-    return os.urandom(32).hex()
+def new_id(realm: str = "") -> str:
+    """64 random hexadecimal digits, the form of Docker's ids.
+
+    A network's and an endpoint's have those of their state's realm after the first 12, but for
+    the built-in networks' ids.
+    """
+    digits = os.urandom(32).hex()
+    return digits[:_SHORT] + realm + digits[_SHORT + len(realm) :]
+
+
+def new_realm() -> str:
+    """What tells one state's things from those of another state on the same host."""
+    return os.urandom(_REALM // 2).hex()
 
 
 def built_in_id(name: str) -> str:
@@ -63,7 +74,13 @@ def chain(letter: str, bridge: str) -> str:
 
 def owner(network_id: str, endpoint_id: str = "") -> str:
     """The mark in a device's ifalias: whose it is."""
-    return MARK + network_id[:12] + (f"/{endpoint_id[:12]}" if endpoint_id else "")
+    ids = [network_id, endpoint_id] if endpoint_id else [network_id]
+    return MARK + "/".join(one[: _SHORT + _REALM] for one in ids)
+
+
+def realm_of(owner: str) -> str:
+    """The realm in such a mark."""
+    return owner.removeprefix(MARK).rpartition("/")[2][_SHORT : _SHORT + _REALM]
 
 
 def mac_of(endpoint_id: str) -> str:

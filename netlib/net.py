@@ -71,6 +71,7 @@ def _planned(
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        plans.engine.identify(note=False)
         operation = prepare(plans.engine, *args, **kwargs)
         plans.engine.tell(operation.warnings)
         return operation.plan

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 
+from netlib import state as keys
 from netlib.binding import bound
 from netlib.engine import Engine
 from netlib.errors import Exhausted, PortTaken, Unsupported
@@ -122,7 +123,7 @@ def _holder(engine: Engine, network: Network, port: PublishedPort, mine: _Own) -
             for first, end in absent:
                 found = engine.state.store.range(first, end or f"{first}\0", limit=1)
                 if found:
-                    return f"sandbox {json.loads(found[0].value)['sandbox']}"
+                    return f"sandbox {keys.load(found[0].value)['sandbox']}"
     for one in needs:
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
         if user is not None:

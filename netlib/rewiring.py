@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -16,7 +16,7 @@ from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
 from netlib.store import Unchanged
-from netlib.wiring import Route, Wiring
+from netlib.wiring import Noun, Route, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,23 +27,41 @@ class Rewiring:
     after: EndpointRecord | None
 
 
-def plan_of(changes: Collection[Rewiring], others: Iterable[EndpointRecord] = ()) -> Plan:
+def plan_of(
+    changes: Collection[Rewiring],
+    others: Iterable[EndpointRecord] = (),
+    *,
+    observe: Callable[[Wiring], Wiring] | None = None,
+) -> Plan:
     """The plan that takes all endpoints from before to after.
 
     What one of `others` has as well (a resolver in the sandbox they share) is not touched.
+    `observe`, where the records can't be trusted, says which of some nouns are there.
     """
     others = list(others)
     befores = [change.before.wiring for change in changes if change.before is not None]
     afters = [change.after.wiring for change in changes if change.after is not None]
     have, want = Wiring(chain(*befores)), Wiring(chain(*afters))
-    if not others:
+    if not others and observe is None:
         return diff(have=have, want=want)
     changing = {change.before.endpoint.id for change in changes if change.before is not None}
     others_have = {
         noun for other in others if other.endpoint.id not in changing for noun in other.wiring
     }
     stay = Wiring(noun for noun in (*have, *want) if noun in others_have)
-    return diff(have=have | stay, want=want | stay)
+    have, want = have | stay, want | stay
+    if observe is not None:
+        there = observe(_first([*have, *want]))
+        have = _first([*stay, *there])
+    return diff(have=have, want=want)
+
+
+def _first(nouns: Iterable[Noun]) -> Wiring:
+    """Of nouns with one key the first."""
+    found: dict[tuple[object, ...], Noun] = {}
+    for noun in nouns:
+        found.setdefault(noun.key(), noun)
+    return Wiring(found.values())
 
 
 def puts(changes: Iterable[Rewiring], *, ready: bool) -> dict[str, str]:

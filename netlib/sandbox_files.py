@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netlib import links
 from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
+from netlib.errors import StoreError
 from netlib.links import Link
 from netlib.model import IPAddress, Sandbox
 from netlib.naming import nameservers
@@ -31,15 +32,26 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
     """Write a sandbox's files as the state says now; take them away if it is known no more."""
     folder = folder_of(state_dir, box.name)
     known = state.find_sandbox(box.name)
-    if known is None:
-        _remove(folder)
-        return
-    endpoints = state.endpoints_of(known.stack)
+    files = {} if known is None else _files(state, known)
+    try:
+        if not files:
+            _remove(folder)
+            return
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name, text in files.items():
+            _write(folder / name, text)
+    except OSError as error:
+        raise StoreError(
+            f"the files of sandbox {box.name} can't be written: {error}",
+            f"see that {folder} can be written to (df {folder.parent})",
+        ) from error
+
+
+def _files(state: State, box: Sandbox) -> dict[str, str]:
+    endpoints = state.endpoints_of(box.stack)
     networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     linked = [link for record in endpoints for link in state.links_of(record.endpoint)]
-    for name, text in texts(known, endpoints, networks, _of_host(), linked).items():
-        _write(folder / name, text)
+    return texts(box, endpoints, networks, _of_host(), linked)
 
 
 def servers_of(state: State, box: Sandbox) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ cursor/<network>/<first, hex>       the address that was given last in a subnet
 port/<4|6>/<protocol>/<port>/<address, hex, or *>   the endpoint that publishes it
 operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
+host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
 """
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
@@ -32,7 +34,7 @@ from typing import Any, Generic, TypeVar
 
 from netlib import built_in
 from netlib.codec import from_json, to_json
-from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
+from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected, StoreError
 from netlib.ipam import lease_address, lease_key
 from netlib.links import Link
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
@@ -40,7 +42,9 @@ from netlib.store import Absent, Store, Unchanged, under
 from netlib.wiring import Publish, Wiring
 
 T = TypeVar("T")
+REALM_KEY = "host/realm"
 _FEW = 8
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +90,34 @@ class _Memo(Generic[T]):
         """The value of a text."""
         value = self._known.get(text)
         if value is None:
-            value = self._decode(text)
+            with _read(text):
+                value = self._decode(text)
             self.keep(text, value)
         return value
+
+
+@contextmanager
+def _read(text: str) -> Iterator[None]:
+    """StoreError for a record that is not what was written."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(
+            f"a record of the state can't be read ({error!r}): {text[:_SHOWN]}",
+            "put back a copy of the state's folder, or move it away and make the networks anew",
+        ) from error
+
+
+def load(text: str) -> Any:
+    """A record's JSON value."""
+    with _read(text):
+        return json.loads(text)
+
+
+def load_as(shape: type[T], text: str) -> T:
+    """A record's value of a class."""
+    with _read(text):
+        return from_json(shape, json.loads(text))
 
 
 def _endpoint(text: str) -> tuple[Endpoint, Wiring]:
@@ -113,6 +142,14 @@ class Lease:
     sandbox: str
     boot_id: str
     since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The network namespace and the boot that a state speaks of."""
+
+    netns: int
+    boot_id: str
 
 
 def network_key(network_id: str) -> str:
@@ -367,18 +404,23 @@ class State:
     def find_sandbox(self, name: str) -> Sandbox | None:
         """Likewise, None where there is none."""
         record = self.store.get(sandbox_key(name))
-        return from_json(Sandbox, json.loads(record.value)) if record else None
+        return load_as(Sandbox, record.value) if record else None
 
     def sandbox_in(self, inode: int) -> Sandbox | None:
         """The sandbox that has a network namespace."""
         record = self.store.get(namespace_key(inode))
         return self.find_sandbox(record.value) if record else None
 
+    def sandbox_keys(self, box: Sandbox) -> tuple[str, ...]:
+        """The keys that go with a sandbox. Its namespace's number may be another's by now."""
+        inode = namespace_key(box.netns.inode)
+        owner = self.store.get(inode)
+        mine = owner is not None and owner.value == box.name
+        return (sandbox_key(box.name), inode) if mine else (sandbox_key(box.name),)
+
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes that the state knows, oldest first."""
-        found = [
-            from_json(Sandbox, json.loads(r.value)) for r in self.store.range(*under("sandbox/"))
-        ]
+        found = [load_as(Sandbox, r.value) for r in self.store.range(*under("sandbox/"))]
         return sorted(found, key=lambda s: (s.created, s.name))
 
     # -- addresses and ports ----------------------------------------------------------------------
@@ -386,7 +428,7 @@ class State:
     def lease(self, network_id: str, address: IPAddress) -> Lease | None:
         """Who holds an address."""
         record = self.store.get(address_key(network_id, address))
-        return from_json(Lease, json.loads(record.value)) if record else None
+        return load_as(Lease, record.value) if record else None
 
     def leases(self, network_id: str) -> Leases:
         """The addresses of a network that are held."""
@@ -403,7 +445,7 @@ class State:
         for family in (4, 6):
             folder = f"port/{family}/{protocol}/"
             for record in self.store.range(f"{folder}{first:05d}/", f"{folder}{last:05d}0"):
-                holders[json.loads(record.value)["endpoint"]] = None
+                holders[load(record.value)["endpoint"]] = None
         found: list[Publish] = []
         for holder in holders:
             held = self.store.get(f"endpoint/{holder}")
@@ -418,10 +460,15 @@ class State:
             ]
         return found
 
+    def realm(self) -> str:
+        """What tells this state's networks from others' on the same host; "" before the first."""
+        record = self.store.get(REALM_KEY)
+        return record.value if record else ""
+
     def forwarding_enabled_for(self) -> dict[int, Any]:
         """By family: when forwarding was switched on, and for which network."""
         return {
-            int(r.key.rpartition("/")[2]): json.loads(r.value)
+            int(r.key.rpartition("/")[2]): load(r.value)
             for r in self.store.range(*under("host/forwarding/"))
         }
 

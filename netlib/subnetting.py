@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from ipaddress import ip_network
 
 from netlib import state as keys
@@ -81,14 +80,14 @@ def _check_routes(engine: Engine, subnets: tuple[Subnet, ...], borrowed: tuple[s
 def _every_pool(engine: Engine, family: Family) -> list[IPNetwork]:
     """The prefixes of all networks, whatever LAN they are on."""
     records = engine.state.store.range(*under("pool/"))
-    found = (ip_network(json.loads(record.value)["prefix"]) for record in records)
+    found = (ip_network(keys.load(record.value)["prefix"]) for record in records)
     return [prefix for prefix in found if prefix.version == family]
 
 
 def pools(engine: Engine, scope: str, family: int) -> list[IPNetwork]:
     """The prefixes that networks of a scope have."""
     return [
-        ip_network(json.loads(record.value)["prefix"])
+        ip_network(keys.load(record.value)["prefix"])
         for record in engine.state.store.range(*keys.pools_of(scope, family))
     ]
 
@@ -132,7 +131,7 @@ def claim_pools(engine: Engine, network: Network) -> tuple[tuple[Condition, ...]
 
 
 def _check_apart(prefix: IPNetwork, record: str) -> None:
-    document = json.loads(record)
+    document = keys.load(record)
     if ip_network(document["prefix"]).overlaps(prefix):
         raise PoolOverlap(
             f"{prefix} overlaps {document['prefix']} of network {document['name']}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
@@ -80,8 +80,11 @@ class Kernel(typing.Protocol):
         `address` None: any address of either family.
         """
 
-    def make_namespace(self, name: str) -> Netns:
-        """A new network namespace that stays, at /run/netns/`name` as for ip-netns(8)."""
+    def make_namespace(self, name: str, claim: Callable[[Netns], None] | None = None) -> Netns:
+        """A new network namespace that stays, at /run/netns/`name` as for ip-netns(8).
+
+        `claim` is told of it before anybody can find it; what it raises ends the namespace.
+        """
 
     def drop_namespace(self, netns: Netns) -> None:
         """End such a network namespace; its devices go with it. One that is gone is no failure."""

@@ -238,14 +238,21 @@ class FakeKernel:
             (self.listening[protocol, p] for p in ports if (protocol, p) in self.listening), None
         )
 
-    def make_namespace(self, name: str) -> Netns:
+    def make_namespace(self, name: str, claim: Callable[[Netns], None] | None = None) -> Netns:
         """A new network namespace that stays, at /run/netns/`name`."""
         if name == HOST.name or "/" in name or not name:
             raise InvalidName(f"{name!r} is no name for a network namespace", "choose another name")
         with self._lock:
             if self._host.inode_at(f"/run/netns/{name}") is not None:
                 raise AlreadyThere(f"there is a network namespace {name}", "choose another name")
-            return self.add_namespace(name)
+            netns = self.add_namespace(name)
+        try:
+            if claim is not None:
+                claim(netns)
+        except BaseException:
+            self.drop_namespace(netns)
+            raise
+        return netns
 
     def drop_namespace(self, netns: Netns) -> None:
         """End such a network namespace. One that is gone is no failure."""

@@ -298,11 +298,11 @@ class LinuxKernel:
 
         return listeners.port_user(self._namespaces, protocol, address, port, count)
 
-    def make_namespace(self, name: str) -> Netns:
+    def make_namespace(self, name: str, claim: Callable[[Netns], None] | None = None) -> Netns:
         """A new network namespace that stays, at /run/netns/`name`."""
         from netlib.kernel import named
 
-        return named.make(name)
+        return named.make(name, claim)
 
     def drop_namespace(self, netns: Netns) -> None:
         """End such a network namespace. One that is gone is no failure."""

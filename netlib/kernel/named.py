@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,33 +16,40 @@ from netlib.kernel.refusals import of_os_error
 from netlib.model import HOST, Netns
 
 FOLDER = Path("/run/netns")
+_MODE = 0o400  # of the file that a namespace is bound to; ip-netns(8) gives it none at all
 
 # linux/mount.h, umount2(2)
 _BIND, _RECURSIVE, _SHARED, _DETACH = 0x1000, 0x4000, 1 << 20, 2
 
 
-def make(name: str) -> Netns:
-    """A new network namespace at /run/netns/`name`, with `lo` and nothing else."""
+def make(name: str, claim: Callable[[Netns], None] | None = None) -> Netns:
+    """A new network namespace at /run/netns/`name`, with `lo` and nothing else.
+
+    `claim` is told of it before anybody can find it, so that whoever dies later leaves nothing
+    unknown; what it raises ends the namespace.
+    """
     if name == HOST.name or "/" in name or name in ("", ".", ".."):
         raise InvalidName(f"{name!r} is no name for a network namespace", "choose another name")
     path = FOLDER / name
-    what = f"the network namespace {name} can't be made"
     try:
         _prepare_folder()
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        if path.exists():
+            raise FileExistsError(path)
+        descriptor = _new()
+        try:
+            netns = Netns(name=name, path=str(path), inode=os.fstat(descriptor).st_ino)
+            if claim is not None:
+                claim(netns)
+            _bind(descriptor, path)
+        finally:
+            os.close(descriptor)
     except FileExistsError as error:
         raise AlreadyThere(
             f"there is a network namespace {name} at {path}", "choose another name"
         ) from error
     except OSError as error:
-        raise of_os_error(error, what) from error
-    try:
-        _in_a_thread_of_its_own(lambda: _bind_new(path))
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()
-        raise of_os_error(error, what) from error
-    return Netns(name=name, path=str(path), inode=path.stat().st_ino)
+        raise of_os_error(error, f"the network namespace {name} can't be made") from error
+    return netns
 
 
 def drop(netns: Netns) -> None:
@@ -50,7 +58,11 @@ def drop(netns: Netns) -> None:
     if path.parent != FOLDER:
         return  # somebody else's to end
     try:
-        if netns.inode and path.stat().st_ino != netns.inode:
+        status = path.stat()
+        if _is_unbound(status):
+            path.unlink()  # somebody died between two calls
+            return
+        if netns.inode and status.st_ino != netns.inode:
             return
         _check(_libc().umount2(os.fsencode(path), _DETACH))
         path.unlink()
@@ -60,18 +72,34 @@ def drop(netns: Netns) -> None:
         raise of_os_error(error, f"the network namespace {netns} can't be removed") from error
 
 
-def _bind_new(path: Path) -> None:
-    leave_for_new_netns()
-    _mount(b"/proc/thread-self/ns/net", path, _BIND)
+def _bind(descriptor: int, path: Path) -> None:
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
+    try:
+        _mount(os.fsencode(f"/proc/self/fd/{descriptor}"), path, _BIND)
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
-def _in_a_thread_of_its_own(work: Callable[[], None]) -> None:
-    """The thread changes its namespace, so it must end with the work."""
+def _is_unbound(status: os.stat_result) -> bool:
+    """Whether it is a file of ours that no namespace was bound to."""
+    return (
+        status.st_mode == stat.S_IFREG | _MODE
+        and status.st_size == 0
+        and status.st_dev == FOLDER.stat().st_dev
+    )
+
+
+def _new() -> int:
+    """A new namespace, held by a file descriptor. A thread of its own goes there and ends."""
+    found: list[int] = []
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            work()
+            leave_for_new_netns()
+            found.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         except BaseException as error:  # belongs to the caller
             failure.append(error)
 
@@ -80,6 +108,7 @@ def _in_a_thread_of_its_own(work: Callable[[], None]) -> None:
     thread.join()
     if failure:
         raise failure[0]
+    return found[0]
 
 
 def _prepare_folder() -> None:

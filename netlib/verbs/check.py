@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
-from netlib.errors import KernelError, LeftOver, NetError
+from netlib.errors import NetError
 from netlib.model import Sandbox
-from netlib.operation import Operation
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.verbs.disconnect import leave
-from netlib.verbs.remove import Watch, dissolve, joined
+from netlib.verbs.half_done import leftovers, settle, stale_claims, title
+from netlib.verbs.marks import ours
+from netlib.verbs.remove import Watch, joined
 from netlib.wiring import Noun, Wiring
 
 
@@ -49,10 +49,11 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
 
     Example:  net check my-net
     """
+    engine.identify(note=False)
     networks, endpoints = _scope(engine, target)
     findings = examine(engine, networks, endpoints)
     if target is None:
-        findings += tuple(_strangers(engine))
+        findings += (*_unheld(engine), *_strangers(engine))
     return findings
 
 
@@ -73,8 +74,15 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
     Example:  net repair
     """
     with engine.lock.alone():
+        engine.identify()
         failed: list[tuple[Finding, NetError]] = []
-        mended = _settle_half_done(engine, failed)
+        mended: list[Finding] = []
+        for leftover, error in settle(engine):
+            finding = Finding(subject=leftover.subject, plan=Plan(), note=leftover.note)
+            if error is None:
+                mended.append(finding)
+            else:
+                failed.append((finding, error))
         skipped: list[Finding] = []
         findings = check(engine)
         for number, finding in enumerate(findings):
@@ -88,7 +96,7 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
                     tear_down(finding.plan, engine.kernel, "what the state does not know")
                 else:
                     apply(finding.plan, engine.kernel)
-            except (KernelError, LeftOver) as error:
+            except NetError as error:
                 failed.append((finding, error))
             else:
                 mended.append(finding)
@@ -97,12 +105,7 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
 
 def plan_repair(engine: Engine) -> Plan:
     """What `repair` would do."""
-    half_done = [leave(engine, r).plan for r in engine.state.endpoints() if _is_half_done(r)]
-    half_done += [
-        dissolve(engine, owner).plan
-        for owner in engine.state.networks()
-        if owner.network.state != "ready" and not engine.state.has_endpoints(owner.network.id)
-    ]
+    half_done = [leftover.prepare().plan for leftover in leftovers(engine)]
     return joined([*half_done, *(finding.plan for finding in check(engine))])
 
 
@@ -124,6 +127,7 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
     Example:  net gc
     """
     with engine.lock.alone():
+        engine.identify()
         dead: dict[str, Sandbox] = {}
         for record in engine.state.endpoints():
             box = record.endpoint.sandbox
@@ -140,43 +144,10 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
 
 
 def _forget(engine: Engine, box: Sandbox) -> None:
-    gone = [keys.sandbox_key(box.name)]
     if not box.shares:
-        gone.append(keys.namespace_key(box.netns.inode))
-    engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
+        engine.kernel.drop_namespace(box.netns)  # what is left of one that was never finished
+    engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
     engine.changed(box)
-
-
-def _settle_half_done(engine: Engine, failed: list[tuple[Finding, NetError]]) -> list[Finding]:
-    """With the lock held alone, what is not ready was left by somebody who died."""
-    done: list[Finding] = []
-
-    def settle(finding: Finding, operation: Callable[[], Operation[None]]) -> None:
-        try:
-            engine.run_locked(operation)
-        except NetError as error:
-            failed.append((finding, error))
-        else:
-            done.append(finding)
-
-    for record in engine.state.endpoints():
-        if _is_half_done(record):
-            finding = _half_done(_title(engine, record), record.endpoint.state)
-            settle(finding, partial(leave, engine, record))
-    for owner in engine.state.networks():
-        if owner.network.state != "ready" and not engine.state.has_endpoints(owner.network.id):
-            finding = _half_done(f"network {owner.network.name}", owner.network.state)
-            settle(finding, partial(dissolve, engine, owner))
-    return done
-
-
-def _is_half_done(record: EndpointRecord) -> bool:
-    return record.endpoint.state != "ready"
-
-
-def _half_done(subject: str, state: str) -> Finding:
-    verb = "making" if state == "pending" else "removing"
-    return Finding(subject=subject, plan=Plan(), note=f"{verb} it was interrupted: removed")
 
 
 def _scope(engine: Engine, target: str | None) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
@@ -218,7 +189,7 @@ def _endpoints(
     engine: Engine, records: Iterable[EndpointRecord], seen: Wiring
 ) -> Iterable[Finding]:
     for record in records:
-        subject = _title(engine, record)
+        subject = title(engine, record)
         if not engine.kernel.alive(record.endpoint.sandbox.netns):
             yield Finding(
                 subject=subject, plan=Plan(), note="the sandbox has ended; net gc removes it"
@@ -232,20 +203,20 @@ def _endpoints(
             yield Finding(subject=subject, plan=plan)
 
 
+def _unheld(engine: Engine) -> list[Finding]:
+    stale = stale_claims(engine)
+    note = f"held for nobody: {', '.join(stale)}; net repair frees it"
+    return [Finding(subject="state", plan=Plan(), note=note)] if stale else []
+
+
 def _strangers(engine: Engine) -> list[Finding]:
-    """What carries our mark on the host and belongs to nothing that the state knows."""
+    """What this state made on the host and has nothing for any more."""
     known: set[tuple[object, ...]] = set()
     for wiring in (
         *(r.wiring for r in engine.state.networks()),
         *(r.wiring for r in engine.state.endpoints()),
     ):
         known.update(noun.key() for noun in wiring)
-    strange: list[Noun] = [n for n in engine.kernel.marked() if n.key() not in known]
+    strange = [noun for noun in ours(engine) if noun.key() not in known]
     plan = diff(have=Wiring(strange), want=Wiring())
     return [Finding(subject="host", plan=plan, note="nothing in the state owns it")] if plan else []
-
-
-def _title(engine: Engine, record: EndpointRecord) -> str:
-    network = engine.state.find_network(record.endpoint.network)
-    name = network.network.name if network else record.endpoint.network[:12]
-    return f"{record.endpoint.sandbox.name} on {name}"

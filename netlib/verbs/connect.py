@@ -16,6 +16,7 @@ from netlib.errors import (
     AlreadyConnected,
     Conflict,
     InterfaceTaken,
+    InUse,
     InvalidAddress,
     InvalidRequest,
     Unsupported,
@@ -76,9 +77,7 @@ def connect(
     if known.state != "ready":
         raise InvalidRequest(f"network {known.name} is being removed or made", "run: net repair")
     if engine.state.store.get(keys.member_key(known.id, box.name)):
-        raise AlreadyConnected(
-            f"{box.name} is connected to {known.name}", f"see: net inspect {known.name}"
-        )
+        raise _already(engine, known, box)
     checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
     host_name = checked.get("host_interface_name")
     host = engine.facts([names.check_device(host_name)] if host_name else [])
@@ -86,7 +85,7 @@ def connect(
         raise InterfaceTaken(f"the host has an interface {host_name}", "choose another name")
     others = engine.state.endpoints_of(box.name)
     _check_place(able, known, box, host, others)
-    endpoint_id = names.new_id()
+    endpoint_id = names.new_id(engine.state.realm())
     requests = list(publish)
     warnings: tuple[str, ...] = ()
     if requests and not able.publishes:
@@ -194,11 +193,25 @@ def _check_place(
             f"{box.name} has a network namespace of its own, and can't change over to the host's",
             f"start it there: net run --network {network.name} -- COMMAND",
         )
+    if any(other.endpoint.sandbox.netns.inode != box.netns.inode for other in others):
+        raise InUse(f"an earlier {box.name}, which has ended, still has endpoints", "run: net gc")
     if able.alone and others:
         raise Conflict(
             f"{box.name} is on other networks, and {network.name} is to be on none",
             f"run for each of them: net disconnect NETWORK {box.name}",
         )
+
+
+def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected:
+    state = engine.state.endpoint(network, box.name).endpoint.state
+    if state == "ready":
+        return AlreadyConnected(
+            f"{box.name} is connected to {network.name}", f"see: net inspect {network.name}"
+        )
+    return AlreadyConnected(
+        f"{box.name} is being connected to {network.name}, or taken off it",
+        "wait for who does it; if nobody does any more, run: net repair",
+    )
 
 
 def _ifname(

@@ -66,8 +66,9 @@ def create(
             f"choose another name, or run: net rm {name}",
         )
     kind = engine.registry.get(driver)
+    realm = engine.state.realm() or names.new_realm()
     network = Network(
-        id=names.new_id(),
+        id=names.new_id(realm),
         name=name,
         driver=driver,
         options=canonical(options or {}, kind.options, f"driver {driver}"),
@@ -88,7 +89,7 @@ def create(
         ipv6=ipv6,
         borrowed=network.borrowed,
     )
-    return _making(engine, kind, replace(network, subnets=chosen))
+    return _making(engine, kind, replace(network, subnets=chosen), realm)
 
 
 def create_built_in(engine: Engine, name: str) -> Operation[Network]:
@@ -105,7 +106,8 @@ def create_built_in(engine: Engine, name: str) -> Operation[Network]:
         ipv4=True,
         ipv6=False,
     )
-    return _making(engine, kind, replace(bare, subnets=chosen))
+    realm = engine.state.realm() or names.new_realm()
+    return _making(engine, kind, replace(bare, subnets=chosen), realm)
 
 
 def ensure_built_in(engine: Engine, reference: str) -> None:
@@ -119,12 +121,12 @@ def ensure_built_in(engine: Engine, reference: str) -> None:
             engine.run_locked(lambda: create_built_in(engine, record.network.name))
 
 
-def _making(engine: Engine, kind: Driver, asked: Network) -> Operation[Network]:
+def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operation[Network]:
     network, host = _settled(engine, kind, asked)
     check_claims(engine, kind, network)
     network = replace(network, dns_port=_dns_port(engine, kind, network))
     wiring = describe_network(engine, network, host)
-    begin = _claim(engine, kind, network, wiring)
+    begin = _claim(engine, kind, network, wiring, realm)
     ready = replace(network, state="ready")
     return Operation(
         subject=f"network {network.name}",
@@ -138,20 +140,24 @@ def _making(engine: Engine, kind: Driver, asked: Network) -> Operation[Network]:
             },
             durable=False,
         ),
-        undo=Commit(put={}, delete=tuple(begin.put)),
+        # The realm stays: others may have taken it up.
+        undo=Commit(put={}, delete=tuple(key for key in begin.put if key != keys.REALM_KEY)),
     )
 
 
-def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring) -> Commit:
+def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring, realm: str) -> Commit:
     pool_conditions, pool_puts = claim_pools(engine, network)
     further_conditions, further_puts = claims_of(kind, network)
+    is_first = not engine.state.realm()
     return Commit(
         conditions=(
             Absent(keys.name_key(network.name)),
+            *([Absent(keys.REALM_KEY)] if is_first else ()),
             *pool_conditions,
             *further_conditions,
         ),
         put={
+            **({keys.REALM_KEY: realm} if is_first else {}),
             keys.network_key(network.id): keys.dump_network(network, wiring),
             keys.name_key(network.name): network.id,
             **pool_puts,

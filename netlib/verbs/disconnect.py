@@ -33,7 +33,11 @@ def disconnect(
 
 
 def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Operation[None]:
-    """The operation that removes an endpoint."""
+    """The operation that removes an endpoint.
+
+    Where a change of it was interrupted, the host may be anywhere between the states before
+    and after: then what is there is looked at instead of believed.
+    """
     endpoint = record.endpoint
     box = endpoint.sandbox
     everyone = engine.state.endpoints_of(box.name)
@@ -58,12 +62,14 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     touched = {keys.sandbox_key(box.name): keys.dump(box)}
     if not others and box.kind != "name":
         # Known by what others call it, and only for its endpoints' sake.
-        gone += [keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode)]
+        gone += engine.state.sandbox_keys(box)
         touched = {}
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
         sandbox=box,
-        plan=plan_of(changes, others),
+        plan=plan_of(
+            changes, others, observe=None if endpoint.state == "ready" else engine.kernel.observe
+        ),
         result=None,
         dismantles=True,
         insists=force,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -204,7 +203,7 @@ def _policies_to_set(engine: Engine, policy: Policy | Literal["leave"]) -> dict[
 def _policies_before(engine: Engine) -> tuple[dict[str, Policy], int]:
     """What we changed, as it was, and the revision of the record that says so."""
     record = engine.state.store.get(_POLICY_KEY)
-    known: dict[str, Any] = json.loads(record.value) if record else {}
+    known: dict[str, Any] = keys.load(record.value) if record else {}
     return known, record.revision if record else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -123,7 +122,7 @@ def _claims(engine: Engine, network: Network) -> list[str]:
     except (DriverError, UnknownDriver):
         folders = ("pool/", "device/", "single/")
         records = [r for folder in folders for r in engine.state.store.range(*under(folder))]
-        return [r.key for r in records if json.loads(r.value)["network"] == network.id]
+        return [r.key for r in records if keys.load(r.value)["network"] == network.id]
 
 
 def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:

@@ -12,7 +12,7 @@ from netlib.errors import InUse, InvalidName, NameTaken, StoreConflict
 from netlib.model import HOST, Netns, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
-from netlib.store import Absent, Commit
+from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.verbs.disconnect import leave
 from netlib.verbs.remove import joined
 
@@ -33,14 +33,26 @@ def create_sandbox(
     """
     _check_name(name)
     _check_free(engine, name)
-    netns = engine.kernel.make_namespace(name)
-    try:
-        return register_sandbox(
-            engine, name, netns, hostname=hostname, labels=labels, environment=environment
+    made: list[Sandbox] = []
+
+    def claim(netns: Netns) -> None:
+        made.append(
+            _register(
+                engine, name, netns, hostname=hostname, labels=labels, environment=environment
+            )
         )
-    except NameTaken:
-        engine.kernel.drop_namespace(netns)
-        raise
+
+    with engine.lock.shared():
+        try:
+            netns = engine.kernel.make_namespace(name, claim)
+            engine.changed(made[0])
+        except BaseException:
+            for box in made:
+                engine.kernel.drop_namespace(box.netns)
+                engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
+            raise
+    assert netns == made[0].netns
+    return made[0]
 
 
 def register_sandbox(
@@ -69,8 +81,46 @@ def register_sandbox(
     Raises InvalidName, NameTaken, InvalidOption.
     """
     _check_name(name)
+    box = _register(
+        engine,
+        name,
+        netns,
+        pid=pid,
+        started=started,
+        hostname=hostname,
+        servers=servers,
+        search=search,
+        resolver_options=resolver_options,
+        extra_hosts=extra_hosts,
+        labels=labels,
+        environment=environment,
+    )
+    engine.changed(box)
+    return box
+
+
+def _register(
+    engine: Engine,
+    name: str,
+    netns: Netns,
+    *,
+    pid: int = 0,
+    started: int = 0,
+    hostname: str = "",
+    servers: Iterable[str] = (),
+    search: Iterable[str] = (),
+    resolver_options: Iterable[str] = (),
+    extra_hosts: Iterable[str] = (),
+    labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Sandbox:
+    engine.identify()
     is_host = netns.inode == engine.facts().netns
+    inode = keys.namespace_key(netns.inode)
+    earlier = engine.state.store.get(inode)
     owner = None if is_host else engine.state.sandbox_in(netns.inode)
+    if owner is not None and not engine.kernel.alive(owner.netns):
+        owner = None  # numbers of namespaces are given again: this is another one
     box = Sandbox(
         name=name,
         netns=netns,
@@ -87,16 +137,15 @@ def register_sandbox(
         environment=dict(environment or {}),
     )
     claims = {keys.sandbox_key(name): keys.dump(box)}
+    conditions: list[Condition] = [Absent(keys.sandbox_key(name))]
     if not is_host and owner is None:
-        claims[keys.namespace_key(netns.inode)] = name
+        claims[inode] = name
+        conditions.append(Unchanged(inode, earlier.revision if earlier else 0))
     try:
-        engine.state.store.commit(
-            Commit(conditions=tuple(Absent(key) for key in claims), put=claims)
-        )
+        engine.state.store.commit(Commit(conditions=tuple(conditions), put=claims))
     except StoreConflict:
         _check_free(engine, name)
         raise
-    engine.changed(box)
     return box
 
 
@@ -107,6 +156,7 @@ def remove_sandbox(engine: Engine, name: str) -> None:
 
     Example:  net sandbox rm web
     """
+    engine.identify()
     box = engine.state.sandbox(name)
     if box.pid and engine.kernel.alive(box.netns):
         raise InUse(f"sandbox {name} runs process {box.pid}", f"run: net stop {name}")
@@ -117,11 +167,9 @@ def remove_sandbox(engine: Engine, name: str) -> None:
             return leave(engine, engine.state.endpoint(known, name))  # noqa: B023 - run at once
 
         engine.run(prepare)
-    gone = [keys.sandbox_key(name)]
     if not box.shares and box.netns.inode != engine.facts().netns:
         engine.kernel.drop_namespace(box.netns)
-        gone.append(keys.namespace_key(box.netns.inode))
-    engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
+    engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
     engine.changed(box)
 
 

@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, object]] = {
 def net(monkeypatch: pytest.MonkeyPatch) -> Iterator[Net]:
     """A host in memory, on which ids follow one another."""
     numbers = iter(range(1, 100))
-    monkeypatch.setattr("netlib.names.new_id", lambda: f"{next(numbers):02x}" * 32)
+    monkeypatch.setattr("netlib.names.new_id", lambda realm="": f"{next(numbers):02x}" * 32)
     with Net(store=MemoryStore(), kernel=FakeKernel()) as net:
         yield net
 

@@ -1,0 +1,65 @@
+"""Which of the things that carry netlib's mark are this state's: a host may have several states.
+
+A link's mark says of which state it is; the bridge of a built-in network, whose id all states
+share, is of the state that has made that network. A fact of the firewall carries none: it goes
+with the bridge it speaks of, and is everybody's when that bridge is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netlib import names
+from netlib.engine import Engine
+from netlib.model import IPAddress
+from netlib.wiring import (
+    Allow,
+    DnsRedirect,
+    Forward,
+    Link,
+    Masquerade,
+    Noun,
+    Open,
+    Publish,
+    Segment,
+    Unmasked,
+    Wiring,
+)
+
+
+def ours(engine: Engine) -> Iterable[Noun]:
+    """What is on the host now and was made by this state, or by one that is gone."""
+    marked = engine.kernel.marked()
+    realm = engine.state.realm()
+    segments = [noun for noun in marked if isinstance(noun, Segment)]
+    made = {noun.key() for record in engine.state.networks() for noun in record.wiring}
+    mine = {
+        noun.name
+        for noun in marked
+        if isinstance(noun, Link) and (names.realm_of(noun.owner) == realm or noun.key() in made)
+    }
+    there = engine.facts(sorted(_bridges(marked))).devices
+    for noun in marked:
+        if isinstance(noun, Link):
+            if noun.name in mine:
+                yield noun
+        elif all(name in mine or name not in there for name in _speaks_of(noun, segments)):
+            yield noun
+
+
+def _bridges(marked: Wiring) -> set[str]:
+    return {name for noun in marked for name in _speaks_of(noun, ())}
+
+
+def _speaks_of(noun: Noun, segments: Iterable[Segment]) -> set[str]:
+    """The bridges that a fact of the firewall is about."""
+    if isinstance(noun, Forward | Segment | Masquerade | Unmasked | DnsRedirect):
+        return {noun.bridge}
+    if isinstance(noun, Publish | Open | Allow):
+        return _behind(noun.target, segments)
+    return set()  # a relay or a resolver is asked for by the folder of its state
+
+
+def _behind(address: IPAddress, segments: Iterable[Segment]) -> set[str]:
+    """The bridges behind which an address is."""
+    return {segment.bridge for segment in segments if address in segment.prefix}

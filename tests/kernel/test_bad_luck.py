@@ -1,0 +1,201 @@
+"""What happens in the middle of an operation: a full disk, Ctrl-C, a sandbox that dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from support.crash import STEPS
+from support.host import Host
+
+from netlib import Net
+from netlib.errors import NetError, StoreError
+from netlib.store import under
+from netlib.store.sqlite import SqliteStore
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(200)]
+FRONT, BACK = "198.51.100.0/25", "198.51.100.128/25"
+PORTS = ("8080:80", "[::1]:7000:70/udp")
+
+
+def connect(net: Net) -> object:
+    """To a second network, which gets the default route."""
+    return net.connect("back", "web", publish=PORTS, gateway_priority=5)
+
+
+VERBS: dict[str, Callable[[Net], object]] = {
+    "create": lambda net: net.create("third", subnets=["203.0.113.0/25"]),
+    "connect": connect,
+    "publish": lambda net: net.publish("web", PORTS),
+    "update": lambda net: net.update("back", options={"icc": "false", "mtu": "1300"}),
+    "create-sandbox": lambda net: net.create_sandbox("db"),
+    "disconnect": lambda net: net.disconnect("front", "web"),
+    "unpublish": lambda net: net.unpublish("web", ["8443:443"]),
+    "remove": lambda net: net.remove("back"),
+}
+BUILDING = ["create", "connect", "publish", "update", "create-sandbox"]
+
+
+@pytest.fixture
+def net(host: Host) -> Iterator[Net]:
+    """Two networks, and a sandbox on the first of them."""
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[FRONT], ipv6=True)
+        net.create("back", subnets=[BACK])
+        net.create_sandbox("web")
+        net.connect("front", "web", publish=["8443:443"])
+        yield net
+
+
+@contextmanager
+def from_step(
+    step: int, happens: Callable[[], None], steps: tuple[tuple[object, str], ...]
+) -> Iterator[None]:
+    """Something happens before the `step`th of some calls."""
+    left = step
+    with pytest.MonkeyPatch.context() as patch:
+
+        def before(function: Callable[..., object]) -> Callable[..., object]:
+            def called(*args: object, **kwargs: object) -> object:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    happens()
+                return function(*args, **kwargs)
+
+            return called
+
+        for owner, name in steps:
+            patch.setattr(owner, name, before(getattr(owner, name)))
+        yield
+    if left > 0:
+        raise _Over
+
+
+class _Over(Exception):
+    """There are fewer steps."""
+
+
+def records(net: Net) -> dict[str, str]:
+    """All of the state but what only moves forward."""
+    every = net.engine.state.store.range(" ", "~")
+    return {r.key: r.value for r in every if not r.key.startswith(("cursor/", "host/"))}
+
+
+def files(host: Host) -> dict[str, str]:
+    """The sandboxes' files."""
+    return {str(p): p.read_text() for p in (host.state_dir / "sandboxes").glob("*/*")}
+
+
+@pytest.mark.parametrize("verb", BUILDING)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_commit_that_finds_no_room_leaves_all_as_before(
+    host: Host, net: Net, verb: str, number: int
+) -> None:
+    """The first commit, before anything is done; the last one, when all is done: it is undone."""
+    before, there, texts = records(net), host.leftovers(), files(host)
+
+    def full() -> None:
+        raise StoreError("there is no space left", "free some space")
+
+    try:
+        with (
+            pytest.raises(StoreError, match="no space"),
+            from_step(number, full, ((SqliteStore, "commit"),)),
+        ):
+            VERBS[verb](net)
+    except (_Over, pytest.fail.Exception):
+        assert number == 2
+        assert verb in ("publish", "update", "create-sandbox")  # they need one only
+        return
+    assert records(net) == before
+    assert host.leftovers() == there
+    assert files(host) == texts
+    assert net.check() == ()
+    VERBS[verb](net)
+    assert net.check() == ()
+
+
+def test_a_disk_that_stays_full_leaves_what_repair_takes_back(host: Host, net: Net) -> None:
+    """Not even the undoing can be written: the host is as before, and the error says repair."""
+    there = host.leftovers()
+    commits = SqliteStore.commit
+    with pytest.MonkeyPatch.context() as patch:
+        count = 0
+
+        def commit(store: SqliteStore, *args: object) -> int:
+            nonlocal count
+            count += 1
+            if count > 1:
+                raise StoreError("there is no space left", "free some space")
+            return commits(store, *args)  # type: ignore[arg-type]
+
+        patch.setattr(SqliteStore, "commit", commit)
+        with pytest.raises(NetError, match=r"no space.*net repair") as caught:
+            connect(net)
+        assert caught.value.exit_status == StoreError.exit_status
+    assert host.leftovers() == there
+    with pytest.raises(NetError, match="net repair"):
+        connect(net)
+    assert [f.subject for f in net.repair().mended] == ["web on back"]
+    assert net.check() == ()
+    connect(net)
+    assert net.check() == ()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_ctrl_c_at_any_step_is_taken_back_or_repaired(host: Host, net: Net, verb: str) -> None:
+    """KeyboardInterrupt comes through; what it may leave, repair mends."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    before, there = records(net), host.leftovers()
+    undone = 0
+    for step in range(1, 200):
+        try:
+            with pytest.raises(KeyboardInterrupt), from_step(step, interrupt, STEPS):
+                VERBS[verb](net)
+        except (_Over, pytest.fail.Exception):
+            break
+        undone += (records(net), host.leftovers()) == (before, there)
+        with Net(host.state_dir) as fresh:
+            assert fresh.repair().failed == (), step
+            fresh.collect_garbage()
+            assert fresh.check() == (), step
+        if records(net) != before:
+            break  # it was done, or removed: there is no way to begin again
+    assert undone if verb in BUILDING else True
+
+
+@pytest.mark.parametrize("verb", ["connect", "publish", "disconnect", "unpublish"])
+def test_a_sandbox_that_dies_at_any_step(host: Host, verb: str) -> None:
+    """The error has a hint, or it went well; gc takes what is left, and nothing stays."""
+    for step in range(1, 200):
+        with Net(host.state_dir) as net:
+            if step == 1:
+                net.create("front", subnets=[FRONT])
+                net.create("back", subnets=[BACK])
+            net.create_sandbox("web")
+            net.connect("front", "web", publish=["8443:443"])
+            there = host.run("ip", "netns").stdout
+
+            def die() -> None:
+                host.run("ip", "netns", "del", "web")
+
+            try:
+                with from_step(step, die, STEPS):
+                    try:
+                        VERBS[verb](net)
+                    except NetError as error:
+                        assert error.hint, (step, error)  # noqa: PT017 - it may do all the same
+            except _Over:
+                break
+            assert there != host.run("ip", "netns").stdout
+            net.repair()
+            assert [box.name for box in net.collect_garbage()] == ["web"], step
+            assert net.check() == (), step
+            for folder in ("port/", "lease/", "member/", "interface/", "sandbox/", "namespace/"):
+                assert net.engine.state.store.range(*under(folder)) == [], step
+    assert step > 5
