@@ -32,7 +32,9 @@ from netlib.store import Commit, Store, Unchanged
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
-_TURN_SECONDS = 0.05
+_TURN_SECONDS = 2.0
+# Threads beyond these would only take the interpreter from each other.
+_AT_ONCE = 2
 
 
 class Engine:
@@ -58,6 +60,7 @@ class Engine:
         self.clock = clock
         self.committed = committed
         self._turn = threading.Lock()
+        self._room = threading.Semaphore(_AT_ONCE)
         self._identified = False
 
     @cached_property
@@ -117,11 +120,12 @@ class Engine:
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
-        operation = self._begin(prepare)
-        if operation.dismantles:
+        with self._room:
+            operation = self._begin(prepare)
+            if not operation.dismantles:
+                self._build(operation)
+        if operation.dismantles:  # mostly waits for the kernel, and many do that together
             self._dismantle(operation)
-        else:
-            self._build(operation)
         if operation.done is not None:
             self.state.store.commit(operation.done)
         self.changed(operation.sandbox)

@@ -11,7 +11,9 @@ from netlib.frontends.cli.session import Session, dump
 
 @click.group("cni", cls=NetGroup)
 def cni_command() -> None:
-    """Plug netlib into container runtimes: containerd, CRI-O, Podman 4, Nomad.
+    """Plug netlib into container runtimes.
+
+    containerd, CRI-O, Podman 4 with CNI, Nomad: see docs/cni.md.
 
     Example: net cni install /opt/cni/bin
     """

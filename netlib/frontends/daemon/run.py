@@ -63,8 +63,6 @@ def _warm(net: Net) -> None:
     if isinstance(kernel, LinuxKernel):
         kernel.use_callers_threads()
     net.engine.registry.get("bridge")
-    # Five milliseconds, the default, is longer than a whole request takes.
-    sys.setswitchinterval(0.0005)
     # What is loaded now stays: no collection has to look at it.
     gc.collect()
     gc.freeze()
