@@ -34,9 +34,15 @@ class Comparison:
 
     @property
     def ratio(self) -> float | None:
-        """Our median as a part of the other's."""
+        """What ours is of the other's.
+
+        The median of the pairs that were taken in turn, which met the machine in the same
+        mood; of the medians where there are no pairs.
+        """
         if not self.others:
             return None
+        if len(self.ours) == len(self.others):
+            return statistics.median(a / b for a, b in zip(self.ours, self.others, strict=True))
         return statistics.median(self.ours) / statistics.median(self.others)
 
     @property

@@ -145,9 +145,7 @@ class Resolver:
         message = {"do": "serve", "revision": revision}
         try:
             channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-        except FileNotFoundError:
-            return lambda: None
-        except ConnectionRefusedError:  # one was killed
+        except (FileNotFoundError, ConnectionRefusedError):  # none runs, or it was killed
             return lambda: self.serve(revision)
 
         def wait() -> None:
@@ -203,9 +201,7 @@ class Resolver:
         for _ in range(_TRIES):
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-            except FileNotFoundError:
-                return None
-            except ConnectionRefusedError:  # one was killed
+            except (FileNotFoundError, ConnectionRefusedError):
                 if not self._revive():
                     return None
                 continue
@@ -218,7 +214,7 @@ class Resolver:
         raise ResolverDown("the DNS resolver does not answer", "try again")
 
     def _revive(self) -> bool:
-        """Start a keeper in place of one that was killed, and have it listen where that did.
+        """Start a keeper in place of one that was stopped, and have it listen where that did.
 
         False where there is nothing to listen for. What can not be had again (a namespace that
         ended, a port that was taken) is left out: `net check` shows it.

@@ -16,6 +16,7 @@ from netlib.errors import (
     LeftOver,
     NamespaceGone,
     NetError,
+    NetWarning,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -35,6 +36,7 @@ _TRIES = 1000
 _TURN_SECONDS = 2.0
 # Threads beyond these would only take the interpreter from each other.
 _AT_ONCE = 2
+SHARED = "container:"
 
 
 class Engine:
@@ -51,6 +53,7 @@ class Engine:
         lock: OperationLock,
         *,
         clock: Callable[[], float] = time.time,
+        warn: Callable[[str], None] | None = None,
         committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
         self.state = State(store)
@@ -61,6 +64,8 @@ class Engine:
         self.committed = committed
         self._turn = threading.Lock()
         self._room = threading.Semaphore(_AT_ONCE)
+        self._warn = warn or _warn
+        self.making = threading.Lock()
         self._identified = False
 
     @cached_property
@@ -87,9 +92,15 @@ class Engine:
         """The living sandbox that a reference names. NoSuchSandbox when there is none.
 
         Two references to one network namespace are one sandbox: the one that the state knows.
+        `container:NAME` is the sandbox NAME itself, since to share its stack is to share all.
         """
+        if isinstance(reference, str):
+            # Who shares the stack of a sandbox that we know is that sandbox.
+            reference = reference.removeprefix("container:")
         if isinstance(reference, Sandbox):
             found = reference
+        elif reference.startswith(SHARED):
+            found = self.state.sandbox(reference.removeprefix(SHARED))
         elif ":" in reference:
             from netlib.kernel.sandboxes import resolve
 
@@ -99,6 +110,8 @@ class Engine:
             found = self.state.sandbox_in(found.netns.inode) or found
         else:
             found = self.state.sandbox(reference)
+        if found.shares:
+            found = self.state.find_sandbox(found.shares) or found
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",
@@ -124,12 +137,18 @@ class Engine:
             operation = self._begin(prepare)
             if not operation.dismantles:
                 self._build(operation)
+        self.tell(operation.warnings)
         if operation.dismantles:  # mostly waits for the kernel, and many do that together
             self._dismantle(operation)
         if operation.done is not None:
             self.state.store.commit(operation.done)
         self.changed(operation.sandbox)
         return operation.result
+
+    def tell(self, warnings: Iterable[str]) -> None:
+        """Warn whoever asked for something that is not done."""
+        for text in warnings:
+            self._warn(text)
 
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""
@@ -195,6 +214,12 @@ class Engine:
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, NetWarning, stacklevel=2)
 
 
 def _plainly(failure: StageFailed) -> NetError:

@@ -49,6 +49,19 @@ def _verb(
     return method
 
 
+def _verb_on_network(
+    prepare: Callable[Concatenate[Engine, str, P], Operation[R]],
+) -> Callable[Concatenate[Net, str, P], R]:
+    """Likewise, for a verb that makes a built-in network when it is the first to use it."""
+
+    @wraps(prepare)
+    def method(net: Net, network: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        _create.ensure_built_in(net.engine, network)
+        return net.engine.run(lambda: prepare(net.engine, network, *args, **kwargs))
+
+    return method
+
+
 def _planned(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Plans, P], Plan]:
@@ -56,7 +69,9 @@ def _planned(
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        return prepare(plans.engine, *args, **kwargs).plan
+        operation = prepare(plans.engine, *args, **kwargs)
+        plans.engine.tell(operation.warnings)
+        return operation.plan
 
     return method
 
@@ -123,7 +138,8 @@ class Net:
 
     `state_dir` holds the state (NETLIB_STATE_DIR, else /var/lib/netlib); `firewall` is the
     backend (NETLIB_FIREWALL, else chosen). `store` and `kernel` replace the embedded file and
-    Linux, as tests do. Several processes and threads may use one state at once.
+    Linux, as tests do. `warn` is told what was asked for and is needless (else Python's
+    warnings are, as NetWarning). Several processes and threads may use one state at once.
 
     >>> from netlib.kernel.fake import FakeKernel
     >>> from netlib.store.memory import MemoryStore
@@ -140,6 +156,7 @@ class Net:
         store: Store | None = None,
         kernel: Kernel | None = None,
         registry: Registry | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.state_dir = state_folder(state_dir)
         self.firewall = firewall_backend(firewall)
@@ -150,6 +167,7 @@ class Net:
             (lambda: kernel) if kernel else self._open_kernel,
             registry or Registry(),
             OperationLock(None if store else self.state_dir / "lock"),
+            warn=warn,
             committed=None if kernel else self._follow,
         )
         self.plan = Plans(self.engine)
@@ -182,6 +200,10 @@ class Net:
         try:
             if box is not None:
                 refresh(self.engine.state, self.state_dir, box)
+                for name in self.engine.state.linkers(box.name):
+                    linker = self.engine.state.find_sandbox(name)
+                    if linker is not None:
+                        refresh(self.engine.state, self.state_dir, linker)
         finally:
             wait_until_served()
 
@@ -241,11 +263,11 @@ class Net:
         self.close()
 
     create = _verb(_create.create)
-    connect = _verb(_connect.connect)
+    connect = _verb_on_network(_connect.connect)
     disconnect = _verb(_disconnect.disconnect)
     publish = _verb(_publish.publish)
     unpublish = _verb(_publish.unpublish)
-    update = _verb(_update.update)
+    update = _verb_on_network(_update.update)
 
     remove = _question(_remove.remove)
     prune = _question(_remove.prune)
@@ -260,6 +282,8 @@ class Net:
     facts = _question(_rules.facts)
     networks = _question(_inspect.networks)
     inspect = _question(_inspect.inspect)
+    draw = _question(_inspect.draw)
+    link_environment = _question(_inspect.link_environment)
     sandboxes = _question(_inspect.sandboxes)
     endpoints = _question(_inspect.endpoints)
     check = _question(_check.check)

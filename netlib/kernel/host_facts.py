@@ -22,7 +22,7 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
     """The host as it is now."""
     asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
     index = _uplink(socket)
-    forwarding, bridge_netfilter, ipv6 = _settings(namespaces.sysctl)
+    forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
         boot_id=_boot_id(),
         netns=namespaces.host_inode,
@@ -31,29 +31,45 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
         forwarding=forwarding,
         bridge_netfilter=bridge_netfilter,
         ipv6=ipv6,
+        ephemeral_ports=ephemeral,
     )
 
 
-def prefixes(socket: netlink.Socket) -> tuple[IPNetwork, ...]:
-    """Every prefix of every table, but default routes and those of groups."""
+def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNetwork, ...]:
+    """Every prefix of every table, but default routes, those of groups and by some devices."""
     found: dict[IPNetwork, None] = {}
+    ignored = {rtnl.read_link(body).ifindex for name in besides for body in _link(name, socket)}
     for version in (4, 6):
         make = IPv4Network if version == 4 else IPv6Network
         for body in socket.ask(entries.routes(version)):
             state = entries.read_route(body)
             _, packed, length = state.destination
-            if length and state.kind not in (_BROADCAST, _MULTICAST):
+            if state.ifindex in ignored or state.kind in (_BROADCAST, _MULTICAST):
+                continue
+            if length:
                 found[make((int.from_bytes(packed, "big"), length))] = None
     return tuple(found)
 
 
-def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
+def _link(name: str, socket: netlink.Socket) -> list[bytes]:
+    """What the kernel says of a device: nothing where there is none."""
+    return _asked(rtnl.get_link(name), socket)
+
+
+def _asked(request: netlink.Request, socket: netlink.Socket) -> list[bytes]:
     try:
-        (body,) = socket.ask(request)
+        return list(socket.ask(request))
     except netlink.Refusal as refusal:
         if is_absence(refusal):
-            return None
+            return []
         raise
+
+
+def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
+    found = _asked(request, socket)
+    if not found:
+        return None
+    (body,) = found
     state = rtnl.read_link(body)
     return Device(
         name=state.name,
@@ -86,9 +102,11 @@ def _boot_id() -> str:
         return file.read().strip()
 
 
-def _settings(read: Callable[[str], str]) -> tuple[tuple[Family, ...], bool, bool]:
+def _settings(read: Callable[[str], str]) -> tuple[tuple[Family, ...], bool, bool, tuple[int, int]]:
+    first, last = read("net/ipv4/ip_local_port_range").split()
     return (
         tuple(family for family, path in settings.FORWARDING.items() if read(path) == "1"),
         read("net/bridge/bridge-nf-call-iptables") == "1",
         read("net/ipv6/conf/all/disable_ipv6") == "0",
+        (int(first), int(last)),
     )

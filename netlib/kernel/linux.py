@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -271,10 +271,10 @@ class LinuxKernel:
         with self._namespaces.host_socket() as socket:
             return host_facts.facts(devices, socket, self._namespaces)
 
-    def prefixes(self) -> tuple[IPNetwork, ...]:
-        """Every prefix that the host has a route to, but default routes."""
+    def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
+        """Every prefix that the host has a route to, but default routes and by some devices."""
         with self._namespaces.host_socket() as socket:
-            return host_facts.prefixes(socket)
+            return host_facts.prefixes(socket, besides)
 
     def enter(self, path: str, name: str) -> Netns:
         """The network namespace behind a path, with its inode."""

@@ -27,6 +27,8 @@ _NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 # Sockets that take anybody's packets: TCP's LISTEN; unconnected UDP counts as CLOSE.
 _STATES: dict[Protocol, int] = {"tcp": 1 << 10, "udp": 1 << 7, "sctp": 1 << 10}
 
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
+
 
 class _Listener(NamedTuple):
     family: int
@@ -78,15 +80,15 @@ def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[
 def _meets(listener: _Listener, address: IPAddress | None) -> bool:
     if address is None:
         return True
-    wildcard = not any(listener.address)
-    if listener.family == socket.AF_INET:
-        return address.version == 4 and (wildcard or listener.address == address.packed)
-    if address.version == 6:
-        return wildcard or listener.address == address.packed
-    # A socket of [::] takes IPv4 packets too, unless told otherwise (ipv6(7), IPV6_V6ONLY),
-    # and one of [::ffff:a.b.c.d] takes nothing else.
-    mapped = b"\0" * 10 + b"\xff\xff" + address.packed
-    return (wildcard and not listener.only_ipv6) or listener.address == mapped
+    meant = listener.address
+    if listener.family == socket.AF_INET6 and meant.startswith(_MAPPED):
+        meant = meant[len(_MAPPED) :]  # it takes IPv4 packets and nothing else (ipv6(7))
+    if not any(meant):
+        # A socket of [::] takes IPv4 packets too, unless told otherwise (IPV6_V6ONLY).
+        both = listener.family == socket.AF_INET6 and not listener.only_ipv6
+        return both or len(meant) == len(address.packed)
+    # An unspecified address stands for all of its family.
+    return len(meant) == len(address.packed) and (address.is_unspecified or meant == address.packed)
 
 
 def _words(listener: _Listener, protocol: Protocol) -> str:

@@ -77,10 +77,12 @@ class TcpGate:
         if self._paused_until is None:
             self.loop.pause(self._epoll)
         self._paused_until = time.monotonic() + _RETRY_SECONDS
+        self.loop.need_ticks()
 
     def started(self, connection: Connection) -> None:
         """Give up a connection that is not there in time."""
         self._connecting.append((time.monotonic() + self._connect_seconds, connection))
+        self.loop.need_ticks()
 
     def ended(self) -> None:
         """A place was given back."""
@@ -91,13 +93,14 @@ class TcpGate:
         self._paused_until = None
         self.loop.resume(self._epoll, select.EPOLLIN)
 
-    def _tick(self, now: float) -> None:
+    def _tick(self, now: float) -> bool:
         while self._connecting and self._connecting[0][0] <= now:
             _, connection = self._connecting.popleft()
             if not connection.connected:
                 connection.abort()
         if self._paused_until is not None and now >= self._paused_until and not self.quota.full:
             self._resume()
+        return bool(self._connecting) or self._paused_until is not None
 
 
 class TcpListener:
@@ -266,7 +269,7 @@ class Connection:
             listener.gate.pause()
             return
         self._target = _Side(self, target)
-        self._directions = (
+        self._directions: tuple[_Direction, ...] = (
             _Direction(self._client, self._target),
             _Direction(self._target, self._client),
         )
@@ -354,6 +357,10 @@ class Connection:
         self.listener.connections.discard(self)
         gate.quota.give_back(self._who)
         gate.ended()
+        # Nobody asks for them any more. Without this, all would wait for the garbage collector
+        # in a circle, and their bytes with them.
+        self._directions = ()
+        del self._client, self._target
 
 
 def _prepare(sock: socket.socket) -> None:

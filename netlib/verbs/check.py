@@ -140,8 +140,10 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
 
 
 def _forget(engine: Engine, box: Sandbox) -> None:
-    gone = (keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode))
-    engine.state.store.commit(Commit(put={}, delete=gone))
+    gone = [keys.sandbox_key(box.name)]
+    if not box.shares:
+        gone.append(keys.namespace_key(box.netns.inode))
+    engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
     engine.changed(box)
 
 

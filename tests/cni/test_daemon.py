@@ -16,6 +16,7 @@ from threading import Thread
 
 import pytest
 from support.host import Host
+from support.made import made
 from support.patience import eventually
 from support.traffic import fetch, serve
 
@@ -50,11 +51,11 @@ def net_command(host: Host, *arguments: str) -> str:
 
 def test_a_client_does_what_the_library_does(host: Host, client: Net) -> None:
     """Same arguments, results, errors and state."""
-    made = client.create("front", subnets=[SUBNET], options={"mtu": "1400"})
+    front = client.create("front", subnets=[SUBNET], options={"mtu": "1400"})
     web, db = host.sandbox("web"), host.sandbox("db")
     endpoint = client.connect("front", "netns:web", publish=["8080:80"], aliases=["www"])
     with Net(host.state_dir) as plain:
-        assert plain.inspect("front").network == made
+        assert plain.inspect("front").network == front
         assert plain.endpoints() == (replace(endpoint, state="ready"),)
         with pytest.raises(PortTaken, match="8080") as refusal:
             client.connect("front", f"pid:{db.popen('sleep', '60').pid}", publish=["8080:80"])
@@ -66,7 +67,7 @@ def test_a_client_does_what_the_library_does(host: Host, client: Net) -> None:
         client.unpublish("netns:web", ["8081:80"])
         plain.disconnect("front", "netns:web")
         client.remove("front")
-        assert plain.networks() == ()
+        assert made(plain) == []
 
 
 def test_the_command_line_uses_it(host: Host, daemon: subprocess.Popen[str]) -> None:
@@ -116,7 +117,7 @@ def test_what_others_flush_is_back_within_a_second(host: Host, client: Net) -> N
     client.create("front", subnets=[SUBNET])
     web = host.sandbox("web")
     client.connect("front", "netns:web", publish=["8080:80"])
-    (network,) = client.networks()
+    (network,) = made(client)
     with serve(web, 80, "http", name="web"):
         for breakage in (
             ["nft", "flush", "ruleset"],
@@ -198,7 +199,7 @@ def test_a_request_that_died_with_the_daemon_is_looked_up(
 ) -> None:
     """What is known of it is told; it is never done a second time."""
     assert isinstance(client, Client)
-    made = client.create("front", subnets=[SUBNET])
+    front = client.create("front", subnets=[SUBNET])
     daemon.kill()
     daemon.wait()
     store = client.engine.state.store
@@ -211,7 +212,7 @@ def test_a_request_that_died_with_the_daemon_is_looked_up(
         client._looked_up("remove", "done", client.remove, ("front",), {})
     with pytest.raises(DaemonLost):
         client._looked_up("remove", "begun", client.remove, ("front",), {})
-    assert client.networks() == (made,)
+    assert made(client) == [front]
 
 
 def test_it_ends_when_what_is_under_way_is_done(

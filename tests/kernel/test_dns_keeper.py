@@ -22,9 +22,12 @@ from support.patience import eventually
 from support.resolving import DB4, EVERYTHING, GATEWAY4, GATEWAY6, MY_NET, WEB, WEB4, ask, build
 from support.upstream import silence, upstream
 
+from netlib.dns.channel import connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
-from netlib.dns.keeper import LOG, SOCKET
+from netlib.dns.keeper import Keeper
+from netlib.dns.place import LOG, SOCKET, AlreadyKept
+from netlib.dns.place import Place as Place_
 from netlib.errors import KernelError, NamespaceGone, ResolverDown
 
 pytestmark = pytest.mark.kernel
@@ -373,3 +376,36 @@ def test_what_it_runs_is_ours_alone(resolver: Resolver) -> None:
             t for t in targets if not re.match(r"socket:|anon_inode:|/dev/null|/run/state", t)
         ]
         assert strange == []
+
+
+def test_a_daemon_can_be_the_keeper(host: Host, web: Place) -> None:
+    """In a thread of its own process; when it stops, the next who asks starts one again."""
+    place = Place_.claim(host.state_dir)
+    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    resolver.listen_network("n1", [GATEWAY4])
+    resolver.update(EVERYTHING)
+    assert stats(resolver)["keeper_pid"] == os.getpid()
+    assert values(ask(web, query("db"))) == [DB4]
+    with pytest.raises(AlreadyKept):
+        Place_.claim(host.state_dir)
+
+    keeper.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+    assert stats(resolver)["keeper_pid"] != os.getpid()
+    resolver.update(EVERYTHING)
+    assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_who_speaks_nonsense_is_dropped(resolver: Resolver, host: Host, web: Place) -> None:
+    """And nobody else notices."""
+    for nonsense in (b"{}\n", b"[]\n", b"\xff\xfe\n", b'{"do": "serve"}\n', b'{"do": "dance"}\n'):
+        with connect(host.state_dir / SOCKET, 5).sock as client:
+            client.sendall(nonsense)
+            answer = client.recv(4096)
+            assert answer == b"" or b"dance" in answer
+    assert values(ask(web, query("db"))) == [DB4]

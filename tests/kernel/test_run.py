@@ -74,9 +74,9 @@ def test_options_of_an_attachment(net: Program) -> None:
     assert "02:00:5e:00:53:01" in said
 
 
-def test_without_a_network_there_is_only_loopback(net: Program) -> None:
+def test_on_none_there_is_only_loopback(net: Program) -> None:
     """Its own network stack, with `lo` up and nothing else."""
-    said = net("run -- ip -br link").stdout
+    said = net("run --network none -- ip -br link").stdout
 
     assert re.findall(r"^(\S+)", said, re.MULTILINE) == ["lo"]
     assert "UP" in said
@@ -299,7 +299,7 @@ def test_background_prints_the_name_and_cleans_up(net: Program) -> None:
     ("line", "status"),
     [
         ("run -d --network nope -- true", 3),
-        ("run -d -- no-such-command", 127),
+        ("run -d --network none -- no-such-command", 127),
         ("run -d --network front:ip=198.51.100.1 -- true", 2),
     ],
 )
@@ -313,7 +313,7 @@ def test_errors_of_the_background_are_told(net: Program, line: str, status: int)
 
 def test_background_survives_its_terminal(net: Program) -> None:
     """It is in a session of its own, so a hang-up of the caller's does not reach it."""
-    net("run -d --name web -- sleep 60")
+    net("run -d --name web --network none -- sleep 60")
     (pid,) = [box["pid"] for box in net.ask("ps")["sandboxes"]]
 
     assert os.getsid(pid) != os.getsid(0)
@@ -389,7 +389,7 @@ def test_exec_in_a_named_namespace(net: Program) -> None:
 
 def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> None:
     """`net sandbox rm` is for those without one: `net stop` ends the others."""
-    net("run -d --name web -- sleep 60")
+    net("run -d --name web --network none -- sleep 60")
 
     assert "net stop web" in net("sandbox rm web", status=4).stderr
     assert net("stop web").stdout == "web\n"
@@ -397,7 +397,7 @@ def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> Non
 
 def test_a_running_sandbox_is_connected_and_disconnected(net: Program) -> None:
     """Its networks change under a process that goes on."""
-    net("run -d --name web -- sleep 60")
+    net("run -d --name web --network none -- sleep 60")
     net("connect front web")
     assert " 0% packet loss" in net("exec web -- ping -c1 -W1 198.51.100.1").stdout
     net("disconnect front web")

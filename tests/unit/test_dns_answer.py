@@ -41,7 +41,7 @@ ZONE = Zone.build(
 def quick(message: bytes, source: str = "192.0.2.2") -> bytes | None:
     """The answer of the quick road, None where it leaves that to the other."""
     resolver = Resolver(Loop())
-    resolver.zone = ZONE
+    resolver.swap(ZONE)
     road = quick_road(resolver, lambda zone: zone.askers_at("network", "n1"), lambda *_: None)
     return road(message, ip_address(source).packed, 0)
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
@@ -78,6 +79,13 @@ def program() -> None:
 
     Run `net COMMAND --help` for a command's arguments and an example.
     """
+
+
+def forgive_bytes() -> None:
+    """Let output that is no text of the locale's through, escaped: what was typed may be so."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def invoke(argv: Sequence[str], session: Session | None = None) -> int:

@@ -23,14 +23,19 @@ from netlib.settings import Backend, state_folder
 _HELLO_SECONDS = 5.0
 
 
-def open_net(state_dir: str | Path | None = None, *, firewall: Backend | None = None) -> Net:
+def open_net(
+    state_dir: str | Path | None = None,
+    *,
+    firewall: Backend | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Net:
     """The library: by the state's daemon where one answers, else in this process.
 
     A firewall backend that is asked for and is not the daemon's is used here.
     """
     channel = connect(state_folder(state_dir), _HELLO_SECONDS)
     if channel is None:
-        return Net(state_dir, firewall=firewall)
+        return Net(state_dir, firewall=firewall, warn=warn)
     try:
         hello = channel.call({"do": "hello"}).document
     except Lost:
@@ -38,18 +43,23 @@ def open_net(state_dir: str | Path | None = None, *, firewall: Backend | None = 
     wanted = firewall or os.environ.get("NETLIB_FIREWALL") or "auto"
     if hello.get("version") != VERSION or wanted not in ("auto", hello.get("firewall")):
         channel.close()
-        return Net(state_dir, firewall=firewall)
+        return Net(state_dir, firewall=firewall, warn=warn)
     channel.sock.settimeout(None)
-    return Client(channel, state_dir, firewall=firewall)
+    return Client(channel, state_dir, firewall=firewall, warn=warn)
 
 
 class Client(Net):
     """A `Net` whose changes are made by a daemon. It reads the state itself."""
 
     def __init__(
-        self, channel: Channel, state_dir: str | Path | None, *, firewall: Backend | None = None
+        self,
+        channel: Channel,
+        state_dir: str | Path | None,
+        *,
+        firewall: Backend | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
-        super().__init__(state_dir, firewall=firewall)
+        super().__init__(state_dir, firewall=firewall, warn=warn)
         self._channel = channel
         self._closing.append(channel.close)
         for verb in VERBS:  # what is not among them is done here

@@ -52,22 +52,24 @@ class Server:
         self._waiting = 0  # threads for a client
         self._idle = threading.Condition()
         self._ending = threading.Event()
+        self._wake, self._waker = socket.socketpair()
 
     def run(self) -> None:
         """Serve until `stop`, then let what is under way end."""
         self._journal.clear()
         self._add_thread()
-        self._ending.wait()
+        self._wake.recv(1)
+        self._ending.set()
+        with suppress(OSError):  # nobody waits in accept(), which this wakes
+            self._listener.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + _DRAIN_SECONDS
         with self._idle:
             while self._busy and (left := deadline - time.monotonic()) > 0:
                 self._idle.wait(left)
 
     def stop(self) -> None:
-        """Take no more requests."""
-        self._ending.set()
-        with suppress(OSError):  # nobody waits in accept(), which this wakes
-            self._listener.shutdown(socket.SHUT_RDWR)
+        """Take no more requests. Safe in a signal's handler: it takes no lock."""
+        self._waker.send(b"!")
 
     def _add_thread(self) -> None:
         with self._pool:
