@@ -53,6 +53,7 @@ class Server:
         self._idle = threading.Condition()
         self._ending = threading.Event()
         self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
 
     def run(self) -> None:
         """Serve until `stop`, then let what is under way end."""
@@ -68,8 +69,13 @@ class Server:
                 self._idle.wait(left)
 
     def stop(self) -> None:
-        """Take no more requests. Safe in a signal's handler: it takes no lock."""
+        """Take no more requests."""
         self._waker.send(b"!")
+
+    @property
+    def waker(self) -> int:
+        """A descriptor: who writes there, stops it. For signals, which come at any moment."""
+        return self._waker.fileno()
 
     def _add_thread(self) -> None:
         with self._pool:
