@@ -34,7 +34,9 @@ from netlib.store import Commit, Store, Unchanged
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
-_TURN_SECONDS = 0.05
+_TURN_SECONDS = 2.0
+# Threads beyond these would only take the interpreter from each other.
+_AT_ONCE = 2
 SHARED = "container:"
 
 
@@ -63,6 +65,7 @@ class Engine:
         self.committed = committed
         self._turn = threading.Lock()
         self.warn = warn or _warn
+        self._room = threading.Semaphore(_AT_ONCE)
         self.making = threading.Lock()
         self._identified = False
 
@@ -134,13 +137,14 @@ class Engine:
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
-        operation = self._begin(prepare)
+        with self._room:
+            operation = self._begin(prepare)
+            if not operation.dismantles:
+                self._build(operation)
         self.tell(operation.warnings)
-        if operation.dismantles:
+        if operation.dismantles:  # mostly waits for the kernel, and many do that together
             self._dismantle(operation)
             self._finish(operation)
-        else:
-            self._build(operation)
         return operation.result
 
     def _finish(self, operation: Operation[R]) -> None:

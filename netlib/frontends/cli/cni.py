@@ -13,7 +13,7 @@ from netlib.frontends.cli.session import Session, dump
 def cni_command() -> None:
     """Plug netlib into container runtimes.
 
-    For those that speak CNI: containerd, CRI-O, Podman 4, Nomad.
+    For those that speak CNI: containerd, CRI-O, Podman 4, Nomad. See docs/cni.md.
 
     Example: net cni install /opt/cni/bin
     """

@@ -63,8 +63,6 @@ def _warm(net: Net) -> None:
     if isinstance(kernel, LinuxKernel):
         kernel.use_callers_threads()
     net.engine.registry.get("bridge")
-    # Five milliseconds, the default, is longer than a whole request takes.
-    sys.setswitchinterval(0.0005)
     # What is loaded now stays: no collection has to look at it.
     gc.collect()
     gc.freeze()
@@ -72,8 +70,11 @@ def _warm(net: Net) -> None:
 
 def _on_signals(server: Server, stop: threading.Event | None) -> None:
     if threading.current_thread() is threading.main_thread() and stop is None:
+        # The descriptor is written to by whichever thread a signal comes to; a handler would
+        # run when the main thread wakes, and nothing wakes it.
+        signal.set_wakeup_fd(server.waker)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.stop())
+            signal.signal(number, lambda *_: None)
     if stop is not None:
 
         def wait() -> None:

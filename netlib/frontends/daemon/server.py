@@ -1,4 +1,4 @@
-"""Serves clients: a thread for each connection, requests of several at the same time."""
+"""Serves clients: one thread for each while it is there, so that none waits for another."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from netlib.net import Net
 LOCK = "daemon.lock"
 _BACKLOG = 512
 _DRAIN_SECONDS = 30.0
+# A thread that was used has its memory already: a new one costs more than a request.
+_SPARE_THREADS = 8
 
 
 class Server:
@@ -46,21 +48,23 @@ class Server:
         self._log = log
         self._journal = Journal(net.engine.state.store)
         self._busy = 0
+        self._pool = threading.Lock()
+        self._waiting = 0  # threads for a client
         self._idle = threading.Condition()
         self._ending = threading.Event()
         self._told = threading.local()
         net.engine.warn = self._warn
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
 
     def run(self) -> None:
         """Serve until `stop`, then let what is under way end."""
         self._journal.clear()
-        while not self._ending.is_set():
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                break  # closed by stop
-            thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
-            thread.start()
+        self._add_thread()
+        self._wake.recv(1)
+        self._ending.set()
+        with suppress(OSError):  # nobody waits in accept(), which this wakes
+            self._listener.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + _DRAIN_SECONDS
         with self._idle:
             while self._busy and (left := deadline - time.monotonic()) > 0:
@@ -68,9 +72,35 @@ class Server:
 
     def stop(self) -> None:
         """Take no more requests."""
-        self._ending.set()
-        with suppress(OSError):  # nobody waits in accept(), which this wakes
-            self._listener.shutdown(socket.SHUT_RDWR)
+        self._waker.send(b"!")
+
+    @property
+    def waker(self) -> int:
+        """A descriptor: who writes there, stops it. For signals, which come at any moment."""
+        return self._waker.fileno()
+
+    def _add_thread(self) -> None:
+        with self._pool:
+            self._waiting += 1
+        threading.Thread(target=self._accept, name="netlib-client", daemon=True).start()
+
+    def _accept(self) -> None:
+        """Serve one client after the other; as long as one waits, nobody else has to."""
+        while not self._ending.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return  # closed by stop
+            with self._pool:
+                self._waiting -= 1
+                last = not self._waiting
+            if last:
+                self._add_thread()
+            self._serve(sock)
+            with self._pool:
+                if self._waiting >= _SPARE_THREADS:
+                    return
+                self._waiting += 1
 
     def _serve(self, sock: socket.socket) -> None:
         channel = Channel(sock)
