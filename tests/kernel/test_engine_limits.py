@@ -21,7 +21,9 @@ from netlib.errors import (
     InvalidRequest,
     NetError,
     PoolOverlap,
+    PortTaken,
     RouteTaken,
+    Unsupported,
 )
 from netlib.settings import Backend
 
@@ -167,6 +169,49 @@ def test_options_that_can_not_be_name_themselves(one: EngineHost) -> None:
         refused(one, InvalidOption, match, create(**options))
     refused(one, InvalidName, "a/b", create(iface_prefix="a/b"))
     refused(one, InvalidName, "much-too", create(**{"bridge.name": "much-too-long-a-name"}))
+
+
+def test_a_port_that_nobody_could_use_is_refused(one: EngineHost) -> None:
+    """What only a relay could do for SCTP, sources of a family that the sandbox lacks."""
+    one.net.create("four", subnets=["198.51.101.0/24"])
+    one.box("web")
+    one.net.connect("four", "web")
+    for spec in ("[::1]:8080:80/sctp", "[2001:db8:2::1]:8080:80/sctp"):
+        refused(one, Unsupported, "SCTP", lambda spec=spec: one.net.publish("web", [spec]))
+    one.net.publish("web", ["8080:80/sctp"])
+
+
+def test_a_binding_moves_only_to_where_its_ports_are_free(one: EngineHost) -> None:
+    """Neither another endpoint's nor a program's port is taken over by an update."""
+    one.host.run("ip", "addr", "add", "192.0.2.10/24", "dev", "eth0")
+    one.net.create("front", subnets=FRONT, options={"host_binding_ipv4": "192.0.2.10"})
+    one.net.create("back", subnets=BACK)
+    one.box("web", 80)
+    one.box("db", 80)
+    one.net.connect("front", "web", publish=["8080:80"])
+    one.net.connect("back", "db", publish=["192.0.2.1:8080:80"])
+
+    def move(to: str) -> object:
+        return one.net.update("front", options={"host_binding_ipv4": to})
+
+    refused(one, PortTaken, "sandbox db", lambda: move("192.0.2.1"))
+    refused(one, PortTaken, "sandbox db", lambda: move(""))
+    one.serve(one.host, 8080, address="127.0.0.2")
+    refused(one, PortTaken, "pid", lambda: move("127.0.0.2"))
+    move("127.0.0.1")
+    assert reachable(one.host, "127.0.0.1", 8080)
+    assert one.net.check() == ()
+
+
+def test_a_host_without_ipv6_is_told(one: EngineHost) -> None:
+    """Networks of IPv4 alone work there, others are refused."""
+    one.host.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+    refused(one, Unsupported, "IPv6", lambda: one.net.create("front", ipv6=True))
+    one.net.create("front")
+    one.box("web", 80)
+    one.net.connect("front", "web", publish=["8080:80"])
+    assert reachable(one.outsider, HOST[4], 8080)
+    assert one.net.check() == ()
 
 
 def test_a_host_interface_has_one_holder(one: EngineHost) -> None:

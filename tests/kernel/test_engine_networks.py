@@ -15,6 +15,7 @@ from support.traffic import ask, reachable
 
 from netlib.errors import InvalidOption
 from netlib.model import Family
+from netlib.ports import parse
 
 pytestmark = pytest.mark.kernel
 
@@ -92,6 +93,10 @@ def test_a_routed_network_is_reached_by_its_own_addresses(made: EngineHost) -> N
         assert source_seen(web, family) == own
     made.net.unpublish("web", ["8080:80"])
     assert not reachable(made.outsider, address(endpoint, 4), 80)
+    made.net.publish("web", [parse("8080:80", sources=["192.0.2.0/24"])])
+    assert reachable(made.outsider, address(endpoint, 4), 80)
+    # A source of one family opens nothing to the other.
+    assert not reachable(made.outsider, address(endpoint, 6), 80)
     assert made.net.check() == ()
 
 
