@@ -100,6 +100,48 @@ def test_a_routed_network_is_reached_by_its_own_addresses(made: EngineHost) -> N
     assert made.net.check() == ()
 
 
+def test_dockers_names_for_the_gateway_mode(made: EngineHost) -> None:
+    """One for each family; the network must have both alike."""
+    prefix = "com.docker.network.bridge.gateway_mode"
+    made.net.create(
+        "front", subnets=FRONT, options={f"{prefix}_ipv{f}": "routed" for f in FAMILIES}
+    )
+    made.net.create("back", subnets=BACK[:1], options={f"{prefix}_ipv4": "routed"})
+    for name, families in (("front", FAMILIES), ("back", (4,))):
+        made.box(name, 80)
+        endpoint = made.net.connect(name, name, publish=["80"])
+        for family in families:
+            assert reachable(made.outsider, address(endpoint, family), 80)
+    made.net.update("front", options={"mtu": "1400"})
+    assert made.net.check() == ()
+
+
+def test_a_bridge_is_quiet_and_as_wide_as_the_uplink(made: EngineHost) -> None:
+    """Its MAC is fixed, spanning tree and router advertisements off, replies find their way."""
+    made.host.run("ip", "link", "set", "eth0", "mtu", "1420")
+    made.net.create("front", subnets=FRONT, options={"bridge.name": "front0"})
+    web = made.box("web")
+
+    def bridge() -> dict[str, object]:
+        (found,) = json.loads(made.host.run("ip", "-d", "-j", "link", "show", "front0").stdout)
+        assert isinstance(found, dict)
+        return found
+
+    mac = bridge()["address"]
+    endpoint = made.net.connect("front", "web", mac="02:00:00:00:00:01")
+    assert endpoint.mac == "02:00:00:00:00:01"
+    assert (bridge()["address"], bridge()["mtu"]) == (mac, 1420)
+    data = bridge()["linkinfo"]
+    assert isinstance(data, dict)
+    assert data["info_data"]["stp_state"] == 0
+    (link,) = json.loads(web.run("ip", "-j", "link", "show", "eth0").stdout)
+    assert (link["address"], link["mtu"]) == (endpoint.mac, 1420)
+    for place, device in ((made.host, "front0"), (web, "eth0")):
+        values = place.run("sysctl", "-n", f"net.ipv4.conf.{device}.rp_filter",
+                           f"net.ipv6.conf.{device}.accept_ra").stdout.split()  # fmt: skip
+        assert values == ["2", "0"]
+
+
 def test_an_internal_network_has_no_way_out_or_in(made: EngineHost) -> None:
     """Its members reach each other and their gateway, and of the host nothing else."""
     made.serve(made.outsider, 7000)
