@@ -33,10 +33,13 @@ from netlib.wiring import (
     Wiring,
 )
 
+_GATEWAY_MODES = ("nat", "routed", "isolated")
+_GATEWAY_MODE_OF: dict[Family, str] = {4: "gateway_mode_ipv4", 6: "gateway_mode_ipv6"}
 _FOR_ALL_OF_A_BRIDGE = (
     "masquerade",
     "isolate",
     "gateway_mode",
+    *_GATEWAY_MODE_OF.values(),
     "outbound_ipv4",
     "outbound_ipv6",
 )
@@ -88,12 +91,20 @@ class BridgeDriver:
             key="gateway_mode",
             help="nat; routed: endpoints are reached by their own addresses, at published "
             "ports; isolated: the host has no address here",
-            aliases=(
-                "com.docker.network.bridge.gateway_mode_ipv4",
-                "com.docker.network.bridge.gateway_mode_ipv6",
-            ),
             default="nat",
-            choices=("nat", "routed", "isolated"),
+            choices=_GATEWAY_MODES,
+        ),
+        Option(
+            key="gateway_mode_ipv4",
+            help="gateway_mode of a network that has only IPv4, or the same as for IPv6",
+            aliases=("com.docker.network.bridge.gateway_mode_ipv4",),
+            choices=_GATEWAY_MODES,
+        ),
+        Option(
+            key="gateway_mode_ipv6",
+            help="likewise for IPv6",
+            aliases=("com.docker.network.bridge.gateway_mode_ipv6",),
+            choices=_GATEWAY_MODES,
         ),
         Option(
             key="names",
@@ -157,7 +168,7 @@ class BridgeDriver:
         for family in (4, 6):
             for key in (f"host_binding_ip{_v(family)}", f"outbound_ip{_v(family)}"):
                 _address(options.get(key), family, key)
-        if options.get("gateway_mode") == "isolated" and not network.internal:
+        if _gateway_mode(network) == "isolated" and not network.internal:
             raise InvalidOption(
                 "gateway_mode isolated leaves the network without a way out",
                 "add --internal, or choose nat or routed",
@@ -167,7 +178,7 @@ class BridgeDriver:
             _check_borrowed(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """The MTU, where none was asked for: that of the default route's device.
+        """One gateway mode, and the MTU of the default route's device where none was asked for.
 
         Raises InvalidOption where the bridge's name is that of another kind of device,
         InterfaceTaken where another network has it.
@@ -181,10 +192,13 @@ class BridgeDriver:
             )
         if device is not None and device.ours:
             raise InterfaceTaken(f"another network has the bridge {name}", "choose another name")
-        if "mtu" in network.options:
-            return {}
-        device = device or host.uplink
-        return {"mtu": str(device.mtu if device else 1500)}
+        settled = {}
+        if any(option in network.options for option in _GATEWAY_MODE_OF.values()):
+            settled["gateway_mode"] = _gateway_mode(network)
+        if "mtu" not in network.options:
+            device = device or host.uplink
+            settled["mtu"] = str(device.mtu if device else 1500)
+        return settled
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """The bridge with its gateway addresses, and what may pass it.
@@ -266,6 +280,30 @@ class BridgeDriver:
 def bridge_name(network: Network) -> str:
     """The network's bridge device."""
     return network.options.get("bridge.name") or names.bridge(network.id)
+
+
+def _gateway_mode(network: Network) -> str:
+    """The mode, by whichever name it was given. Raises InvalidOption for two different ones.
+
+    What may come in is one fact of the bridge, so both families have the same.
+    """
+    families = network.families()
+    for family, option in _GATEWAY_MODE_OF.items():
+        if option in network.options and family not in families:
+            raise InvalidOption(
+                f"option {option} is for a family that the network does not have",
+                f"leave it out, or give the network IPv{family}",
+            )
+    both = network.options.get("gateway_mode")
+    modes = {network.options.get(_GATEWAY_MODE_OF[f], both or "nat") for f in families}
+    if both is not None:
+        modes.add(both)
+    if len(modes) > 1:
+        raise InvalidOption(
+            f"option gateway_mode is {' and '.join(sorted(modes))} on one network",
+            "choose one mode for both families, or make a network for each",
+        )
+    return modes.pop() if modes else "nat"
 
 
 def _check_borrowed(network: Network) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address
 
 from netlib.binding import ANY, bound
+from netlib.errors import Unsupported
 from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, PublishedPort
 from netlib.wiring import Noun, Open, Publish, Relay
 
@@ -13,26 +14,39 @@ _LOOPBACK_V6 = IPv6Address("::1")
 
 
 def published(network: Network, endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
-    """The nouns of all ports of an endpoint."""
+    """The nouns of all ports of an endpoint. Raises Unsupported for one that nobody could use."""
     routed = network.options.get("gateway_mode") == "routed"
     for port in endpoint.ports:
-        if routed:
-            yield from _opened(endpoint, port)
-            continue
-        for one in bound(network, port):
-            if one.host_address is not None and (host.ipv6 or one.host_address.version == 4):
-                yield from _at(one.host_address, endpoint, port)
+        nouns = list(_opened(endpoint, port) if routed else _bound(network, endpoint, port, host))
+        if not nouns:
+            raise Unsupported(
+                f"port {port} can't be published: no packet could get to {endpoint.sandbox.name}",
+                "host address, --from and the network must share a family; SCTP can't be relayed "
+                "from [::1], nor from one family to the other",
+            )
+        yield from nouns
+
+
+def _bound(
+    network: Network, endpoint: Endpoint, port: PublishedPort, host: HostFacts
+) -> Iterator[Noun]:
+    for one in bound(network, port):
+        if one.host_address is not None and (host.ipv6 or one.host_address.version == 4):
+            yield from _at(one.host_address, endpoint, port)
 
 
 def _opened(endpoint: Endpoint, port: PublishedPort) -> Iterator[Noun]:
     """Routed: the endpoint's own addresses are reached at the port, and no host port is used."""
     for address in endpoint.addresses:
+        sources = tuple(s for s in port.sources if s.version == address.version)
+        if port.sources and not sources:
+            continue  # only sources of the other family may use it; none named would be all
         yield Open(
             protocol=port.protocol,
             target=address.ip,
             port=port.port,
             count=port.count,
-            sources=tuple(s for s in port.sources if s.version == address.version),
+            sources=sources,
         )
 
 

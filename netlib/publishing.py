@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from netlib import state as keys
 from netlib.binding import bound
@@ -63,6 +64,85 @@ def claim_ports(
                 puts[key] = holder
                 conditions += [Absent(first, end) for first, end in absent]
     return tuple(conditions), puts
+
+
+def move_ports(
+    engine: Engine, old: Network, new: Network, endpoints: Iterable[Endpoint]
+) -> tuple[tuple[Condition, ...], dict[str, str], tuple[str, ...]]:
+    """What must hold, what to claim and what to give up when a network's host binding changes.
+
+    Raises PortTaken naming who has a port already where one moves to.
+    """
+    before: dict[str, str] = {}
+    after: dict[str, str] = {}
+    needed: list[Condition] = []
+    there: dict[int, list[tuple[Endpoint, PublishedPort]]] = {}
+    moved: list[tuple[Endpoint, PublishedPort, tuple[PublishedPort, ...]]] = []
+    for endpoint in endpoints:
+        before |= claim_ports(old, endpoint)[1]
+        conditions, claims = claim_ports(new, endpoint)
+        after |= claims
+        needed += conditions
+        for port in () if _is_routed(new) else endpoint.ports:
+            was = bound(old, port)
+            for one in bound(new, port):
+                for number in range(one.host_port, one.host_port + one.count):
+                    there.setdefault(number, []).append((endpoint, one))
+                if one not in was:
+                    moved.append((endpoint, one, was))
+    for endpoint, one, was in moved:
+        holder = _holder_at(engine, endpoint, one, there, before)
+        if holder is None and not any(conflict(one, other) for other in was):
+            # What overlaps its old place is its own: the listener may be our relay.
+            holder = engine.kernel.port_user(
+                one.protocol, one.host_address, one.host_port, one.count
+            )
+        if holder is not None:
+            raise PortTaken(
+                f"host port {one} of {endpoint.sandbox.name} can't move: it is taken by {holder}",
+                "choose another host binding address, or unpublish one of the two",
+            )
+    came = {key: value for key, value in after.items() if key not in before}
+    gone = tuple(key for key in before if key not in after)
+    own = sorted(before)
+    return tuple(part for c in needed for part in _beside(c, own)), came, gone
+
+
+def _holder_at(
+    engine: Engine,
+    endpoint: Endpoint,
+    one: PublishedPort,
+    there: Mapping[int, list[tuple[Endpoint, PublishedPort]]],
+    before: Mapping[str, str],
+) -> str | None:
+    """Which other endpoint has a port: of the same network after its change, or of others."""
+    for number in range(one.host_port, one.host_port + one.count):
+        for other, port in there.get(number, ()):
+            if other.id != endpoint.id and conflict(one, port):
+                return f"sandbox {other.sandbox.name}"
+    for _, absent in port_keys(one, (4, 6)):
+        for first, end in absent:
+            for record in engine.state.store.range(first, end or f"{first}\0"):
+                if record.key not in before:
+                    return f"sandbox {json.loads(record.value)['sandbox']}"
+    return None
+
+
+def _beside(condition: Condition, own: Sequence[str]) -> Iterator[Condition]:
+    """The condition for what is not our own: a range that must be empty, but for our keys.
+
+    `own` are in order.
+    """
+    if not isinstance(condition, Absent):
+        yield condition
+        return
+    first, end = condition.first, condition.end or f"{condition.first}\0"
+    for key in own[bisect_left(own, first) : bisect_left(own, end)]:
+        if first < key:
+            yield Absent(first, key)
+        first = f"{key}\0"
+    if first < end:
+        yield Absent(first, end)
 
 
 class _Own:

@@ -430,6 +430,14 @@ class State:
         record = self.store.get(address_key(network_id, address))
         return load_as(Lease, record.value) if record else None
 
+    def held(self, network_id: str) -> list[tuple[IPAddress, Lease]]:
+        """The addresses of a network that are held, in order, and by whom."""
+        start = len(f"lease/{network_id}/")
+        return [
+            (lease_address(record.key[start:]), from_json(Lease, json.loads(record.value)))
+            for record in self.store.range(*under(f"lease/{network_id}/"))
+        ]
+
     def leases(self, network_id: str) -> Leases:
         """The addresses of a network that are held."""
         return Leases(self.store, network_id)

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from netlib import state as keys
 from netlib.driver import Capabilities
 from netlib.engine import Engine
-from netlib.errors import InvalidRequest, PoolOverlap
+from netlib.errors import InvalidRequest, PoolOverlap, Unsupported
 from netlib.model import Family, IPNetwork, Network, Subnet
 from netlib.pools import default_pools, free_prefix, overlapping
 from netlib.store import Absent, Condition, Unchanged, under
@@ -46,6 +46,11 @@ def choose_subnets(
     if not given and not wanted:
         raise InvalidRequest(
             "a network needs IPv4 or IPv6", "leave --no-ipv4 out, or add --ipv6 or --subnet"
+        )
+    if 6 in (*have, *wanted) and capabilities.gateway_on_host and not engine.facts().ipv6:
+        raise Unsupported(
+            "IPv6 is switched off on this host (net.ipv6.conf.all.disable_ipv6)",
+            "switch it on, or leave --ipv6 and IPv6 subnets out",
         )
     return (*given, *(_free(engine, family) for family in wanted))
 

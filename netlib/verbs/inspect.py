@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from netlib.engine import Engine
 from netlib.ipam import capacity, usable
 from netlib.links import environment
-from netlib.model import Endpoint, IPNetwork, Network, Sandbox
+from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.naming import has_names
+from netlib.state import Lease
 from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring
 
@@ -25,13 +26,25 @@ class SubnetUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldAddress:
+    """An address and its lease: whose it is, given in which boot and when.
+
+    A lease of another boot than the host's is stale until `net repair` has seen to it.
+    """
+
+    address: IPAddress
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkDetails:
-    """A network with its endpoints, the use of its subnets, its scope and its wiring."""
+    """A network with its endpoints, leases, the use of its subnets, its scope and its wiring."""
 
     network: Network
     scope: str
     endpoints: tuple[Endpoint, ...]
     use: tuple[SubnetUse, ...]
+    leases: tuple[HeldAddress, ...]
     wiring: Wiring
 
 
@@ -72,6 +85,10 @@ def inspect(engine: Engine, network: str) -> NetworkDetails:
         scope=scope_of(engine, found),
         endpoints=tuple(r.endpoint for r in engine.state.endpoints(found.id)),
         use=tuple(uses),
+        leases=tuple(
+            HeldAddress(address=address, lease=lease)
+            for address, lease in engine.state.held(found.id)
+        ),
         wiring=record.wiring,
     )
 

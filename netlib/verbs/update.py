@@ -12,9 +12,9 @@ from netlib.model import Network
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
-from netlib.publishing import claim_ports
+from netlib.publishing import move_ports
 from netlib.rewiring import Rewiring, conditions, describe, describe_network, puts, reverts
-from netlib.store import Absent, Commit, Condition
+from netlib.store import Commit
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.wiring import Wiring
 
@@ -102,7 +102,8 @@ def update(
     for change in changes:
         have |= change.before.wiring if change.before else Wiring()
         want |= change.after.wiring if change.after else Wiring()
-    port_conditions, port_puts, port_keys_gone = _moved_ports(old, new, changes)
+    moving = [change.before.endpoint for change in changes if change.before]
+    port_conditions, port_puts, port_keys_gone = move_ports(engine, old, new, moving)
     pool_conditions, pool_puts = claim_pools(engine, replace(new, subnets=added))
     network_key = keys.network_key(old.id)
     return Operation(
@@ -129,27 +130,6 @@ def update(
         ),
         done=Commit(put={}, delete=port_keys_gone) if port_keys_gone else None,
     )
-
-
-def _moved_ports(
-    old: Network, new: Network, changes: Iterable[Rewiring]
-) -> tuple[tuple[Condition, ...], dict[str, str], tuple[str, ...]]:
-    """What to claim and what to give up where another host binding moves published ports."""
-    before: dict[str, str] = {}
-    after: dict[str, str] = {}
-    needed: list[Condition] = []
-    for change in changes:
-        if change.before is not None:
-            endpoint = change.before.endpoint
-            before |= claim_ports(old, endpoint)[1]
-            conditions_, claims = claim_ports(new, endpoint)
-            after |= claims
-            needed += conditions_
-    came = {key: value for key, value in after.items() if key not in before}
-    gone = tuple(key for key in before if key not in after)
-    # Ranges that must be absent may hold what goes: then only single keys can be asked for.
-    strict = [c for c in needed if isinstance(c, Absent) and c.first in came and not c.end]
-    return tuple(strict), came, gone
 
 
 def _canonical_keys(given: Mapping[str, str], known: Iterable[object], driver: str) -> set[str]:

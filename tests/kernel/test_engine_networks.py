@@ -15,6 +15,7 @@ from support.traffic import ask, reachable
 
 from netlib.errors import InvalidOption
 from netlib.model import Family
+from netlib.ports import parse
 
 pytestmark = pytest.mark.kernel
 
@@ -92,7 +93,53 @@ def test_a_routed_network_is_reached_by_its_own_addresses(made: EngineHost) -> N
         assert source_seen(web, family) == own
     made.net.unpublish("web", ["8080:80"])
     assert not reachable(made.outsider, address(endpoint, 4), 80)
+    made.net.publish("web", [parse("8080:80", sources=["192.0.2.0/24"])])
+    assert reachable(made.outsider, address(endpoint, 4), 80)
+    # A source of one family opens nothing to the other.
+    assert not reachable(made.outsider, address(endpoint, 6), 80)
     assert made.net.check() == ()
+
+
+def test_dockers_names_for_the_gateway_mode(made: EngineHost) -> None:
+    """One for each family; the network must have both alike."""
+    prefix = "com.docker.network.bridge.gateway_mode"
+    made.net.create(
+        "front", subnets=FRONT, options={f"{prefix}_ipv{f}": "routed" for f in FAMILIES}
+    )
+    made.net.create("back", subnets=BACK[:1], options={f"{prefix}_ipv4": "routed"})
+    for name, families in (("front", FAMILIES), ("back", (4,))):
+        made.box(name, 80)
+        endpoint = made.net.connect(name, name, publish=["80"])
+        for family in families:
+            assert reachable(made.outsider, address(endpoint, family), 80)
+    made.net.update("front", options={"mtu": "1400"})
+    assert made.net.check() == ()
+
+
+def test_a_bridge_is_quiet_and_as_wide_as_the_uplink(made: EngineHost) -> None:
+    """Its MAC is fixed, spanning tree and router advertisements off, replies find their way."""
+    made.host.run("ip", "link", "set", "eth0", "mtu", "1420")
+    made.net.create("front", subnets=FRONT, options={"bridge.name": "front0"})
+    web = made.box("web")
+
+    def bridge() -> dict[str, object]:
+        (found,) = json.loads(made.host.run("ip", "-d", "-j", "link", "show", "front0").stdout)
+        assert isinstance(found, dict)
+        return found
+
+    mac = bridge()["address"]
+    endpoint = made.net.connect("front", "web", mac="02:00:00:00:00:01")
+    assert endpoint.mac == "02:00:00:00:00:01"
+    assert (bridge()["address"], bridge()["mtu"]) == (mac, 1420)
+    data = bridge()["linkinfo"]
+    assert isinstance(data, dict)
+    assert data["info_data"]["stp_state"] == 0
+    (link,) = json.loads(web.run("ip", "-j", "link", "show", "eth0").stdout)
+    assert (link["address"], link["mtu"]) == (endpoint.mac, 1420)
+    for place, device in ((made.host, "front0"), (web, "eth0")):
+        values = place.run("sysctl", "-n", f"net.ipv4.conf.{device}.rp_filter",
+                           f"net.ipv6.conf.{device}.accept_ra").stdout.split()  # fmt: skip
+        assert values == ["2", "0"]
 
 
 def test_an_internal_network_has_no_way_out_or_in(made: EngineHost) -> None:
@@ -101,8 +148,8 @@ def test_an_internal_network_has_no_way_out_or_in(made: EngineHost) -> None:
     made.serve(made.host, 7001)
     made.net.create("front", subnets=FRONT, internal=True)
     made.net.create("back", subnets=BACK)
-    peer, other = made.box("peer"), made.box("other")
     made.box("web", 80)
+    peer, other = made.box("peer"), made.box("other")
     endpoint = made.net.connect("front", "web")
     made.net.connect("front", "peer")
     made.net.connect("back", "other")
@@ -122,7 +169,8 @@ def test_an_internal_network_has_no_way_out_or_in(made: EngineHost) -> None:
 def test_an_isolated_gateway_keeps_the_host_out_too(made: EngineHost) -> None:
     """The host has no address there: only members reach each other."""
     made.net.create("front", subnets=FRONT, internal=True, options={"gateway_mode": "isolated"})
-    web, peer = made.box("web", 80), made.box("peer")
+    made.box("web", 80)
+    peer = made.box("peer")
     endpoint = made.net.connect("front", "web")
     made.net.connect("front", "peer")
     for family in FAMILIES:
@@ -131,7 +179,6 @@ def test_an_isolated_gateway_keeps_the_host_out_too(made: EngineHost) -> None:
     assert "198.51.100.1" not in made.host.run("ip", "addr").stdout
     with pytest.raises(InvalidOption, match="isolated"):
         made.net.create("back", options={"gateway_mode": "isolated"})
-    assert web
 
 
 def test_members_that_may_not_talk_reach_published_ports_only(made: EngineHost) -> None:
@@ -303,8 +350,7 @@ def test_neighbours_learn_at_once_who_has_an_address_now(made: EngineHost) -> No
         made.box(name, 80)
         endpoint = made.net.connect("front", name, addresses=wanted)
         if name == "two":
-            mac = endpoint.mac
-            eventually(lambda mac=mac: set(known().values()) == {mac}, 2)
+            eventually(lambda mac=endpoint.mac: set(known().values()) == {mac}, 2)
         for one in wanted:
             assert reachable(peer, one, 80)
         assert known() == dict.fromkeys(wanted, endpoint.mac)

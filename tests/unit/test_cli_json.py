@@ -45,6 +45,7 @@ def test_fields_of_networks(shell: Shell) -> None:
     assert set(full["endpoints"][0]) == fields("endpoint")
     assert set(full["endpoints"][0]["ports"][0]) == fields("port")
     assert all("noun" in noun for noun in full["wiring"])
+    assert {frozenset(lease) for lease in full["leases"]} == {frozenset(fields("lease"))}
 
 
 def test_fields_of_sandboxes(shell: Shell) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from netlib.frontends.cli.output import moment
 from netlib.model import Endpoint, Network, PublishedPort, Sandbox, Subnet
 from netlib.verbs.check import Finding
-from netlib.verbs.inspect import NetworkDetails, SubnetUse
+from netlib.verbs.inspect import HeldAddress, NetworkDetails, SubnetUse
 from netlib.verbs.overview import Joined, SandboxStatus
 
 
@@ -55,8 +55,19 @@ def details_view(details: NetworkDetails, *, verbose: bool) -> dict[str, Any]:
     if verbose:
         from netlib.codec import to_json
 
+        document["leases"] = [_lease_view(held) for held in details.leases]
         document["wiring"] = to_json(details.wiring)
     return document
+
+
+def _lease_view(held: HeldAddress) -> dict[str, Any]:
+    return {
+        "address": str(held.address),
+        "sandbox": held.lease.sandbox,
+        "endpoint": held.lease.endpoint,
+        "boot_id": held.lease.boot_id,
+        "since": moment(held.lease.since),
+    }
 
 
 def _use_view(use: SubnetUse) -> dict[str, int]:
