@@ -48,8 +48,8 @@ def plan_of(
     stay = Wiring(noun for noun in (*have, *want) if noun in others_have)
     have, want = have | stay, want | stay
     if observe is not None:
-        there = observe(_first([*have, *want]))
-        have = _first([*stay, *there])
+        # Both are looked for: one default route may have moved from one device to another.
+        have = _first([*stay, *observe(have), *observe(want)])
     return diff(have=have, want=want)
 
 
