@@ -13,7 +13,7 @@ import pytest
 from support.host import Host
 
 from netlib import Net
-from netlib.errors import Conflict, Exhausted, NetError, NotFound, StoreConflict
+from netlib.errors import Conflict, Exhausted, NamespaceGone, NetError, NotFound
 from netlib.store import under
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(200)]
@@ -68,9 +68,14 @@ def work(state_dir: Path, seed: int) -> None:
             except (Conflict, NotFound, Exhausted):
                 continue
             except NetError as error:
-                # A network that somebody is removing or making at this moment.
-                if not isinstance(error, StoreConflict) and "net repair" not in error.hint:
+                if not is_others(error):
                     raise
+
+
+def is_others(error: BaseException) -> bool:
+    """A sandbox ended, or a network is being made or removed at this moment."""
+    hint = error.hint if isinstance(error, NetError) else ""
+    return isinstance(error, NamespaceGone) or "net repair" in hint
 
 
 def in_processes(state_dir: Path, seeds: list[int]) -> list[int]:
@@ -119,7 +124,7 @@ def test_processes_that_do_anything_at_once(
     with Net(host.state_dir) as net:
         is_sound(net)
         for box in net.sandboxes():
-            net.remove_sandbox(box.sandbox.name if hasattr(box, "sandbox") else box.name)
+            net.remove_sandbox(box.name)
         for record in net.engine.state.networks():
             net.remove(record.network.id)
         is_sound(net)
@@ -139,10 +144,10 @@ def test_threads_of_one_net(host: Host) -> None:
             for _ in range(VERBS):
                 try:
                     do_something(net, choice)
-                except (Conflict, NotFound, Exhausted, StoreConflict):
+                except (Conflict, NotFound, Exhausted):
                     continue
                 except BaseException as error:
-                    if "net repair" not in getattr(error, "hint", ""):
+                    if not is_others(error):
                         failures.append(error)
 
         threads = [threading.Thread(target=run, args=(1000 + n,)) for n in range(6)]
