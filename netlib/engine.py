@@ -113,13 +113,32 @@ class Engine:
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
-        operation = self._begin(prepare)
+        for attempt in range(_TRIES):
+            operation = prepare()
+            with self.lock.of(operation.holds):
+                if self._begun(operation, last=attempt == _TRIES - 1):
+                    self._carry_out(operation)
+                    return operation.result
+            # Contenders that wait for different times stop meeting.
+            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
+        raise AssertionError("not reached")
+
+    def _begun(self, operation: Operation[R], *, last: bool) -> bool:
+        if operation.begin is not None:
+            try:
+                self.state.store.commit(operation.begin)
+            except StoreConflict:
+                if last:
+                    raise
+                return False
+        return True
+
+    def _carry_out(self, operation: Operation[R]) -> None:
         if operation.dismantles:
             self._dismantle(operation)
             self._finish(operation)
         else:
             self._build(operation)
-        return operation.result
 
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
@@ -130,22 +149,6 @@ class Engine:
         """Have names resolve, and a sandbox's files say, what the state says now."""
         if self._committed is not None:
             self._committed(self.state.store.revision(), box)
-
-    def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
-        for attempt in range(_TRIES):
-            operation = prepare()
-            if operation.begin is None:
-                return operation
-            try:
-                self.state.store.commit(operation.begin)
-            except StoreConflict:
-                if attempt == _TRIES - 1:
-                    raise
-                # Contenders that wait for different times stop meeting.
-                time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
-            else:
-                return operation
-        raise AssertionError("not reached")
 
     def _dismantle(self, operation: Operation[R]) -> None:
         try:

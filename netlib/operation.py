@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from netlib.model import Sandbox
@@ -20,6 +21,7 @@ class Operation(Generic[R]):
     `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
     done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
+    `holds`: what no other operation may change meanwhile, and whether this one changes it.
     """
 
     subject: str
@@ -31,3 +33,4 @@ class Operation(Generic[R]):
     dismantles: bool = False
     insists: bool = False
     sandbox: Sandbox | None = None
+    holds: Mapping[str, bool] = field(default_factory=dict)

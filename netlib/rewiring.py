@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from netlib import state as keys
 from netlib.engine import Engine
 from netlib.gateway import elect
-from netlib.model import Endpoint, HostFacts, Network
+from netlib.model import Endpoint, HostFacts, Network, Sandbox
 from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
@@ -88,6 +88,13 @@ def reverts(changes: Iterable[Rewiring]) -> dict[str, str]:
 def conditions(changes: Iterable[Rewiring]) -> tuple[Unchanged, ...]:
     """That nobody else writes the endpoints meanwhile."""
     return tuple(keys.unchanged(c.before) for c in changes if c.before is not None)
+
+
+def held(box: Sandbox, changes: Iterable[Rewiring]) -> dict[str, bool]:
+    """What an operation on a sandbox's endpoints holds: the sandbox, and networks as they are."""
+    records = (record for c in changes for record in (c.before, c.after) if record is not None)
+    networks = {keys.network_key(record.endpoint.network): False for record in records}
+    return {**networks, keys.sandbox_key(box.name): True}
 
 
 def describe_network(engine: Engine, network: Network, host: HostFacts) -> Wiring:

@@ -21,7 +21,7 @@ from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.ports import PortRequest
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import conditions, plan_of, puts, reverts, rewire_sandbox
+from netlib.rewiring import conditions, held, plan_of, puts, reverts, rewire_sandbox
 from netlib.store import Absent, Commit, Unchanged
 
 _MAC_DIGITS = 12
@@ -117,6 +117,7 @@ def connect(
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
         sandbox=box,
+        holds=held(box, changes),
         plan=plan_of(changes, others),
         result=next(c.after.endpoint for c in reversed(changes) if c.after),
         begin=Commit(

@@ -91,6 +91,7 @@ def create(
     wiring = describe_network(engine, network, host)
     return Operation(
         subject=f"network {name}",
+        holds={keys.network_key(network.id): True},
         plan=diff(have=Wiring(), want=wiring),
         result=replace(network, state="ready"),
         begin=_claim(engine, network, wiring, realm),

@@ -11,7 +11,7 @@ from netlib.model import Endpoint, HostFacts, Network, PublishedPort, Sandbox
 from netlib.operation import Operation
 from netlib.ports import PortRequest, parse
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import Rewiring, conditions, describe, plan_of, puts, reverts
+from netlib.rewiring import Rewiring, conditions, describe, held, plan_of, puts, reverts
 from netlib.state import EndpointRecord
 from netlib.store import Commit
 
@@ -37,6 +37,7 @@ def publish(
     changes = [_rewired(engine, network, record, after, host)]
     return Operation(
         subject=f"published ports of {box.name}",
+        holds=held(box, changes),
         plan=plan_of(changes),
         result=new,
         begin=Commit(
@@ -81,6 +82,7 @@ def unpublish(
             )
     return Operation(
         subject=f"published ports of {box.name}",
+        holds=held(box, changes),
         plan=plan_of(changes),
         result=tuple(gone),
         # The claims go last, when the host's ports lead nowhere any more.
