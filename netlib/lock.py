@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 from netlib.errors import NotPermitted, StoreError
+
+_FLOCK = struct.Struct("@hhqqi0q")  # struct flock
 
 
 class OperationLock:
@@ -34,25 +38,62 @@ class OperationLock:
             yield
 
     @contextmanager
+    def of(self, things: Mapping[str, bool]) -> Iterator[None]:
+        """Held by an operation on what it changes (True), or needs as it is (False).
+
+        Operations on one sandbox, or on a network and its endpoints, follow each other.
+        Locks of open files (fcntl(2), F_OFD_SETLKW), so that threads wait for each other, too.
+        """
+        if self._path is None or not things:
+            yield
+            return
+        descriptor = self._open(self._path)
+        try:
+            self._lock_bytes(descriptor, things)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def _held(self, how: int) -> Iterator[None]:
         if self._path is None:
             yield
             return
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except PermissionError as error:
-            raise NotPermitted(
-                f"{self._path} can not be opened: {error.strerror}",
-                "run as root, or choose a folder of your own with --state-dir",
-            ) from error
-        except OSError as error:
-            raise StoreError(
-                f"{self._path} can not be opened: {error.strerror}",
-                "choose a folder that can be written to with --state-dir",
-            ) from error
+        descriptor = self._open(self._path)
         try:
             fcntl.flock(descriptor, how)
             yield
         finally:
             os.close(descriptor)
+
+    def _lock_bytes(self, descriptor: int, things: Mapping[str, bool]) -> None:
+        places: dict[int, bool] = {}
+        for thing, alone in things.items():
+            place = crc32(thing.encode())  # a byte of the file; it need not be there
+            places[place] = places.get(place, False) or alone
+        # Everybody in the same order, so that nobody waits for who waits for him.
+        for place, alone in sorted(places.items()):
+            kind = fcntl.F_WRLCK if alone else fcntl.F_RDLCK
+            request = _FLOCK.pack(kind, os.SEEK_SET, place, 1, 0)
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, request)
+            except OSError as error:
+                raise StoreError(
+                    f"{self._path} can not be locked: {error.strerror}",
+                    "choose a folder on a local file system with --state-dir",
+                ) from error
+
+    def _open(self, path: Path) -> int:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PermissionError as error:
+            raise NotPermitted(
+                f"{path} can not be opened: {error.strerror}",
+                "run as root, or choose a folder of your own with --state-dir",
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"{path} can not be opened: {error.strerror}",
+                "choose a folder that can be written to with --state-dir",
+            ) from error

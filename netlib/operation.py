@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from netlib.model import Sandbox
@@ -21,6 +22,7 @@ class Operation(Generic[R]):
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
     done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
     `warnings` are told once it began: what was asked for and is not done, as it is needless.
+    `holds`: what no other operation may change meanwhile, and whether this one changes it.
     """
 
     subject: str
@@ -33,3 +35,4 @@ class Operation(Generic[R]):
     insists: bool = False
     warnings: tuple[str, ...] = ()
     sandbox: Sandbox | None = None
+    holds: Mapping[str, bool] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from netlib.engine import Engine
 from netlib.errors import RouteTaken
 from netlib.gateway import elect
 from netlib.links import Link, openings
-from netlib.model import Endpoint, HostFacts, Network
+from netlib.model import Endpoint, HostFacts, Network, Sandbox
 from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
@@ -51,8 +51,8 @@ def plan_of(
     stay = Wiring(noun for noun in (*have, *want) if noun in others_have)
     have, want = have | stay, want | stay
     if observe is not None:
-        there = observe(_first([*have, *want]))
-        have = _first([*stay, *there])
+        # Both are looked for: one default route may have moved from one device to another.
+        have = _first([*stay, *observe(have), *observe(want)])
     return diff(have=have, want=want)
 
 
@@ -91,6 +91,17 @@ def reverts(changes: Iterable[Rewiring]) -> dict[str, str]:
 def conditions(changes: Iterable[Rewiring]) -> tuple[Unchanged, ...]:
     """That nobody else writes the endpoints meanwhile."""
     return tuple(keys.unchanged(c.before) for c in changes if c.before is not None)
+
+
+def held(box: Sandbox, changes: Iterable[Rewiring]) -> dict[str, bool]:
+    """What an operation on a sandbox's endpoints holds, with those that are linked to it.
+
+    Sandboxes for itself, and networks as they are.
+    """
+    records = [record for c in changes for record in (c.before, c.after) if record is not None]
+    networks = {keys.network_key(record.endpoint.network): False for record in records}
+    boxes = {keys.sandbox_key(record.endpoint.sandbox.name): True for record in records}
+    return {**networks, **boxes, keys.sandbox_key(box.name): True}
 
 
 def describe_network(engine: Engine, network: Network, host: HostFacts) -> Wiring:

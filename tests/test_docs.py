@@ -56,7 +56,7 @@ def test_console_examples_run(page: Path, host: Host) -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("page", [ROOT / "README.md"], ids=by_path)
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/library.md"], ids=by_path)
 def test_python_examples_run(page: Path, host: Host, tmp_path: Path) -> None:
     """A reader who copies the example gets no error, and nothing is left on the host."""
     host.outsider()

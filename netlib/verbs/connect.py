@@ -28,7 +28,7 @@ from netlib.options import canonical
 from netlib.plan import Plan
 from netlib.ports import PortRequest
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import conditions, plan_of, puts, relink, reverts, rewire_sandbox
+from netlib.rewiring import conditions, held, plan_of, puts, relink, reverts, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Unchanged
 from netlib.verbs.create import create_built_in
@@ -139,6 +139,7 @@ def connect(
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
         sandbox=box,
+        holds=held(box, changes),
         plan=joined([first, plan_of(changes, others)]),
         result=replace(next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"),
         begin=Commit(

@@ -130,6 +130,7 @@ def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operati
     ready = replace(network, state="ready")
     return Operation(
         subject=f"network {network.name}",
+        holds={keys.network_key(network.id): True},
         plan=diff(have=Wiring(), want=wiring),
         result=ready,
         begin=begin,

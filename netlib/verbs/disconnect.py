@@ -10,7 +10,7 @@ from netlib.errors import NetError
 from netlib.model import Sandbox
 from netlib.operation import Operation
 from netlib.publishing import claim_ports
-from netlib.rewiring import Rewiring, conditions, plan_of, puts, relink, rewire_sandbox
+from netlib.rewiring import Rewiring, conditions, held, plan_of, puts, relink, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Commit, Unchanged
 
@@ -67,6 +67,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
         sandbox=box,
+        holds=held(box, changes),
         plan=plan_of(
             changes, others, observe=None if endpoint.state == "ready" else engine.kernel.observe
         ),

@@ -12,7 +12,7 @@ from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.ports import PortRequest, parse
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import Rewiring, conditions, describe, plan_of, puts, relink, reverts
+from netlib.rewiring import Rewiring, conditions, describe, held, plan_of, puts, relink, reverts
 from netlib.state import EndpointRecord
 from netlib.store import Commit
 
@@ -46,6 +46,7 @@ def publish(
     ]
     return Operation(
         subject=f"published ports of {box.name}",
+        holds=held(box, changes),
         plan=plan_of(changes),
         result=new,
         begin=Commit(
@@ -92,6 +93,7 @@ def unpublish(
             )
     return Operation(
         subject=f"published ports of {box.name}",
+        holds=held(box, changes),
         plan=plan_of(changes),
         result=tuple(gone),
         # The claims go last, when the host's ports lead nowhere any more.

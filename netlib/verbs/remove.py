@@ -136,6 +136,7 @@ def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
         )
     return Operation(
         subject=f"network {network.name}",
+        holds={keys.network_key(network.id): True},
         plan=diff(have=record.wiring, want=Wiring()),
         result=None,
         dismantles=True,

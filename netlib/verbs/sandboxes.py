@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from netlib import names
 from netlib import state as keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
-from netlib.errors import InUse, InvalidName, NameTaken, StoreConflict
+from netlib.errors import (
+    InUse,
+    InvalidName,
+    NameTaken,
+    NoSuchNetwork,
+    NotConnected,
+    StoreConflict,
+)
 from netlib.model import HOST, Netns, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
@@ -160,17 +168,35 @@ def remove_sandbox(engine: Engine, name: str) -> None:
     box = engine.state.sandbox(name)
     if box.pid and engine.kernel.alive(box.netns):
         raise InUse(f"sandbox {name} runs process {box.pid}", f"run: net stop {name}")
-    for record in engine.state.endpoints_of(name):
-        known = engine.state.network(record.endpoint.network).network
-
-        def prepare() -> Operation[None]:
-            return leave(engine, engine.state.endpoint(known, name))  # noqa: B023 - run at once
-
-        engine.run(prepare)
-    if not box.shares and box.netns.inode != engine.facts().netns:
-        engine.kernel.drop_namespace(box.netns)
-    engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
+    while not _end(engine, box):
+        for record in engine.state.endpoints_of(name):
+            try:
+                engine.run(partial(_leave_again, engine, record.endpoint.network, name))
+            except (NotConnected, NoSuchNetwork):
+                continue  # somebody else did it
     engine.changed(box)
+
+
+def _leave_again(engine: Engine, network_id: str, name: str) -> Operation[None]:
+    network = engine.state.network(network_id).network
+    return leave(engine, engine.state.endpoint(network, name))
+
+
+def _end(engine: Engine, box: Sandbox) -> bool:
+    """End a sandbox that has no endpoint; False where it has one.
+
+    Alone, so that nobody connects it meanwhile.
+    """
+    with engine.lock.alone():
+        now = engine.state.find_sandbox(box.name)
+        if now is None or now.netns != box.netns:
+            return True  # somebody else was first
+        if engine.state.endpoints_of(box.name):
+            return False
+        if not box.shares and box.netns.inode != engine.facts().netns:
+            engine.kernel.drop_namespace(box.netns)
+        engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
+        return True
 
 
 def plan_removal(engine: Engine, name: str) -> Plan:

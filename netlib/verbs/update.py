@@ -108,6 +108,7 @@ def update(
     network_key = keys.network_key(old.id)
     return Operation(
         subject=f"network {old.name}",
+        holds={network_key: True},
         plan=diff(have=have, want=want),
         result=new,
         begin=Commit(
