@@ -8,10 +8,16 @@ from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import ENDPOINT_OPTIONS, in_sandbox, routes, sysctls
+from netlib.drivers.endpoint import (
+    ENDPOINT_OPTIONS,
+    EXPOSE,
+    check_routes,
+    in_sandbox,
+    sysctls,
+)
 from netlib.drivers.ports import published
-from netlib.errors import InvalidOption
-from netlib.model import HOST, Endpoint, Family, HostFacts, IPAddress, Network, Peer
+from netlib.errors import InterfaceTaken, InvalidOption
+from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, Peer
 from netlib.options import BOOLEAN, is_on, number
 from netlib.wiring import (
     Address,
@@ -27,6 +33,14 @@ from netlib.wiring import (
     Wiring,
 )
 
+_FOR_ALL_OF_A_BRIDGE = (
+    "masquerade",
+    "isolate",
+    "gateway_mode",
+    "outbound_ipv4",
+    "outbound_ipv6",
+)
+
 
 class BridgeDriver:
     """A network on one host, reached from outside by masquerading and published ports."""
@@ -36,7 +50,8 @@ class BridgeDriver:
     options: ClassVar[tuple[Option, ...]] = (
         Option(
             key="bridge.name",
-            help="the bridge device; one that exists is used as it is and never removed",
+            help="the bridge device; one that exists is used as it is, without a gateway address "
+            "or rules of ours, and never removed",
             aliases=("com.docker.network.bridge.name", "bridge_name", "interface_name", "bridge"),
             device=True,
         ),
@@ -81,6 +96,12 @@ class BridgeDriver:
             choices=("nat", "routed", "isolated"),
         ),
         Option(
+            key="names",
+            help="whether sandboxes know each other by name",
+            default="true",
+            choices=BOOLEAN,
+        ),
+        Option(
             key="host_binding_ipv4",
             help="the host address that ports are published on unless one is given",
             aliases=("com.docker.network.bridge.host_binding_ipv4", "host_binding"),
@@ -123,7 +144,7 @@ class BridgeDriver:
             help="static routes in sandboxes, comma separated: PREFIX via ADDRESS [metric N]",
         ),
     )
-    endpoint_options: ClassVar[tuple[Option, ...]] = ENDPOINT_OPTIONS
+    endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
 
     def check_options(self, network: Network) -> None:
         """Raise InvalidOption for what can not go together."""
@@ -141,14 +162,28 @@ class BridgeDriver:
                 "gateway_mode isolated leaves the network without a way out",
                 "add --internal, or choose nat or routed",
             )
-        routes(network, "eth0", HOST, {})  # raises for what it can not read
+        check_routes(network)
+        if bridge_name(network) in network.borrowed:
+            _check_borrowed(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """The MTU, where none was asked for: that of the default route's device."""
+        """The MTU, where none was asked for: that of the default route's device.
+
+        Raises InvalidOption where the bridge's name is that of another kind of device,
+        InterfaceTaken where another network has it.
+        """
+        name = network.options.get("bridge.name", "")
+        device = host.devices.get(name)
+        if device is not None and device.kind != "bridge":
+            raise InvalidOption(
+                f"bridge.name {name} is no bridge but a {device.kind or 'device of another kind'}",
+                "name a bridge, or leave the option out to have one made",
+            )
+        if device is not None and device.ours:
+            raise InterfaceTaken(f"another network has the bridge {name}", "choose another name")
         if "mtu" in network.options:
             return {}
-        name = network.options.get("bridge.name", "")
-        device = host.devices[name] if name in network.borrowed else host.uplink
+        device = device or host.uplink
         return {"mtu": str(device.mtu if device else 1500)}
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
@@ -211,8 +246,11 @@ class BridgeDriver:
             # frame may have to leave by the port it came in (bridge(8), hairpin).
             hairpin=hairpin,
         )
+        # Who made the bridge decides on all but what is asked for here.
+        borrowed = pair.bridge in network.borrowed and endpoint.ports
         return Wiring(
             [
+                *(Forwarding(family=family) for family in network.families() if borrowed),
                 pair,
                 *sysctls(endpoint, host),
                 *in_sandbox(network, endpoint),
@@ -230,6 +268,19 @@ def bridge_name(network: Network) -> str:
     return network.options.get("bridge.name") or names.bridge(network.id)
 
 
+def _check_borrowed(network: Network) -> None:
+    """Refuse what only rules for the whole bridge could give: its other ports are not ours."""
+    kept_out = [option for option in _FOR_ALL_OF_A_BRIDGE if option in network.options]
+    if network.internal:
+        kept_out.append("internal")
+    if kept_out:
+        raise InvalidOption(
+            f"{kept_out[0]} is not possible on {bridge_name(network)}, which is not ours: it "
+            "would change what the bridge's other ports may do",
+            "leave it out, or choose a bridge name that is free",
+        )
+
+
 def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
     v4, v6 = f"net/ipv4/conf/{bridge}", f"net/ipv6/conf/{bridge}"
     # Answers to ports published on 127.0.0.1 come back through the bridge; the firewall
@@ -237,10 +288,20 @@ def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[
     yield Sysctl(device=bridge, path=f"{v4}/route_localnet", value="1")
     # Loose: replies of a sandbox on several networks may leave by another one (RFC 3704).
     yield Sysctl(device=bridge, path=f"{v4}/rp_filter", value="2")
+    if not is_on(network.options, "icc", default=True):
+        # Members meet in the firewall, which knows the links: the host answers ARP for each of
+        # them (RFC 3069; ip-sysctl.rst, proxy_arp_pvlan), at once.
+        yield Sysctl(device=bridge, path=f"{v4}/proxy_arp_pvlan", value="1")
+        delay = f"net/ipv4/neigh/{bridge}/proxy_delay"
+        yield Sysctl(device=bridge, path=delay, value="0", default="80")
     if host.ipv6:
         has_v6 = 6 in network.families()
         yield Sysctl(device=bridge, path=f"{v6}/disable_ipv6", value=str(int(not has_v6)))
         yield Sysctl(device=bridge, path=f"{v6}/accept_ra", value="0")
+        # What is forwarded asks for its neighbour from the link-local address (RFC 4861 section
+        # 4.3), which is tentative for two seconds after the first endpoint came. Its MAC is made
+        # from the network's id, so nobody else has that address (ip-sysctl.rst, accept_dad).
+        yield Sysctl(device=bridge, path=f"{v6}/accept_dad", value="0", default="1")
 
 
 def _v(family: int) -> str:

@@ -7,24 +7,34 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netlib.driver import Option
 from netlib.errors import InvalidOption
-from netlib.model import Endpoint, Family, HostFacts, IPAddress, IPNetwork, Netns, Network
+from netlib.model import HOST, Endpoint, Family, HostFacts, IPAddress, IPNetwork, Netns, Network
 from netlib.options import number
 from netlib.wiring import Address, Loopback, Noun, Route, Sysctl, Up
 
 DEFAULT: dict[Family, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
+SYSCTLS = Option(
+    key="sysctls",
+    help="sysctls of the interface, comma separated: net.ipv4.conf.IFNAME.KEY=VALUE",
+    aliases=("com.docker.network.endpoint.sysctls",),
+)
 ENDPOINT_OPTIONS = (
-    Option(
-        key="sysctls",
-        help="sysctls of the interface, comma separated: net.ipv4.conf.IFNAME.KEY=VALUE",
-        aliases=("com.docker.network.endpoint.sysctls",),
-    ),
+    SYSCTLS,
     Option(
         key="host_interface_name",
         help="the name of the host's end of the veth pair",
         aliases=("host_ifname",),
     ),
 )
+
+EXPOSE = Option(
+    key="expose",
+    help="ports that links tell of and open where icc is off, comma separated: 5432,53/udp "
+    "(published ports are told of, too)",
+)
+
+# Of the sysctls that are set without being asked for, those that the kernel does not begin at 0.
+_DEFAULTS = {"accept_dad": "1"}
 
 _ALLOWED = (
     ("net", "ipv4", "conf"),
@@ -48,10 +58,10 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
 
 def routes(
     network: Network, device: str, netns: Netns, gateways: Mapping[Family, IPAddress | None]
-) -> list[Noun]:
+) -> list[Route]:
     """Default routes through `gateways`, and the network's static routes."""
     metric = number(network.options, "metric", 0, 2**32 - 1) or 0
-    result: list[Noun] = []
+    result: list[Route] = []
     for family, gateway in gateways.items():
         if gateway is not None:
             result.append(
@@ -77,6 +87,23 @@ def routes(
             )
         )
     return result
+
+
+def check_routes(network: Network) -> None:
+    """Raise InvalidOption for static routes that no endpoint of the network could have."""
+    seen: set[tuple[IPNetwork, int]] = set()
+    for route in routes(network, "eth0", HOST, {}):
+        if not any(route.via in subnet.prefix for subnet in network.subnets):
+            raise InvalidOption(
+                f"option routes leads to {route.destination} via {route.via}, which is in no "
+                "subnet of this network",
+                "name a gateway that endpoints reach directly",
+            )
+        if (route.destination, route.metric) in seen:
+            raise InvalidOption(
+                f"option routes leads to {route.destination} twice", "give each its own metric"
+            )
+        seen.add((route.destination, route.metric))
 
 
 def _gateway(network: Network, endpoint: Endpoint, family: Family) -> IPAddress | None:
@@ -117,11 +144,19 @@ def sysctls(endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
         if any(address.version == 6 for address in endpoint.addresses):
             wanted[f"net/ipv6/conf/{device}/disable_ipv6"] = "0"
             wanted[f"net/ipv6/conf/{device}/accept_ra"] = "0"
+            # Its link-local address is of use at once, as the others are; see the bridge's.
+            wanted[f"net/ipv6/conf/{device}/accept_dad"] = "0"
         else:
             wanted[f"net/ipv6/conf/{device}/disable_ipv6"] = "1"
     wanted.update(_asked_sysctls(endpoint.options.get("sysctls", ""), device))
     for path, value in wanted.items():
-        yield Sysctl(netns=endpoint.sandbox.netns, device=device, path=path, value=value)
+        yield Sysctl(
+            netns=endpoint.sandbox.netns,
+            device=device,
+            path=path,
+            value=value,
+            default=_DEFAULTS.get(path.rpartition("/")[2], "0"),
+        )
 
 
 def _asked_sysctls(text: str, device: str) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from netlib.errors import (
     LeftOver,
     NamespaceGone,
     NetError,
+    NetWarning,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -32,6 +34,10 @@ from netlib.store import Commit, Store, Unchanged
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
+_TURN_SECONDS = 2.0
+# Threads beyond these would only take the interpreter from each other.
+_AT_ONCE = 2
+SHARED = "container:"
 
 
 class Engine:
@@ -48,6 +54,7 @@ class Engine:
         lock: OperationLock,
         *,
         clock: Callable[[], float] = time.time,
+        warn: Callable[[str], None] | None = None,
         committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
         self.state = State(store)
@@ -55,13 +62,22 @@ class Engine:
         self.registry = registry
         self.lock = lock
         self.clock = clock
-        self._committed = committed
+        self.committed = committed
+        self._turn = threading.Lock()
+        self.warn = warn or _warn
+        self._room = threading.Semaphore(_AT_ONCE)
+        self.making = threading.Lock()
         self._identified = False
 
     @cached_property
     def kernel(self) -> Kernel:
         """The host, opened when it is first needed: lists need none."""
         return self._open_kernel()
+
+    @cached_property
+    def home(self) -> int:
+        """The inode of the host's network namespace."""
+        return self.facts().netns
 
     # -- what verbs ask ---------------------------------------------------------------------------
 
@@ -77,9 +93,15 @@ class Engine:
         """The living sandbox that a reference names. NoSuchSandbox when there is none.
 
         Two references to one network namespace are one sandbox: the one that the state knows.
+        `container:NAME` is the sandbox NAME itself, since to share its stack is to share all.
         """
+        if isinstance(reference, str):
+            # Who shares the stack of a sandbox that we know is that sandbox.
+            reference = reference.removeprefix("container:")
         if isinstance(reference, Sandbox):
             found = reference
+        elif reference.startswith(SHARED):
+            found = self.state.sandbox(reference.removeprefix(SHARED))
         elif ":" in reference:
             from netlib.kernel.sandboxes import resolve
 
@@ -92,6 +114,8 @@ class Engine:
                 found = known
         else:
             found = self.state.sandbox(reference)
+        if found.shares:
+            found = self.state.find_sandbox(found.shares) or found
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",
@@ -113,42 +137,54 @@ class Engine:
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
-        for attempt in range(_TRIES):
-            operation = prepare()
-            with self.lock.of(operation.holds):
-                if self._begun(operation, last=attempt == _TRIES - 1):
-                    self._carry_out(operation)
-                    return operation.result
-            # Contenders that wait for different times stop meeting.
-            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
-        raise AssertionError("not reached")
-
-    def _begun(self, operation: Operation[R], *, last: bool) -> bool:
-        if operation.begin is not None:
-            try:
-                self.state.store.commit(operation.begin)
-            except StoreConflict:
-                if last:
-                    raise
-                return False
-        return True
-
-    def _carry_out(self, operation: Operation[R]) -> None:
-        if operation.dismantles:
-            self._dismantle(operation)
-            self._finish(operation)
-        else:
-            self._build(operation)
+        with ExitStack() as held:
+            with self._room:
+                operation = self._begin(prepare, held)
+                if not operation.dismantles:
+                    self._build(operation)
+            self.tell(operation.warnings)
+            if operation.dismantles:  # mostly waits for the kernel, and many do that together
+                self._dismantle(operation)
+                self._finish(operation)
+        return operation.result
 
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
             self.state.store.commit(operation.done)
         self.changed(operation.sandbox)
 
+    def tell(self, warnings: Iterable[str]) -> None:
+        """Warn whoever asked for something that is not done."""
+        for text in warnings:
+            self.warn(text)
+
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""
-        if self._committed is not None:
-            self._committed(self.state.store.revision(), box)
+        if self.committed is not None:
+            self.committed(self.state.store.revision(), box)
+
+    def _begin(self, prepare: Callable[[], Operation[R]], held: ExitStack) -> Operation[R]:
+        for attempt in range(_TRIES):
+            # Threads take turns, so that they do not choose the same address; but nobody
+            # waits for long on one that has to ask a container engine something.
+            taken = self._turn.acquire(timeout=_TURN_SECONDS)
+            try:
+                operation = prepare()
+                held.enter_context(self.lock.of(operation.holds))
+                if operation.begin is not None:
+                    self.state.store.commit(operation.begin)
+            except StoreConflict:
+                held.close()
+                if attempt == _TRIES - 1:
+                    raise
+            else:
+                return operation
+            finally:
+                if taken:
+                    self._turn.release()
+            # Contenders that wait for different times stop meeting.
+            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
+        raise AssertionError("not reached")
 
     def _dismantle(self, operation: Operation[R]) -> None:
         try:
@@ -202,6 +238,12 @@ class Engine:
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, NetWarning, stacklevel=2)
 
 
 def _plainly(failure: StageFailed) -> NetError:

@@ -5,6 +5,7 @@ A name follows from an id alone, so what a crash left behind can be found again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 
@@ -24,7 +25,8 @@ _DEVICE = re.compile(r"[^\s/:%]+")
 def new_id(realm: str = "") -> str:
     """64 random hexadecimal digits, the form of Docker's ids.
 
-    A network's has those of its state's realm after the first 12.
+    A network's and an endpoint's have those of their state's realm after the first 12, but for
+    the built-in networks' ids.
     """
     digits = os.urandom(32).hex()
     return digits[:_SHORT] + realm + digits[_SHORT + len(realm) :]
@@ -33,6 +35,11 @@ def new_id(realm: str = "") -> str:
 def new_realm() -> str:
     """What tells one state's things from those of another state on the same host."""
     return os.urandom(_REALM // 2).hex()
+
+
+def built_in_id(name: str) -> str:
+    """The id of a built-in network: it is known before the network is made."""
+    return hashlib.sha256(f"{MARK}{name}".encode()).hexdigest()
 
 
 def bridge(network_id: str) -> str:
@@ -55,6 +62,11 @@ def shim(network_id: str) -> str:
     return f"nh-{network_id[:12]}"
 
 
+def dummy(network_id: str) -> str:
+    """The parent of a network that leads nowhere."""
+    return f"nd-{network_id[:12]}"
+
+
 def chain(letter: str, bridge: str) -> str:
     """An iptables chain of the network behind a bridge; `letter` tells its use."""
     return f"NETLIB-{letter}-{bridge}"
@@ -62,13 +74,13 @@ def chain(letter: str, bridge: str) -> str:
 
 def owner(network_id: str, endpoint_id: str = "") -> str:
     """The mark in a device's ifalias: whose it is."""
-    own = f"/{endpoint_id[:_SHORT]}" if endpoint_id else ""
-    return MARK + network_id[: _SHORT + _REALM] + own
+    ids = [network_id, endpoint_id] if endpoint_id else [network_id]
+    return MARK + "/".join(one[: _SHORT + _REALM] for one in ids)
 
 
 def realm_of(owner: str) -> str:
     """The realm in such a mark."""
-    return owner.removeprefix(MARK)[_SHORT : _SHORT + _REALM]
+    return owner.removeprefix(MARK).rpartition("/")[2][_SHORT : _SHORT + _REALM]
 
 
 def mac_of(endpoint_id: str) -> str:
@@ -90,7 +102,8 @@ def check_name(name: str, what: str) -> str:
 
 def check_device(name: str) -> str:
     """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name)."""
-    if not _DEVICE.fullmatch(name) or name in (".", "..") or len(name.encode()) > DEVICE_NAME_BYTES:
+    is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in (".", "..")
+    if not is_possible or len(name.encode()) > DEVICE_NAME_BYTES:
         raise InvalidName(
             f"{name!r} is no name for a network device",
             f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%'",

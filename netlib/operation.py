@@ -22,6 +22,7 @@ class Operation(Generic[R]):
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
     done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
     `holds`: what no other operation may change meanwhile, and whether this one changes it.
+    `warnings` are told once it began: what was asked for and is not done, as it is needless.
     """
 
     subject: str
@@ -32,5 +33,6 @@ class Operation(Generic[R]):
     undo: Commit | None = None
     dismantles: bool = False
     insists: bool = False
+    warnings: tuple[str, ...] = ()
     sandbox: Sandbox | None = None
     holds: Mapping[str, bool] = field(default_factory=dict)

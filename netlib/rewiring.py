@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from netlib import state as keys
 from netlib.engine import Engine
+from netlib.errors import RouteTaken
 from netlib.gateway import elect
+from netlib.links import Link, openings
 from netlib.model import Endpoint, HostFacts, Network, Sandbox
 from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
 from netlib.store import Unchanged
-from netlib.wiring import Noun, Wiring
+from netlib.wiring import Noun, Route, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +38,12 @@ def plan_of(
     What one of `others` has as well (a resolver in the sandbox they share) is not touched.
     `observe`, where the records can't be trusted, says which of some nouns are there.
     """
-    have, want = Wiring(), Wiring()
-    for change in changes:
-        if change.before is not None:
-            have |= change.before.wiring
-        if change.after is not None:
-            want |= change.after.wiring
+    others = list(others)
+    befores = [change.before.wiring for change in changes if change.before is not None]
+    afters = [change.after.wiring for change in changes if change.after is not None]
+    have, want = Wiring(chain(*befores)), Wiring(chain(*afters))
+    if not others and observe is None:
+        return diff(have=have, want=want)
     changing = {change.before.endpoint.id for change in changes if change.before is not None}
     others_have = {
         noun for other in others if other.endpoint.id not in changing for noun in other.wiring
@@ -91,10 +94,14 @@ def conditions(changes: Iterable[Rewiring]) -> tuple[Unchanged, ...]:
 
 
 def held(box: Sandbox, changes: Iterable[Rewiring]) -> dict[str, bool]:
-    """What an operation on a sandbox's endpoints holds: the sandbox, and networks as they are."""
-    records = (record for c in changes for record in (c.before, c.after) if record is not None)
-    networks = {keys.network_key(record.endpoint.network): False for record in records}
-    return {**networks, keys.sandbox_key(box.name): True}
+    """What an operation on endpoints holds: their sandboxes, and their networks as they are."""
+    things = {keys.sandbox_key(box.name): True}
+    for change in changes:
+        for record in (change.before, change.after):
+            if record is not None:
+                things[keys.network_key(record.endpoint.network)] = False
+                things[keys.sandbox_key(record.endpoint.sandbox.name)] = True
+    return things
 
 
 def describe_network(engine: Engine, network: Network, host: HostFacts) -> Wiring:
@@ -105,15 +112,56 @@ def describe_network(engine: Engine, network: Network, host: HostFacts) -> Wirin
 
 
 def describe(
-    engine: Engine, network: Network, endpoint: Endpoint, host: HostFacts
+    engine: Engine,
+    network: Network,
+    endpoint: Endpoint,
+    host: HostFacts,
+    links: Iterable[Link] | None = None,
 ) -> EndpointRecord:
-    """An endpoint with the wiring that its network's driver gives it, and its names."""
+    """An endpoint with the wiring that its network's driver gives it, its names and its links.
+
+    `links` are as they will be, where they are about to change.
+    """
     driver = engine.driver(network)
     wiring = driver.endpoint_wiring(network, endpoint, host)
-    if driver.capabilities.names != "none":
+    if links is None and endpoint.links:
+        links = engine.state.links_of(endpoint)
+    if driver.capabilities.names != "none" or links:
         around = driver.network_wiring(network, host)
         wiring |= Wiring(endpoint_names(network, driver.capabilities, around, endpoint))
+        wiring |= Wiring(openings(around, endpoint, links or ()))
     return EndpointRecord(endpoint=endpoint, wiring=wiring)
+
+
+def relink(
+    engine: Engine,
+    network: Network,
+    sandbox: str,
+    target: Endpoint | None,
+    host: HostFacts | None = None,
+) -> list[Rewiring]:
+    """The changes of those that are linked to a sandbox, when its endpoint will be `target`."""
+    changes: list[Rewiring] = []
+    for record in engine.state.linked_to(sandbox, network.id):
+        if record.endpoint.state != "ready":
+            continue
+        host = host or engine.facts()
+        known = engine.state.links_of(record.endpoint)
+        links = [link for link in known if link.target.sandbox.name != sandbox]
+        box = engine.state.find_sandbox(sandbox)
+        if target is not None:
+            links.append(
+                Link(
+                    sandbox=record.endpoint.sandbox.name,
+                    alias=record.endpoint.links[sandbox],
+                    target=target,
+                    environment=box.environment if box else {},
+                )
+            )
+        after = describe(engine, network, record.endpoint, host, links)
+        if after.wiring != record.wiring:
+            changes.append(Rewiring(before=record, after=after))
+    return changes
 
 
 def rewire_sandbox(
@@ -148,5 +196,23 @@ def rewire_sandbox(
     ]
     if joining is not None:
         after = describe(engine, networks[joining.network], elected[joining.id], host)
+        _check_beside(after, [*others, *(c.after for c in changes if c.after)], networks)
         changes.append(Rewiring(before=None, after=after))
     return changes
+
+
+def _check_beside(
+    joining: EndpointRecord, others: Iterable[EndpointRecord], networks: dict[str, Network]
+) -> None:
+    """Refuse a route that another endpoint of the sandbox has with the same metric."""
+    held = {o.endpoint.id: o for o in others if o.endpoint.state == "ready"}  # the last one counts
+    for other in held.values():
+        for noun in joining.wiring:
+            there = other.wiring.get(noun.key())
+            if isinstance(noun, Route) and there not in (None, noun):
+                box, metric = joining.endpoint.sandbox.name, f" with metric {noun.metric}"
+                raise RouteTaken(
+                    f"{box} has a route to {noun.destination}{metric * bool(noun.metric)} by "
+                    f"{networks[other.endpoint.network].name} already",
+                    "give the networks' routes different metrics (option metric or routes)",
+                )

@@ -7,11 +7,13 @@ mounted. They are rewritten in place: who has mounted or opened one sees the new
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from netlib import links
 from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
 from netlib.errors import StoreError
+from netlib.links import Link
 from netlib.model import IPAddress, Sandbox
 from netlib.naming import nameservers
 from netlib.state import EndpointRecord, NetworkRecord, State, part
@@ -30,14 +32,13 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
     """Write a sandbox's files as the state says now; take them away if it is known no more."""
     folder = folder_of(state_dir, box.name)
     known = state.find_sandbox(box.name)
-    endpoints = state.endpoints_of(box.name)
-    networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
+    files = {} if known is None else _files(state, known)
     try:
-        if known is None:
+        if not files:
             _remove(folder)
             return
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for name, text in texts(known, endpoints, networks, _of_host()).items():
+        for name, text in files.items():
             _write(folder / name, text)
     except OSError as error:
         raise StoreError(
@@ -46,11 +47,26 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
         ) from error
 
 
+def _files(state: State, box: Sandbox) -> dict[str, str]:
+    endpoints = state.endpoints_of(box.stack)
+    networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
+    linked = [link for record in endpoints for link in state.links_of(record.endpoint)]
+    return texts(box, endpoints, networks, _of_host(), linked)
+
+
+def servers_of(state: State, box: Sandbox) -> tuple[str, ...]:
+    """Whom a sandbox asks for names, by its resolv.conf as it should be now."""
+    endpoints = state.endpoints_of(box.name)
+    networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
+    return ResolvConf.parse(texts(box, endpoints, networks, _of_host())["resolv.conf"]).servers
+
+
 def texts(
     box: Sandbox,
     endpoints: list[EndpointRecord],
     networks: Mapping[str, NetworkRecord],
     host: ResolvConf,
+    linked: Iterable[Link] = (),
 ) -> dict[str, str]:
     """The files by name."""
     wirings = [w for r in endpoints for w in (r.wiring, networks[r.endpoint.network].wiring)]
@@ -71,7 +87,8 @@ def texts(
             for text in box.extra_hosts
             if gateways or not text.endswith("host-gateway")
             for entry in extra_host(text, gateways)
-        ],
+        ]
+        + links.hosts(linked),
     )
     return {
         "resolv.conf": resolv.text(),

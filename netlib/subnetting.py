@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from ipaddress import ip_network
 
 from netlib import state as keys
@@ -11,7 +10,7 @@ from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap
 from netlib.model import Family, IPNetwork, Network, Subnet
 from netlib.pools import default_pools, free_prefix, overlapping
-from netlib.store import Absent, Condition, Unchanged
+from netlib.store import Absent, Condition, Unchanged, under
 from netlib.subnets import parse_subnet_options, plain_subnet
 
 
@@ -22,11 +21,14 @@ def choose_subnets(
     subnets: tuple[str, ...],
     gateways: tuple[str, ...],
     ip_ranges: tuple[str, ...],
-    aux_addresses: Mapping[str, str],
+    aux_addresses: tuple[str, ...],
     ipv4: bool,
     ipv6: bool,
+    borrowed: tuple[str, ...] = (),
 ) -> tuple[Subnet, ...]:
     """The subnets of a new network, or those that are added to one.
+
+    They may be what the host reaches by the `borrowed` devices: those are the network's own.
 
     Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
     """
@@ -34,11 +36,9 @@ def choose_subnets(
         if subnets or gateways or ip_ranges or aux_addresses:
             raise InvalidRequest("networks of this driver have no addresses", "leave them out")
         return ()
-    given = parse_subnet_options(
-        subnets, gateways, ip_ranges, [f"{n}={a}" for n, a in aux_addresses.items()]
-    )
+    given = parse_subnet_options(subnets, gateways, ip_ranges, aux_addresses)
     if capabilities.gateway_on_host:
-        _check_routes(engine, given)
+        _check_routes(engine, given, borrowed)
     have = {subnet.family for subnet in given}
     wanted: list[Family] = [4] if ipv4 and not have else []
     if ipv6 and 6 not in have:
@@ -52,7 +52,7 @@ def choose_subnets(
 
 def _free(engine: Engine, family: Family) -> Subnet:
     """A subnet from the default pools that overlaps nothing that is known."""
-    taken = [*pools(engine, "host", family), *engine.kernel.prefixes()]
+    taken = [*_every_pool(engine, family), *engine.kernel.prefixes()]
     prefix = free_prefix(family, taken, default_pools(family, _host_id()))
     return plain_subnet(prefix)
 
@@ -66,8 +66,8 @@ def _host_id() -> str:
         return ""
 
 
-def _check_routes(engine: Engine, subnets: tuple[Subnet, ...]) -> None:
-    routed = engine.kernel.prefixes() if subnets else ()
+def _check_routes(engine: Engine, subnets: tuple[Subnet, ...], borrowed: tuple[str, ...]) -> None:
+    routed = engine.kernel.prefixes(borrowed) if subnets else ()
     for subnet in subnets:
         other = overlapping(subnet.prefix, routed)
         if other is not None and not any(other == p for p in pools(engine, "host", subnet.family)):
@@ -75,6 +75,13 @@ def _check_routes(engine: Engine, subnets: tuple[Subnet, ...]) -> None:
                 f"{subnet.prefix} overlaps {other}, which the host has a route to",
                 "choose another --subnet; see: ip route show table all",
             )
+
+
+def _every_pool(engine: Engine, family: Family) -> list[IPNetwork]:
+    """The prefixes of all networks, whatever LAN they are on."""
+    records = engine.state.store.range(*under("pool/"))
+    found = (ip_network(keys.load(record.value)["prefix"]) for record in records)
+    return [prefix for prefix in found if prefix.version == family]
 
 
 def pools(engine: Engine, scope: str, family: int) -> list[IPNetwork]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
@@ -57,8 +57,11 @@ class Kernel(typing.Protocol):
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
 
-    def prefixes(self) -> tuple[IPNetwork, ...]:
-        """Every prefix that the host has a route to (all tables), but default routes."""
+    def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
+        """Every prefix that the host has a route to (all tables), but default routes.
+
+        Routes by the devices `besides` don't count.
+        """
 
     def enter(self, path: str, name: str) -> Netns:
         """The network namespace behind a path, with its inode. NamespaceGone if there is none."""

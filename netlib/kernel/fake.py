@@ -16,7 +16,7 @@ True
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 
 from netlib.errors import (
@@ -205,10 +205,10 @@ class FakeKernel:
                 ipv6=self.ipv6,
             )
 
-    def prefixes(self) -> tuple[IPNetwork, ...]:
+    def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to: `routed`, and those of our own nouns."""
         with self._lock:
-            found = [*self.routed, *self._host.prefixes()]
+            found = [*self.routed, *self._host.prefixes(besides)]
         return tuple(dict.fromkeys(prefix for prefix in found if prefix.prefixlen))
 
     def enter(self, path: str, name: str) -> Netns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from netlib.errors import (
@@ -18,6 +18,7 @@ from netlib.plan import new_macs
 from netlib.wiring import (
     Address,
     Bridge,
+    Dummy,
     FdbEntry,
     FirewallBase,
     Forwarding,
@@ -42,6 +43,7 @@ _KIND = {
     VethPair: "veth",
     Macvlan: "macvlan",
     Ipvlan: "ipvlan",
+    Dummy: "dummy",
     Vlan: "vlan",
     Vxlan: "vxlan",
 }
@@ -158,13 +160,13 @@ class FakeHost(FakePlaces):
         else:
             self.things.pop(self.key(noun), None)
 
-    def prefixes(self) -> Iterator[IPNetwork]:
-        """What the host's own addresses and routes lead to."""
+    def prefixes(self, besides: Collection[str] = ()) -> Iterator[IPNetwork]:
+        """What the host's own addresses and routes lead to, but by some devices."""
         for noun in self.things.values():
-            if isinstance(noun, Address) and self.place(noun.netns) == self.inode:
-                yield noun.address.network
-            elif isinstance(noun, Route) and self.place(noun.netns) == self.inode:
-                yield noun.destination
+            if not isinstance(noun, Address | Route) or noun.device in besides:
+                continue
+            if self.place(noun.netns) == self.inode:
+                yield noun.address.network if isinstance(noun, Address) else noun.destination
 
     def observe(self, noun: Noun) -> Noun | None:
         """The thing of a noun as it is now."""
@@ -204,7 +206,7 @@ class FakeHost(FakePlaces):
         self.things[self.key(noun)] = noun
         if isinstance(noun, Address | Up):
             self._up.add((self.place(noun.netns), noun.device))
-        if isinstance(noun, Bridge | VethPair | Vlan | Vxlan):
+        if isinstance(noun, Bridge | Dummy | VethPair | Vlan | Vxlan):
             self._up.add((self.place(noun.netns), noun.name))
 
     def change(self, old: Noun, new: Noun) -> None:

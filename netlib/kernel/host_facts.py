@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from netlib.kernel import links, netlink, rtnl, settings
@@ -21,40 +22,54 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
     """The host as it is now."""
     asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
     index = _uplink(socket)
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read().strip()
-    forwarding, bridge_netfilter, ipv6 = namespaces.run(namespaces.host_fd, _settings)
+    forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
-        boot_id=boot_id,
+        boot_id=_boot_id(),
         netns=namespaces.host_inode,
         uplink=_device(rtnl.get_link_at(index), socket) if index else None,
         devices={name: device for name, device in asked.items() if device is not None},
         forwarding=forwarding,
         bridge_netfilter=bridge_netfilter,
         ipv6=ipv6,
+        ephemeral_ports=ephemeral,
     )
 
 
-def prefixes(socket: netlink.Socket) -> tuple[IPNetwork, ...]:
-    """Every prefix of every table, but default routes and those of groups."""
+def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNetwork, ...]:
+    """Every prefix of every table, but default routes, those of groups and by some devices."""
     found: dict[IPNetwork, None] = {}
+    ignored = {rtnl.read_link(body).ifindex for name in besides for body in _link(name, socket)}
     for version in (4, 6):
         make = IPv4Network if version == 4 else IPv6Network
         for body in socket.ask(entries.routes(version)):
             state = entries.read_route(body)
             _, packed, length = state.destination
-            if length and state.kind not in (_BROADCAST, _MULTICAST):
+            if state.ifindex in ignored or state.kind in (_BROADCAST, _MULTICAST):
+                continue
+            if length:
                 found[make((int.from_bytes(packed, "big"), length))] = None
     return tuple(found)
 
 
-def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
+def _link(name: str, socket: netlink.Socket) -> list[bytes]:
+    """What the kernel says of a device: nothing where there is none."""
+    return _asked(rtnl.get_link(name), socket)
+
+
+def _asked(request: netlink.Request, socket: netlink.Socket) -> list[bytes]:
     try:
-        (body,) = socket.ask(request)
+        return list(socket.ask(request))
     except netlink.Refusal as refusal:
         if is_absence(refusal):
-            return None
+            return []
         raise
+
+
+def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
+    found = _asked(request, socket)
+    if not found:
+        return None
+    (body,) = found
     state = rtnl.read_link(body)
     return Device(
         name=state.name,
@@ -81,10 +96,17 @@ def _uplink(socket: netlink.Socket) -> int:
     return 0
 
 
-def _settings() -> tuple[tuple[Family, ...], bool, bool]:
-    families: tuple[Family, ...] = (4, 6)
+@cache
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _settings(read: Callable[[str], str]) -> tuple[tuple[Family, ...], bool, bool, tuple[int, int]]:
+    first, last = read("net/ipv4/ip_local_port_range").split()
     return (
-        tuple(family for family in families if settings.forwards(family)),
-        settings.read("net/bridge/bridge-nf-call-iptables") == "1",
-        settings.read("net/ipv6/conf/all/disable_ipv6") == "0",
+        tuple(family for family, path in settings.FORWARDING.items() if read(path) == "1"),
+        read("net/bridge/bridge-nf-call-iptables") == "1",
+        read("net/ipv6/conf/all/disable_ipv6") == "0",
+        (int(first), int(last)),
     )

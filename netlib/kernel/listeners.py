@@ -17,11 +17,17 @@ from netlib.model import IPAddress, Protocol
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY = 20
 _ONLY_IPV6 = 11  # INET_DIAG_SKV6ONLY
+_MARK = 15  # INET_DIAG_MARK
+# On sockets by which a daemon of ours holds published ports: those are nobody's use of them.
+# They send nothing, so no packet ever has it. "nlhp" in ASCII.
+HELD_MARK = 0x6E6C6870
 _REQUEST = struct.Struct("=BBBxI2s46x")  # struct inet_diag_req_v2
 _ANSWER = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # struct inet_diag_msg
 _NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 # Sockets that take anybody's packets: TCP's LISTEN; unconnected UDP counts as CLOSE.
 _STATES: dict[Protocol, int] = {"tcp": 1 << 10, "udp": 1 << 7, "sctp": 1 << 10}
+
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 
 
 class _Listener(NamedTuple):
@@ -58,11 +64,14 @@ def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[
             continue  # ENOENT: the kernel has no such protocol, so nobody listens
         for answer in answers:
             found = _ANSWER.unpack_from(answer)
+            more = attributes(answer, _ANSWER.size)
+            if number(more.get(_MARK)) == HELD_MARK:
+                continue
             yield _Listener(
                 family=family,
                 address=found[6][: 4 if family == socket.AF_INET else 16],
                 port=int.from_bytes(found[4], "big"),
-                only_ipv6=bool(number(attributes(answer, _ANSWER.size).get(_ONLY_IPV6))),
+                only_ipv6=bool(number(more.get(_ONLY_IPV6))),
                 uid=found[13],
                 inode=found[14],
             )
@@ -71,15 +80,15 @@ def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[
 def _meets(listener: _Listener, address: IPAddress | None) -> bool:
     if address is None:
         return True
-    wildcard = not any(listener.address)
-    if listener.family == socket.AF_INET:
-        return address.version == 4 and (wildcard or listener.address == address.packed)
-    if address.version == 6:
-        return wildcard or listener.address == address.packed
-    # A socket of [::] takes IPv4 packets too, unless told otherwise (ipv6(7), IPV6_V6ONLY),
-    # and one of [::ffff:a.b.c.d] takes nothing else.
-    mapped = b"\0" * 10 + b"\xff\xff" + address.packed
-    return (wildcard and not listener.only_ipv6) or listener.address == mapped
+    meant = listener.address
+    if listener.family == socket.AF_INET6 and meant.startswith(_MAPPED):
+        meant = meant[len(_MAPPED) :]  # it takes IPv4 packets and nothing else (ipv6(7))
+    if not any(meant):
+        # A socket of [::] takes IPv4 packets too, unless told otherwise (IPV6_V6ONLY).
+        both = listener.family == socket.AF_INET6 and not listener.only_ipv6
+        return both or len(meant) == len(address.packed)
+    # An unspecified address stands for all of its family.
+    return len(meant) == len(address.packed) and (address.is_unspecified or meant == address.packed)
 
 
 def _words(listener: _Listener, protocol: Protocol) -> str:

@@ -144,7 +144,8 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
 
 
 def _forget(engine: Engine, box: Sandbox) -> None:
-    engine.kernel.drop_namespace(box.netns)  # what is left of one that was never finished
+    if not box.shares:
+        engine.kernel.drop_namespace(box.netns)  # what is left of one that was never finished
     engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
     engine.changed(box)
 
@@ -167,7 +168,7 @@ def _observed(engine: Engine, records: Iterable[NetworkRecord | EndpointRecord])
     return engine.kernel.observe(Wiring(wanted.values()))
 
 
-def _missing(wanted: Wiring, seen: Wiring) -> Plan:
+def missing(wanted: Wiring, seen: Wiring) -> Plan:
     """The plan that makes what is wanted of what was seen of it."""
     found = (seen.get(noun.key()) for noun in wanted)
     return diff(have=Wiring(noun for noun in found if noun is not None), want=wanted)
@@ -179,7 +180,7 @@ def _networks(records: Iterable[NetworkRecord], seen: Wiring) -> Iterable[Findin
         if record.network.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.network.state}")
             continue
-        plan = _missing(record.wiring, seen)
+        plan = missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 
@@ -197,7 +198,7 @@ def _endpoints(
         if record.endpoint.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.endpoint.state}")
             continue
-        plan = _missing(record.wiring, seen)
+        plan = missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 

@@ -1,7 +1,8 @@
 """Which of the things that carry netlib's mark are this state's: a host may have several states.
 
-A link's mark says of which state it is. A fact of the firewall carries none: it goes with the
-bridge it speaks of, and is everybody's when that bridge is gone.
+A link's mark says of which state it is; the bridge of a built-in network, whose id all states
+share, is of the state that has made that network. A fact of the firewall carries none: it goes
+with the bridge it speaks of, and is everybody's when that bridge is gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from netlib import names
 from netlib.engine import Engine
 from netlib.model import IPAddress
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     Forward,
     Link,
@@ -20,6 +22,7 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    Unmasked,
     Wiring,
 )
 
@@ -29,7 +32,12 @@ def ours(engine: Engine) -> Iterable[Noun]:
     marked = engine.kernel.marked()
     realm = engine.state.realm()
     segments = [noun for noun in marked if isinstance(noun, Segment)]
-    mine = {n.name for n in marked if isinstance(n, Link) and names.realm_of(n.owner) == realm}
+    made = {noun.key() for record in engine.state.networks() for noun in record.wiring}
+    mine = {
+        noun.name
+        for noun in marked
+        if isinstance(noun, Link) and (names.realm_of(noun.owner) == realm or noun.key() in made)
+    }
     there = engine.facts(sorted(_bridges(marked))).devices
     for noun in marked:
         if isinstance(noun, Link):
@@ -45,9 +53,9 @@ def _bridges(marked: Wiring) -> set[str]:
 
 def _speaks_of(noun: Noun, segments: Iterable[Segment]) -> set[str]:
     """The bridges that a fact of the firewall is about."""
-    if isinstance(noun, Forward | Segment | Masquerade | DnsRedirect):
+    if isinstance(noun, Forward | Segment | Masquerade | Unmasked | DnsRedirect):
         return {noun.bridge}
-    if isinstance(noun, Publish | Open):
+    if isinstance(noun, Publish | Open | Allow):
         return _behind(noun.target, segments)
     return set()  # a relay or a resolver is asked for by the folder of its state
 

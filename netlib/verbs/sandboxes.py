@@ -20,13 +20,18 @@ from netlib.errors import (
 from netlib.model import HOST, Netns, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
-from netlib.store import Absent, Commit, Unchanged
+from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.verbs.disconnect import leave
 from netlib.verbs.remove import joined
 
 
 def create_sandbox(
-    engine: Engine, name: str, *, hostname: str = "", labels: Mapping[str, str] | None = None
+    engine: Engine,
+    name: str,
+    *,
+    hostname: str = "",
+    labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Make a sandbox: a network namespace that stays, also for `ip netns exec`.
 
@@ -39,7 +44,11 @@ def create_sandbox(
     made: list[Sandbox] = []
 
     def claim(netns: Netns) -> None:
-        made.append(_register(engine, name, netns, hostname=hostname, labels=labels))
+        made.append(
+            _register(
+                engine, name, netns, hostname=hostname, labels=labels, environment=environment
+            )
+        )
 
     with engine.lock.shared():
         try:
@@ -67,12 +76,15 @@ def register_sandbox(
     resolver_options: Iterable[str] = (),
     extra_hosts: Iterable[str] = (),
     labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Give a network namespace a name that can be used wherever a sandbox is asked for.
 
-    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field 22).
-    `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or NAME:host-gateway)
-    are for its resolv.conf and hosts.
+    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field
+    22). `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or
+    NAME:host-gateway) are for its resolv.conf and hosts; `environment` is what links tell
+    others of it. Whose namespace another sandbox has already shares that one's stack; the
+    host's own is nobody's.
 
     Raises InvalidName, NameTaken, InvalidOption.
     """
@@ -89,6 +101,7 @@ def register_sandbox(
         resolver_options=resolver_options,
         extra_hosts=extra_hosts,
         labels=labels,
+        environment=environment,
     )
     engine.changed(box)
     return box
@@ -107,8 +120,15 @@ def _register(
     resolver_options: Iterable[str] = (),
     extra_hosts: Iterable[str] = (),
     labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     engine.identify()
+    is_host = netns.inode == engine.facts().netns
+    inode = keys.namespace_key(netns.inode)
+    earlier = engine.state.store.get(inode)
+    owner = None if is_host else engine.state.sandbox_in(netns.inode)
+    if owner is not None and not engine.kernel.alive(owner.netns):
+        owner = None  # numbers of namespaces are given again: this is another one
     box = Sandbox(
         name=name,
         netns=netns,
@@ -121,28 +141,16 @@ def _register(
         extra_hosts=tuple(extra_hosts),
         labels=dict(labels or {}),
         created=engine.clock(),
+        shares=owner.name if owner else "",
+        environment=dict(environment or {}),
     )
-    owner = engine.state.store.get(keys.namespace_key(netns.inode))
-    known = engine.state.sandbox_in(netns.inode)
-    # Numbers of namespaces are given again, so it may be an earlier one's.
-    if known is not None and engine.kernel.alive(known.netns):
-        raise NameTaken(
-            f"this network namespace is sandbox {known.name}",
-            f"use that name, or run: net sandbox rm {known.name}",
-        )
+    claims = {keys.sandbox_key(name): keys.dump(box)}
+    conditions: list[Condition] = [Absent(keys.sandbox_key(name))]
+    if not is_host and owner is None:
+        claims[inode] = name
+        conditions.append(Unchanged(inode, earlier.revision if earlier else 0))
     try:
-        engine.state.store.commit(
-            Commit(
-                conditions=(
-                    Absent(keys.sandbox_key(name)),
-                    Unchanged(keys.namespace_key(netns.inode), owner.revision if owner else 0),
-                ),
-                put={
-                    keys.sandbox_key(name): keys.dump(box),
-                    keys.namespace_key(netns.inode): name,
-                },
-            )
-        )
+        engine.state.store.commit(Commit(conditions=tuple(conditions), put=claims))
     except StoreConflict:
         _check_free(engine, name)
         raise
@@ -185,7 +193,8 @@ def _end(engine: Engine, box: Sandbox) -> bool:
             return True  # somebody else was first
         if engine.state.endpoints_of(box.name):
             return False
-        engine.kernel.drop_namespace(box.netns)
+        if not box.shares and box.netns.inode != engine.facts().netns:
+            engine.kernel.drop_namespace(box.netns)
         engine.state.store.commit(Commit(put={}, delete=engine.state.sandbox_keys(box)))
         return True
 

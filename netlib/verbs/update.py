@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from netlib import state as keys
 from netlib.engine import Engine
-from netlib.errors import InvalidOption
+from netlib.errors import InvalidOption, InvalidRequest
 from netlib.model import Network
 from netlib.operation import Operation
 from netlib.options import canonical
@@ -28,7 +28,7 @@ def update(
     subnets: Iterable[str] = (),
     gateways: Iterable[str] = (),
     ip_ranges: Iterable[str] = (),
-    aux_addresses: Mapping[str, str] | None = None,
+    aux_addresses: Iterable[str] = (),
 ) -> Operation[Network]:
     """Change what can change while endpoints are there; nothing is made anew behind their back.
 
@@ -42,6 +42,15 @@ def update(
     record = engine.state.network(network)
     old = record.network
     driver = engine.driver(old)
+    if old.state != "ready":
+        raise InvalidRequest(f"network {old.name} is being removed or made", "run: net repair")
+    parts = (tuple(gateways), tuple(ip_ranges), tuple(aux_addresses))
+    subnets = tuple(subnets)
+    if any(parts) and not subnets:
+        raise InvalidRequest(
+            f"the subnets that {old.name} has stay as they are",
+            "give gateway, range and aux addresses together with a new --subnet",
+        )
     asked = dict(options or {})
     cleared = {key: "" for key, value in asked.items() if value == ""}
     changed = canonical(
@@ -49,8 +58,10 @@ def update(
     )
     removed = _canonical_keys(cleared, driver.options, old.driver)
     live = {option.key for option in driver.options if option.live}
+    default = {option.key: option.default for option in driver.options}
     for key in (*changed, *removed):
-        if key not in live and old.options.get(key) != changed.get(key):
+        was, becomes = (o.get(key, default[key]) for o in (old.options, changed))
+        if key not in live and was != becomes:
             raise InvalidOption(
                 f"option {key} of {old.name} can't change while the network exists",
                 f"these can: {', '.join(sorted(live))}; for others make a new network",
@@ -59,12 +70,13 @@ def update(
         choose_subnets(
             engine,
             driver.capabilities,
-            subnets=tuple(subnets),
-            gateways=tuple(gateways),
-            ip_ranges=tuple(ip_ranges),
-            aux_addresses=dict(aux_addresses or {}),
+            subnets=subnets,
+            gateways=parts[0],
+            ip_ranges=parts[1],
+            aux_addresses=parts[2],
             ipv4=False,
             ipv6=False,
+            borrowed=old.borrowed,
         )
         if subnets
         else ()

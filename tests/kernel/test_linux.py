@@ -428,6 +428,9 @@ def test_who_listens_is_told(host: Host, kernel: LinuxKernel) -> None:
         assert f"pid {os.getpid()}" in user
         assert kernel.port_user("tcp", ip_address("127.0.0.1"), 8080, 1)
         assert kernel.port_user("tcp", ip_address("127.0.0.2"), 8080, 1) is None
+        # 0.0.0.0 and [::] stand for all of their family
+        assert kernel.port_user("tcp", ip_address("0.0.0.0"), 8080, 1)
+        assert kernel.port_user("tcp", ip_address("::"), 8080, 1) is None
         assert kernel.port_user("udp", None, 8080, 1) is None
         assert kernel.port_user("tcp", None, 8081, 9) is None
         # [::] takes IPv4 too, unless it is told otherwise

@@ -63,7 +63,16 @@ def forged_to_loopback(made: FirewallHost, *, ports_only: bool = False) -> list[
 
 
 def sctp_arrives(made: FirewallHost, family: Family, port: int) -> int | None:
-    """The port at which an SCTP INIT to a host port of the outsider's arrives at a1, or None.
+    """The port at which an SCTP INIT of the outsider's to a host port arrives at a1, or None."""
+    return sctp_lands(
+        made.host, made.outsider, made.sandboxes["a1"], address("a1", family), family, port
+    )
+
+
+def sctp_lands(
+    host: Host, outsider: Place, web: Place, target: str, family: Family, port: int
+) -> int | None:
+    """The port at which an SCTP INIT to a host port arrives in `web` for `target`, or None.
 
     Crafted: kernels without CONFIG_IP_SCTP route and translate it all the same.
     """
@@ -71,16 +80,16 @@ def sctp_arrives(made: FirewallHost, family: Family, port: int) -> int | None:
     from scapy.layers.sctp import SCTPChunkInit
 
     layer = IP if family == 4 else IPv6
-    frame = Ether(dst=_mac(made.host, "eth0")) / layer(src=OUTSIDE[family], dst=FIRST[family])
+    frame = Ether(dst=_mac(host, "eth0")) / layer(src=OUTSIDE[family], dst=FIRST[family])
     frame /= SCTP(sport=next(_PORTS), dport=port) / SCTPChunkInit(init_tag=1, a_rwnd=1500)
-    with _listening(made.sandboxes["a1"]) as ear:
-        _send(made.outsider, bytes(frame))
+    with _listening(web) as ear:
+        _send(outsider, bytes(frame))
         deadline = time.monotonic() + SILENCE
         while time.monotonic() < deadline:
             if not select.select([ear], [], [], 0.02)[0]:
                 continue
             packet = Ether(ear.recv(2048))
-            if SCTP in packet and packet[layer].dst == address("a1", family):
+            if SCTP in packet and packet[layer].dst == target:
                 arrived: int = packet[SCTP].dport
                 return arrived
     return None

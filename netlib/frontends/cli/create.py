@@ -84,7 +84,7 @@ def create_command(
             subnets=subnets,
             gateways=gateways,
             ip_ranges=ip_ranges,
-            aux_addresses=pairs("--aux-address", aux_addresses),
+            aux_addresses=aux_addresses,
             ipv4=not no_ipv4,
             ipv6=ipv6,
             internal=internal,
@@ -155,7 +155,7 @@ def update_command(
             subnets=subnets,
             gateways=gateways,
             ip_ranges=ip_ranges,
-            aux_addresses=pairs("--aux-address", aux_addresses),
+            aux_addresses=aux_addresses,
         )
         if isinstance(changed, Plan):
             session.show_plan(net, changed)
