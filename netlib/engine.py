@@ -137,23 +137,16 @@ class Engine:
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
-        for attempt in range(_TRIES):
-            with self._room, ExitStack() as held:
-                operation = self._begin(prepare, held, last=attempt == _TRIES - 1)
-                if operation is not None:
-                    if not operation.dismantles:
-                        self._build(operation)
-                    ending = held.pop_all()
-            if operation is not None:
-                with ending:
-                    if operation.dismantles:  # mostly waits for the kernel; many do it together
-                        self._dismantle(operation)
-                        self._finish(operation)
-                self.tell(operation.warnings)
-                return operation.result
-            # Contenders that wait for different times stop meeting.
-            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
-        raise AssertionError("not reached")
+        with ExitStack() as held:
+            with self._room:
+                operation = self._begin(prepare, held)
+                if not operation.dismantles:
+                    self._build(operation)
+            self.tell(operation.warnings)
+            if operation.dismantles:  # mostly waits for the kernel, and many do that together
+                self._dismantle(operation)
+                self._finish(operation)
+        return operation.result
 
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
@@ -170,26 +163,28 @@ class Engine:
         if self.committed is not None:
             self.committed(self.state.store.revision(), box)
 
-    def _begin(
-        self, prepare: Callable[[], Operation[R]], held: ExitStack, *, last: bool
-    ) -> Operation[R] | None:
-        """The operation, begun and with what it holds; None when somebody came first."""
-        # Threads take turns, so that they do not choose the same address; but nobody
-        # waits for long on one that has to ask a container engine something.
-        taken = self._turn.acquire(timeout=_TURN_SECONDS)
-        try:
-            operation = prepare()
-            held.enter_context(self.lock.of(operation.holds))
-            if operation.begin is not None:
-                self.state.store.commit(operation.begin)
-        except StoreConflict:
-            if last:
-                raise
-            return None
-        finally:
-            if taken:
-                self._turn.release()
-        return operation
+    def _begin(self, prepare: Callable[[], Operation[R]], held: ExitStack) -> Operation[R]:
+        for attempt in range(_TRIES):
+            # Threads take turns, so that they do not choose the same address; but nobody
+            # waits for long on one that has to ask a container engine something.
+            taken = self._turn.acquire(timeout=_TURN_SECONDS)
+            try:
+                operation = prepare()
+                held.enter_context(self.lock.of(operation.holds))
+                if operation.begin is not None:
+                    self.state.store.commit(operation.begin)
+            except StoreConflict:
+                held.close()
+                if attempt == _TRIES - 1:
+                    raise
+            else:
+                return operation
+            finally:
+                if taken:
+                    self._turn.release()
+            # Contenders that wait for different times stop meeting.
+            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
+        raise AssertionError("not reached")
 
     def _dismantle(self, operation: Operation[R]) -> None:
         try:

@@ -21,8 +21,8 @@ class Operation(Generic[R]):
     `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
     done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
-    `warnings` are told once it began: what was asked for and is not done, as it is needless.
     `holds`: what no other operation may change meanwhile, and whether this one changes it.
+    `warnings` are told once it began: what was asked for and is not done, as it is needless.
     """
 
     subject: str

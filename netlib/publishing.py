@@ -124,7 +124,7 @@ def _holder_at(
         for first, end in absent:
             for record in engine.state.store.range(first, end or f"{first}\0"):
                 if record.key not in before:
-                    return f"sandbox {json.loads(record.value)['sandbox']}"
+                    return f"sandbox {keys.load(record.value)['sandbox']}"
     return None
 
 

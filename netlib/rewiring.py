@@ -94,14 +94,14 @@ def conditions(changes: Iterable[Rewiring]) -> tuple[Unchanged, ...]:
 
 
 def held(box: Sandbox, changes: Iterable[Rewiring]) -> dict[str, bool]:
-    """What an operation on a sandbox's endpoints holds, with those that are linked to it.
-
-    Sandboxes for itself, and networks as they are.
-    """
-    records = [record for c in changes for record in (c.before, c.after) if record is not None]
-    networks = {keys.network_key(record.endpoint.network): False for record in records}
-    boxes = {keys.sandbox_key(record.endpoint.sandbox.name): True for record in records}
-    return {**networks, **boxes, keys.sandbox_key(box.name): True}
+    """What an operation on endpoints holds: their sandboxes, and their networks as they are."""
+    things = {keys.sandbox_key(box.name): True}
+    for change in changes:
+        for record in (change.before, change.after):
+            if record is not None:
+                things[keys.network_key(record.endpoint.network)] = False
+                things[keys.sandbox_key(record.endpoint.sandbox.name)] = True
+    return things
 
 
 def describe_network(engine: Engine, network: Network, host: HostFacts) -> Wiring:

@@ -434,7 +434,7 @@ class State:
         """The addresses of a network that are held, in order, and by whom."""
         start = len(f"lease/{network_id}/")
         return [
-            (lease_address(record.key[start:]), from_json(Lease, json.loads(record.value)))
+            (lease_address(record.key[start:]), load_as(Lease, record.value))
             for record in self.store.range(*under(f"lease/{network_id}/"))
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from support.traffic import reachable, serve
 from netlib import Net, throwaway
 from netlib.dns.client import Resolver
 from netlib.errors import NoSuchSandbox, WrongHost
+from netlib.kernel import host_facts
 from netlib.store import Commit, under
 from netlib.wiring import Relay
 
@@ -154,7 +155,8 @@ def test_the_resolver_and_its_keeper_come_back(stage: Stage) -> None:
     server = int(stats["pid"])
     keeper = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(keeper, signal.SIGKILL)
-    os.kill(server, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it may have followed its keeper already
+        os.kill(server, signal.SIGKILL)
     with Net(stage.host.state_dir) as net:
         if net.check() != ():  # looking may have revived it already
             assert net.repair().failed == ()
@@ -209,11 +211,13 @@ def rebooted(host: Host) -> Iterator[Host]:
     boot_id = host.state_dir / "boot_id"
     boot_id.write_text("6b1f6f6e-0000-4000-8000-000000000002\n")
     throwaway.bind(str(boot_id), str(BOOT_ID))
+    host_facts._boot_id.cache_clear()  # no process outlives a boot
     try:
         with new_host() as again:
             yield again
     finally:
         throwaway.unmount(str(BOOT_ID))
+        host_facts._boot_id.cache_clear()
 
 
 def test_the_state_of_another_namespace_is_refused(host: Host) -> None:
