@@ -13,8 +13,6 @@ from netlib.errors import DaemonLost, KernelError, NetError, from_document
 from netlib.frontends.daemon.calls import VERBS, pack
 from netlib.frontends.daemon.journal import look_up
 from netlib.frontends.daemon.messages import VERSION, Channel, Lost, connect
-from netlib.kernel.netns import open_netns
-from netlib.kernel.sandboxes import resolve
 from netlib.model import Netns, Sandbox
 from netlib.names import new_id
 from netlib.net import Net
@@ -89,6 +87,9 @@ class Client(Net):
 
     def _placed(self, value: Any, opened: list[int]) -> Any:
         """A reference to a namespace is resolved here, where it was written, and handed over."""
+        from netlib.kernel.netns import open_netns
+        from netlib.kernel.sandboxes import resolve
+
         if isinstance(value, str) and value.partition(":")[0] in ("pid", "netns"):
             with suppress(NetError):  # the daemon tells what is wrong with it
                 value = resolve(value, _Here())  # type: ignore[arg-type]
@@ -123,6 +124,8 @@ class _Here:
 
     @staticmethod
     def enter(path: str, name: str) -> Netns:
+        from netlib.kernel.netns import open_netns
+
         descriptor = open_netns(path, name)
         try:
             return Netns(name=name, path=path, inode=os.fstat(descriptor).st_ino)
