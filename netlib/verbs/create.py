@@ -78,6 +78,7 @@ def create(
         records=tuple(records),
         created=engine.clock(),
     )
+    network = _borrowing(network, _look(engine, kind, network))
     chosen = choose_subnets(
         engine,
         kind.capabilities,
