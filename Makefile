@@ -36,7 +36,7 @@ bench: dev ## measure, beside others where they are installed
 bench-dns: dev ## names, beside dnsmasq and aardvark-dns where they are installed
 	@$(BIN)/python -m benchmarks names $(ARGS)
 
-docs: dev ## rewrite the generated pages and golden texts
+docs: dev ## rewrite the pages that are made of the code
 	$(BIN)/python tools/docs.py
 
 lock: ## take the newest versions of all tools

@@ -19,8 +19,8 @@ P = ParamSpec("P")
 class Comparison:
     """One row: our samples, those of what they are compared with, and the ratio we aim at.
 
-    In milliseconds, unless `unit` says otherwise. `aim` limits the ratio of the medians, or
-    ours itself where there is nothing beside it: from above, for rates from below.
+    In milliseconds, unless `unit` says otherwise. `aim` limits the ratio of the medians, from
+    above or, where more is better, from below; `limit` is the most that ours may be by itself.
     """
 
     name: str
@@ -29,33 +29,45 @@ class Comparison:
     others: list[float] = field(default_factory=list)
     unit: str = "ms"
     aim: float | None = None
+    limit: float | None = None
     better: Literal["less", "more"] = "less"
 
     @property
     def ratio(self) -> float | None:
-        """Our median as a part of the other's."""
+        """What ours is of the other's.
+
+        The median of the pairs that were taken in turn, which met the machine in the same
+        mood; of the medians where there are no pairs.
+        """
         if not self.others:
             return None
+        if len(self.ours) == len(self.others):
+            return statistics.median(a / b for a, b in zip(self.ours, self.others, strict=True))
         return statistics.median(self.ours) / statistics.median(self.others)
 
     @property
     def reached(self) -> bool | None:
         """Whether the aim was reached this time; None without one."""
-        if self.aim is None:
+        if self.limit is not None:
+            return statistics.median(self.ours) <= self.limit
+        if self.aim is None or self.ratio is None:
             return None
-        value = self.ratio if self.ratio is not None else statistics.median(self.ours)
-        return value <= self.aim if self.better == "less" else value >= self.aim
+        return self.ratio <= self.aim if self.better == "less" else self.ratio >= self.aim
 
     def row(self) -> list[str]:
         """As a table shows it."""
-        sign = "≤" if self.better == "less" else "≥"
+        aim = ""
+        if self.limit is not None:
+            aim = f"≤ {self.limit:g} {self.unit}"
+        elif self.aim is not None:
+            aim = f"{'≤' if self.better == 'less' else '≥'} {self.aim:g}"
         return [
             self.name,
             spread(self.ours),
             self.other,
             spread(self.others),
             "" if self.ratio is None else f"{self.ratio:.2f}",
-            "" if self.aim is None else f"{sign} {self.aim:g}",
+            aim,
             {None: "", True: "yes", False: "no"}[self.reached],
             self.unit,
         ]
@@ -81,11 +93,10 @@ def timed(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float
 
 def table(comparisons: Iterable[Comparison]) -> str:
     """All rows for a person."""
-    from tabulate import tabulate
+    from netlib.frontends.cli.output import table as aligned
 
     heads = ["", "netlib", "beside", "", "ratio", "aim", "reached", "unit"]
-    text: str = tabulate([c.row() for c in comparisons], heads, disable_numparse=True)
-    return text
+    return aligned(heads, [[str(cell) for cell in c.row()] for c in comparisons])
 
 
 def write_json(path: Path, comparisons: Iterable[Comparison]) -> None:

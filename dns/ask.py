@@ -13,15 +13,9 @@ from dnslib import QTYPE, DNSError, DNSRecord
 from netlib.dns import wire
 from netlib.dns.sockets import inside
 from netlib.dns.upstream import Server
-from netlib.errors import InvalidName, InvalidOption, NetError
+from netlib.errors import InvalidName, InvalidOption, NoAnswer
 
 PATIENCE_SECONDS = 5.0
-
-
-class NoAnswer(NetError):
-    """None of the name servers that were asked answered."""
-
-    retryable = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ class _Entry:
 
 
 # For a plain query with RD: the answer's header after the id, without and with an OPT record
-# to come, and all that follows the question.
-Parts = tuple[tuple[bytes, bytes], bytes]
+# to come; all that follows the question; and until when that is so.
+Parts = tuple[tuple[bytes, bytes], bytes, float]
 
 
 class Cache:
@@ -56,7 +56,8 @@ class Cache:
         if entry is None:
             return None
         if entry.parts is None:
-            entry.parts = _parts(entry.shown)
+            until = min(entry.stored + entry.shown_age + 1, entry.expires)
+            entry.parts = _parts(entry.shown, until)
         return entry.parts
 
     def _fresh(self, key: Hashable) -> _Entry | None:
@@ -92,12 +93,12 @@ class Cache:
         self._entries.clear()
 
 
-def _parts(message: bytes) -> Parts:
+def _parts(message: bytes, until: float) -> Parts:
     flags = int.from_bytes(message[2:4]) & ~(wire.AA | wire.CD | wire.AD)
     head = (flags | wire.QR | wire.RD | wire.RA).to_bytes(2) + message[4:10]
     extra = int.from_bytes(message[10:12])
     heads = head + extra.to_bytes(2), head + (extra + 1).to_bytes(2)
-    return heads, message[wire.question_end(message) :]
+    return heads, message[wire.question_end(message) :], until
 
 
 def lifetime_seconds(message: bytes, found: list[wire.Record]) -> int:

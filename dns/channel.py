@@ -54,7 +54,8 @@ class Channel:
     def receive(self) -> list[tuple[Message, tuple[int, ...]]]:
         """The messages that came in, each with its descriptors, which are now the caller's.
 
-        Raises Closed, and BlockingIOError on a socket that doesn't wait.
+        Raises Closed, BlockingIOError on a socket that doesn't wait, and ValueError for what
+        is no message.
         """
         try:
             data, fds, _, _ = socket.recv_fds(self.sock, _CHUNK_BYTES, _MOST_FDS)
@@ -69,6 +70,8 @@ class Channel:
         messages = []
         for line in lines:
             message = json.loads(line)
+            if not isinstance(message, dict):
+                raise ValueError(f"{message!r} is no message")
             count = message.get("fds", 0)
             messages.append((message, tuple(self._fds[:count])))
             del self._fds[:count]

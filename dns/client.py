@@ -6,7 +6,9 @@ and waits until the server answers by the revision of its change: then names res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlib.dns.channel import Channel, Closed, Message, connect
 from netlib.dns.place import LOG, SOCKET
-from netlib.errors import KernelError, NetError
+from netlib.errors import KernelError, ResolverDown
 
 if TYPE_CHECKING:  # every operation asks `serve`; only a few need these
     from netlib.dns.facts import Update
@@ -25,12 +27,6 @@ PATIENCE_SECONDS = 10.0
 # A keeper that is just ending may still be found; everything that is asked may be asked again.
 _TRIES = 3
 STATE_SOURCE = "netlib.dns.source:state_source"
-
-
-class ResolverDown(NetError):
-    """The resolver could not be started, or does not answer."""
-
-    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,16 @@ class Resolver:
         from netlib.dns.sockets import bind_at
 
         place = _Place("network", network_id)
-        self._listen(place, tuple(addresses), lambda address: bind_at(address, port))
+        self._listen(place, tuple(addresses), lambda address: bind_at(address, port), port)
+
+    def move_to(self, network_id: str, addresses: Iterable[str], port: int) -> None:
+        """Likewise, and nowhere else for this network. Sockets that may stay are not closed."""
+        wanted = {(address, port) for address in addresses}
+        before = self.listening().get(("network", network_id), {})
+        self.listen_at(network_id, [address for address, _ in wanted], port)
+        gone = sorted(set(before.items()) - wanted)
+        if gone:
+            self._forget("network", network_id, gone)
 
     def listening(self) -> dict[tuple[str, str], dict[str, int]]:
         """Where it answers: addresses with ports, by ("network", id) and ("sandbox", name)."""
@@ -100,23 +105,24 @@ class Resolver:
         return self._listen(place, ("127.0.0.11",), lambda _: bind_sandbox(path, inode))
 
     def _listen(
-        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound], port: int = 0
     ) -> dict[str, int]:
+        """Hand over sockets for the addresses that have none (0: on any port)."""
         for _ in range(_TRIES - 1):
             try:
-                return self._listen_once(place, wanted, bind)
+                return self._listen_once(place, wanted, bind, port)
             except ResolverDown:
                 continue  # it was just ending
-        return self._listen_once(place, wanted, bind)
+        return self._listen_once(place, wanted, bind, port)
 
     def _listen_once(
-        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound]
+        self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound], port: int
     ) -> dict[str, int]:
         with self._opened() as channel, ExitStack() as closing:
             ports = _ports(channel.call({"do": "hello"}), place)
             missing = []
             for address in wanted:
-                if address not in ports:
+                if address not in ports or port not in (0, ports[address]):
                     missing.append(bind(address))
                     closing.callback(missing[-1].close)
             if missing:
@@ -132,8 +138,9 @@ class Resolver:
         """Answer in that sandbox no more."""
         self._forget("sandbox", sandbox)
 
-    def _forget(self, kind: str, name: str) -> None:
-        self._ask({"do": "forget", "kind": kind, "name": name})
+    def _forget(self, kind: str, name: str, addresses: list[tuple[str, int]] | None = None) -> None:
+        """Of these addresses and ports, or all."""
+        self._ask({"do": "forget", "kind": kind, "name": name, "addresses": addresses})
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -149,8 +156,8 @@ class Resolver:
         message = {"do": "serve", "revision": revision}
         try:
             channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return lambda: None
+        except (FileNotFoundError, ConnectionRefusedError):  # none runs, or it was killed
+            return lambda: self.serve(revision)
 
         def wait() -> None:
             try:
@@ -178,6 +185,17 @@ class Resolver:
         answer = self._ask({"do": "stats"})
         return answer and answer["stats"]
 
+    def log(self) -> Iterator[dict[str, Any]]:
+        """Each query as it comes, for as long as the resolver runs."""
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as lines:
+            try:
+                self.log_to(writer)
+            finally:
+                os.close(writer)
+            for line in lines:
+                yield json.loads(line)
+
     def log_to(self, descriptor: int) -> bool:
         """Have a line of JSON for each query written there, until its reader is closed."""
         return self._ask({"do": "log"}, (descriptor,)) is not None
@@ -194,9 +212,7 @@ class Resolver:
         for _ in range(_TRIES):
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-            except FileNotFoundError:
-                return None
-            except ConnectionRefusedError:  # one was killed
+            except (FileNotFoundError, ConnectionRefusedError):
                 if not self._revive():
                     return None
                 continue
@@ -209,7 +225,7 @@ class Resolver:
         raise ResolverDown("the DNS resolver does not answer", "try again")
 
     def _revive(self) -> bool:
-        """Start a keeper in place of one that was killed, and have it listen where that did.
+        """Start a keeper in place of one that was stopped, and have it listen where that did.
 
         False where there is nothing to listen for. What can not be had again (a namespace that
         ended, a port that was taken) is left out: `net check` shows it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
+import resource
 import signal
 import socket
 import struct
@@ -20,14 +20,15 @@ from typing import Any
 
 from netlib.dns.channel import VERSION, Channel, Closed, Message, connect
 from netlib.dns.child import Child
-from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.dns.facts import Update
+from netlib.dns.feed import POLL_SECONDS, Feed
 from netlib.dns.held import Held, note
 from netlib.dns.loop import Loop
 from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
+from netlib.dns.sockets import close_at
 from netlib.dns.source import ZoneSource
 from netlib.errors import NetError
 
-POLL_SECONDS = 1.0
 UNUSED_SECONDS = 10.0  # how long it waits for its first socket
 LINGER_SECONDS = 2.0  # and for the next one after its last
 
@@ -49,14 +50,11 @@ class Keeper:
         stays: bool = False,
     ) -> None:
         self._place = place
-        self._source = source
         self._stays = stays
         self._loop = Loop()
         self._held: dict[Key, list[socket.socket]] = {}
         self._namespaces: dict[Key, tuple[str, int]] = {}
-        self._networks: dict[str, NetworkNames] = {}
-        self._endpoints: dict[str, EndpointNames] = {}
-        self._revision = 0
+        self._feed = Feed(source, self._pass_on)
         self._served = 0
         self._patient: list[tuple[int, Callable[[], None]]] = []
         self._child = Child(self._loop, self._state, resolv_conf)
@@ -66,13 +64,11 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until the end."""
-        if self._source is not None:
-            self._read_now()
+        self._feed.read()
         self._child.start()
         self._child.ping()
         self._loop.watch(self._place.listener, lambda _: self._accept())
-        if self._source is not None:
-            self._follow(self._source)
+        self._feed.follow(self._loop, self._ended)
         if not self._stays:
             self._loop.later(UNUSED_SECONDS, self._end_if_unused)
         self._loop.run()
@@ -102,38 +98,17 @@ class Keeper:
 
     def _state(self) -> Iterator[tuple[Message, tuple[int, ...]]]:
         """All that a new server must know."""
-        yield self._update_message(
-            Update(
-                revision=self._revision,
-                full=True,
-                networks=tuple(self._networks.values()),
-                endpoints=tuple(self._endpoints.values()),
-            )
-        )
+        yield {"do": "update", "update": self._feed.everything().to_json()}, ()
         for (kind, name), sockets in self._held.items():
             message = {"do": "listen", "kind": kind, "name": name}
             yield message, tuple(sock.fileno() for sock in sockets)
 
-    def _update_message(self, update: Update) -> tuple[Message, tuple[int, ...]]:
-        return {"do": "update", "update": update.to_json()}, ()
-
-    def _apply(self, update: Update) -> None:
-        """Note an update and pass it on, unless it is known already or leaves a gap."""
-        if not update.full and not update.since <= self._revision < update.revision:
-            return
-        if update.full and update.revision < self._revision:
-            return
-        if update.full:
-            self._networks, self._endpoints = {}, {}
-        for gone in update.gone:
-            self._networks.pop(gone, None)
-            self._endpoints.pop(gone, None)
-        self._networks.update({network.id: network for network in update.networks})
-        self._endpoints.update({endpoint.id: endpoint for endpoint in update.endpoints})
-        self._revision = update.revision
+    def _pass_on(self, update: Update) -> None:
         revision = update.revision
-        message, fds = self._update_message(update)
-        self._child.send(message, fds, lambda _: self._now_served(revision))
+        self._child.send(
+            {"do": "update", "update": update.to_json()},
+            reply=lambda _: self._now_served(revision),
+        )
 
     def _now_served(self, revision: int) -> None:
         self._served = max(self._served, revision)
@@ -141,39 +116,6 @@ class Keeper:
         self._patient = [each for each in self._patient if each[0] > self._served]
         for ready in due:
             ready()
-
-    def _read_now(self) -> None:
-        if self._source is not None:
-            update = self._source(self._revision, 0.0)
-            if update is not None:
-                self._apply(update)
-
-    def _follow(self, source: ZoneSource) -> None:
-        """Watch the source in a thread: it waits, the loop does not."""
-        news: queue.SimpleQueue[Update] = queue.SimpleQueue()
-        ours, theirs = socket.socketpair()
-
-        def watch() -> None:
-            since = self._revision
-            while not self._ended.is_set():
-                try:
-                    update = source(since, POLL_SECONDS)
-                except NetError as error:
-                    print(f"names: {error}", file=sys.stderr, flush=True)
-                    self._ended.wait(POLL_SECONDS)
-                    continue
-                if update is not None:
-                    since = update.revision
-                    news.put(update)
-                    theirs.send(b"!")
-
-        def take(_events: int) -> None:
-            ours.recv(4096)
-            while not news.empty():
-                self._apply(news.get())
-
-        self._loop.watch(ours, take)
-        threading.Thread(target=watch, name="names-source", daemon=True).start()
 
     # -- clients ----------------------------------------------------------------------------------
 
@@ -195,9 +137,15 @@ class Keeper:
         try:
             for message, fds in client.receive():
                 self._obey(client, message, fds)
-        except (Closed, KeyError, TypeError, ValueError):  # gone, or it speaks something else
-            self._loop.forget(client)
-            client.close()
+        except Closed:
+            self._drop(client)
+        except (KeyError, TypeError, ValueError) as error:  # it speaks something else
+            print(f"names: a client was not understood: {error!r}", file=sys.stderr, flush=True)
+            self._drop(client)
+
+    def _drop(self, client: Channel) -> None:
+        self._loop.forget(client)
+        client.close()
 
     def _obey(self, client: Channel, message: Message, fds: tuple[int, ...]) -> None:
         def answer(found: Message) -> None:
@@ -217,13 +165,13 @@ class Keeper:
                 self._child.send({k: message[k] for k in ("do", "kind", "name")}, fds)
                 answer({})  # what is asked from now on waits in the sockets
             case "forget":
-                for sock in self._held.pop(key, ()):
-                    sock.close()
-                self._namespaces.pop(key, None)
+                stays = close_at(self._held.pop(key, []), message["addresses"])
+                if stays:
+                    self._held[key] = stays
+                else:
+                    self._namespaces.pop(key, None)
                 self._note()
-                self._child.send(
-                    {k: message[k] for k in ("do", "kind", "name")}, (), self._then_end(answer)
-                )
+                self._child.send(message, (), self._then_end(answer))
             case "serve":
                 try:
                     self._serve(message["revision"], answer)
@@ -231,8 +179,12 @@ class Keeper:
                     answer({"ok": False, "error": str(error)})
             case "update":
                 update = Update.from_json(message["update"])
-                self._apply(update)
-                self._serve(update.revision, answer)
+                self._feed.take(update)
+                if self._feed.revision < update.revision:
+                    missing = f"what changed since {self._feed.revision} is missing"
+                    answer({"ok": False, "error": missing})
+                else:
+                    self._serve(update.revision, answer)
             case "stats":
                 self._child.send({"do": "stats"}, (), lambda found: answer(self._stats(found)))
             case "log":
@@ -257,9 +209,9 @@ class Keeper:
 
     def _serve(self, revision: int, answer: Callable[[Message], None]) -> None:
         """Answer when the server answers by that revision or a later one."""
-        if self._revision < revision:
-            self._read_now()
-        wanted = min(revision, self._revision) if self._source is not None else revision
+        if self._feed.revision < revision:
+            self._feed.read()
+        wanted = min(revision, self._feed.revision) if self._feed.source else revision
         if wanted <= self._served:
             answer({"revision": self._served})
         else:
@@ -301,6 +253,8 @@ def main(state_dir: str, resolv_conf: str, source: str) -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand networks have 4000
     # Whoever needed us first may have blocked signals for itself (`net run` does).
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netlib.dns.channel import listen
-from netlib.errors import NetError
 
 SOCKET, LOCK, LOG = "names.sock", "names.lock", "names.log"
 _GIVE_WAY_SECONDS = 1.0
 
 
-class AlreadyKept(NetError):
+class AlreadyKept(Exception):
     """Another keeper serves this state."""
 
 

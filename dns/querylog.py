@@ -6,6 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from dnslib import QTYPE
+
 if TYPE_CHECKING:
     from netlib.dns.resolver import Resolver
 
@@ -23,7 +25,8 @@ class QueryLog:
 
     def __call__(self, asker: str, name: str, type_: int, outcome: str) -> None:
         """Log one query. A slow reader misses lines: it never holds the server."""
-        line = {"asker": asker, "name": name, "type": type_, "outcome": outcome}
+        kind = QTYPE.forward.get(type_, f"TYPE{type_}")
+        line = {"asker": asker, "name": name, "kind": kind, "outcome": outcome}
         try:
             os.write(self._number, json.dumps(line).encode() + b"\n")
         except BlockingIOError:

@@ -1,16 +1,18 @@
 """The common query: its answer is a look-up of the packed question, in the zone or the cache.
 
-This is the road of nearly every datagram, so it is one function without calls of ours.
+Nearly every datagram takes this road, and most are just like an earlier one.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from netlib.dns import wire
-from netlib.dns.zone import Asker, Sets, Zone
+from netlib.dns.zone import Asker, Zone
 
 if TYPE_CHECKING:
     from netlib.dns.resolver import Resolver
@@ -32,6 +34,12 @@ _OPTS = {
 }
 _OUR_OPT = wire.opt_record(wire.UDP_PAYLOAD_BYTES)
 _MANY = 24  # more answers than that may need truncation
+_MOST_AGAIN = 5000
+_PARTS = itertools.count()
+
+# The answer after the id, the name in lower case, and until when that is the answer: 0 is for
+# as long as the zone is this one, -1 this once.
+Known = tuple[bytes, bytes, float]
 
 
 def _header(query: bytes, count: int) -> bytes:
@@ -47,61 +55,83 @@ def quick_road(
     resolver: Resolver,
     askers_of: Callable[[Zone], Callable[[bytes], Asker | None]],
     slow: Respond,
+    now: Callable[[], float] = time.monotonic,
 ) -> Respond:
     """Answers over UDP what needs no thought, and leaves all else to `slow`.
 
-    Where it answers, it answers as `Resolver.respond` would. A question that is found needs
-    no parsing: what it is looked up in has well-formed keys.
+    Where it answers, it answers as `Resolver.respond` would. What was answered to the very
+    same bytes from the same source is answered again, until the zone changes or a TTL does.
     """
     zone = resolver.zone
     asker_at = askers_of(zone)
-    kept, tally = resolver.cache.parts, resolver.stats.names
-    host_servers = resolver.host_servers.recent
-    plain, opts, headers, shuffled = _PLAIN, _OPTS, _HEADERS, random.sample
+    # Each listener has its own part of what is answered again: sources alone don't tell them
+    # apart, as every sandbox asks from its loopback.
+    part = next(_PARTS).to_bytes(4)
+    cache, count, tally = resolver.cache, resolver.stats.name, resolver.stats.names
 
-    def respond(message: bytes, source: bytes, slot: int) -> bytes | None:  # noqa: PLR0912 - no calls
+    def respond(message: bytes, source: bytes, slot: int) -> bytes | None:
         nonlocal zone, asker_at
         if resolver.zone is not zone:
             zone = resolver.zone
             asker_at = askers_of(zone)
-        asker = asker_at(source)
-        head = message[2:12]
-        extra = plain.get(head)
-        if asker is None or extra is None or resolver.log is not None:
-            return slow(message, source, slot)
-        if extra:
-            limit = opts.get(message[-11:], 0)
-            question, opt = message[12:-11], _OUR_OPT
+        key = part + source + message[2:]
+        again = resolver.again
+        known = again.get(key)
+        if known is None or resolver.log is not None or 0 < known[2] <= now():
+            asker = asker_at(source) if resolver.log is None else None
+            known = _look_up(resolver, zone, asker, message) if asker is not None else None
+            if known is None:
+                return slow(message, source, slot)
+            if known[2] >= 0:
+                if len(again) >= _MOST_AGAIN:
+                    again.clear()
+                again[key] = known
+        elif known[2]:
+            cache.hits += 1
+        name = known[1]
+        if name in tally:
+            tally[name] += 1
         else:
-            limit = 512
-            question, opt = message[12:], b""
-        name, wanted = question[:-4].lower(), question[-4:]
-        found: Sets | None = None
-        names = zone.names
-        for network in asker.networks:
-            sets = names[network].get(name)
-            if sets is not None:
-                if found is not None:  # known on several networks: merging takes its time
-                    return slow(message, source, slot)
-                found = sets
-        if found is not None:
-            records = found.get(wanted)
-            if records is None or len(records) >= _MANY:
-                return slow(message, source, slot)
-            count = len(records)
-            body = records[0] if count == 1 else b"".join(shuffled(records, count))
-            answer = message[:2] + headers[head][count] + question + body + opt
-        else:
-            # With AD set the client wants to know what AD is: only RD.
-            if head[:2] != b"\1\0" or not asker.forwards:
-                return slow(message, source, slot)
-            parts = kept((name + wanted, 0, False, asker.servers or host_servers()))
-            if parts is None:
-                return slow(message, source, slot)
-            answer = message[:2] + parts[0][extra] + question + parts[1] + opt
-        if len(answer) > limit:
-            return slow(message, source, slot)
-        tally[name] = tally.get(name, 0) + 1
-        return answer
+            count(name)
+        return message[:2] + known[0]
 
     return respond
+
+
+def _look_up(resolver: Resolver, zone: Zone, asker: Asker, message: bytes) -> Known | None:
+    """The answer by the packed question; None: it takes more thought.
+
+    A question that is found needs no parsing: what it is looked up in has well-formed keys.
+    """
+    head = message[2:12]
+    extra = _PLAIN.get(head)
+    if extra is None:
+        return None
+    if extra:
+        limit = _OPTS.get(message[-11:], 0)
+        question, opt = message[12:-11], _OUR_OPT
+    else:
+        limit = wire.PLAIN_UDP_BYTES
+        question, opt = message[12:], b""
+    name, wanted = question[:-4].lower(), question[-4:]
+    tables = (zone.names[network] for network in asker.networks)
+    found = [table[name] for table in tables if name in table]
+    if len(found) == 1:
+        records = found[0].get(wanted)
+        if records is None or len(records) >= _MANY:
+            return None
+        count = len(records)
+        body = b"".join(random.sample(records, count) if count > 1 else records)
+        answer = _HEADERS[head][count] + question + body + opt
+        until = -1.0 if count > 1 else 0.0
+    elif found or head[:2] != b"\1\0" or not asker.forwards:
+        # Known on several networks: merging takes its time. AD would want to know what AD is.
+        return None
+    else:
+        servers = asker.servers or resolver.host_servers.recent()
+        kept = resolver.cache.parts((name + wanted, 0, False, servers))
+        if kept is None:
+            return None
+        heads, rest, until = kept
+        answer = heads[extra] + question + rest + opt
+    return (answer, name, until) if len(answer) + 2 <= limit else None

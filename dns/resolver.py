@@ -10,6 +10,7 @@ from netlib.dns.answer import Answer, Forward, answer
 from netlib.dns.cache import Cache
 from netlib.dns.forward import Forwarder, Question
 from netlib.dns.loop import Loop
+from netlib.dns.quick import Known
 from netlib.dns.stats import Stats
 from netlib.dns.upstream import HostServers, Server
 from netlib.dns.zone import Asker, Zone
@@ -31,7 +32,7 @@ class _Case:
 
 
 class Resolver:
-    """Answers for one zone, which `zone` is set to as it changes.
+    """Answers for one zone, which is swapped as it changes.
 
     `log`, when set, gets each query's asker, name, type and what became of it.
     """
@@ -43,11 +44,17 @@ class Resolver:
         resolv_conf: str = "/etc/resolv.conf",
     ) -> None:
         self.zone = Zone()
+        self.again: dict[bytes, Known] = {}  # see netlib.dns.quick
         self.stats = Stats()
         self.cache = Cache()
         self.forwarder = Forwarder(loop, is_ours)
         self.host_servers = HostServers(resolv_conf, changed=self.cache.clear)
         self.log: Callable[[str, str, int, str], None] | None = None
+
+    def swap(self, zone: Zone) -> None:
+        """Answer by another zone from the next query on."""
+        self.zone = zone
+        self.again = {}
 
     def respond(
         self, message: bytes, asker: Asker | None, later: Later, *, tcp: bool = False
@@ -68,8 +75,8 @@ class Resolver:
     def _decide(self, case: _Case, later: Later) -> bytes | None:
         query, asker = case.query, case.asker
         found = answer(query, asker, self.zone)
+        self.stats.name(query.name)
         if isinstance(found, Answer):
-            self.stats.name(query.name)
             return self._finish(case, found.packed(query), "here", found.rcode)
 
         dnssec = query.edns.wants_dnssec if query.edns is not None else None

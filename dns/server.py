@@ -20,6 +20,7 @@ from netlib.dns.loop import Loop
 from netlib.dns.querylog import QueryLog
 from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Later, Resolver
+from netlib.dns.sockets import close_at
 from netlib.dns.tcp import TcpService
 from netlib.dns.upstream import Server as Upstream
 
@@ -62,19 +63,20 @@ class Server:
             else:
                 self.loop.watch(sock, self._tcp_handler(sock, kind, name))
 
-    def forget(self, kind: str, name: str) -> None:
-        """Close the sockets of a network or sandbox."""
+    def forget(self, kind: str, name: str, addresses: list[list[Any]] | None) -> None:
+        """Close the sockets of a network or sandbox, at these addresses and ports or at all."""
         listener = self._listeners.pop((kind, name), None)
-        for sock in listener.sockets if listener is not None else ():
-            self.loop.forget(sock)
-            sock.close()
+        if listener is not None:
+            listener.sockets = close_at(listener.sockets, addresses, self.loop.forget)
+            if listener.sockets:
+                self._listeners[kind, name] = listener
         self._own = set().union(*(each.addresses() for each in self._listeners.values()))
 
     def update(self, update: Update) -> None:
         """Answer by the changed zone from the next query on."""
         if update.networks or update.gone:
             self.resolver.cache.clear()  # what was asked of others may be ours now
-        self.resolver.zone = self.resolver.zone.changed(update)
+        self.resolver.swap(self.resolver.zone.changed(update))
         if update.full:
             gc.collect()
             gc.freeze()  # what is long-lived is looked at by no collection more: no pauses
@@ -92,6 +94,7 @@ class Server:
             "in_flight": len(resolver.forwarder),
             "connections": len(self._tcp.connections),
             "pid": os.getpid(),
+            "log": resolver.log is not None,
         }
 
     def _is_ours(self, upstream: Upstream) -> bool:
@@ -153,7 +156,7 @@ class Parent:
                 sockets = [socket.socket(fileno=number) for number in fds]
                 server.listen(message["kind"], message["name"], sockets)
             case "forget":
-                server.forget(message["kind"], message["name"])
+                server.forget(message["kind"], message["name"], message["addresses"])
             case "update":
                 server.update(Update.from_json(message["update"]))
             case "log":

@@ -8,9 +8,9 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from netlib.dns.zone import SANDBOX_ADDRESS
 from netlib.errors import KernelError, NamespaceGone, NotPermitted
@@ -117,6 +117,26 @@ def _lengthen_queue(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE_BYTES)
     except PermissionError:  # in a user namespace: up to net.core.rmem_max
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE_BYTES)
+
+
+def close_at(
+    sockets: list[socket.socket],
+    addresses: Iterable[Sequence[Any]] | None,
+    before: Callable[[socket.socket], None] = lambda _: None,
+) -> list[socket.socket]:
+    """Close those of the sockets at these addresses and ports (None: all); the others.
+
+    `before` is called for each that will be closed.
+    """
+    gone = None if addresses is None else {tuple(each) for each in addresses}
+    stays = []
+    for sock in sockets:
+        if gone is None or sock.getsockname()[:2] in gone:
+            before(sock)
+            sock.close()
+        else:
+            stays.append(sock)
+    return stays
 
 
 def inside(path: str, work: Callable[[], T], inode: int = 0) -> T:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 # None: nothing did.
 ZoneSource = Callable[[int, float], Update | None]
 
-# Docker's rule: on the default bridge, sandboxes find each other by address only.
-NAMELESS = frozenset(("bridge", "host", "none"))
-
 
 def store_source(store: Store) -> ZoneSource:
     """The names of a store's networks and ready endpoints."""
@@ -71,13 +68,13 @@ def _network(text: str) -> NetworkNames | None:
     Read as plain JSON: the decoders of all nouns would cost the keeper more than all the rest.
     """
     network = json.loads(text)["network"]
-    if network["name"] in NAMELESS:
+    if network.get("options", {}).get("names") == "false":
         return None
     return NetworkNames(
         id=network["id"],
         name=network["name"],
-        internal=network["internal"],
-        subnets=tuple(subnet["prefix"] for subnet in network["subnets"]),
+        internal=network.get("internal", False),
+        subnets=tuple(subnet["prefix"] for subnet in network.get("subnets", ())),
         servers=tuple(network.get("servers", ())),
         records=tuple(network.get("records", ())),
     )
@@ -86,17 +83,17 @@ def _network(text: str) -> NetworkNames | None:
 def _endpoint(text: str) -> EndpointNames | None:
     """What names need of an endpoint's record; None until it is ready, and when it goes."""
     endpoint = json.loads(text)["endpoint"]
-    if endpoint["state"] != "ready":
+    if endpoint.get("state") != "ready":
         return None
     sandbox: dict[str, Any] = endpoint["sandbox"]
     return EndpointNames(
         id=endpoint["id"],
         network=endpoint["network"],
         sandbox=sandbox["name"],
-        hostname=sandbox["hostname"],
+        hostname=sandbox.get("hostname", ""),
         short_id=endpoint["id"][:12],
-        aliases=tuple(endpoint["aliases"]),
-        addresses=tuple(address.partition("/")[0] for address in endpoint["addresses"]),
+        aliases=tuple(endpoint.get("aliases", ())),
+        addresses=tuple(a.partition("/")[0] for a in endpoint.get("addresses", ())),
         servers=tuple(sandbox.get("servers", ())),
     )
 

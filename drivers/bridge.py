@@ -8,7 +8,13 @@ from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import ENDPOINT_OPTIONS, check_routes, in_sandbox, sysctls
+from netlib.drivers.endpoint import (
+    ENDPOINT_OPTIONS,
+    EXPOSE,
+    check_routes,
+    in_sandbox,
+    sysctls,
+)
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
 from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, Peer
@@ -101,6 +107,12 @@ class BridgeDriver:
             choices=_GATEWAY_MODES,
         ),
         Option(
+            key="names",
+            help="whether sandboxes know each other by name",
+            default="true",
+            choices=BOOLEAN,
+        ),
+        Option(
             key="host_binding_ipv4",
             help="the host address that ports are published on unless one is given",
             aliases=("com.docker.network.bridge.host_binding_ipv4", "host_binding"),
@@ -143,7 +155,7 @@ class BridgeDriver:
             help="static routes in sandboxes, comma separated: PREFIX via ADDRESS [metric N]",
         ),
     )
-    endpoint_options: ClassVar[tuple[Option, ...]] = ENDPOINT_OPTIONS
+    endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
 
     def check_options(self, network: Network) -> None:
         """Raise InvalidOption for what can not go together."""
@@ -314,6 +326,12 @@ def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[
     yield Sysctl(device=bridge, path=f"{v4}/route_localnet", value="1")
     # Loose: replies of a sandbox on several networks may leave by another one (RFC 3704).
     yield Sysctl(device=bridge, path=f"{v4}/rp_filter", value="2")
+    if not is_on(network.options, "icc", default=True):
+        # Members meet in the firewall, which knows the links: the host answers ARP for each of
+        # them (RFC 3069; ip-sysctl.rst, proxy_arp_pvlan), at once.
+        yield Sysctl(device=bridge, path=f"{v4}/proxy_arp_pvlan", value="1")
+        delay = f"net/ipv4/neigh/{bridge}/proxy_delay"
+        yield Sysctl(device=bridge, path=delay, value="0", default="80")
     if host.ipv6:
         has_v6 = 6 in network.families()
         yield Sysctl(device=bridge, path=f"{v6}/disable_ipv6", value=str(int(not has_v6)))

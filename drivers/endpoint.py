@@ -13,17 +13,24 @@ from netlib.wiring import Address, Loopback, Noun, Route, Sysctl, Up
 
 DEFAULT: dict[Family, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
+SYSCTLS = Option(
+    key="sysctls",
+    help="sysctls of the interface, comma separated: net.ipv4.conf.IFNAME.KEY=VALUE",
+    aliases=("com.docker.network.endpoint.sysctls",),
+)
 ENDPOINT_OPTIONS = (
-    Option(
-        key="sysctls",
-        help="sysctls of the interface, comma separated: net.ipv4.conf.IFNAME.KEY=VALUE",
-        aliases=("com.docker.network.endpoint.sysctls",),
-    ),
+    SYSCTLS,
     Option(
         key="host_interface_name",
         help="the name of the host's end of the veth pair",
         aliases=("host_ifname",),
     ),
+)
+
+EXPOSE = Option(
+    key="expose",
+    help="ports that links tell of and open where icc is off, comma separated: 5432,53/udp "
+    "(published ports are told of, too)",
 )
 
 # Of the sysctls that are set without being asked for, those that the kernel does not begin at 0.

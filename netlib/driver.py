@@ -20,6 +20,12 @@ class Option:
 
     `aliases` are the names that other tools give it; `live`: it may change while endpoints
     are there (`net update`). `device`: its value names a device of the host.
+
+    `parent`: endpoints hang off that device. Only networks of one driver can share it, and no
+    prefix can be given twice on it. Not even those can that differ in an `apart` option; one
+    with a value of `exclusive` shares it with none, and its endpoint has the device's own MAC
+    address. `reserves`: no endpoint gets the addresses that its value names, with commas
+    between them.
     """
 
     key: str
@@ -29,6 +35,10 @@ class Option:
     choices: tuple[str, ...] = ()
     live: bool = False
     device: bool = False
+    parent: bool = False
+    apart: bool = False
+    exclusive: tuple[str, ...] = ()
+    reserves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +49,10 @@ class Capabilities:
     `gateway_on_host`: the host holds each subnet's gateway address. `publishes`: host ports
     can lead to its endpoints; else `why_not_published` tells why not. `names`: where the DNS
     resolver listens. `reserves`: further things that the core keeps unique.
-    `single`: one network of this kind per host. `own_netns` False: the sandbox is the host.
+    `single`: one network of this kind per host. `interface` False: endpoints have none of
+    their own. `own_mac` False: they have no MAC of their own. `alone`: only a sandbox that is
+    on no network can join. `own_netns` False: the sandbox is the host, so publishing a port
+    of its is needless, and only warned of.
     """
 
     scope: Literal["local", "global"] = "local"
@@ -51,6 +64,9 @@ class Capabilities:
     reserves: frozenset[Literal["vni", "host_address"]] = frozenset()
     single: bool = False
     own_netns: bool = True
+    interface: bool = True
+    own_mac: bool = True
+    alone: bool = False
 
 
 class Driver(Protocol):
@@ -67,7 +83,10 @@ class Driver(Protocol):
         """
 
     def settle(self, network: Network, host: HostFacts) -> Mapping[str, str]:
-        """Options that were left open and that the host decides, recorded when it is created."""
+        """Options that were left open and that the host decides, recorded when it is created.
+
+        Raises InvalidOption, NoSuchDevice or Conflict for what this host can't give.
+        """
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """Devices and rules that exist as long as the network does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -15,6 +16,7 @@ from netlib.errors import (
     LeftOver,
     NamespaceGone,
     NetError,
+    NetWarning,
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
@@ -31,6 +33,8 @@ from netlib.store import Commit, Store, Unchanged
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
+_TURN_SECONDS = 0.05
+SHARED = "container:"
 
 
 class Engine:
@@ -47,6 +51,7 @@ class Engine:
         lock: OperationLock,
         *,
         clock: Callable[[], float] = time.time,
+        warn: Callable[[str], None] | None = None,
         committed: Callable[[int, Sandbox | None], None] | None = None,
     ) -> None:
         self.state = State(store)
@@ -54,13 +59,21 @@ class Engine:
         self.registry = registry
         self.lock = lock
         self.clock = clock
-        self._committed = committed
+        self.committed = committed
+        self._turn = threading.Lock()
+        self.warn = warn or _warn
+        self.making = threading.Lock()
         self._identified = False
 
     @cached_property
     def kernel(self) -> Kernel:
         """The host, opened when it is first needed: lists need none."""
         return self._open_kernel()
+
+    @cached_property
+    def home(self) -> int:
+        """The inode of the host's network namespace."""
+        return self.facts().netns
 
     # -- what verbs ask ---------------------------------------------------------------------------
 
@@ -76,9 +89,15 @@ class Engine:
         """The living sandbox that a reference names. NoSuchSandbox when there is none.
 
         Two references to one network namespace are one sandbox: the one that the state knows.
+        `container:NAME` is the sandbox NAME itself, since to share its stack is to share all.
         """
+        if isinstance(reference, str):
+            # Who shares the stack of a sandbox that we know is that sandbox.
+            reference = reference.removeprefix("container:")
         if isinstance(reference, Sandbox):
             found = reference
+        elif reference.startswith(SHARED):
+            found = self.state.sandbox(reference.removeprefix(SHARED))
         elif ":" in reference:
             from netlib.kernel.sandboxes import resolve
 
@@ -88,6 +107,8 @@ class Engine:
             found = self.state.sandbox_in(found.netns.inode) or found
         else:
             found = self.state.sandbox(reference)
+        if found.shares:
+            found = self.state.find_sandbox(found.shares) or found
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",
@@ -110,6 +131,7 @@ class Engine:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
         operation = self._begin(prepare)
+        self.tell(operation.warnings)
         if operation.dismantles:
             self._dismantle(operation)
         else:
@@ -119,25 +141,35 @@ class Engine:
         self.changed(operation.sandbox)
         return operation.result
 
+    def tell(self, warnings: Iterable[str]) -> None:
+        """Warn whoever asked for something that is not done."""
+        for text in warnings:
+            self.warn(text)
+
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""
-        if self._committed is not None:
-            self._committed(self.state.store.revision(), box)
+        if self.committed is not None:
+            self.committed(self.state.store.revision(), box)
 
     def _begin(self, prepare: Callable[[], Operation[R]]) -> Operation[R]:
         for attempt in range(_TRIES):
-            operation = prepare()
-            if operation.begin is None:
-                return operation
+            # Threads take turns, so that they do not choose the same address; but nobody
+            # waits for long on one that has to ask a container engine something.
+            taken = self._turn.acquire(timeout=_TURN_SECONDS)
             try:
-                self.state.store.commit(operation.begin)
+                operation = prepare()
+                if operation.begin is not None:
+                    self.state.store.commit(operation.begin)
             except StoreConflict:
                 if attempt == _TRIES - 1:
                     raise
-                # Contenders that wait for different times stop meeting.
-                time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
             else:
                 return operation
+            finally:
+                if taken:
+                    self._turn.release()
+            # Contenders that wait for different times stop meeting.
+            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
         raise AssertionError("not reached")
 
     def _dismantle(self, operation: Operation[R]) -> None:
@@ -178,6 +210,12 @@ class Engine:
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, NetWarning, stacklevel=2)
 
 
 def _plainly(failure: StageFailed) -> NetError:

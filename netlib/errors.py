@@ -7,6 +7,10 @@ A class fixes the exit status of the command line, the code of a CNI result (CNI
 from __future__ import annotations
 
 
+class NetWarning(UserWarning):
+    """Something that was asked for is not done, since it makes no difference."""
+
+
 class NetError(Exception):
     """Something netlib was asked for could not be done."""
 
@@ -85,6 +89,10 @@ class NotPublished(NotFound):
     """The sandbox does not publish this port."""
 
 
+class NoSuchDevice(NotFound):
+    """The host has no network device of this name."""
+
+
 class UnknownDriver(NotFound):
     """No driver of this name is installed."""
 
@@ -127,6 +135,14 @@ class PortTaken(Conflict):
 
 class PoolOverlap(Conflict):
     """A prefix overlaps another network's, or one that the host can route to."""
+
+
+class SingleNetwork(Conflict):
+    """There can be one network of this kind on a host, and it exists."""
+
+
+class BuiltInNetwork(Conflict):
+    """A network that is always there can't be removed, nor made."""
 
 
 class InUse(Conflict):
@@ -248,6 +264,22 @@ class DriverError(NetError):
     """A driver broke its contract, or could not be loaded."""
 
     cni_code = 107
+
+
+class ResolverDown(NetError):
+    """The DNS resolver could not be started, or does not answer its clients."""
+
+    retryable = True
+
+
+class NoAnswer(NetError):
+    """None of the name servers that were asked answered."""
+
+    retryable = True
+
+
+class DaemonLost(NetError):
+    """The daemon ended before it answered, and what it did is not known."""
 
 
 class LeftOver(NetError):

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from netlib.built_in import NAMES
 from netlib.errors import InvalidRequest
 from netlib.model import Network
 
-BUILT_IN = frozenset({"bridge", "host", "none"})
+BUILT_IN = frozenset(NAMES)
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0"})
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from netlib.model import Netns
 from netlib.plan import Change, Delete, Step, subject
-from netlib.wiring import Bridge, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
+from netlib.wiring import Bridge, Dummy, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
 
 Line = tuple[Netns, str]
 
@@ -28,7 +28,7 @@ def lines(step: Step) -> Iterator[Line]:
 def devices_up(step: Step) -> set[tuple[str, str]]:
     """The devices that these commands set up, with their network namespaces' names."""
     noun = subject(step)
-    if isinstance(step, Delete) or not isinstance(noun, Bridge | VethPair | Vlan | Vxlan):
+    if isinstance(step, Delete) or not isinstance(noun, Bridge | Dummy | VethPair | Vlan | Vxlan):
         return set()
     return {(noun.netns.name, noun.name)}
 
@@ -50,6 +50,9 @@ def _create(noun: Link) -> Iterator[Line]:
             yield from _veth_port(noun)
         case Macvlan() | Ipvlan():
             yield from _create_below(noun)
+        case Dummy():
+            yield noun.netns, f"ip link add {noun.name} mtu {noun.mtu} type dummy"
+            yield noun.netns, f"ip link set {noun.name} alias {noun.owner} up"
         case Vlan():
             link = f"link {noun.parent} name {noun.name} mtu {noun.mtu}"
             yield noun.netns, f"ip link add {link} type vlan id {noun.vlan_id}"
@@ -116,7 +119,8 @@ def _create_below(noun: Macvlan | Ipvlan) -> Iterator[Line]:
     name = f"nm-{noun.name}"[:15] if where and noun.name == noun.parent else noun.name
     if isinstance(noun, Macvlan):
         queue = f" bcqueuelen {noun.broadcast_queue}" if noun.broadcast_queue else ""
-        address, kind = f" address {noun.mac}", f"macvlan mode {noun.mode}{queue}"
+        address = f" address {noun.mac}" if noun.mac else ""
+        kind = f"macvlan mode {noun.mode}{queue}"
     else:
         address, kind = "", f"ipvlan mode {noun.mode} {noun.flag}"
     link = f"link {noun.parent} name {name}{address} mtu {noun.mtu}{where}"

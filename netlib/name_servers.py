@@ -75,8 +75,7 @@ class NameServers:
 
     def _do(self, step: Step) -> None:
         if isinstance(step, Change):
-            self._forget(step.old)
-            self._listen(step.new)
+            self._move(step.new)
         elif isinstance(step, Delete):
             self._forget(step.noun)
         else:
@@ -96,6 +95,15 @@ class NameServers:
             self._resolver.listen_at(noun.subject, map(str, noun.addresses), noun.port)
         else:
             self._resolver.listen_sandbox(noun.subject, noun.netns.path, noun.netns.inode)
+
+    def _move(self, noun: Noun) -> None:
+        """Addresses that stay keep their sockets: no query is lost."""
+        assert isinstance(noun, NameServer)
+        if noun.kind == "network":
+            self._resolver.move_to(noun.subject, map(str, noun.addresses), noun.port)
+        else:
+            self._forget(noun)
+            self._listen(noun)
 
     def _forget(self, noun: Noun) -> None:
         assert isinstance(noun, NameServer)

@@ -5,6 +5,7 @@ A name follows from an id alone, so what a crash left behind can be found again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 
@@ -25,6 +26,11 @@ def new_id() -> str:
     return os.urandom(32).hex()
 
 
+def built_in_id(name: str) -> str:
+    """The id of a built-in network: it is known before the network is made."""
+    return hashlib.sha256(f"{MARK}{name}".encode()).hexdigest()
+
+
 def bridge(network_id: str) -> str:
     """The bridge device of a network."""
     return f"nl-{network_id[:12]}"
@@ -43,6 +49,11 @@ def vxlan(network_id: str) -> str:
 def shim(network_id: str) -> str:
     """The host's own device on a macvlan network."""
     return f"nh-{network_id[:12]}"
+
+
+def dummy(network_id: str) -> str:
+    """The parent of a network that leads nowhere."""
+    return f"nd-{network_id[:12]}"
 
 
 def chain(letter: str, bridge: str) -> str:
@@ -74,7 +85,8 @@ def check_name(name: str, what: str) -> str:
 
 def check_device(name: str) -> str:
     """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name)."""
-    if not _DEVICE.fullmatch(name) or name in (".", "..") or len(name.encode()) > DEVICE_NAME_BYTES:
+    is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in (".", "..")
+    if not is_possible or len(name.encode()) > DEVICE_NAME_BYTES:
         raise InvalidName(
             f"{name!r} is no name for a network device",
             f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%'",

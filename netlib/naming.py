@@ -7,12 +7,11 @@ from ipaddress import IPv4Address
 
 from netlib.driver import Capabilities
 from netlib.model import Endpoint, IPAddress, Network
+from netlib.options import is_on
 from netlib.wiring import Address, DnsRedirect, Forward, NameServer, Noun, Wiring
 
 DNS_PORT = 53
 IN_SANDBOX = IPv4Address("127.0.0.11")
-# On the default bridge sandboxes find each other by address only, as with Docker.
-NAMELESS = frozenset({"bridge", "host", "none"})
 
 
 def network_names(network: Network, capabilities: Capabilities, wiring: Wiring) -> list[Noun]:
@@ -50,7 +49,7 @@ def endpoint_names(
 
 def has_names(network: Network, capabilities: Capabilities) -> bool:
     """Whether members of a network find each other by name."""
-    return capabilities.names != "none" and network.name not in NAMELESS
+    return capabilities.names != "none" and is_on(network.options, "names", default=True)
 
 
 def nameservers(wirings: Iterable[Wiring]) -> tuple[IPAddress, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from netlib.engine import Engine
 from netlib.kernel import Kernel
@@ -30,6 +30,9 @@ from netlib.verbs import rules as _rules
 from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
 
+if TYPE_CHECKING:
+    from netlib.dns.ask import Told
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -46,6 +49,21 @@ def _verb(
     return method
 
 
+def _verb_on_network(
+    prepare: Callable[Concatenate[Engine, P], Operation[R]],
+) -> Callable[Concatenate[Net, P], R]:
+    """Likewise, for a verb that makes a built-in network when it is the first to use it."""
+
+    @wraps(prepare)
+    def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        network = args[0] if args else kwargs.get("network")
+        if isinstance(network, str):
+            _create.ensure_built_in(net.engine, network)
+        return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
+
+    return method
+
+
 def _planned(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Plans, P], Plan]:
@@ -53,7 +71,9 @@ def _planned(
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        return prepare(plans.engine, *args, **kwargs).plan
+        operation = prepare(plans.engine, *args, **kwargs)
+        plans.engine.tell(operation.warnings)
+        return operation.plan
 
     return method
 
@@ -120,7 +140,8 @@ class Net:
 
     `state_dir` holds the state (NETLIB_STATE_DIR, else /var/lib/netlib); `firewall` is the
     backend (NETLIB_FIREWALL, else chosen). `store` and `kernel` replace the embedded file and
-    Linux, as tests do. Several processes and threads may use one state at once.
+    Linux, as tests do. `warn` is told what was asked for and is needless (else Python's
+    warnings are, as NetWarning). Several processes and threads may use one state at once.
 
     >>> from netlib.kernel.fake import FakeKernel
     >>> from netlib.store.memory import MemoryStore
@@ -137,6 +158,7 @@ class Net:
         store: Store | None = None,
         kernel: Kernel | None = None,
         registry: Registry | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.state_dir = state_folder(state_dir)
         self.firewall = firewall_backend(firewall)
@@ -147,6 +169,7 @@ class Net:
             (lambda: kernel) if kernel else self._open_kernel,
             registry or Registry(),
             OperationLock(None if store else self.state_dir / "lock"),
+            warn=warn,
             committed=None if kernel else self._follow,
         )
         self.plan = Plans(self.engine)
@@ -167,6 +190,10 @@ class Net:
 
     def _follow(self, revision: int, box: Sandbox | None) -> None:
         """What follows a change: a sandbox's files, and the names that the resolver serves."""
+        if box is not None and box.kind == "cni":
+            # Its runtime writes such files itself, and it runs nothing yet that could ask for a
+            # name: by then the resolver has read it from the state.
+            return
         from netlib.dns.client import Resolver
         from netlib.sandbox_files import refresh
 
@@ -175,6 +202,10 @@ class Net:
         try:
             if box is not None:
                 refresh(self.engine.state, self.state_dir, box)
+                for name in self.engine.state.linkers(box.name):
+                    linker = self.engine.state.find_sandbox(name)
+                    if linker is not None:
+                        refresh(self.engine.state, self.state_dir, linker)
         finally:
             wait_until_served()
 
@@ -183,6 +214,38 @@ class Net:
         from netlib.sandbox_files import folder_of
 
         return folder_of(self.state_dir, self.engine.state.sandbox(sandbox).name)
+
+    def ask(self, name: str, type_: str = "A", *, sandbox: str) -> Told:
+        """What a sandbox is told when it asks its name servers for a name.
+
+        Raises NoSuchSandbox, InvalidName, InvalidOption, NamespaceGone, NoAnswer.
+
+        Example:  net dns query db --from web
+        """
+        from netlib.dns.ask import query
+        from netlib.sandbox_files import servers_of
+
+        box = self.engine.sandbox(sandbox)
+        servers = servers_of(self.engine.state, box)
+        return query(name, type_, servers=servers, path=box.netns.path, inode=box.netns.inode)
+
+    def resolver_stats(self) -> dict[str, Any] | None:
+        """What the resolver was asked and answered since it started; None where none runs.
+
+        Example:  net dns stats
+        """
+        from netlib.dns.client import Resolver
+
+        return Resolver(self.state_dir).stats()
+
+    def resolver_log(self) -> Iterator[dict[str, Any]]:
+        """Each query from now on: who asks for what name and type, and what became of it.
+
+        Example:  net dns log
+        """
+        from netlib.dns.client import Resolver
+
+        return Resolver(self.state_dir).log()
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""
@@ -202,11 +265,11 @@ class Net:
         self.close()
 
     create = _verb(_create.create)
-    connect = _verb(_connect.connect)
+    connect = _verb_on_network(_connect.connect)
     disconnect = _verb(_disconnect.disconnect)
     publish = _verb(_publish.publish)
     unpublish = _verb(_publish.unpublish)
-    update = _verb(_update.update)
+    update = _verb_on_network(_update.update)
 
     remove = _question(_remove.remove)
     prune = _question(_remove.prune)
@@ -221,6 +284,8 @@ class Net:
     facts = _question(_rules.facts)
     networks = _question(_inspect.networks)
     inspect = _question(_inspect.inspect)
+    draw = _question(_inspect.draw)
+    link_environment = _question(_inspect.link_environment)
     sandboxes = _question(_inspect.sandboxes)
     endpoints = _question(_inspect.endpoints)
     check = _question(_check.check)

@@ -20,6 +20,7 @@ class Operation(Generic[R]):
     `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
     done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
+    `warnings` are told once it began: what was asked for and is not done, as it is needless.
     """
 
     subject: str
@@ -30,4 +31,5 @@ class Operation(Generic[R]):
     undo: Commit | None = None
     dismantles: bool = False
     insists: bool = False
+    warnings: tuple[str, ...] = ()
     sandbox: Sandbox | None = None

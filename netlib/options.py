@@ -70,7 +70,9 @@ def number(options: Mapping[str, str], key: str, least: int, most: int) -> int |
     text = options.get(key)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+    # The length first: int() refuses thousands of digits with an error of its own.
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not (is_number and least <= int(text) <= most):
         raise InvalidOption(
             f"option {key} can not be {text!r}", f"use a number from {least} to {most}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -175,7 +175,7 @@ def _first_free(
     ephemeral: tuple[int, int],
 ) -> PublishedPort:
     holder = ""
-    for number in candidates(request, ephemeral, secrets.randbits(32)):
+    for number in candidates(request, ephemeral, int.from_bytes(os.urandom(4))):
         port = resolve(request, lambda _, number=number: number)  # type: ignore[misc]
         found = None if _is_routed(network) else _holder(engine, network, port, mine)
         if found is None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any, cast
 
 from netlib.driver import Driver
-from netlib.errors import DriverError, UnknownDriver
+from netlib.errors import DriverError, NetError, UnknownDriver
+from netlib.model import Endpoint, HostFacts, Network, Peer
+from netlib.wiring import Wiring
 
 GROUP = "netlib.drivers"
 # Entry points are read from files of every installed distribution (some 10 ms): not for our own.
 BUILT_IN: Mapping[str, str] = {
     "bridge": "netlib.drivers.bridge:BridgeDriver",
+    "host": "netlib.drivers.host:HostDriver",
+    "ipvlan": "netlib.drivers.ipvlan:IpvlanDriver",
+    "macvlan": "netlib.drivers.macvlan:MacvlanDriver",
+    "none": "netlib.drivers.none:NoneDriver",
+    "ptp": "netlib.drivers.ptp:PtpDriver",
 }
 
 
@@ -51,9 +59,63 @@ class Registry:
                 f"driver {name!r} ({place}) lacks {', '.join(missing)}",
                 "see netlib.driver.Driver for what a driver has",
             )
-        return driver
+        # A cast, because what is a class's in the protocol is the object's here.
+        return driver if name in BUILT_IN else cast("Driver", Guarded(name, driver))
 
 
+class Guarded:
+    """A driver of somebody else's: whatever goes wrong in it is told as an error of its own."""
+
+    def __init__(self, name: str, driver: Driver) -> None:
+        self.name = name
+        self.driver = driver
+        self.capabilities = driver.capabilities
+        self.options = driver.options
+        self.endpoint_options = driver.endpoint_options
+        self.__doc__ = driver.__doc__
+
+    def check_options(self, network: Network) -> None:
+        """As the driver does."""
+        self._ask("check_options", network)
+
+    def settle(self, network: Network, host: HostFacts) -> Mapping[str, str]:
+        """As the driver does."""
+        return dict(self._ask("settle", network, host) or {})
+
+    def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
+        """As the driver does."""
+        return self._describe("network_wiring", network, host)
+
+    def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
+        """As the driver does."""
+        return self._describe("endpoint_wiring", network, endpoint, host)
+
+    def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
+        """As the driver does."""
+        return self._describe("peer_wiring", network, peer, host)
+
+    def _describe(self, method: str, *arguments: object) -> Wiring:
+        wiring = self._ask(method, *arguments)
+        if not isinstance(wiring, Wiring):
+            raise DriverError(
+                f"driver {self.name!r} returned {type(wiring).__name__} from {method}, not Wiring",
+                _TELL_ITS_AUTHOR,
+            )
+        return wiring
+
+    def _ask(self, method: str, *arguments: object) -> Any:
+        try:
+            answer: Any = getattr(self.driver, method)(*arguments)
+        except NetError:
+            raise
+        except Exception as error:
+            raise DriverError(
+                f"driver {self.name!r} failed in {method}: {error!r}", _TELL_ITS_AUTHOR
+            ) from error
+        return answer
+
+
+_TELL_ITS_AUTHOR = "nothing was changed; tell its author, and run it with --debug for them"
 _PARTS = (
     "capabilities",
     "options",

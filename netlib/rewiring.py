@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from netlib import state as keys
 from netlib.engine import Engine
 from netlib.errors import RouteTaken
 from netlib.gateway import elect
+from netlib.links import Link, openings
 from netlib.model import Endpoint, HostFacts, Network
 from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
@@ -30,12 +32,12 @@ def plan_of(changes: Collection[Rewiring], others: Iterable[EndpointRecord] = ()
 
     What one of `others` has as well (a resolver in the sandbox they share) is not touched.
     """
-    have, want = Wiring(), Wiring()
-    for change in changes:
-        if change.before is not None:
-            have |= change.before.wiring
-        if change.after is not None:
-            want |= change.after.wiring
+    others = list(others)
+    befores = [change.before.wiring for change in changes if change.before is not None]
+    afters = [change.after.wiring for change in changes if change.after is not None]
+    have, want = Wiring(chain(*befores)), Wiring(chain(*afters))
+    if not others:
+        return diff(have=have, want=want)
     changing = {change.before.endpoint.id for change in changes if change.before is not None}
     others_have = {
         noun for other in others if other.endpoint.id not in changing for noun in other.wiring
@@ -81,15 +83,56 @@ def describe_network(engine: Engine, network: Network, host: HostFacts) -> Wirin
 
 
 def describe(
-    engine: Engine, network: Network, endpoint: Endpoint, host: HostFacts
+    engine: Engine,
+    network: Network,
+    endpoint: Endpoint,
+    host: HostFacts,
+    links: Iterable[Link] | None = None,
 ) -> EndpointRecord:
-    """An endpoint with the wiring that its network's driver gives it, and its names."""
+    """An endpoint with the wiring that its network's driver gives it, its names and its links.
+
+    `links` are as they will be, where they are about to change.
+    """
     driver = engine.driver(network)
     wiring = driver.endpoint_wiring(network, endpoint, host)
-    if driver.capabilities.names != "none":
+    if links is None and endpoint.links:
+        links = engine.state.links_of(endpoint)
+    if driver.capabilities.names != "none" or links:
         around = driver.network_wiring(network, host)
         wiring |= Wiring(endpoint_names(network, driver.capabilities, around, endpoint))
+        wiring |= Wiring(openings(around, endpoint, links or ()))
     return EndpointRecord(endpoint=endpoint, wiring=wiring)
+
+
+def relink(
+    engine: Engine,
+    network: Network,
+    sandbox: str,
+    target: Endpoint | None,
+    host: HostFacts | None = None,
+) -> list[Rewiring]:
+    """The changes of those that are linked to a sandbox, when its endpoint will be `target`."""
+    changes: list[Rewiring] = []
+    for record in engine.state.linked_to(sandbox, network.id):
+        if record.endpoint.state != "ready":
+            continue
+        host = host or engine.facts()
+        known = engine.state.links_of(record.endpoint)
+        links = [link for link in known if link.target.sandbox.name != sandbox]
+        box = engine.state.find_sandbox(sandbox)
+        if target is not None:
+            links.append(
+                Link(
+                    sandbox=record.endpoint.sandbox.name,
+                    alias=record.endpoint.links[sandbox],
+                    target=target,
+                    environment=box.environment if box else {},
+                )
+            )
+        after = describe(engine, network, record.endpoint, host, links)
+        if after.wiring != record.wiring:
+            changes.append(Rewiring(before=record, after=after))
+    return changes
 
 
 def rewire_sandbox(

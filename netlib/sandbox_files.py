@@ -7,10 +7,12 @@ mounted. They are rewritten in place: who has mounted or opened one sees the new
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from netlib import links
 from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
+from netlib.links import Link
 from netlib.model import IPAddress, Sandbox
 from netlib.naming import nameservers
 from netlib.state import EndpointRecord, NetworkRecord, State, part
@@ -32,11 +34,19 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
     if known is None:
         _remove(folder)
         return
-    endpoints = state.endpoints_of(box.name)
+    endpoints = state.endpoints_of(known.stack)
     networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for name, text in texts(known, endpoints, networks, _of_host()).items():
+    linked = [link for record in endpoints for link in state.links_of(record.endpoint)]
+    for name, text in texts(known, endpoints, networks, _of_host(), linked).items():
         _write(folder / name, text)
+
+
+def servers_of(state: State, box: Sandbox) -> tuple[str, ...]:
+    """Whom a sandbox asks for names, by its resolv.conf as it should be now."""
+    endpoints = state.endpoints_of(box.name)
+    networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
+    return ResolvConf.parse(texts(box, endpoints, networks, _of_host())["resolv.conf"]).servers
 
 
 def texts(
@@ -44,6 +54,7 @@ def texts(
     endpoints: list[EndpointRecord],
     networks: Mapping[str, NetworkRecord],
     host: ResolvConf,
+    linked: Iterable[Link] = (),
 ) -> dict[str, str]:
     """The files by name."""
     wirings = [w for r in endpoints for w in (r.wiring, networks[r.endpoint.network].wiring)]
@@ -64,7 +75,8 @@ def texts(
             for text in box.extra_hosts
             if gateways or not text.endswith("host-gateway")
             for entry in extra_host(text, gateways)
-        ],
+        ]
+        + links.hosts(linked),
     )
     return {
         "resolv.conf": resolv.text(),

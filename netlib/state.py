@@ -5,12 +5,17 @@ name/<name>                         the id of the network of that name
 pool/<scope>/<4|6>/<first, hex>     a network's prefix, unique on the host or its LAN
 endpoint/<network>/<id>             an endpoint and its recorded wiring
 member/<network>/<sandbox>          the endpoint that joins them
-interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface
+interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface, or is without
+                                    one: then `:` and the endpoint's id stand for its name
+device/<name>/<group>/<network>     a network that hangs off a device of the host, see driver.Option
+single/<driver>                     the only network that this driver makes
+linked/<sandbox>/<network>/<endpoint>   the sandbox whose endpoint has a link to this one
 sandbox/<name>                      a sandbox
 namespace/<inode>                   the name of the sandbox with this network namespace
 lease/<network>/<address, hex>      who holds an address, since when, in which boot
 cursor/<network>/<first, hex>       the address that was given last in a subnet
 port/<4|6>/<protocol>/<port>/<address, hex, or *>   the endpoint that publishes it
+operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/forwarding/<4|6>               for whom forwarding was switched on
 """
@@ -18,15 +23,18 @@ host/forwarding/<4|6>               for whom forwarding was switched on
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
+from netlib import built_in
 from netlib.codec import from_json, to_json
 from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected
 from netlib.ipam import lease_address, lease_key
+from netlib.links import Link
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.store import Absent, Store, Unchanged, under
 from netlib.wiring import Publish, Wiring
@@ -132,6 +140,34 @@ def interface_key(sandbox: str, ifname: str) -> str:
     return f"interface/{part(sandbox)}/{part(ifname)}"
 
 
+def place_key(endpoint: Endpoint) -> str:
+    """Where it is kept that a sandbox has an endpoint, which may be without an interface."""
+    # No device can be called like that (dev_valid_name in net/core/dev.c refuses colons).
+    return interface_key(endpoint.sandbox.name, endpoint.ifname or f":{endpoint.id[:12]}")
+
+
+def link_keys(endpoint: Endpoint) -> tuple[str, ...]:
+    """Where it is kept to whom an endpoint is linked."""
+    return tuple(
+        f"linked/{part(target)}/{endpoint.network}/{endpoint.id}" for target in endpoint.links
+    )
+
+
+def devices_of(name: str, group: str = "") -> tuple[str, str]:
+    """The range of what hangs off a device, or of one group of that."""
+    return under(f"device/{part(name)}/" + (f"{part(group)}/" if group else ""))
+
+
+def device_key(name: str, group: str, network_id: str) -> str:
+    """Where it is kept that a network hangs off a device."""
+    return f"device/{part(name)}/{part(group)}/{network_id}"
+
+
+def single_key(driver: str) -> str:
+    """Where the only network of a driver is kept."""
+    return f"single/{part(driver)}"
+
+
 def sandbox_key(name: str) -> str:
     """Where a sandbox is kept."""
     return f"sandbox/{part(name)}"
@@ -165,6 +201,11 @@ def pool_key(scope: str, prefix: IPNetwork) -> str:
 def pool_end(scope: str, prefix: IPNetwork) -> str:
     """The end of the range of prefixes that start inside this one."""
     return f"pool/{part(scope)}/{lease_key(prefix.broadcast_address)}\0"
+
+
+def operation_key(operation: str) -> str:
+    """Where it is kept what became of a request to a daemon."""
+    return f"operation/{part(operation)}"
 
 
 def part(text: str) -> str:
@@ -212,6 +253,8 @@ class State:
         named = self.store.get(name_key(reference)) if _is_key_part(reference) else None
         if named is not None:
             return self._network(named.value)
+        if reference in built_in.NAMES:
+            return NetworkRecord(network=built_in.network(reference), wiring=Wiring())
         if not reference or not _is_hex(reference):
             return None
         first, end = under(network_key(reference))
@@ -220,17 +263,31 @@ class State:
             raise NoSuchNetwork(
                 f"several networks' ids start with {reference!r}", "give more digits of the id"
             )
-        return _load_network(found[0].value, found[0].revision) if found else None
+        if found:
+            return _load_network(found[0].value, found[0].revision)
+        return next((r for r in self._unmade() if r.network.id.startswith(reference)), None)
+
+    def _unmade(self) -> Iterator[NetworkRecord]:
+        """The built-in networks that nobody used yet."""
+        for name in built_in.NAMES:
+            if self.store.get(name_key(name)) is None:
+                yield NetworkRecord(network=built_in.network(name), wiring=Wiring())
 
     def _network(self, network_id: str) -> NetworkRecord | None:
         record = self.store.get(network_key(network_id))
         return _load_network(record.value, record.revision) if record else None
 
     def networks(self) -> list[NetworkRecord]:
-        """All networks, oldest first."""
+        """All networks that were made, oldest first."""
         records = self.store.range(*under("network/"))
         found = [_load_network(record.value, record.revision) for record in records]
         return sorted(found, key=lambda r: (r.network.created, r.network.name))
+
+    def known_networks(self) -> list[NetworkRecord]:
+        """Likewise, with the built-in ones before them, made or not."""
+        known = [*self._unmade(), *self.networks()]
+        order = {name: number for number, name in enumerate(built_in.NAMES)}
+        return sorted(known, key=lambda r: order.get(r.network.name, len(order)))
 
     # -- endpoints --------------------------------------------------------------------------------
 
@@ -263,6 +320,36 @@ class State:
             if record is not None:
                 found.append(load_endpoint(record.value, record.revision))
         return sorted(found, key=lambda r: (r.endpoint.created, r.endpoint.id))
+
+    def links_of(self, endpoint: Endpoint) -> list[Link]:
+        """Its links to those that are on its network now."""
+        found: list[Link] = []
+        for name, alias in endpoint.links.items():
+            member = self.store.get(member_key(endpoint.network, name))
+            record = member and self.store.get(endpoint_key(endpoint.network, member.value))
+            box = self.find_sandbox(name)
+            if record and box:
+                target = load_endpoint(record.value, record.revision).endpoint
+                found.append(
+                    Link(
+                        sandbox=endpoint.sandbox.name,
+                        alias=alias,
+                        target=target,
+                        environment=box.environment,
+                    )
+                )
+        return found
+
+    def linkers(self, sandbox: str) -> list[str]:
+        """The sandboxes that are linked to one."""
+        records = self.store.range(*under(f"linked/{part(sandbox)}/"))
+        return list(dict.fromkeys(record.value for record in records))
+
+    def linked_to(self, sandbox: str, network_id: str) -> list[EndpointRecord]:
+        """The endpoints on a network that are linked to a sandbox."""
+        records = self.store.range(*under(f"linked/{part(sandbox)}/{network_id}/"))
+        found = [self.store.get(f"endpoint/{r.key.split('/', 2)[2]}") for r in records]
+        return [load_endpoint(record.value, record.revision) for record in found if record]
 
     # -- sandboxes --------------------------------------------------------------------------------
 
@@ -374,6 +461,7 @@ def load_endpoint(value: str, revision: int) -> EndpointRecord:
     return EndpointRecord(endpoint=endpoint, wiring=wiring, revision=revision)
 
 
+@lru_cache(maxsize=64)
 def _load_network(value: str, revision: int) -> NetworkRecord:
     network, wiring = _NETWORKS.of(value)
     return NetworkRecord(network=network, wiring=wiring, revision=revision)

@@ -11,7 +11,7 @@ from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap, Unsupported
 from netlib.model import Family, IPNetwork, Network, Subnet
 from netlib.pools import default_pools, free_prefix, overlapping
-from netlib.store import Absent, Condition, Unchanged
+from netlib.store import Absent, Condition, Unchanged, under
 from netlib.subnets import parse_subnet_options, plain_subnet
 
 
@@ -58,7 +58,7 @@ def choose_subnets(
 
 def _free(engine: Engine, family: Family) -> Subnet:
     """A subnet from the default pools that overlaps nothing that is known."""
-    taken = [*pools(engine, "host", family), *engine.kernel.prefixes()]
+    taken = [*_every_pool(engine, family), *engine.kernel.prefixes()]
     prefix = free_prefix(family, taken, default_pools(family, _host_id()))
     return plain_subnet(prefix)
 
@@ -81,6 +81,13 @@ def _check_routes(engine: Engine, subnets: tuple[Subnet, ...], borrowed: tuple[s
                 f"{subnet.prefix} overlaps {other}, which the host has a route to",
                 "choose another --subnet; see: ip route show table all",
             )
+
+
+def _every_pool(engine: Engine, family: Family) -> list[IPNetwork]:
+    """The prefixes of all networks, whatever LAN they are on."""
+    records = engine.state.store.range(*under("pool/"))
+    found = (ip_network(json.loads(record.value)["prefix"]) for record in records)
+    return [prefix for prefix in found if prefix.version == family]
 
 
 def pools(engine: Engine, scope: str, family: int) -> list[IPNetwork]:

@@ -22,6 +22,9 @@ from netlib.model import (
     Protocol,
 )
 
+MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
+IpvlanMode = Literal["l2", "l3", "l3s"]
+IpvlanFlag = Literal["bridge", "private", "vepa"]
 Verdict = Literal["allow", "published", "routed", "drop"]
 
 
@@ -158,7 +161,7 @@ class Macvlan(Link):
     parent: str
     parent_netns: Netns = HOST
     mac: str
-    mode: Literal["bridge", "private", "vepa", "passthru"] = "bridge"
+    mode: MacvlanMode = "bridge"
     broadcast_queue: int = 0
 
     def rides_on(self) -> tuple[str, str]:
@@ -174,12 +177,17 @@ class Ipvlan(Link):
 
     parent: str
     parent_netns: Netns = HOST
-    mode: Literal["l2", "l3", "l3s"] = "l2"
-    flag: Literal["bridge", "private", "vepa"] = "bridge"
+    mode: IpvlanMode = "l2"
+    flag: IpvlanFlag = "bridge"
 
     def rides_on(self) -> tuple[str, str]:
         """It goes with its parent."""
         return (self.parent_netns.name, self.parent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dummy(Link):
+    """A device that leads nowhere, up: what is sent through it is lost (ip-link(8))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +356,34 @@ class Masquerade(Noun):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unmasked(Noun):
+    """What goes from behind a bridge to `prefix` keeps its address, whatever Masquerade says."""
+
+    layer = Layer.FIREWALL
+    identity = ("bridge", "prefix")
+
+    bridge: str
+    prefix: IPNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allow(Noun):
+    """`count` ports of `target` from `port` on are open to `source`.
+
+    Both are members of one network whose members may not talk otherwise (Forward.within).
+    """
+
+    layer = Layer.FIREWALL
+    identity = ("source", "target", "protocol", "port")
+
+    source: IPAddress
+    target: IPAddress
+    protocol: Protocol
+    port: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Publish(Noun):
     """`count` ports of the host from `port` on lead to those of `target` from `target_port` on.
 
@@ -430,8 +466,8 @@ class NameServer(Noun):
     port: int = 53
 
     def key(self) -> tuple[object, ...]:
-        """The subject says it all: who finds a listener can't tell what its netns is called."""
-        return (type(self).__name__, self.kind, self.subject)
+        """One for each subject, wherever its namespace is: who listens for it can tell no more."""
+        return (type(self).__name__, HOST.name, self.kind, self.subject)
 
 
 # -- effects: what is done and leaves no thing --------------------------------------------------

@@ -21,6 +21,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 pytest_plugins = ["support.skips", "pytester"]
 
+# A package of its own, with tests of its own: test_third_parties.py runs them.
+collect_ignore = ["example_driver"]
 ROOT = Path(__file__).resolve().parent.parent
 
 

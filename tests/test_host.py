@@ -90,6 +90,17 @@ def test_a_host_ends_with_all_that_runs_in_it() -> None:
     assert os.stat(CURRENT).st_ino == before
 
 
+def test_names_of_ip_netns_end_too() -> None:
+    """Sandboxes and what `ip netns add` makes live side by side, and go with the host."""
+    with new_host() as host:
+        host.sandbox("before")
+        host.run("ip", "netns", "add", "ours")
+        host.sandbox("after")
+        assert len(host.run("ip", "netns").stdout.splitlines()) == 3
+
+    assert os.listdir("/run/netns") == []
+
+
 def test_a_command_that_fails_shows_what_it_said(host: Host) -> None:
     """A test that fails in a program tells why."""
     with pytest.raises(AssertionError, match='Cannot find device "nowhere"'):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-SLOW = {"asyncio", "click", "ctypes", "dnslib", "netaddr", "pyroute2", "scapy", "tabulate"}
+SLOW = {"asyncio", "click", "ctypes", "dnslib", "netaddr", "pyroute2", "scapy"}
 
 
 def modules_after(statement: str) -> set[str]:

@@ -9,7 +9,17 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from netlib.errors import InvalidName
 from netlib.model import Family, IPAddress, IPNetwork, bracketed
-from netlib.wiring import DnsRedirect, Forward, Masquerade, Noun, Open, Publish, Segment
+from netlib.wiring import (
+    Allow,
+    DnsRedirect,
+    Forward,
+    Masquerade,
+    Noun,
+    Open,
+    Publish,
+    Segment,
+    Unmasked,
+)
 
 # `+` at the end is a wildcard to iptables, `*` to nft; quotes and brackets would need a
 # quoting that both understand. Linux allows them all in a device's name, we do not.
@@ -82,6 +92,11 @@ def words(noun: Noun) -> str:
             return f"open port {bracketed(noun.target)}:{ports}/{noun.protocol}"
         case Segment():
             return f"prefix {noun.prefix} of bridge {noun.bridge}"
+        case Allow():
+            ports = span(noun.port, noun.count)
+            return f"link from {noun.source} to {bracketed(noun.target)}:{ports}/{noun.protocol}"
+        case Unmasked():
+            return f"prefix {noun.prefix} left unmasked behind bridge {noun.bridge}"
         case Masquerade():
             return f"IPv{noun.family} masquerade of bridge {noun.bridge}"
         case DnsRedirect():

@@ -6,10 +6,12 @@ target. What follows from that is the same for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 
-from netlib.wiring import Noun
+from netlib.model import IPAddress, IPNetwork
+from netlib.wiring import Noun, Segment
 
 Place = tuple[str, str]
 
@@ -66,6 +68,27 @@ def observed(
 
 def _agree(want: Facts, actual: Facts) -> bool:
     return want.keys() == actual.keys() and all(e.says(actual[p]) for p, e in want.items())
+
+
+def segments(
+    prefixes: Iterable[tuple[str, IPNetwork]], gateways: Iterable[tuple[str, IPAddress]]
+) -> Iterator[Segment]:
+    """Segments of the prefixes and the gateways that were read, each with its bridge.
+
+    A gateway belongs to the prefix that it is in; at a link's end, where one address is
+    behind the device, to that one.
+    """
+    known = list(prefixes)
+    left = list(gateways)
+    for alone in (False, True):
+        for bridge, prefix in known:
+            if (prefix.num_addresses == 1) == alone:
+                mine = [g for g in left if g[0] == bridge and (alone or g[1] in prefix)]
+                mine = [g for g in mine[:1] if g[1].version == prefix.version]
+                left = [g for g in left if g not in mine]
+                yield Segment(bridge=bridge, prefix=prefix, gateway=mine[0][1] if mine else None)
+    for bridge, gateway in left:  # its prefix is lost
+        yield Segment(bridge=bridge, prefix=ip_network(gateway), gateway=gateway)
 
 
 def healed(

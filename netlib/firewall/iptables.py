@@ -17,6 +17,7 @@ from netlib.firewall.facts import Element, Place
 from netlib.model import Family, IPAddress, IPNetwork
 from netlib.plan import Change, Delete, Step
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     FirewallBase,
     Forward,
@@ -25,6 +26,7 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    Unmasked,
 )
 
 MASQUERADE = "-j MASQUERADE --random-fully"
@@ -98,13 +100,14 @@ _INBOUND = {
     "drop": "-j DROP",
     "allow": "-j NETLIB-ALLOW",
 }
+_WITHIN = {"published": "-j NETLIB-LINKED", "allow": "-j NETLIB-ALLOW"}
 _HOST = {"gateway": "-j NETLIB-GATED", "closed": "-j DROP"}
 
 
 def _forward(noun: Forward, family: Family, marks: Marks) -> list[Element]:
     name = device(noun.bridge)
     facts = [
-        Element("filter NETLIB-SAME", f"-i {name} -o {name}", _INBOUND[noun.within]),
+        Element("filter NETLIB-SAME", f"-i {name} -o {name}", _WITHIN[noun.within]),
         Element("filter NETLIB-TO", f"-o {name}", _INBOUND[noun.inbound]),
         Element("filter NETLIB-OUT", f"-i {name}", "-j NETLIB-ALLOW"),
     ]
@@ -199,6 +202,21 @@ def _open(noun: Open, family: Family, marks: Marks) -> list[Element]:
     return [Element("filter NETLIB-OPEN", limit + key, "-j NETLIB-ALLOW") for limit in limits]
 
 
+def _allow(noun: Allow, family: Family, marks: Marks) -> list[Element]:
+    if family != family_of(noun.target):
+        return []
+    ends = f"-s {_one(noun.source)} -d {_one(noun.target)}"
+    ports = f"-p {noun.protocol} --dport {span(noun.port, noun.count, ':')}"
+    return [Element("filter NETLIB-LINKS", f"{ends} {ports}", "-j NETLIB-ALLOW")]
+
+
+def _unmasked(noun: Unmasked, family: Family, marks: Marks) -> list[Element]:
+    if family != family_of(noun.prefix):
+        return []
+    container = f"nat {leaving(noun.bridge)}"
+    return [Element(container, f"-d {noun.prefix}", "-j RETURN", "", first=True)]
+
+
 def _dns(noun: DnsRedirect, family: Family, marks: Marks) -> list[Element]:
     if family != noun.gateway.version:
         return []
@@ -227,6 +245,8 @@ _FACTS: dict[type[Any], Callable[[Any, Family, Marks], list[Element]]] = {
     Masquerade: _masquerade,
     Publish: _publish,
     Open: _open,
+    Allow: _allow,
+    Unmasked: _unmasked,
     DnsRedirect: _dns,
     FirewallBase: lambda noun, family, marks: [],
 }

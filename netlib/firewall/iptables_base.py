@@ -21,6 +21,7 @@ _FACT_CHAINS = {
         "TO",
         "OUT",
         "OPEN",
+        "LINKS",
         "HOST",
         "GATEWAYS",
         "DNSOK",
@@ -92,6 +93,7 @@ def rules(family: Family, marks: Marks) -> dict[Chain, list[str]]:
                 ours,
                 *(f"-j NETLIB-{name}" for name in ("SAME", "FROM", "MUTUAL", "TO", "OUT")),
             ],
+            "LINKED": ["-j NETLIB-LINKS", "-j NETLIB-PUBLISHED"],
             "PUBLISHED": [*published, "-j DROP"],
             "ROUTED": [*published, "-j NETLIB-OPEN", f"{echo} -j NETLIB-ALLOW", "-j DROP"],
             "ALLOW": [

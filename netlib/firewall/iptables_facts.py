@@ -8,17 +8,18 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import cast
 
 from netlib.firewall import port_tree
-from netlib.firewall.facts import Element, Facts
+from netlib.firewall.facts import Element, Facts, segments
 from netlib.firewall.iptables import chain
 from netlib.model import Family, IPAddress, IPNetwork, Protocol
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     Forward,
     Masquerade,
     Noun,
     Open,
     Publish,
-    Segment,
+    Unmasked,
     Verdict,
 )
 
@@ -40,6 +41,8 @@ def known(there: Mapping[Family, Facts]) -> list[Noun]:
         found += _published(family, rows)
         found += _opened(rows)
         found += _redirects(rows)
+        found += _allowed(rows)
+        found += _unmasked(rows)
     return found
 
 
@@ -91,7 +94,7 @@ def _forwards(chains: Mapping[Family, Rows]) -> Iterator[Noun]:
     source, host = _column(chains, "FROM", "-i"), _column(chains, "HOST", "-i")
     mutual, out = _column(chains, "MUTUAL", "-i"), _column(chains, "OUT", "-i")
     for bridge in dict.fromkeys([*out, *same, *to, *source, *host, *mutual]):
-        inside = same.get(bridge) == "-j NETLIB-PUBLISHED"
+        inside = same.get(bridge) == "-j NETLIB-LINKED"
         reach = {"": "open", "-j DROP": "closed"}.get(host.get(bridge, ""), "gateway")
         yield Forward(
             bridge=bridge,
@@ -112,17 +115,12 @@ def _segments(rows: Rows) -> Iterator[Noun]:
     for row in rows.get("NETLIB-LEAVE", ()):
         bridge = row.options["-j"].removeprefix("NETLIB-M-")
         prefixes[bridge, row.network("-s")] = None
-    for bridge, prefix in prefixes:
-        mine = [g for g in gateways if g[0] == bridge and g[1] in prefix]
-        gateways = [g for g in gateways if g not in mine]
-        yield Segment(bridge=bridge, prefix=prefix, gateway=mine[0][1] if mine else None)
-    for bridge, gateway in gateways:  # its prefix is lost
-        yield Segment(bridge=bridge, prefix=ip_network(gateway), gateway=gateway)
+    yield from segments(prefixes, gateways)
 
 
 def _masquerades(family: Family, rows: Rows) -> Iterator[Noun]:
     for name, lines in rows.items():
-        if name.startswith("NETLIB-M-") and lines:
+        if name.startswith("NETLIB-M-") and any(_unmasked_prefix(r) is None for r in lines):
             source = next((r.options["--to-source"] for r in lines if "SNAT" in r.value), "")
             yield Masquerade(
                 bridge=name.removeprefix("NETLIB-M-"),
@@ -185,6 +183,34 @@ def _opened(rows: Rows) -> Iterator[Noun]:
             count=count,
             sources=sources,
         )
+
+
+def _allowed(rows: Rows) -> Iterator[Noun]:
+    for row in rows.get("NETLIB-LINKS", ()):
+        first, count = row.span()
+        yield Allow(
+            source=row.address("-s"),
+            target=row.address("-d"),
+            protocol=cast("Protocol", row.options["-p"]),
+            port=first,
+            count=count,
+        )
+
+
+def _unmasked(rows: Rows) -> Iterator[Noun]:
+    for name, lines in rows.items():
+        for row in lines if name.startswith("NETLIB-M-") else ():
+            prefix = _unmasked_prefix(row)
+            if prefix is not None:
+                yield Unmasked(bridge=name.removeprefix("NETLIB-M-"), prefix=prefix)
+
+
+def _unmasked_prefix(row: _Row) -> IPNetwork | None:
+    """The prefix that a rule of a network's own chain spares; none of a multicast's rule."""
+    if row.value != "-j RETURN" or "-d" not in row.options:
+        return None
+    prefix = row.network("-d")
+    return None if prefix.is_multicast else prefix
 
 
 def _redirects(rows: Rows) -> Iterator[Noun]:

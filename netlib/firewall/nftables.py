@@ -21,6 +21,7 @@ from netlib.firewall.nftables_base import TABLE, base
 from netlib.model import Family
 from netlib.plan import Change, Create, Delete, Ensure, Step
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     FirewallBase,
     Forward,
@@ -29,6 +30,7 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    Unmasked,
 )
 
 
@@ -133,6 +135,7 @@ _INBOUND = {
     "drop": "drop",
     "allow": "goto allow",
 }
+_WITHIN = {"allow": "goto allow", "published": "goto linked"}
 _HOST = {"gateway": "goto host_gateway", "closed": "drop"}
 
 
@@ -140,7 +143,7 @@ def _forward(noun: Forward) -> list[Element]:
     name = quoted(noun.bridge)
     facts = [
         Element("bridges", name),
-        Element("same", f"{name} . {name}", f"goto {noun.within}"),
+        Element("same", f"{name} . {name}", _WITHIN[noun.within]),
         Element("to", name, _INBOUND[noun.inbound]),
     ]
     if noun.outbound == "drop":
@@ -217,6 +220,17 @@ def _open(noun: Open) -> list[Element]:
     return [Element(f"open{family}", f"{key} . {source}") for source in sources]
 
 
+def _allow(noun: Allow) -> list[Element]:
+    ports = span(noun.port, noun.count)
+    key = f"{noun.source} . {noun.target} . {noun.protocol} . {ports}"
+    return [Element(f"linked{family_of(noun.target)}", key)]
+
+
+def _unmasked(noun: Unmasked) -> list[Element]:
+    key = f"{quoted(noun.bridge)} . {prefix_text(noun.prefix)}"
+    return [Element(f"unmasked{family_of(noun.prefix)}", key)]
+
+
 def _dns(noun: DnsRedirect) -> list[Element]:
     family = family_of(noun.gateway)
     facts = []
@@ -236,6 +250,8 @@ _FACTS: dict[type[Any], Callable[[Any], list[Element]]] = {
     Masquerade: _masquerade,
     Publish: _publish,
     Open: _open,
+    Allow: _allow,
+    Unmasked: _unmasked,
     DnsRedirect: _dns,
     FirewallBase: lambda noun: [],
 }

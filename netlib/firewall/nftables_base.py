@@ -49,6 +49,10 @@ flags interval; }
 flags interval; }
   set guard4 { type inet_proto . ipv4_addr . inet_service; flags interval; }
   set guard6 { type inet_proto . ipv6_addr . inet_service; flags interval; }
+  set linked4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; }
+  set linked6 { type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags interval; }
+  set unmasked4 { type ifname . ipv4_addr; flags interval; }
+  set unmasked6 { type ifname . ipv6_addr; flags interval; }
   set open4 { type inet_proto . ipv4_addr . inet_service . ipv4_addr; flags interval; }
   set open6 { type inet_proto . ipv6_addr . inet_service . ipv6_addr; flags interval; }
 """
@@ -99,6 +103,10 @@ _RULES = {
     "invalid": """
         iifname @bridges drop
         oifname @bridges drop""",
+    "linked": """
+        ip saddr . ip daddr . meta l4proto . th dport @linked4 goto allow
+        ip6 saddr . ip6 daddr . meta l4proto . th dport @linked6 goto allow
+        goto published""",
     "published": """
         ct status dnat goto allow
         drop""",
@@ -135,6 +143,8 @@ _RULES = {
         ip6 daddr ff00::/8 return
         oifname . ip saddr @subnets4 return
         oifname . ip6 saddr @subnets6 return
+        iifname . ip daddr @unmasked4 return
+        iifname . ip6 daddr @unmasked6 return
         meta nfproto . iifname vmap @leave""",
     "hairpin": """
         oifname . ip saddr @subnets4 masquerade fully-random

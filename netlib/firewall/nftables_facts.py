@@ -7,16 +7,17 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Literal, cast
 
 from netlib.firewall.base import prefix_text
-from netlib.firewall.facts import Element, Facts, Place
+from netlib.firewall.facts import Element, Facts, Place, segments
 from netlib.model import Family, IPNetwork, Protocol
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     Forward,
     Masquerade,
     Noun,
     Open,
     Publish,
-    Segment,
+    Unmasked,
     Verdict,
 )
 
@@ -46,6 +47,8 @@ def known(there: Facts) -> list[Noun]:
         *_published(rows),
         *_opened(rows),
         *_redirects(rows),
+        *_allowed(rows),
+        *_unmasked(rows),
     ]
 
 
@@ -102,7 +105,7 @@ def _forwards(rows: Rows) -> Iterator[Noun]:
     same, source = _column(rows, "same"), _column(rows, "from")
     to, host = _column(rows, "to"), _column(rows, "host")
     for bridge in dict.fromkeys([*bridges, *same, *source, *to, *host, *mutual]):
-        within = same.get(bridge, "goto allow").removeprefix("goto ")
+        within = "published" if same.get(bridge) == "goto linked" else "allow"
         inbound = to.get(bridge, "goto published").removeprefix("goto ")
         reach: dict[str | None, Literal["open", "gateway", "closed"]]
         reach = {None: "open", "drop": "closed"}
@@ -118,15 +121,10 @@ def _forwards(rows: Rows) -> Iterator[Noun]:
 
 def _segments(rows: Rows) -> Iterator[Noun]:
     for family in _FAMILIES:
-        gateways = [(k[0], ip_address(k[1])) for k, _ in rows.get(f"gateways{family}", ())]
-        for (name, text), _ in rows.get(f"subnets{family}", ()):
-            prefix = ip_network(text)
-            mine = [g for g in gateways if g[0] == name and g[1] in prefix]
-            gateways = [g for g in gateways if g not in mine]
-            gateway = mine[0][1] if mine else None
-            yield Segment(bridge=name.strip('"'), prefix=prefix, gateway=gateway)
-        for name, address in gateways:  # its prefix is lost
-            yield Segment(bridge=name.strip('"'), prefix=ip_network(address), gateway=address)
+        yield from segments(
+            [(k[0].strip('"'), ip_network(k[1])) for k, _ in rows.get(f"subnets{family}", ())],
+            [(k[0].strip('"'), ip_address(k[1])) for k, _ in rows.get(f"gateways{family}", ())],
+        )
 
 
 def _masquerades(rows: Rows) -> Iterator[Noun]:
@@ -221,6 +219,25 @@ def _redirects(rows: Rows) -> Iterator[Noun]:
             found[name.strip('"'), gateway] = int(element.value.split(" . ")[1])
     for (bridge, gateway), port in found.items():
         yield DnsRedirect(bridge=bridge, gateway=ip_address(gateway), port=port)
+
+
+def _allowed(rows: Rows) -> Iterator[Noun]:
+    for family in _FAMILIES:
+        for (source, target, protocol, ports), _ in rows.get(f"linked{family}", ()):
+            first, count = _span(ports)
+            yield Allow(
+                source=ip_address(source),
+                target=ip_address(target),
+                protocol=cast("Protocol", protocol),
+                port=first,
+                count=count,
+            )
+
+
+def _unmasked(rows: Rows) -> Iterator[Noun]:
+    for family in _FAMILIES:
+        for (name, prefix), _ in rows.get(f"unmasked{family}", ()):
+            yield Unmasked(bridge=name.strip('"'), prefix=ip_network(prefix))
 
 
 def _span(ports: str) -> tuple[int, int]:

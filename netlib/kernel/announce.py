@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
+from collections.abc import Callable
 from ipaddress import IPv6Interface
 
 from netlib.errors import NotThere
@@ -26,14 +26,14 @@ def announce(effect: Announce, namespaces: Namespaces) -> None:
 
     def work() -> None:
         try:
-            _send(effect, frame_type)
+            _send(effect, frame_type, namespaces.close_later)
         except OSError as error:
             raise of_os_error(error, what) from error
 
     namespaces.run_in(effect.netns, work)
 
 
-def _send(effect: Announce, frame_type: int) -> None:
+def _send(effect: Announce, frame_type: int, close_later: Callable[[socket.socket], None]) -> None:
     # Protocol 0: the socket only sends, no frame is queued to it (packet(7)).
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
@@ -45,7 +45,7 @@ def _send(effect: Announce, frame_type: int) -> None:
     finally:
         # Closing a packet socket waits for RCU, 10 to 20 ms (packet_release in
         # net/packet/af_packet.c), and nobody needs to wait with it.
-        threading.Thread(target=packets.close, daemon=True).start()
+        close_later(packets)
 
 
 def frame(mac: bytes, address: IPInterface) -> bytes:

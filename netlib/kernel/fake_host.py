@@ -18,6 +18,7 @@ from netlib.plan import new_macs
 from netlib.wiring import (
     Address,
     Bridge,
+    Dummy,
     FdbEntry,
     FirewallBase,
     Forwarding,
@@ -42,6 +43,7 @@ _KIND = {
     VethPair: "veth",
     Macvlan: "macvlan",
     Ipvlan: "ipvlan",
+    Dummy: "dummy",
     Vlan: "vlan",
     Vxlan: "vxlan",
 }
@@ -204,7 +206,7 @@ class FakeHost(FakePlaces):
         self.things[self.key(noun)] = noun
         if isinstance(noun, Address | Up):
             self._up.add((self.place(noun.netns), noun.device))
-        if isinstance(noun, Bridge | VethPair | Vlan | Vxlan):
+        if isinstance(noun, Bridge | Dummy | VethPair | Vlan | Vxlan):
             self._up.add((self.place(noun.netns), noun.name))
 
     def change(self, old: Noun, new: Noun) -> None:

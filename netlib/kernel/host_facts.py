@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from netlib.kernel import links, netlink, rtnl, settings
@@ -21,11 +22,9 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
     """The host as it is now."""
     asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
     index = _uplink(socket)
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot_id = file.read().strip()
-    forwarding, bridge_netfilter, ipv6, ephemeral = namespaces.run(namespaces.host_fd, _settings)
+    forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
-        boot_id=boot_id,
+        boot_id=_boot_id(),
         netns=namespaces.host_inode,
         uplink=_device(rtnl.get_link_at(index), socket) if index else None,
         devices={name: device for name, device in asked.items() if device is not None},
@@ -97,12 +96,17 @@ def _uplink(socket: netlink.Socket) -> int:
     return 0
 
 
-def _settings() -> tuple[tuple[Family, ...], bool, bool, tuple[int, int]]:
-    families: tuple[Family, ...] = (4, 6)
-    first, last = settings.read("net/ipv4/ip_local_port_range").split()
+@cache
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _settings(read: Callable[[str], str]) -> tuple[tuple[Family, ...], bool, bool, tuple[int, int]]:
+    first, last = read("net/ipv4/ip_local_port_range").split()
     return (
-        tuple(family for family in families if settings.forwards(family)),
-        settings.read("net/bridge/bridge-nf-call-iptables") == "1",
-        settings.read("net/ipv6/conf/all/disable_ipv6") == "0",
+        tuple(family for family, path in settings.FORWARDING.items() if read(path) == "1"),
+        read("net/bridge/bridge-nf-call-iptables") == "1",
+        read("net/ipv6/conf/all/disable_ipv6") == "0",
         (int(first), int(last)),
     )

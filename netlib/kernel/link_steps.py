@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from netlib.errors import AlreadyThere, InterfaceTaken, NetError, NotThere
 from netlib.kernel import links, rtnl
+from netlib.kernel.deletions import Deletions
 from netlib.kernel.journal import Journal
 from netlib.kernel.netlink import Refusal, Request, Socket, u32
-from netlib.kernel.netns import Session
+from netlib.kernel.netns import Session, is_host
 from netlib.kernel.refusals import is_absence, refused, thing, translated
 from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
@@ -30,7 +31,7 @@ def do_links(steps: Sequence[Step], session: Session, journal: Journal) -> None:
     batch.flush()
 
 
-def remove_links(nouns: Iterable[Link], session: Session) -> None:
+def remove_links(nouns: Iterable[Link], session: Session, deletions: Deletions) -> None:
     """Remove those that are there and ours."""
     by_netns: dict[str, list[Link]] = {}
     for noun in nouns:
@@ -40,7 +41,11 @@ def remove_links(nouns: Iterable[Link], session: Session) -> None:
         ours = [state for _, state in found if state is not None and links.is_ours(state)]
         indexes = {state.ifindex for state in ours}
         if indexes:
-            refusal = _delete_indexes(sorted(indexes), session.rtnl(group[0].netns))
+            socket = session.rtnl(group[0].netns)
+            if is_host(group[0].netns):
+                refusal = deletions.delete(sorted(indexes), lambda i, s=socket: not s.device(i))  # type: ignore[misc]
+            else:
+                refusal = delete_indexes(sorted(indexes), socket)
             if refusal is not None and not is_absence(refusal):
                 names = ", ".join(noun.name for noun in group)
                 raise refused(refusal, f"{names} in {group[0].netns} can't be removed")
@@ -155,14 +160,14 @@ def _delete(steps: Sequence[Delete], session: Session, journal: Journal) -> None
             why = "is not there" if state is None else "is not ours any more"
             raise NotThere(f"{thing(noun)} {why}")
         indexes.append(state.ifindex)
-    refusal = _delete_indexes(indexes, session.rtnl(steps[0].noun.netns))
+    refusal = delete_indexes(indexes, session.rtnl(steps[0].noun.netns))
     if refusal is not None:
         raise translated(refusal, steps[0])
     for step in steps:
         journal.note(step)
 
 
-def _delete_indexes(indexes: Sequence[int], socket: Socket) -> Refusal | None:
+def delete_indexes(indexes: Sequence[int], socket: Socket) -> Refusal | None:
     """Remove devices by one request where it is safe, else one by one."""
     if len(indexes) > 1:
         group = _GROUP_PREFIX | int.from_bytes(os.urandom(2), "big")
@@ -180,4 +185,4 @@ def _delete_indexes(indexes: Sequence[int], socket: Socket) -> Refusal | None:
     return failures[0] if failures else None
 
 
-__all__ = ["do_links", "remove_links"]
+__all__ = ["delete_indexes", "do_links", "remove_links"]

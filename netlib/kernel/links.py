@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from netlib.errors import Unsupported
 from netlib.kernel import netlink
-from netlib.kernel.kinds import bridge, ipvlan, macvlan, veth, vlan, vxlan
+from netlib.kernel.kinds import bridge, dummy, ipvlan, macvlan, veth, vlan, vxlan
 from netlib.kernel.kinds.common import Requests, find, is_ours
 from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
-from netlib.wiring import Bridge, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
+from netlib.wiring import Bridge, Dummy, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
 
 
 class _Kind(NamedTuple):
@@ -30,6 +30,7 @@ _KINDS: dict[type[Link], _Kind] = {
     VethPair: _Kind("veth", veth.create, veth.change, veth.read),
     Macvlan: _Kind("macvlan", macvlan.create, macvlan.change, macvlan.read),
     Ipvlan: _Kind("ipvlan", ipvlan.create, ipvlan.change, ipvlan.read),
+    Dummy: _Kind("dummy", dummy.create, dummy.change, dummy.read),
     Vlan: _Kind("vlan", vlan.create, vlan.change, vlan.read),
     Vxlan: _Kind("vxlan", vxlan.create, vxlan.change, vxlan.read),
 }
@@ -84,6 +85,8 @@ def of_state(state: LinkState, socket: netlink.Socket) -> Link | None:
         return Macvlan(**common, parent=parent, mac=state.mac)
     if state.kind == "ipvlan":
         return Ipvlan(**common, parent=parent)
+    if state.kind == "dummy":
+        return Dummy(**common)
     if state.kind == "vlan":
         return Vlan(**common, parent=parent, vlan_id=netlink.number(state.data.get(1)))
     if state.kind == "vxlan":

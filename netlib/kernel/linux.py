@@ -9,8 +9,11 @@ from typing import TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
+from netlib.kernel.deletions import Deletions
+from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
+from netlib.kernel.netlink import Refusal
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
@@ -46,11 +49,26 @@ class LinuxKernel:
         self._firewall = firewall
         self._services = dict(services or {})
         self._namespaces = Namespaces()
+        self._deletions = Deletions(self._delete_indexes)
+        self._flows = FlowsToForget(self._namespaces)
+
+    def use_callers_threads(self) -> None:
+        """Have each calling thread enter namespaces itself: for a program of our own.
+
+        Two changes of thread less for each entry. All its threads must be in the host's.
+        """
+        self._namespaces.direct = True
 
     def close(self) -> None:
         """Give back sockets and threads, the firewall's too."""
+        self._deletions.close()
+        self._flows.close()
         self._firewall.close()
         self._namespaces.close()
+
+    def _delete_indexes(self, indexes: Sequence[int]) -> Refusal | None:
+        with self._namespaces.host_socket() as socket:
+            return link_steps.delete_indexes(indexes, socket)
 
     # -- doing ----------------------------------------------------------------------------------
 
@@ -95,11 +113,14 @@ class LinuxKernel:
                 with _collected(failures):
                     announce.announce(effect, self._namespaces)
         flows = [effect for effect in effects if isinstance(effect, ForgetFlows)]
-        if flows:
+        # UDP has no end that would show: its flows are gone before the caller goes on.
+        lasting = [effect for effect in flows if effect.protocol == "udp"]
+        if lasting:
             from netlib.kernel import conntrack
 
             with _collected(failures):
-                conntrack.forget(flows, self._namespaces)
+                conntrack.forget(lasting, self._namespaces)
+        self._flows.add(effect for effect in flows if effect.protocol != "udp")
         if failures:
             raise failures[0]
 
@@ -194,7 +215,9 @@ class LinuxKernel:
         if sysctls:
             yield lambda: self._in_session(lambda s: settings.remove_sysctls(sysctls, s))
         if device_nouns:
-            yield lambda: self._in_session(lambda s: link_steps.remove_links(device_nouns, s))
+            yield lambda: self._in_session(
+                lambda s: link_steps.remove_links(device_nouns, s, self._deletions)
+            )
 
     def _in_session(self, work: Callable[[Session], N]) -> N:
         with Session(self._namespaces) as session:

@@ -17,6 +17,10 @@ from netlib.model import IPAddress, Protocol
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY = 20
 _ONLY_IPV6 = 11  # INET_DIAG_SKV6ONLY
+_MARK = 15  # INET_DIAG_MARK
+# On sockets by which a daemon of ours holds published ports: those are nobody's use of them.
+# They send nothing, so no packet ever has it. "nlhp" in ASCII.
+HELD_MARK = 0x6E6C6870
 _REQUEST = struct.Struct("=BBBxI2s46x")  # struct inet_diag_req_v2
 _ANSWER = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # struct inet_diag_msg
 _NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -60,11 +64,14 @@ def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[
             continue  # ENOENT: the kernel has no such protocol, so nobody listens
         for answer in answers:
             found = _ANSWER.unpack_from(answer)
+            more = attributes(answer, _ANSWER.size)
+            if number(more.get(_MARK)) == HELD_MARK:
+                continue
             yield _Listener(
                 family=family,
                 address=found[6][: 4 if family == socket.AF_INET else 16],
                 port=int.from_bytes(found[4], "big"),
-                only_ipv6=bool(number(attributes(answer, _ANSWER.size).get(_ONLY_IPV6))),
+                only_ipv6=bool(number(more.get(_ONLY_IPV6))),
                 uid=found[13],
                 inode=found[14],
             )

@@ -69,6 +69,8 @@ class Namespaces:
     """Opens sockets and does work inside network namespaces, by one thread of its own.
 
     The host is the namespace of the thread that made this object, wherever later callers are.
+    In a program whose threads are all its own and in that namespace, `direct` saves the two
+    changes of thread: each enters by itself, and comes back.
     """
 
     def __init__(self) -> None:
@@ -78,7 +80,11 @@ class Namespaces:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._idle: list[netlink.Socket] = []
+        self._sysctls: dict[str, int] = {}
         self._closed = False
+        self._closing: SimpleQueue[Any] = SimpleQueue()
+        self._closer: threading.Thread | None = None
+        self.direct = False  # whether callers' threads enter namespaces themselves
 
     def close(self) -> None:
         """End the thread and give back all descriptors. Doing it again is harmless."""
@@ -93,7 +99,20 @@ class Namespaces:
             thread.join()
         for socket in idle:
             socket.close()
+        for descriptor in self._sysctls.values():
+            os.close(descriptor)
         os.close(self.host_fd)
+
+    def close_later(self, closable: Any) -> None:
+        """Close what takes long to close, by a thread that nobody waits for."""
+        with self._lock:
+            if self._closer is None or not self._closer.is_alive():
+                self._closing = SimpleQueue()
+                self._closer = threading.Thread(
+                    target=_close_all, args=(self._closing,), name="netlib-closing", daemon=True
+                )
+                self._closer.start()
+        self._closing.put(closable)
 
     def open(self, netns: Netns) -> int:
         """A descriptor of a namespace, verified to be the one that is meant. To be closed."""
@@ -115,6 +134,8 @@ class Namespaces:
             raise KernelError("this kernel was closed")
         if fd == self.host_fd and os.stat(_HERE).st_ino == self.host_inode:
             return work()
+        if self.direct:
+            return self._run_here(fd, work)
         job = _Job(fd, work)
         with self._lock:
             if self._closed:
@@ -130,6 +151,18 @@ class Namespaces:
         result: T = job.wait()
         return result
 
+    def _run_here(self, fd: int, work: Callable[[], T]) -> T:
+        if os.fstat(fd).st_ino == os.stat("/proc/thread-self/ns/net").st_ino:
+            return work()
+        try:
+            set_netns(fd)
+        except OSError as error:
+            raise _no_entry(error) from error
+        try:
+            return work()
+        finally:
+            set_netns(self.host_fd)
+
     def run_in(self, netns: Netns, work: Callable[[], T]) -> T:
         """Do `work` in a network namespace."""
         if is_host(netns):
@@ -139,6 +172,22 @@ class Namespaces:
             return self.run(fd, work)
         finally:
             os.close(fd)
+
+    def sysctl(self, path: str) -> str:
+        """The host's value of a sysctl, "" if there is none.
+
+        Its file is kept open: it goes on showing the namespace of the thread that opened it.
+        """
+        descriptor = self._sysctls.get(path)
+        if descriptor is None:
+            name = f"/proc/sys/{path}"
+            if not os.path.exists(name):  # of a module: then it is there for all, or for none
+                return ""
+            opened = self.run(self.host_fd, lambda: os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+            descriptor = self._sysctls.setdefault(path, opened)
+            if descriptor != opened:
+                os.close(opened)
+        return os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
 
     @contextmanager
     def host_socket(self) -> Iterator[netlink.Socket]:
@@ -254,6 +303,11 @@ def _serve(host_fd: int, jobs: SimpleQueue[_Job | None]) -> None:
         with suppress(OSError):  # the next job tries again, and tells if it can't
             enter(host_fd)  # a thread that stayed would keep the namespace alive
         job.finish()
+
+
+def _close_all(waiting: SimpleQueue[Any]) -> None:
+    while True:
+        waiting.get().close()
 
 
 def _no_entry(error: OSError) -> NetError:

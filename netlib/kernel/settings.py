@@ -19,7 +19,7 @@ from netlib.wiring import Forwarding, Loopback, Noun, Sysctl
 
 _ROOT = "/proc/sys/"
 _LO = 1  # lo is the first device of every namespace
-_FORWARDING: dict[Family, str] = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+FORWARDING: dict[Family, str] = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
 def read(path: str) -> str:
@@ -106,7 +106,7 @@ def ensure_forwarding(noun: Forwarding, session: Session) -> None:
 
 def set_forwarding(family: Family, *, on: bool) -> None:
     """Switch forwarding on or off in the calling thread's namespace. Raises OSError."""
-    path = _FORWARDING[family]
+    path = FORWARDING[family]
     if read(path) == "01"[on]:
         return
     if on and family == 6:
@@ -126,7 +126,7 @@ def _keep_router_advertisements() -> None:
 
 def forwards(family: Family) -> bool:
     """Whether the calling thread's namespace forwards packets of a family."""
-    return read(_FORWARDING[family]) == "1"
+    return read(FORWARDING[family]) == "1"
 
 
 def observe_forwarding(noun: Forwarding, session: Session) -> Forwarding | None:
@@ -147,6 +147,7 @@ def observe_loopback(noun: Loopback, session: Session) -> Loopback | None:
 
 
 __all__ = [
+    "FORWARDING",
     "do_sysctls",
     "ensure_forwarding",
     "ensure_loopback",

@@ -1,4 +1,4 @@
-"""The event loop: file descriptors that became ready, work that goes on, and a tick each second."""
+"""The event loop: file descriptors that became ready, work that goes on, and ticks on demand."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class Loop:
         self._handlers: dict[int, Handler] = {}
         self._waiting: deque[Worker] = deque()
         self._closing: list[Closable] = []
-        self._tickers: list[Callable[[float], None]] = []
+        self._tickers: list[Callable[[float], bool]] = []
+        self._next_tick: float | None = None
         self._faults = 0
 
     def add(self, thing: Closable, handler: Handler, events: int) -> None:
@@ -86,16 +87,22 @@ class Loop:
         """Another turn, after everybody else had theirs."""
         self._waiting.append(worker)
 
-    def each_tick(self, call: Callable[[float], None]) -> None:
-        """Call with the time (time.monotonic) about once a second."""
+    def each_tick(self, call: Callable[[float], bool]) -> None:
+        """Call with the time (time.monotonic) about once a second, while anybody needs ticks.
+
+        True asks for another one. Who has nothing to wait for lets the processor sleep.
+        """
         self._tickers.append(call)
+
+    def need_ticks(self) -> None:
+        """A tick in a second, if none is to come anyway."""
+        if self._next_tick is None:
+            self._next_tick = time.monotonic() + _TICK_SECONDS
 
     def run(self) -> None:
         """Run until `ended` is set."""
-        next_tick = time.monotonic() + _TICK_SECONDS
         while not self.ended:
-            timeout = 0.0 if self._waiting else max(0.0, next_tick - time.monotonic())
-            for number, events in self._epoll.poll(timeout, 128):
+            for number, events in self._epoll.poll(self._patience(), 128):
                 handler = self._handlers.get(number)
                 if handler is not None:
                     try:
@@ -108,13 +115,25 @@ class Loop:
                     worker.turn()
                 except Exception:
                     self._fault(worker)
-            now = time.monotonic()
-            if now >= next_tick:
-                next_tick = now + _TICK_SECONDS
-                for tick in self._tickers:
-                    tick(now)
+            if self._next_tick is not None and time.monotonic() >= self._next_tick:
+                self._tick()
             while self._closing:
                 self._closing.pop().close()
+
+    def _patience(self) -> float | None:
+        """How long to wait for events, in seconds; None: as long as there are none."""
+        if self._waiting:
+            return 0.0
+        if self._next_tick is None:
+            return None
+        return max(0.0, self._next_tick - time.monotonic())
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._next_tick = None
+        wanted = [call(now) for call in self._tickers]
+        if any(wanted):
+            self.need_ticks()
 
     def _fault(self, party: Handler | Worker) -> None:
         """A fault of ours must cost one connection, not everybody's: note it and go on."""

@@ -54,15 +54,18 @@ def main(state_dir: str, listening: int, lock: int) -> None:
     def linger() -> None:
         nonlocal deadline
         deadline = time.monotonic() + _LINGER_SECONDS
+        loop.need_ticks()
 
     table = Table(listen)
     control = Control(loop, socket.socket(fileno=listening), table, idle=linger)
 
-    def end_unused(now: float) -> None:
-        if now >= deadline and not table and not control.sessions:
-            loop.ended = True
+    def end_unused(now: float) -> bool:
+        unused = not table and not control.sessions
+        loop.ended = unused and now >= deadline
+        return unused
 
     loop.each_tick(end_unused)
+    loop.need_ticks()
     gc.freeze()
     try:
         loop.run()

@@ -13,7 +13,6 @@ import select
 import socket
 import struct
 import time
-from collections import deque
 
 from netlib.relay.binding import free_bind
 from netlib.relay.limits import Quota, client_of
@@ -47,7 +46,7 @@ class TcpGate:
         self._epoll = select.epoll()
         self._listeners: dict[int, TcpListener] = {}
         self._paused_until: float | None = None
-        self._connecting: deque[tuple[float, Connection]] = deque()
+        self._connecting: dict[Connection, float] = {}  # until when; the earliest is first
         loop.add(self._epoll, self, select.EPOLLIN)
         loop.each_tick(self._tick)
 
@@ -77,10 +76,16 @@ class TcpGate:
         if self._paused_until is None:
             self.loop.pause(self._epoll)
         self._paused_until = time.monotonic() + _RETRY_SECONDS
+        self.loop.need_ticks()
 
     def started(self, connection: Connection) -> None:
         """Give up a connection that is not there in time."""
-        self._connecting.append((time.monotonic() + self._connect_seconds, connection))
+        self._connecting[connection] = time.monotonic() + self._connect_seconds
+        self.loop.need_ticks()
+
+    def settled(self, connection: Connection) -> None:
+        """It is there, or will not be."""
+        self._connecting.pop(connection, None)
 
     def ended(self) -> None:
         """A place was given back."""
@@ -91,13 +96,12 @@ class TcpGate:
         self._paused_until = None
         self.loop.resume(self._epoll, select.EPOLLIN)
 
-    def _tick(self, now: float) -> None:
-        while self._connecting and self._connecting[0][0] <= now:
-            _, connection = self._connecting.popleft()
-            if not connection.connected:
-                connection.abort()
+    def _tick(self, now: float) -> bool:
+        for connection in [c for c, deadline in self._connecting.items() if deadline <= now]:
+            connection.abort()
         if self._paused_until is not None and now >= self._paused_until and not self.quota.full:
             self._resume()
+        return bool(self._connecting) or self._paused_until is not None
 
 
 class TcpListener:
@@ -238,7 +242,6 @@ class Connection:
     """A client's connection and the one to the target, as one."""
 
     __slots__ = (
-        "__weakref__",
         "_client",
         "_directions",
         "_queued",
@@ -266,7 +269,7 @@ class Connection:
             listener.gate.pause()
             return
         self._target = _Side(self, target)
-        self._directions = (
+        self._directions: tuple[_Direction, ...] = (
             _Direction(self._client, self._target),
             _Direction(self._target, self._client),
         )
@@ -309,6 +312,7 @@ class Connection:
 
     def _start(self) -> None:
         self.connected = True
+        self.listener.gate.settled(self)
         self._client.writable = self._target.writable = True
         self._client.readable = True  # most clients speak first; reading finds out
         self.work()
@@ -349,11 +353,16 @@ class Connection:
     def _close(self) -> None:
         self.closed = True
         gate = self.listener.gate
+        gate.settled(self)
         gate.loop.close(self._client.sock)
         gate.loop.close(self._target.sock)
         self.listener.connections.discard(self)
         gate.quota.give_back(self._who)
         gate.ended()
+        # Nobody asks for them any more. Without this, all would wait for the garbage collector
+        # in a circle, and their bytes with them.
+        self._directions = ()
+        del self._client, self._target
 
 
 def _prepare(sock: socket.socket) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from netlib.codec import from_json, to_json
+from netlib.dns.spawn import python
 from netlib.errors import (
     KernelError,
     NetError,
@@ -39,12 +40,11 @@ def start(net: Net, request: RunRequest) -> str:
     }
     # A program of its own, since a process with threads can't go on as a fork of itself.
     with subprocess.Popen(
-        [sys.executable, "-m", "netlib.run.background"],
+        python("netlib.run.background"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as process:
         said, complaint = process.communicate(json.dumps(document).encode())
     if not said:
@@ -66,7 +66,7 @@ def collect_logs(net: Net) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _supervise() -> NoReturn:
+def main() -> NoReturn:
     """The supervisor: reads what to do from stdin, answers once on stdout, stays."""
     document = json.load(sys.stdin)
     # Twice forked, so that whoever asked has no child to reap; in a session of its own, so
@@ -120,7 +120,3 @@ def _run(document: dict[str, Any], started: Any) -> int:
 
         with output:
             return run(net, request, output=output, started=started, warn=warn)
-
-
-if __name__ == "__main__":
-    _supervise()

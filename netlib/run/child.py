@@ -13,25 +13,30 @@ from typing import IO, Any
 
 import netlib
 from netlib.errors import CommandRefused, KernelError, NetError, NoSuchCommand, NotPermitted
+from netlib.run.launcher import HOST_NETWORK, OWN_NETWORK
 
 _ROOT = str(Path(netlib.__file__).resolve().parent.parent)
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
-    "from netlib.run.launcher import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    "from netlib.run.launcher import main; main(*map(int, sys.argv[1:]))"
 )
 
 
 class Child:
     """Started at once; it dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG)."""
 
-    def __init__(self, *, output: IO[bytes] | None = None) -> None:
-        """`output` takes its stdout and stderr, and it reads nothing; None: it has ours."""
+    def __init__(self, *, output: IO[bytes] | None = None, network: int = OWN_NETWORK) -> None:
+        """`output` takes its stdout and stderr, and it reads nothing; None: it has ours.
+
+        `network` is a descriptor of the network namespace that it shares, or HOST_NETWORK.
+        """
         orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM, _ROOT, str(orders), str(answers)],
-                pass_fds=(orders, answers),
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, _ROOT]
+                + [str(number) for number in (orders, answers, network)],
+                pass_fds=(orders, answers, *([network] if network >= 0 else [])),
                 stdin=None if output is None else subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -57,7 +62,12 @@ class Child:
         return f"/proc/{self.pid}/ns/net"
 
     def become(
-        self, command: Sequence[str], files: Mapping[str, str], hostname: str, scratch: Path
+        self,
+        command: Sequence[str],
+        files: Mapping[str, str],
+        hostname: str,
+        scratch: Path,
+        environment: Mapping[str, str],
     ) -> tuple[str, ...]:
         """Let it run the command; the files that could not be shown, as the host has none there.
 
@@ -68,6 +78,7 @@ class Child:
             "files": dict(files),
             "hostname": hostname,
             "scratch": str(scratch),
+            "environment": dict(environment),
         }
         with os.fdopen(self._orders, "wb") as pipe:
             self._orders = -1
@@ -118,3 +129,6 @@ def _refusal(command: str, answer: Mapping[str, Any]) -> NetError:
     if number in (errno.EPERM, errno.EACCES):
         return NotPermitted(f"the sandbox can't {doing}: {reason}", "run it as root")
     return KernelError(f"the sandbox can't {doing}: {reason}")
+
+
+__all__ = ["HOST_NETWORK", "OWN_NETWORK", "Child", "start_time"]

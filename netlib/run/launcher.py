@@ -21,6 +21,7 @@ from netlib.throwaway import (
     NEW_MOUNTS,
     NEW_NET,
     NEW_UTS,
+    join,
     mount,
     raise_loopback,
     unmount,
@@ -41,16 +42,24 @@ _SET_PARENT_DEATH_SIGNAL = 1
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells have it (POSIX, Shell Command Language 2.8.2)
 
 
-def main(control: int, status: int) -> NoReturn:
+# Instead of the descriptor of a network namespace: one of its own; the host's.
+OWN_NETWORK, HOST_NETWORK = -1, -2
+
+
+def main(control: int, status: int, network: int) -> NoReturn:
     """Prepare, wait, become the command. `control` brings the orders, `status` takes answers."""
     os.set_inheritable(status, False)
     os.set_inheritable(control, False)
     doing = "be given namespaces of its own"
     try:
         _die_with_parent()
-        unshare(NEW_NET | NEW_MOUNTS | NEW_UTS)
+        if network >= 0:
+            join(network, NEW_NET)
+            os.close(network)
+        unshare(NEW_MOUNTS | NEW_UTS | (NEW_NET if network == OWN_NETWORK else 0))
         keep_mounts_in()
-        raise_loopback()
+        if network == OWN_NETWORK:
+            raise_loopback()
         _answer(status, {"ready": True})
         with os.fdopen(control, "rb") as pipe:
             text = pipe.read()
@@ -62,6 +71,7 @@ def main(control: int, status: int) -> NoReturn:
         show_devices(orders["scratch"])
         socket.sethostname(orders["hostname"])
         _answer(status, {"missing": missing})
+        os.environ.update(orders["environment"])
         reset_signals()
         doing = ""
         execute(orders["command"])
@@ -139,4 +149,4 @@ def _answer(status: int, document: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

@@ -45,7 +45,11 @@ class HostEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """A command and the sandbox to be made for it. Without a name it gets one."""
+    """A command and the sandbox to be made for it. Without a name it gets one.
+
+    `environment` is added to the command's, and told to who is linked to it. `shares` names a
+    sandbox whose stack it gets instead of one of its own.
+    """
 
     command: tuple[str, ...]
     name: str = field(default_factory=lambda: f"run-{secrets.token_hex(3)}")
@@ -57,6 +61,8 @@ class RunRequest:
     resolver_options: tuple[str, ...] = ()
     hosts: tuple[HostEntry, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    shares: str = ""
 
     def __post_init__(self) -> None:
         names.check_name(self.name, "sandbox")
@@ -64,6 +70,12 @@ class RunRequest:
             raise InvalidRequest("there is no command to run", "put it after --")
         if self.hostname:
             check_hostname(self.hostname)
+        if self.shares and (self.attachments or self.ports or self.hosts or self.nameservers):
+            raise InvalidRequest(
+                f"the network of {self.shares} is shared as it is",
+                "leave out further networks, ports, hosts and name servers, or give them to "
+                f"{self.shares}",
+            )
         if self.ports and not self.attachments:
             raise InvalidRequest(
                 "ports can't be published without a network", "name one with --network"
@@ -88,6 +100,11 @@ def parse_attachment(text: str) -> Attachment:
     ('db', 'sql')
     """
     network, _, tail = text.partition(":")
+    if network == "container" and tail and "=" not in tail:
+        raise InvalidRequest(
+            f"a sandbox of its own can't share the network of {tail}",
+            f"run the command in that one: net exec {tail} -- COMMAND",
+        )
     if not network:
         raise InvalidRequest(f"--network {text!r} names no network", "write NETWORK[:KEY=VALUE,…]")
     given: dict[str, list[str]] = {}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import IO
 
-from netlib.errors import NetError, NoSuchSandbox
+from netlib.errors import InvalidRequest, NetError, NoSuchSandbox
 from netlib.model import Netns, Sandbox
 from netlib.net import Net
 from netlib.plan import Plan
 from netlib.run import signals
-from netlib.run.child import Child, start_time
+from netlib.run.child import HOST_NETWORK, OWN_NETWORK, Child, start_time
 from netlib.run.request import HOST_GATEWAY, Attachment, RunRequest
 from netlib.verbs.remove import joined
 
@@ -34,11 +36,14 @@ def run(
     Nothing is left afterwards, also when connecting fails half way. `started` is told the
     name once the command runs; `output` takes its output.
     """
-    for attachment in request.attachments:
-        net.engine.state.network(attachment.network)  # before anything is started
-    with signals.held():
+    is_host = _is_host(net, request)  # before anything is started
+    with signals.held(), ExitStack() as shared:
+        network = HOST_NETWORK if is_host else OWN_NETWORK
+        if request.shares:
+            network = _open(net.engine.state.sandbox(request.shares))
+            shared.callback(os.close, network)
         # Before the kernel is opened, which starts threads.
-        child = Child(output=output)
+        child = Child(output=output, network=network)
         try:
             status = _run(net, request, child, started, warn)
         except BaseException:
@@ -62,6 +67,8 @@ def plan(net: Net, request: RunRequest) -> Plan:
     parts: list[Plan] = []
     for number, attachment in enumerate(request.attachments):
         network = net.engine.state.network(attachment.network).network
+        if not net.engine.driver(network).capabilities.interface:
+            continue  # nothing is done but for the process itself
         prefix = network.options.get("iface_prefix", "eth")
         parts.append(
             net.plan.connect(
@@ -96,24 +103,54 @@ def _run(
         resolver_options=request.resolver_options,
         extra_hosts=[f"{e.name}:{e.address or HOST_GATEWAY}" for e in request.hosts],
         labels=request.labels,
+        environment=request.environment,
     )
     _connect(net, request)
     if asked := signals.asked_to_end():
         return 128 + asked
-    folder = net.files_of(request.name)
+    owner = net.engine.state.sandbox(request.shares) if request.shares else None
+    folder = net.files_of(owner.stack if owner else request.name)
+    files = {f"/etc/{name}": str(folder / name) for name in FILES}
+    hostname = owner.hostname if owner else request.own_hostname
+    if _is_host(net, request):  # its own names and files are right already
+        files, hostname = {}, request.hostname or socket.gethostname()
     # Any folder: the child covers it, in its own mount namespace and for a moment.
     net.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     missing = child.become(
         request.command,
-        {f"/etc/{name}": str(folder / name) for name in FILES},
-        request.own_hostname,
+        files,
+        hostname,
         net.state_dir,
+        {**net.link_environment(request.name), **request.environment},
     )
     if missing and warn is not None:
         warn(f"the host has no {' and no '.join(missing)}, so the sandbox has none either")
     if started is not None:
         started(request.name)
     return signals.wait_for(child.process)
+
+
+def _is_host(net: Net, request: RunRequest) -> bool:
+    """Whether the command is to be on the host's own network. Raises InvalidRequest, NotFound."""
+    found = [net.engine.state.network(a.network).network for a in request.attachments]
+    hosts = [n.name for n in found if not net.engine.driver(n).capabilities.own_netns]
+    if hosts and len(found) > 1:
+        raise InvalidRequest(
+            f"who is on {hosts[0]} can't be on other networks", "name no other --network"
+        )
+    return bool(hosts)
+
+
+def _open(box: Sandbox) -> int:
+    """A descriptor of a sandbox's network namespace. NoSuchSandbox when it has ended."""
+    try:
+        descriptor = os.open(box.netns.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NoSuchSandbox(f"sandbox {box.name} has ended", "run: net gc") from error
+    if box.netns.inode not in (0, os.fstat(descriptor).st_ino):
+        os.close(descriptor)
+        raise NoSuchSandbox(f"sandbox {box.name} has ended", "run: net gc")
+    return descriptor
 
 
 def _bury(net: Net, name: str) -> None:

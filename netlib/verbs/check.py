@@ -140,8 +140,10 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
 
 
 def _forget(engine: Engine, box: Sandbox) -> None:
-    gone = (keys.sandbox_key(box.name), keys.namespace_key(box.netns.inode))
-    engine.state.store.commit(Commit(put={}, delete=gone))
+    gone = [keys.sandbox_key(box.name)]
+    if not box.shares:
+        gone.append(keys.namespace_key(box.netns.inode))
+    engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
     engine.changed(box)
 
 
@@ -195,7 +197,7 @@ def _observed(engine: Engine, records: Iterable[NetworkRecord | EndpointRecord])
     return engine.kernel.observe(Wiring(wanted.values()))
 
 
-def _missing(wanted: Wiring, seen: Wiring) -> Plan:
+def missing(wanted: Wiring, seen: Wiring) -> Plan:
     """The plan that makes what is wanted of what was seen of it."""
     found = (seen.get(noun.key()) for noun in wanted)
     return diff(have=Wiring(noun for noun in found if noun is not None), want=wanted)
@@ -207,7 +209,7 @@ def _networks(records: Iterable[NetworkRecord], seen: Wiring) -> Iterable[Findin
         if record.network.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.network.state}")
             continue
-        plan = _missing(record.wiring, seen)
+        plan = missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 
@@ -225,7 +227,7 @@ def _endpoints(
         if record.endpoint.state != "ready":
             yield Finding(subject=subject, plan=Plan(), note=f"it is {record.endpoint.state}")
             continue
-        plan = _missing(record.wiring, seen)
+        plan = missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
 

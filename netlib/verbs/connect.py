@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from netlib import names
 from netlib import state as keys
 from netlib.addressing import choose_addresses, lease_puts
+from netlib.claims import is_exclusive
+from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import (
     AlreadyConnected,
+    Conflict,
     InterfaceTaken,
     InvalidAddress,
     InvalidRequest,
     Unsupported,
 )
-from netlib.model import Endpoint, IPAddress, Network, Sandbox
+from netlib.links import exposed
+from netlib.model import Endpoint, HostFacts, IPAddress, Network, Sandbox
 from netlib.operation import Operation
 from netlib.options import canonical
+from netlib.plan import Plan
 from netlib.ports import PortRequest
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import conditions, plan_of, puts, reverts, rewire_sandbox
+from netlib.rewiring import conditions, plan_of, puts, relink, reverts, rewire_sandbox
+from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Unchanged
+from netlib.verbs.create import create_built_in
+from netlib.verbs.remove import joined
 
-_MAC_DIGITS = 12
+_MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def connect(
@@ -43,8 +53,10 @@ def connect(
     """Join a sandbox to a network.
 
     `network`: a name, an id or a unique id prefix. `sandbox`: a name, or `pid:N`,
-    `netns:NAME`, `netns:/path`, `docker:NAME`, `podman:NAME`. `publish`: as in
+    `netns:NAME`, `netns:/path`, `docker:NAME`, `podman:NAME`; `container:NAME` is who shares
+    that one's stack. `publish`: as in
     "127.0.0.1:8080:80/tcp". `addresses`: at most one of each family that the network has.
+    `links`: aliases by the names of other sandboxes.
     `gateway_priority`: the sandbox's endpoint with the highest gives it its default route.
 
     Raises NoSuchNetwork, NoSuchSandbox, AlreadyConnected, AddressTaken, PortTaken,
@@ -53,8 +65,13 @@ def connect(
     Example:  net connect my-net web -p 8080:80
     """
     record = engine.state.network(network)
+    first = Plan()
+    if not record.revision:  # built in, and this is only to be planned
+        made = create_built_in(engine, record.network.name)
+        record, first = replace(record, network=made.result), made.plan
     known = record.network
     driver = engine.driver(known)
+    able = driver.capabilities
     box = engine.sandbox(sandbox)
     if known.state != "ready":
         raise InvalidRequest(f"network {known.name} is being removed or made", "run: net repair")
@@ -67,46 +84,52 @@ def connect(
     host = engine.facts([names.check_device(host_name)] if host_name else [])
     if host.devices:
         raise InterfaceTaken(f"the host has an interface {host_name}", "choose another name")
-    if box.netns.inode == host.netns and driver.capabilities.own_netns:
-        raise InvalidRequest(
-            f"{box.name} is the host's own network namespace", "name a sandbox with one of its own"
-        )
     others = engine.state.endpoints_of(box.name)
+    _check_place(able, known, box, host, others)
     endpoint_id = names.new_id()
     requests = list(publish)
-    if requests and not driver.capabilities.publishes:
-        raise Unsupported(
-            f"ports can't be published on {known.name}: {driver.capabilities.why_not_published}",
-            "publish on another network of the sandbox",
-        )
-    chosen = choose_addresses(engine.state, known, driver.capabilities, addresses)
+    warnings: tuple[str, ...] = ()
+    if requests and not able.publishes:
+        why = f"ports can't be published on {known.name}: {able.why_not_published}"
+        if able.own_netns:
+            raise Unsupported(why, "publish on another network of the sandbox")
+        requests, warnings = [], (f"nothing is published on {known.name}: needless, as "
+                                  f"{able.why_not_published}",)  # fmt: skip
+    chosen = choose_addresses(engine.state, known, able, addresses)
     endpoint = Endpoint(
         id=endpoint_id,
         network=known.id,
         sandbox=box,
-        ifname=_ifname(engine, known, box, ifname),
-        mac=_mac(mac) if mac else names.mac_of(endpoint_id),
+        ifname=_ifname(engine, able, known, box, ifname),
+        mac=_mac(driver, known, mac, endpoint_id),
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
-        links=dict(links or {}),
+        links=_links(engine, links or {}),
         options=checked,
         gateway_priority=gateway_priority,
         created=engine.clock(),
     )
-    changes = rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host)
+    exposed(endpoint)  # raises for what it can not read
+    changes = [
+        *relink(engine, known, box.name, endpoint, host),
+        *rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host),
+    ]
     port_conditions, port_puts = claim_ports(known, endpoint)
     leases = lease_puts(known.id, chosen, endpoint, host.boot_id, engine.clock())
     claims = {
         keys.member_key(known.id, box.name): endpoint.id,
-        keys.interface_key(box.name, endpoint.ifname): f"{known.id}/{endpoint.id}",
+        keys.place_key(endpoint): f"{known.id}/{endpoint.id}",
         **leases,
+        **dict.fromkeys(keys.link_keys(endpoint), box.name),
         **port_puts,
     }
+    inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
         keys.sandbox_key(box.name): keys.dump(box),
-        keys.namespace_key(box.netns.inode): box.name,
+        # The host's namespace is that of many: no one of them is found by it.
+        **({keys.namespace_key(box.netns.inode): box.name} if able.own_netns else {}),
         **{
             keys.cursor_key(known.id, choice.prefix): str(choice.address.ip)
             for choice in chosen
@@ -117,8 +140,8 @@ def connect(
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
         sandbox=box,
-        plan=plan_of(changes, others),
-        result=next(c.after.endpoint for c in reversed(changes) if c.after),
+        plan=joined([first, plan_of(changes, others)]),
+        result=replace(next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"),
         begin=Commit(
             conditions=(
                 keys.unchanged(record),
@@ -134,15 +157,60 @@ def connect(
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
             put=reverts(changes),
-            delete=(*claims, keys.endpoint_key(known.id, endpoint.id)),
+            delete=(
+                *claims,
+                keys.endpoint_key(known.id, endpoint.id),
+                # Known only for this endpoint's sake.
+                *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
+            ),
         ),
+        warnings=warnings,
     )
 
 
-def _ifname(engine: Engine, network: Network, box: Sandbox, wanted: str | None) -> str:
+def _links(engine: Engine, asked: Mapping[str, str]) -> dict[str, str]:
+    """Aliases by the names of sandboxes that exist. Raises NoSuchSandbox, InvalidName."""
+    return {
+        engine.state.sandbox(name).stack: names.check_name(alias, "alias")
+        for name, alias in asked.items()
+    }
+
+
+def _check_place(
+    able: Capabilities,
+    network: Network,
+    box: Sandbox,
+    host: HostFacts,
+    others: Sequence[EndpointRecord],
+) -> None:
+    """Whether the sandbox is where, and alone as, the driver needs it."""
+    is_host = box.netns.inode == host.netns
+    if is_host and able.own_netns:
+        raise InvalidRequest(
+            f"{box.name} is the host's own network namespace", "name a sandbox with one of its own"
+        )
+    if not is_host and not able.own_netns:
+        raise Unsupported(
+            f"{box.name} has a network namespace of its own, and can't change over to the host's",
+            f"start it there: net run --network {network.name} -- COMMAND",
+        )
+    if able.alone and others:
+        raise Conflict(
+            f"{box.name} is on other networks, and {network.name} is to be on none",
+            f"run for each of them: net disconnect NETWORK {box.name}",
+        )
+
+
+def _ifname(
+    engine: Engine, able: Capabilities, network: Network, box: Sandbox, wanted: str | None
+) -> str:
     """The interface's name in the sandbox: as asked, else the prefix and the lowest free number."""
+    if not able.interface:
+        if wanted is not None:
+            raise Unsupported(f"network {network.name} gives no interface", "leave its name out")
+        return ""
     taken = {r.endpoint.ifname for r in engine.state.endpoints_of(box.name)}
-    if box.kind != "name":
+    if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:
         names.check_device(wanted)
@@ -155,13 +223,31 @@ def _ifname(engine: Engine, network: Network, box: Sandbox, wanted: str | None) 
     return next(name for n in range(10000) if (name := f"{prefix}{n}") not in taken)
 
 
-def _mac(text: str) -> str:
+def _mac(driver: Driver, network: Network, asked: str | None, endpoint_id: str) -> str:
+    """The interface's MAC address, none where it can't have one of its own."""
+    able = driver.capabilities
+    if able.interface and able.own_mac and not is_exclusive(driver, network):
+        return _read_mac(asked) if asked else names.mac_of(endpoint_id)
+    if asked:
+        raise Unsupported(
+            f"network {network.name} gives no MAC address of one's own", "leave it out"
+        )
+    return ""
+
+
+def _read_mac(text: str) -> str:
     """A MAC address in any of the usual notations, as lower-case text with colons."""
-    digits = text.lower().translate({ord(c): None for c in ":-."})
-    if len(digits) != _MAC_DIGITS or any(c not in "0123456789abcdef" for c in digits):
-        raise InvalidAddress(f"{text!r} is no MAC address", "write it as 02:00:5e:00:53:01")
-    if int(digits[:2], 16) & 1 or not int(digits, 16):
+    if not _MAC.fullmatch(text):
+        from netaddr import EUI, AddrFormatError, mac_unix_expanded  # 70 ms, for other notations
+
+        try:
+            text = str(EUI(text, version=48, dialect=mac_unix_expanded))
+        except AddrFormatError as error:
+            raise InvalidAddress(
+                f"{text!r} is no MAC address", "write it as 02:00:5e:00:53:01"
+            ) from error
+    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
         raise InvalidAddress(
             f"{text!r} is a group address or zero", "the first byte of a MAC address is even"
         )
-    return ":".join(digits[i : i + 2] for i in range(0, _MAC_DIGITS, 2))
+    return text

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 
-from netlib import names
+from netlib import built_in, names
 from netlib import state as keys
+from netlib.claims import check_claims, claims_of
 from netlib.driver import Driver
 from netlib.engine import Engine
-from netlib.errors import InvalidRequest, NameTaken
-from netlib.model import HostFacts, Network, Protocol
+from netlib.errors import BuiltInNetwork, InvalidRequest, NameTaken
+from netlib.model import HostFacts, IPAddress, Network, Protocol, Subnet
 from netlib.naming import DNS_PORT, has_names
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
 from netlib.rewiring import describe_network
 from netlib.store import Absent, Commit
-from netlib.subnetting import choose_subnets, claim_pools, pool_keys
+from netlib.subnetting import choose_subnets, claim_pools
 from netlib.wiring import Forwarding, Wiring
 
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
@@ -47,13 +49,16 @@ def create(
     `gateways`, `ip_ranges` ("192.0.2.64/26" or "192.0.2.10-192.0.2.20") and `aux_addresses`
     ("router=192.0.2.5") each belong to the subnet that contains them. `internal`: no way out or in.
 
-    Raises NameTaken, PoolOverlap, Exhausted, InvalidRequest, UnknownDriver, KernelError.
+    Raises NameTaken, BuiltInNetwork, SingleNetwork, PoolOverlap, Exhausted, InvalidRequest,
+    UnknownDriver, NoSuchDevice, KernelError.
 
     Example:  net create my-net --subnet 192.0.2.0/24 --ipv6
     """
     names.check_name(name, "network")
     if all(c in "0123456789abcdef" for c in name) and len(name) == 64:
         raise InvalidRequest(f"{name!r} looks like an id", "choose a name with other letters")
+    if name in built_in.NAMES:
+        raise BuiltInNetwork(f"network {name} is built in and always there", "choose another name")
     taken = engine.state.find_network(name)
     if taken is not None and taken.network.name == name:
         raise NameTaken(
@@ -61,18 +66,15 @@ def create(
             f"choose another name, or run: net rm {name}",
         )
     kind = engine.registry.get(driver)
-    checked = canonical(options or {}, kind.options, f"driver {driver}")
-    host = engine.facts(_devices(kind, checked))
     network = Network(
         id=names.new_id(),
         name=name,
         driver=driver,
-        options=checked,
+        options=canonical(options or {}, kind.options, f"driver {driver}"),
         labels=dict(labels or {}),
         internal=internal,
         attachable=attachable,
         records=tuple(records),
-        borrowed=tuple(d.name for d in host.devices.values() if not d.ours),
         created=engine.clock(),
     )
     chosen = choose_subnets(
@@ -84,44 +86,76 @@ def create(
         aux_addresses=tuple(aux_addresses),
         ipv4=ipv4,
         ipv6=ipv6,
-        borrowed=network.borrowed,
+        borrowed=tuple(_devices(kind, network)),
     )
-    network = _settled(kind, replace(network, subnets=chosen), host)
+    return _making(engine, kind, replace(network, subnets=chosen))
+
+
+def create_built_in(engine: Engine, name: str) -> Operation[Network]:
+    """Make a built-in network, with a free IPv4 prefix where it has addresses."""
+    bare = replace(built_in.network(name), created=engine.clock(), state="pending")
+    kind = engine.registry.get(bare.driver)
+    chosen = choose_subnets(
+        engine,
+        kind.capabilities,
+        subnets=(),
+        gateways=(),
+        ip_ranges=(),
+        aux_addresses=(),
+        ipv4=True,
+        ipv6=False,
+    )
+    return _making(engine, kind, replace(bare, subnets=chosen))
+
+
+def ensure_built_in(engine: Engine, reference: str) -> None:
+    """Make the network that a reference names, if it is a built-in one that is not made yet."""
+    record = engine.state.find_network(reference)
+    if record is None or record.revision:
+        return
+    # Alone, so that nobody meets it half made.
+    with engine.making, engine.lock.alone():
+        if not engine.state.network(reference).revision:
+            engine.run_locked(lambda: create_built_in(engine, record.network.name))
+
+
+def _making(engine: Engine, kind: Driver, asked: Network) -> Operation[Network]:
+    network, host = _settled(engine, kind, asked)
+    check_claims(engine, kind, network)
     network = replace(network, dns_port=_dns_port(engine, kind, network))
     wiring = describe_network(engine, network, host)
+    begin = _claim(engine, kind, network, wiring)
+    ready = replace(network, state="ready")
     return Operation(
-        subject=f"network {name}",
+        subject=f"network {network.name}",
         plan=diff(have=Wiring(), want=wiring),
-        result=replace(network, state="ready"),
-        begin=_claim(engine, network, wiring),
+        result=ready,
+        begin=begin,
         done=Commit(
             put={
-                keys.network_key(network.id): keys.dump_network(
-                    replace(network, state="ready"), wiring
-                ),
+                keys.network_key(network.id): keys.dump_network(ready, wiring),
                 **_forwarding_note(engine, network, wiring, host),
             },
             durable=False,
         ),
-        undo=Commit(
-            put={},
-            delete=(
-                keys.network_key(network.id),
-                keys.name_key(name),
-                *pool_keys(engine, network),
-            ),
-        ),
+        undo=Commit(put={}, delete=tuple(begin.put)),
     )
 
 
-def _claim(engine: Engine, network: Network, wiring: Wiring) -> Commit:
+def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring) -> Commit:
     pool_conditions, pool_puts = claim_pools(engine, network)
+    further_conditions, further_puts = claims_of(kind, network)
     return Commit(
-        conditions=(Absent(keys.name_key(network.name)), *pool_conditions),
+        conditions=(
+            Absent(keys.name_key(network.name)),
+            *pool_conditions,
+            *further_conditions,
+        ),
         put={
             keys.network_key(network.id): keys.dump_network(network, wiring),
             keys.name_key(network.name): network.id,
             **pool_puts,
+            **further_puts,
         },
     )
 
@@ -142,21 +176,68 @@ def _dns_port(engine: Engine, driver: Driver, network: Network) -> int:
     return next((p for p in (DNS_PORT, *range(5301, 5400)) if is_free(p)), DNS_PORT)
 
 
-def _devices(driver: Driver, options: Mapping[str, str]) -> list[str]:
-    """The host's devices that options name."""
-    return [
-        names.check_device(options[option.key])
-        for option in driver.options
-        if option.device and option.key in options
-    ]
-
-
-def _settled(driver: Driver, network: Network, host: HostFacts) -> Network:
-    """The network with what the host decides filled in, and found possible."""
+def _settled(engine: Engine, driver: Driver, network: Network) -> tuple[Network, HostFacts]:
+    """The network with what the host decides filled in and found possible, and that host."""
     driver.check_options(network)
-    settled = replace(network, options={**network.options, **driver.settle(network, host)})
-    driver.check_options(settled)
-    return settled
+    host = _look(engine, driver, network)
+    network = _borrowing(network, host)
+    decided = driver.settle(network, host)
+    if decided:
+        network = replace(network, options={**network.options, **decided})
+        host = _look(engine, driver, network)
+        network = _borrowing(network, host)
+    network = replace(network, subnets=_reserving(engine, driver, network))
+    driver.check_options(network)
+    return network, host
+
+
+def _borrowing(network: Network, host: HostFacts) -> Network:
+    borrowed = tuple(device.name for device in host.devices.values() if not device.ours)
+    return replace(network, borrowed=borrowed)
+
+
+def _look(engine: Engine, driver: Driver, network: Network) -> HostFacts:
+    """The host, with the devices that options name."""
+    return engine.facts(_devices(driver, network))
+
+
+def _devices(driver: Driver, network: Network) -> list[str]:
+    """The devices that options name, and those whose VLANs they may be."""
+    devices: list[str] = []
+    for option in driver.options:
+        if option.device and option.key in network.options:
+            name = names.check_device(network.options[option.key])
+            devices += [name, *filter(None, [name.rpartition(".")[0]])]
+    return devices
+
+
+def _reserving(engine: Engine, driver: Driver, network: Network) -> tuple[Subnet, ...]:
+    """The subnets, with the addresses that options keep for the host, or that it has."""
+    kept = [
+        address
+        for option in driver.options
+        if option.reserves and option.key in network.options
+        for address in _addresses(network.options[option.key])
+    ]
+    if not driver.capabilities.gateway_on_host:
+        # Of a LAN that the host is on: a route to its own address is in the table `local`.
+        kept += [p[0] for p in engine.kernel.prefixes() if p.prefixlen == p.max_prefixlen]
+    return tuple(_with_reserved(subnet, kept) for subnet in network.subnets)
+
+
+def _with_reserved(subnet: Subnet, kept: Iterable[IPAddress]) -> Subnet:
+    known = {*subnet.reserved.values(), subnet.gateway}
+    new = dict.fromkeys(a for a in kept if a in subnet.prefix and a not in known)
+    numbered = {f"host-{number}": address for number, address in enumerate(new, 1)}
+    return replace(subnet, reserved={**numbered, **subnet.reserved})
+
+
+def _addresses(text: str) -> Iterable[IPAddress]:
+    for part in text.split(","):
+        try:
+            yield ip_address(part.strip())
+        except ValueError:
+            continue  # some other value of the option; the driver checks it
 
 
 def _forwarding_note(

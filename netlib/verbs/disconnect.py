@@ -10,7 +10,7 @@ from netlib.errors import NetError
 from netlib.model import Sandbox
 from netlib.operation import Operation
 from netlib.publishing import claim_ports
-from netlib.rewiring import Rewiring, conditions, plan_of, puts, rewire_sandbox
+from netlib.rewiring import Rewiring, conditions, plan_of, puts, relink, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Commit, Unchanged
 
@@ -41,15 +41,17 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     changes = [Rewiring(before=record, after=None)]
     if others and engine.kernel.alive(box.netns):
         changes += rewire_sandbox(engine, {}, others, joining=None, host=engine.facts())
+    network = engine.state.network(endpoint.network).network
+    changes += relink(engine, network, box.name, None)
     moved = changes[1:]
     key = keys.endpoint_key(endpoint.network, endpoint.id)
-    network = engine.state.network(endpoint.network).network
     _, port_puts = claim_ports(network, endpoint)
     gone = [
         key,
         keys.member_key(endpoint.network, box.name),
-        keys.interface_key(box.name, endpoint.ifname),
+        keys.place_key(endpoint),
         *(keys.address_key(endpoint.network, a.ip) for a in endpoint.addresses),
+        *keys.link_keys(endpoint),
         *port_puts,
     ]
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
@@ -82,8 +84,9 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
 
 def _name(engine: Engine, reference: str) -> str:
     """The state's name of a sandbox, also when the sandbox itself is gone."""
-    if engine.state.find_sandbox(reference) is not None:
-        return reference
+    found = engine.state.find_sandbox(reference)
+    if found is not None:
+        return found.stack
     try:
         return engine.sandbox(reference).name
     except NetError:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netlib.engine import Engine
 from netlib.ipam import capacity, usable
+from netlib.links import environment
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
+from netlib.naming import has_names
 from netlib.state import Lease
+from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring
 
 
@@ -45,8 +49,8 @@ class NetworkDetails:
 
 
 def networks(engine: Engine) -> tuple[Network, ...]:
-    """All networks, oldest first."""
-    return tuple(record.network for record in engine.state.networks())
+    """All networks, built-in ones first, then the oldest."""
+    return tuple(record.network for record in engine.state.known_networks())
 
 
 def sandboxes(engine: Engine) -> tuple[Sandbox, ...]:
@@ -59,7 +63,7 @@ def endpoints(engine: Engine, sandbox: str | None = None) -> tuple[Endpoint, ...
     if sandbox is None:
         return tuple(record.endpoint for record in engine.state.endpoints())
     box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
-    return tuple(record.endpoint for record in engine.state.endpoints_of(box.name))
+    return tuple(record.endpoint for record in engine.state.endpoints_of(box.stack))
 
 
 def inspect(engine: Engine, network: str) -> NetworkDetails:
@@ -78,7 +82,7 @@ def inspect(engine: Engine, network: str) -> NetworkDetails:
         uses.append(SubnetUse(prefix=subnet.prefix, usable=total, used=held, free=total - held))
     return NetworkDetails(
         network=found,
-        scope=engine.driver(found).capabilities.scope,
+        scope=scope_of(engine, found),
         endpoints=tuple(r.endpoint for r in engine.state.endpoints(found.id)),
         use=tuple(uses),
         leases=tuple(
@@ -87,3 +91,39 @@ def inspect(engine: Engine, network: str) -> NetworkDetails:
         ),
         wiring=record.wiring,
     )
+
+
+def link_environment(engine: Engine, sandbox: str) -> dict[str, str]:
+    """The variables that tell a sandbox of those it is linked to: ALIAS_PORT_80_TCP_ADDR, ...
+
+    As with Docker's legacy links, only for networks whose sandboxes have no names otherwise,
+    like the default one. Raises NoSuchSandbox.
+
+    Example:  net env web
+    """
+    box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
+    found: dict[str, str] = {}
+    for record in engine.state.endpoints_of(box.stack):
+        network = engine.state.network(record.endpoint.network).network
+        if not has_names(network, engine.driver(network).capabilities):
+            for link in engine.state.links_of(record.endpoint):
+                found |= environment(link)
+    return found
+
+
+def draw(engine: Engine, networks: Iterable[str] = (), *, form: str = "text") -> str:
+    """A picture of networks and who is on them, with addresses and published ports.
+
+    `networks`: these only; else all that were made, and sandboxes that are on none. `form`:
+    text, dot, mermaid or svg. Raises NoSuchNetwork, Unsupported without svg's library.
+
+    Example:  net graph --format mermaid my-net
+    """
+    from netlib import pictures  # nobody draws on the way to an attachment
+    from netlib.pictures.topology import topology
+
+    asked = [engine.state.network(reference).network for reference in networks]
+    shown = asked or [record.network for record in engine.state.networks()]
+    alone = [] if asked else [box.stack for box in engine.state.sandboxes()]
+    endpoints = [record.endpoint for record in engine.state.endpoints()]
+    return pictures.draw(topology(shown, endpoints, alone), form)

@@ -31,14 +31,15 @@ class SandboxStatus:
 
 
 def listing(engine: Engine, filters: Iterable[str] = ()) -> tuple[Seen, ...]:
-    """Networks with scope and use, oldest first, as far as `filters` (`driver=bridge`) let them.
+    """Networks with scope and use, as far as `filters` (`driver=bridge`) let them.
 
+    Built-in ones come first, then the oldest.
     Values of one key widen, several keys narrow. Raises InvalidRequest.
 
     Example:  net ls --filter driver=bridge
     """
     fits = matcher(filters, keys=LIST_KEYS, now=engine.clock())
-    seen = (look(engine, record.network) for record in engine.state.networks())
+    seen = (look(engine, record.network) for record in engine.state.known_networks())
     return tuple(one for one in seen if fits(one))
 
 
@@ -46,7 +47,7 @@ def look(engine: Engine, network: Network) -> Seen:
     """What filters may ask of a network."""
     return Seen(
         network=network,
-        scope=_scope(engine, network),
+        scope=scope_of(engine, network),
         in_use=engine.state.has_endpoints(network.id),
     )
 
@@ -67,7 +68,7 @@ def status(engine: Engine) -> tuple[SandboxStatus, ...]:
         SandboxStatus(
             sandbox=box,
             alive=engine.kernel.alive(box.netns),
-            joined=tuple(mine.get(box.name, ())),
+            joined=tuple(mine.get(box.stack, ())),
         )
         for box in engine.state.sandboxes()
     )
@@ -81,7 +82,7 @@ def ports(engine: Engine, sandbox: str) -> tuple[Joined, ...]:
     box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
     return tuple(
         _joined(engine.state.network(record.endpoint.network).network, record.endpoint)
-        for record in engine.state.endpoints_of(box.name)
+        for record in engine.state.endpoints_of(box.stack)
         if record.endpoint.ports
     )
 
@@ -104,7 +105,7 @@ def _places(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[
     )
 
 
-def _scope(engine: Engine, network: Network) -> str:
+def scope_of(engine: Engine, network: Network) -> str:
     """That of its driver; a network whose driver was uninstalled is still listed."""
     try:
         return engine.driver(network).capabilities.scope

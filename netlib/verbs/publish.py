@@ -9,9 +9,10 @@ from netlib.engine import Engine
 from netlib.errors import NotConnected, NotPublished, Unsupported
 from netlib.model import Endpoint, HostFacts, Network, PublishedPort, Sandbox
 from netlib.operation import Operation
+from netlib.plan import Plan
 from netlib.ports import PortRequest, parse
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import Rewiring, conditions, describe, plan_of, puts, reverts
+from netlib.rewiring import Rewiring, conditions, describe, plan_of, puts, relink, reverts
 from netlib.state import EndpointRecord
 from netlib.store import Commit
 
@@ -28,13 +29,21 @@ def publish(
     Example:  net publish web 8443:443
     """
     box = engine.sandbox(sandbox)
+    needless = _needless(engine, box)
+    if needless:
+        return Operation(
+            subject=f"published ports of {box.name}", plan=Plan(), result=(), warnings=(needless,)
+        )
     record, network = _publisher(engine, box)
     endpoint = record.endpoint
     host = engine.facts()
     new = resolve_ports(engine, network, ports, host, besides=endpoint.ports)
     after = replace(endpoint, ports=(*endpoint.ports, *new))
     port_conditions, port_puts = claim_ports(network, replace(endpoint, ports=new))
-    changes = [_rewired(engine, network, record, after, host)]
+    changes = [
+        _rewired(engine, network, record, after, host),
+        *relink(engine, network, box.name, after, host),
+    ]
     return Operation(
         subject=f"published ports of {box.name}",
         plan=plan_of(changes),
@@ -72,6 +81,8 @@ def unpublish(
             network = engine.state.network(endpoint.network).network
             after = replace(endpoint, ports=kept)
             changes.append(_rewired(engine, network, record, after, host))
+            changes += relink(engine, network, box.name, after, host)
+            changes += relink(engine, network, box.name, after, host)
             claims += claim_ports(network, replace(endpoint, ports=tuple(mine)))[1]
             gone += mine
     for request in wanted:
@@ -88,6 +99,16 @@ def unpublish(
         done=Commit(put={}, delete=tuple(claims)),
         undo=Commit(put=reverts(changes)),
     )
+
+
+def _needless(engine: Engine, box: Sandbox) -> str:
+    """Why a sandbox's ports need not be published: it is the host. Empty where it is not."""
+    for record in engine.state.endpoints_of(box.name):
+        network = engine.state.network(record.endpoint.network).network
+        able = engine.driver(network).capabilities
+        if not able.own_netns:
+            return f"nothing is published on {network.name}: needless, as {able.why_not_published}"
+    return ""
 
 
 def _publisher(engine: Engine, box: Sandbox) -> tuple[EndpointRecord, Network]:

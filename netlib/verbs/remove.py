@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
 from netlib import state as keys
+from netlib.claims import claims_of
 from netlib.engine import Engine
-from netlib.errors import InUse, NoSuchNetwork
+from netlib.errors import BuiltInNetwork, DriverError, InUse, NoSuchNetwork, UnknownDriver
 from netlib.filters import BUILT_IN, PRUNE_KEYS, Seen, matcher
+from netlib.model import Network
 from netlib.operation import Operation
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
@@ -24,11 +27,11 @@ Watch = Callable[[str, int, int], None]
 def remove(engine: Engine, network: str, *, force: bool = False) -> None:
     """Remove a network that no endpoint is on; with `force` disconnect all that are.
 
-    Raises NoSuchNetwork, InUse naming the sandboxes that are on it, LeftOver.
+    Raises NoSuchNetwork, BuiltInNetwork, InUse naming the sandboxes that are on it, LeftOver.
 
     Example:  net rm my-net
     """
-    known = engine.state.network(network).network
+    known = _removable(engine.state.network(network)).network
     if force:
         for record in engine.state.endpoints(known.id):
             endpoint = record.endpoint
@@ -42,7 +45,7 @@ def remove(engine: Engine, network: str, *, force: bool = False) -> None:
 
 def plan_removal(engine: Engine, network: str, *, force: bool = False) -> Plan:
     """What `remove` would do."""
-    record = engine.state.network(network)
+    record = _removable(engine.state.network(network))
     if not force:
         return dissolve(engine, record).plan
     parts = [leave(engine, r).plan for r in engine.state.endpoints(record.network.id)]
@@ -99,8 +102,28 @@ def _unused(engine: Engine, filters: Iterable[str]) -> list[NetworkRecord]:
     ]
 
 
+def _removable(record: NetworkRecord) -> NetworkRecord:
+    name = record.network.name
+    if name in BUILT_IN:
+        raise BuiltInNetwork(
+            f"network {name} is built in and always there",
+            f"to take a sandbox off it, run: net disconnect {name} SANDBOX",
+        )
+    return record
+
+
 def _dissolve_again(engine: Engine, network_id: str) -> Operation[None]:
     return dissolve(engine, engine.state.network(network_id))
+
+
+def _claims(engine: Engine, network: Network) -> list[str]:
+    """The keys of its prefixes and further claims, also when its driver was uninstalled."""
+    try:
+        return [*pool_keys(engine, network), *claims_of(engine.driver(network), network)[1]]
+    except (DriverError, UnknownDriver):
+        folders = ("pool/", "device/", "single/")
+        records = [r for folder in folders for r in engine.state.store.range(*under(folder))]
+        return [r.key for r in records if json.loads(r.value)["network"] == network.id]
 
 
 def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
@@ -131,7 +154,7 @@ def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
             delete=(
                 keys.network_key(network.id),
                 keys.name_key(network.name),
-                *pool_keys(engine, network),
+                *_claims(engine, network),
             ),
             delete_ranges=(
                 under(f"lease/{network.id}/"),

@@ -10,6 +10,7 @@ from netlib.engine import Engine
 from netlib.model import bracketed
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     FirewallBase,
     Forward,
@@ -20,6 +21,7 @@ from netlib.wiring import (
     Publish,
     Relay,
     Segment,
+    Unmasked,
     Wiring,
 )
 
@@ -110,6 +112,13 @@ def _what(noun: Noun) -> str:
             )
         case Open():
             return f"open {bracketed(noun.target)}:{_span(noun.port, noun.count)}/{noun.protocol}"
+        case Allow():
+            return (
+                f"allow {noun.source} -> {bracketed(noun.target)}:"
+                f"{_span(noun.port, noun.count)}/{noun.protocol}"
+            )
+        case Unmasked():
+            return f"unmasked {noun.bridge}: {noun.prefix}"
         case DnsRedirect():
             return f"dns {bracketed(noun.gateway)}:53 -> port {noun.port}"
         case _:
@@ -133,6 +142,10 @@ def _reason(noun: Noun, network: str, endpoint: EndpointRecord | None) -> str:
             return f"{who} publishes it on {network}{limit}" + (f" ({how})" if how else "")
         case Open():
             return f"{who} publishes it by its own address, since {network} is routed"
+        case Allow():
+            return f"{who} is linked to it, on {network} where members reach nobody else"
+        case Unmasked():
+            return f"who is on {network} sees the true address of others on it"
         case DnsRedirect():
             return f"members of {network} ask their gateway for names"
         case _:

@@ -18,7 +18,12 @@ from netlib.verbs.remove import joined
 
 
 def create_sandbox(
-    engine: Engine, name: str, *, hostname: str = "", labels: Mapping[str, str] | None = None
+    engine: Engine,
+    name: str,
+    *,
+    hostname: str = "",
+    labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Make a sandbox: a network namespace that stays, also for `ip netns exec`.
 
@@ -30,7 +35,9 @@ def create_sandbox(
     _check_free(engine, name)
     netns = engine.kernel.make_namespace(name)
     try:
-        return register_sandbox(engine, name, netns, hostname=hostname, labels=labels)
+        return register_sandbox(
+            engine, name, netns, hostname=hostname, labels=labels, environment=environment
+        )
     except NameTaken:
         engine.kernel.drop_namespace(netns)
         raise
@@ -49,16 +56,21 @@ def register_sandbox(
     resolver_options: Iterable[str] = (),
     extra_hosts: Iterable[str] = (),
     labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Sandbox:
     """Give a network namespace a name that can be used wherever a sandbox is asked for.
 
-    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field 22).
-    `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or NAME:host-gateway)
-    are for its resolv.conf and hosts.
+    `pid` is the process that it is for, `started` when that began (proc_pid_stat(5), field
+    22). `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or
+    NAME:host-gateway) are for its resolv.conf and hosts; `environment` is what links tell
+    others of it. Whose namespace another sandbox has already shares that one's stack; the
+    host's own is nobody's.
 
     Raises InvalidName, NameTaken, InvalidOption.
     """
     _check_name(name)
+    is_host = netns.inode == engine.facts().netns
+    owner = None if is_host else engine.state.sandbox_in(netns.inode)
     box = Sandbox(
         name=name,
         netns=netns,
@@ -71,19 +83,15 @@ def register_sandbox(
         extra_hosts=tuple(extra_hosts),
         labels=dict(labels or {}),
         created=engine.clock(),
+        shares=owner.name if owner else "",
+        environment=dict(environment or {}),
     )
+    claims = {keys.sandbox_key(name): keys.dump(box)}
+    if not is_host and owner is None:
+        claims[keys.namespace_key(netns.inode)] = name
     try:
         engine.state.store.commit(
-            Commit(
-                conditions=(
-                    Absent(keys.sandbox_key(name)),
-                    Absent(keys.namespace_key(netns.inode)),
-                ),
-                put={
-                    keys.sandbox_key(name): keys.dump(box),
-                    keys.namespace_key(netns.inode): name,
-                },
-            )
+            Commit(conditions=tuple(Absent(key) for key in claims), put=claims)
         )
     except StoreConflict:
         _check_free(engine, name)
@@ -109,10 +117,11 @@ def remove_sandbox(engine: Engine, name: str) -> None:
             return leave(engine, engine.state.endpoint(known, name))  # noqa: B023 - run at once
 
         engine.run(prepare)
-    engine.kernel.drop_namespace(box.netns)
-    engine.state.store.commit(
-        Commit(put={}, delete=(keys.sandbox_key(name), keys.namespace_key(box.netns.inode)))
-    )
+    gone = [keys.sandbox_key(name)]
+    if not box.shares and box.netns.inode != engine.facts().netns:
+        engine.kernel.drop_namespace(box.netns)
+        gone.append(keys.namespace_key(box.netns.inode))
+    engine.state.store.commit(Commit(put={}, delete=tuple(gone)))
     engine.changed(box)
 
 

@@ -9,16 +9,17 @@ from ipaddress import ip_interface
 import pytest
 from support.host import Host
 from support.libcni import CniError, Runtime
-from support.traffic import fetch, reachable, serve
+from support.made import made
+from support.traffic import fetch, serve
 
 from netlib import Net
 from netlib.frontends.cni.results import VERSIONS
-
 
 pytestmark = pytest.mark.kernel
 
 SUBNET = "198.51.100.0/24"
 Runtimes = Callable[..., Runtime]
+both = pytest.mark.parametrize("runtime", ["here", "daemon"], indirect=True)
 
 
 def leases(net: Net) -> list[str]:
@@ -32,6 +33,7 @@ def own(result: dict, name: str = "eth0") -> dict:
     return found
 
 
+@both
 def test_attachments_of_one_network_reach_each_other(host: Host, runtime: Runtimes) -> None:
     """The network is made with the first ADD; both get an address, a route and a name server."""
     web, db = host.sandbox("web"), host.sandbox("db")
@@ -55,6 +57,7 @@ def test_attachments_of_one_network_reach_each_other(host: Host, runtime: Runtim
     front.check("two")
 
 
+@both
 def test_delete_gives_back_all_that_add_took(host: Host, net: Net, runtime: Runtimes) -> None:
     """Any number of times, and what was never added too."""
     web = host.sandbox("web")
@@ -94,6 +97,7 @@ def test_results_are_in_the_version_that_is_asked_for(
     front.delete("one")
 
 
+@both
 def test_published_ports_reach_the_container(host: Host, runtime: Runtimes) -> None:
     """From outside and from the host; another container gets the port once the first is gone."""
     web, db, outsider = host.sandbox("web"), host.sandbox("db"), host.outsider()
@@ -191,7 +195,7 @@ def test_bandwidth_is_refused_clearly(host: Host, net: Net, runtime: Runtimes) -
     with pytest.raises(CniError, match="bandwidth") as refusal:
         runtime().add("one", host.sandbox("web").netns.path, bandwidth={"ingressRate": 1000})
     assert refusal.value.code == 2
-    assert net.networks() == ()
+    assert made(net) == []
 
 
 def test_both_families(host: Host, runtime: Runtimes) -> None:
@@ -200,7 +204,9 @@ def test_both_families(host: Host, runtime: Runtimes) -> None:
     front = runtime({"ipam": {"type": "netlib", "ranges": [
         [{"subnet": SUBNET, "rangeStart": "198.51.100.64", "rangeEnd": "198.51.100.70"}],
         [{"subnet": "2001:db8:1::/64", "gateway": "2001:db8:1::fe"}],
-    ], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "198.51.100.9"}]}})  # fmt: skip
+    ], "routes": [
+        {"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "198.51.100.9"},
+    ]}})  # fmt: skip
     result = front.add("one", web.netns.path)
 
     four, six = result["ips"]
@@ -212,11 +218,13 @@ def test_both_families(host: Host, runtime: Runtimes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["host-local", "static"])
+@both
 def test_addresses_of_another_ipam_plugin(
     host: Host, net: Net, runtime: Runtimes, kind: str
 ) -> None:
     """It is asked first, checked along, and told at the end; a failed ADD frees its address."""
-    ipam = {"host-local": {"subnet": SUBNET, "rangeStart": "198.51.100.7"},
+    folder = str(host.state_dir / "ipam")
+    ipam = {"host-local": {"dataDir": folder, "subnet": SUBNET, "rangeStart": "198.51.100.7"},
             "static": {"addresses": [{"address": "198.51.100.7/24",
                                       "gateway": "198.51.100.1"}]}}[kind]  # fmt: skip
     web, db = host.sandbox("web"), host.sandbox("db")
@@ -226,10 +234,12 @@ def test_addresses_of_another_ipam_plugin(
     front.check("one")
     front.delete("one")
     if kind == "host-local":
-        db.run("ip", "link", "add", "eth0", "type", "dummy")
+        db.run("ip", "link", "add", "eth0", "type", "bridge")
         with pytest.raises(CniError, match="eth0"):
             front.add("two", db.netns.path)
-        held = host.run("sh", "-c", "cat /var/lib/cni/networks/front/198* || true").stdout
+        held = host.run(
+            "sh", "-c", f"cat {host.state_dir}/ipam/front/198* 2>/dev/null || true"
+        ).stdout
         assert held == ""
     assert leases(net) == []
 
@@ -279,14 +289,15 @@ def test_check_needs_the_namespace_and_the_result(host: Host, runtime: Runtimes)
     assert refusal.value.code == 7
 
 
+@both
 def test_garbage_collection_frees_what_is_not_valid(
     host: Host, net: Net, runtime: Runtimes
 ) -> None:
     """Also what the runtime forgot; what others made on that network stays."""
+    net.create_sandbox("mine")
     front = runtime()
     for name in ("one", "two", "three"):
         front.add(name, host.sandbox(name).netns.path)
-    net.create_sandbox("mine")
     net.connect("front", "mine")
     front.cache.clear()
     front.collect([("two", "eth0")])
@@ -313,6 +324,7 @@ def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
     assert refusal.value.code == 51
 
 
+@both
 def test_a_failed_add_leaves_nothing(host: Host, net: Net, runtime: Runtimes) -> None:
     """Interface taken, subnet full, address taken, wrong namespace."""
     web = host.sandbox("web")
@@ -320,7 +332,7 @@ def test_a_failed_add_leaves_nothing(host: Host, net: Net, runtime: Runtimes) ->
     front.add("one", web.netns.path)
     before = [r.key for r in net.engine.state.store.range("a", "z")]
     other = host.sandbox("other")
-    other.run("ip", "link", "add", "taken", "type", "dummy")
+    other.run("ip", "link", "add", "taken", "type", "bridge")
     cases = [
         ("one", web.netns.path, "eth0", 4, {}),
         ("two", other.netns.path, "eth0", 103, {}),
@@ -370,13 +382,19 @@ def test_a_changed_configuration_changes_the_network(
 def test_chained_behind_another_plugin(host: Host, net: Net, runtime: Runtimes) -> None:
     """Its result is passed through; with `ifname` another interface is added to it."""
     web = host.sandbox("web")
-    theirs = {"type": "ptp", "ipam": {"type": "host-local", "subnet": "203.0.113.0/24"}}
+    theirs = {
+        "type": "ptp",
+        "ipam": {
+            "type": "host-local",
+            "dataDir": str(host.state_dir / "ipam"),
+            "subnet": "203.0.113.0/24",
+        },
+    }
     front = runtime(theirs, {"subnet": SUBNET, "ifname": "eth1"}, version="1.0.0")
     result = front.add("one", web.netns.path)
     assert [ip["address"].rpartition("/")[0] for ip in result["ips"]] == [
         "203.0.113.2", "198.51.100.2"]  # fmt: skip
     assert result["interfaces"][result["ips"][1]["interface"]]["name"] == "eth1"
-    front.check("one")
     front.delete("one")
     assert leases(net) == []
 
@@ -397,6 +415,7 @@ def test_before_other_plugins(host: Host, runtime: Runtimes) -> None:
     front.delete("one")
 
 
+@both
 def test_many_at_once(host: Host, net: Net, runtime: Runtimes) -> None:
     """Thirty ADDs at once on a network that is not there yet: no duplicate, no leak."""
     names = [f"c{number}" for number in range(30)]
@@ -424,4 +443,4 @@ def test_many_at_once(host: Host, net: Net, runtime: Runtimes) -> None:
     assert net.check() == ()
     all_at_once(front.delete)
     assert leases(net) == []
-    assert len(net.networks()) == 1
+    assert len(made(net)) == 1

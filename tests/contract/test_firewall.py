@@ -17,6 +17,7 @@ from netlib.kernel.netfilter.iptables import Iptables
 from netlib.kernel.netfilter.nftables import Nftables
 from netlib.plan import Change, Create, Delete, Ensure, diff
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     FirewallBase,
     Forward,
@@ -25,6 +26,7 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    Unmasked,
     Wiring,
 )
 
@@ -77,6 +79,19 @@ NOUNS: list[Noun] = [
     ),
     Masquerade(bridge="nl-a", family=4),
     Masquerade(bridge="nl-a", family=6, source=ip_address("2001:db8::9")),
+    Unmasked(bridge="nl-a", prefix=ip_network("203.0.113.0/24")),
+    Unmasked(bridge="nl-a", prefix=ip_network("2001:db8:c::/64")),
+    Unmasked(bridge="nl-c", prefix=ip_network("203.0.113.0/24")),
+    Allow(
+        source=ip_address("198.51.100.2"), target=ip_address("198.51.100.3"), protocol="tcp", port=5
+    ),
+    Allow(
+        source=ip_address("2001:db8:a::2"),
+        target=ip_address("2001:db8:a::3"),
+        protocol="udp",
+        port=7,
+        count=3,
+    ),
     port(),
     port(8081, host=ip_address("127.0.0.1")),
     port(8080, "2001:db8:a::2"),

@@ -14,7 +14,7 @@ from dnslib import RR, DNSRecord
 from support.host import OUTSIDER4, OUTSIDER6, Host, Place
 from support.names import query, rcode, values
 from support.patience import eventually
-from support.resolving import GATEWAY4, MY_NET, WEB, Running, ask, ask_tcp, build
+from support.resolving import GATEWAY4, GATEWAY6, MY_NET, WEB, Running, ask, ask_tcp, build
 from support.upstream import Upstream, echo, records, silence, upstream
 
 from netlib.dns import forward
@@ -48,12 +48,13 @@ def use(running: Running, *servers: str) -> None:
     running.update(Update(revision=2, networks=(replace(MY_NET, servers=servers),)))
 
 
+@pytest.mark.parametrize("gateway", [GATEWAY4, GATEWAY6])
 def test_an_unknown_name_is_asked_of_the_networks_server(
-    running: Running, web: Place, outside: Place
+    running: Running, web: Place, outside: Place, gateway: str
 ) -> None:
     """The answer comes back with the client's id and case, not authoritative."""
     with upstream(outside, OUTSIDER4, echo()) as server:
-        answer = ask(web, query("WWW.Example.Com", ident=7))
+        answer = ask(web, query("WWW.Example.Com", ident=7), gateway)
 
     assert answer is not None
     assert values(answer) == ["203.0.113.7"]

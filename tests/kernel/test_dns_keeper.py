@@ -22,10 +22,13 @@ from support.patience import eventually
 from support.resolving import DB4, EVERYTHING, GATEWAY4, GATEWAY6, MY_NET, WEB, WEB4, ask, build
 from support.upstream import silence, upstream
 
+from netlib.dns.channel import connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
-from netlib.dns.keeper import LOG, SOCKET
-from netlib.errors import KernelError, NamespaceGone
+from netlib.dns.keeper import Keeper
+from netlib.dns.place import LOG, SOCKET, AlreadyKept
+from netlib.dns.place import Place as Place_
+from netlib.errors import KernelError, NamespaceGone, ResolverDown
 
 pytestmark = pytest.mark.kernel
 
@@ -62,6 +65,14 @@ def test_names_resolve_when_update_returns(resolver: Resolver, web: Place) -> No
         moved = replace(WEB, id="e3", sandbox="fast", aliases=(), addresses=(f"198.51.100.{n}",))
         resolver.update(Update(revision=n, since=n - 1, endpoints=(moved,)))
         assert values(ask(web, query("fast"))) == [f"198.51.100.{n}"]
+
+
+def test_an_update_that_leaves_a_gap_is_refused(resolver: Resolver, web: Place) -> None:
+    """Nobody waits for what can not be served; everything at once mends it."""
+    with pytest.raises(ResolverDown, match="since 1 is missing"):
+        resolver.update(Update(revision=9, since=8, gone=("e2",)))
+    assert values(ask(web, query("db"))) == [DB4]
+    resolver.update(replace(EVERYTHING, revision=9))
 
 
 def test_the_server_has_no_rights(resolver: Resolver) -> None:
@@ -277,13 +288,13 @@ def test_queries_are_counted_and_shown(resolver: Resolver, web: Place) -> None:
     ask(web, query("db"))
 
     assert lines == [
-        {"asker": "web", "name": "nosuch.example.", "type": 1, "outcome": "nobody SERVFAIL"},
-        {"asker": "web", "name": "web.", "type": 28, "outcome": "here NOERROR"},
+        {"asker": "web", "name": "nosuch.example.", "kind": "A", "outcome": "nobody SERVFAIL"},
+        {"asker": "web", "name": "web.", "kind": "AAAA", "outcome": "here NOERROR"},
     ]
     found = stats(resolver)
     assert found["queries"] == 6
     assert found["answers"] == {"NOERROR": 5, "SERVFAIL": 1}
-    assert found["names"] == {"db.": 4, "web.": 1}
+    assert found["names"] == {"db.": 4, "nosuch.example.": 1, "web.": 1}
 
 
 def test_questions_in_flight_do_not_end_with_the_server(
@@ -365,3 +376,59 @@ def test_what_it_runs_is_ours_alone(resolver: Resolver) -> None:
             t for t in targets if not re.match(r"socket:|anon_inode:|/dev/null|/run/state", t)
         ]
         assert strange == []
+
+
+def test_a_daemon_can_be_the_keeper(host: Host, web: Place) -> None:
+    """In a thread of its own process; when it stops, the next who asks starts one again."""
+    place = Place_.claim(host.state_dir)
+    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    resolver.listen_network("n1", [GATEWAY4])
+    resolver.update(EVERYTHING)
+    assert stats(resolver)["keeper_pid"] == os.getpid()
+    assert values(ask(web, query("db"))) == [DB4]
+    with pytest.raises(AlreadyKept):
+        Place_.claim(host.state_dir)
+
+    keeper.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+    assert stats(resolver)["keeper_pid"] != os.getpid()
+    resolver.update(EVERYTHING)
+    assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_who_speaks_nonsense_is_dropped(resolver: Resolver, host: Host, web: Place) -> None:
+    """And nobody else notices."""
+    for nonsense in (b"{}\n", b"[]\n", b"\xff\xfe\n", b'{"do": "serve"}\n', b'{"do": "dance"}\n'):
+        with connect(host.state_dir / SOCKET, 5).sock as client:
+            client.sendall(nonsense)
+            answer = client.recv(4096)
+            assert answer == b"" or b"dance" in answer
+    assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_a_network_that_moves_keeps_the_sockets_that_stay(resolver: Resolver, web: Place) -> None:
+    """Gateways come and go, and ports change; who asks at one that stays notices nothing."""
+    found = stats(resolver)
+    inodes = sockets_of(found["pid"])
+    resolver.move_to("n1", [GATEWAY4, "198.51.100.129"], 53)
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, "198.51.100.129": 53}}
+    assert len(inodes & sockets_of(found["pid"])) == len(inodes) - 2, "only the gone one's closed"
+    assert values(ask(web, query("db"))) == [DB4]
+
+    resolver.move_to("n1", [GATEWAY4], 5301)
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 5301}}
+    assert values(ask(web, query("db"), port=5301)) == [DB4]
+    os.kill(int(str(found["pid"])), signal.SIGKILL)
+    assert values(ask(web, query("db"), port=5301)) == [DB4]
+
+
+def sockets_of(pid: object) -> set[str]:
+    """The inodes of a process's sockets that listen, or take datagrams."""
+    folder = Path(f"/proc/{pid}/fd")
+    links = {os.readlink(each) for each in folder.iterdir()}
+    return {link for link in links if link.startswith("socket:")}

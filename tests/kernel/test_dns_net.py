@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from support.host import OUTSIDER4, Host
 from support.names import query, rcode, values
 from support.patience import eventually
-from support.resolving import ask
+from support.resolving import ask, ask_tcp
 from support.traffic import Somewhere
 from support.upstream import echo, upstream
 
@@ -128,3 +130,23 @@ def test_custom_records_of_a_network(host: Host, net: Net) -> None:
     web = Box(host, net, "web")
     net.connect("my-net", "web")
     assert told(web, "ns1", gateway(my_net)) == ["203.0.113.9"]
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_host_with_a_name_server_of_its_own_keeps_it(
+    host: Host, firewall: Literal["nftables", "iptables"]
+) -> None:
+    """It has port 53 of all addresses; sandboxes ask port 53 of their gateway all the same."""
+    busy = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with busy, Net(host.state_dir, firewall=firewall) as net:
+        busy.bind(("0.0.0.0", 53))
+        my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+        web = Box(host, net, "web")
+        endpoint = net.connect("my-net", "web")
+
+        assert my_net.dns_port != 53
+        assert told(web, "web", gateway(my_net)) == [address(endpoint)]
+        (by_tcp,) = ask_tcp(web, query("web"), server=gateway(my_net))
+        assert values(by_tcp) == [address(endpoint)]
+        net.disconnect("my-net", "web")
+        net.remove("my-net")

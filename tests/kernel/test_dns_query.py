@@ -9,9 +9,9 @@ import pytest
 from support.host import Host, Place
 from support.resolving import DB4, GATEWAY4, GATEWAY6, MY_NET, WEB6, Running, build
 
-from netlib.dns.ask import AnswerRecord, NoAnswer, query
+from netlib.dns.ask import AnswerRecord, query
 from netlib.dns.facts import Update
-from netlib.errors import InvalidName, InvalidOption, NamespaceGone
+from netlib.errors import InvalidName, InvalidOption, NamespaceGone, NoAnswer
 
 pytestmark = pytest.mark.kernel
 

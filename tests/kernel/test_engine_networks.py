@@ -148,8 +148,8 @@ def test_an_internal_network_has_no_way_out_or_in(made: EngineHost) -> None:
     made.serve(made.host, 7001)
     made.net.create("front", subnets=FRONT, internal=True)
     made.net.create("back", subnets=BACK)
-    made.box("web", 80)
     peer, other = made.box("peer"), made.box("other")
+    made.box("web", 80)
     endpoint = made.net.connect("front", "web")
     made.net.connect("front", "peer")
     made.net.connect("back", "other")
@@ -350,7 +350,8 @@ def test_neighbours_learn_at_once_who_has_an_address_now(made: EngineHost) -> No
         made.box(name, 80)
         endpoint = made.net.connect("front", name, addresses=wanted)
         if name == "two":
-            eventually(lambda mac=endpoint.mac: set(known().values()) == {mac}, 2)
+            mac = endpoint.mac
+            eventually(lambda mac=mac: set(known().values()) == {mac}, 2)
         for one in wanted:
             assert reachable(peer, one, 80)
         assert known() == dict.fromkeys(wanted, endpoint.mac)

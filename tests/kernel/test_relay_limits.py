@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -22,7 +23,7 @@ from netlib.codec import to_json
 from netlib.relay.limits import Quota
 from netlib.relay.loop import Loop
 from netlib.relay.spec import Spec
-from netlib.relay.tcp import TcpGate, TcpListener
+from netlib.relay.tcp import Connection, TcpGate, TcpListener
 from netlib.relay.udp import UdpGate, UdpListener
 from netlib.wiring import Relay
 
@@ -171,6 +172,21 @@ def test_a_client_that_leaves_before_its_target_answers_is_forgotten(host: Host)
             eventually(lambda: quota.used == 1)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         eventually(lambda: quota.used == 0)
+
+
+def test_an_ended_connection_leaves_nothing_behind(host: Host) -> None:
+    """Its memory is free at once: it does not wait for the garbage collector."""
+    with target(web(host), echo), running(relay("127.0.0.1", 8080, WEB6)) as quota:
+        gc.disable()
+        try:
+            for _ in range(5):
+                with connect() as client:
+                    assert answered(client)
+            eventually(lambda: quota.used == 0)
+            # The loop still knows the last one that it ran.
+            assert sum(isinstance(thing, Connection) for thing in gc.get_objects()) <= 1
+        finally:
+            gc.enable()
 
 
 def test_udp_flows_are_forgotten_when_they_are_silent(host: Host) -> None:

@@ -74,9 +74,9 @@ def test_options_of_an_attachment(net: Program) -> None:
     assert "02:00:5e:00:53:01" in said
 
 
-def test_without_a_network_there_is_only_loopback(net: Program) -> None:
+def test_on_none_there_is_only_loopback(net: Program) -> None:
     """Its own network stack, with `lo` up and nothing else."""
-    said = net("run -- ip -br link").stdout
+    said = net("run --network none -- ip -br link").stdout
 
     assert re.findall(r"^(\S+)", said, re.MULTILINE) == ["lo"]
     assert "UP" in said
@@ -127,6 +127,21 @@ def test_sysfs_shows_the_sandboxs_devices(net: Program) -> None:
     assert net("run --network front -- ls /sys/class/net").stdout.split() == ["eth0", "lo"]
 
 
+@pytest.mark.parametrize("where", ["", "-d"])
+def test_environment_and_folder_are_the_callers(net: Program, where: str) -> None:
+    """The command gets what `net run` got, and nothing of ours."""
+    said = Path("/run/said")
+    said.unlink(missing_ok=True)
+    net(f"run {where} -- sh -c 'pwd > /run/said.new; env >> /run/said.new;"
+        " mv /run/said.new /run/said'")  # fmt: skip
+
+    folder, *lines = eventually(lambda: said.exists() and said.read_text()).splitlines()
+    assert folder == os.getcwd()
+    theirs = {line.partition("=")[0] for line in lines if "=" in line and line[0].isalpha()}
+    assert theirs - {"PWD", "OLDPWD", "SHLVL"} <= set(net.environment)
+    assert f"PYTHONPATH={net.environment['PYTHONPATH']}" in lines
+
+
 def test_signals_are_as_a_shell_gives_them(net: Program) -> None:
     """Nothing is blocked or ignored that would not be without us (SIGPIPE above all)."""
     said = net("run -- grep -E ^Sig(Blk|Ign) /proc/self/status").stdout
@@ -148,8 +163,13 @@ def test_helpers_can_be_ended(host: Host) -> None:
     program = net.start("run --network front -p [::1]:8085:80 -- sleep 60")
     eventually(lambda: net("ps -q").stdout and _helpers(host), 15)
 
-    for pid in _helpers(host):
-        assert "SigBlk:\t0000000000000000\n" in Path(f"/proc/{pid}/status").read_text()
+    def free() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            texts = [Path(f"/proc/{pid}/status").read_text() for pid in _helpers(host)]
+            return all("SigBlk:\t0000000000000000\n" in text for text in texts)
+        return False
+
+    assert eventually(free)  # a helper that is just starting is not one yet
     program.terminate()
     program.wait(10)
 
@@ -279,7 +299,7 @@ def test_background_prints_the_name_and_cleans_up(net: Program) -> None:
     ("line", "status"),
     [
         ("run -d --network nope -- true", 3),
-        ("run -d -- no-such-command", 127),
+        ("run -d --network none -- no-such-command", 127),
         ("run -d --network front:ip=198.51.100.1 -- true", 2),
     ],
 )
@@ -293,7 +313,7 @@ def test_errors_of_the_background_are_told(net: Program, line: str, status: int)
 
 def test_background_survives_its_terminal(net: Program) -> None:
     """It is in a session of its own, so a hang-up of the caller's does not reach it."""
-    net("run -d --name web -- sleep 60")
+    net("run -d --name web --network none -- sleep 60")
     (pid,) = [box["pid"] for box in net.ask("ps")["sandboxes"]]
 
     assert os.getsid(pid) != os.getsid(0)
@@ -369,7 +389,7 @@ def test_exec_in_a_named_namespace(net: Program) -> None:
 
 def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> None:
     """`net sandbox rm` is for those without one: `net stop` ends the others."""
-    net("run -d --name web -- sleep 60")
+    net("run -d --name web --network none -- sleep 60")
 
     assert "net stop web" in net("sandbox rm web", status=4).stderr
     assert net("stop web").stdout == "web\n"
@@ -377,7 +397,7 @@ def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> Non
 
 def test_a_running_sandbox_is_connected_and_disconnected(net: Program) -> None:
     """Its networks change under a process that goes on."""
-    net("run -d --name web -- sleep 60")
+    net("run -d --name web --network none -- sleep 60")
     net("connect front web")
     assert " 0% packet loss" in net("exec web -- ping -c1 -W1 198.51.100.1").stdout
     net("disconnect front web")

@@ -187,12 +187,13 @@ class Host:
         """End what runs in the host's namespaces and take their names away."""
         names = [str(NAMED / name) for name in os.listdir(NAMED)]
         end_processes({inode(place) for place in [self.descriptor, *self._descriptors, *names]})
-        for name in names:
-            with contextlib.suppress(OSError):  # a name whose mount is gone
-                throwaway.unmount(name)
-            os.unlink(name)
         for descriptor in self._descriptors:
             os.close(descriptor)
+        for name in names:
+            with contextlib.suppress(OSError):  # not mounted, or not any more
+                while True:
+                    throwaway.unmount(name)
+            os.unlink(name)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A small runtime: executes a conflist as libcni does (CNI specification 1.1.0, sections 2 to 4)."""
+"""A small runtime: executes a conflist as libcni does (CNI specification 1.1.0)."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ class Program:
     """Runs `net` in the host, with the host's own state."""
 
     host: Host
+    firewall: str = "auto"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -29,6 +30,7 @@ class Program:
         return {
             **os.environ,
             "NETLIB_STATE_DIR": str(self.host.state_dir),
+            "NETLIB_FIREWALL": self.firewall,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
 

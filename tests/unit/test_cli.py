@@ -14,6 +14,7 @@ from support.shell import Shell
 from netlib.errors import KernelError, NotPermitted, StoreError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.program import program
+from netlib.frontends.cli.session import Session
 from netlib.kernel.fake import FakeKernel
 from netlib.kernel.netfilter.foreign import Obstacle
 from netlib.net import Net
@@ -48,7 +49,7 @@ def test_create_prints_the_id(shell: Shell) -> None:
     said = shell("create my-net")
 
     assert re.fullmatch(r"[0-9a-f]{64}\n", said.out)
-    assert shell("ls -q --no-trunc").out == said.out
+    assert shell("ls -q --no-trunc -f type=custom").out == said.out
 
 
 def test_create_takes_all_that_docker_takes(shell: Shell) -> None:
@@ -58,7 +59,7 @@ def test_create_takes_all_that_docker_takes(shell: Shell) -> None:
         " --aux-address printer=192.0.2.70 --subnet 2001:db8::/64 --ipv6 --attachable"
         " --opt com.docker.network.driver.mtu=1400 --label team=blue --label bare front"
     )
-    (network,) = shell("ls --json").document["networks"]
+    (network,) = shell("ls --json -f type=custom").document["networks"]
 
     assert network["subnets"][0] == {
         "subnet": "192.0.2.0/24",
@@ -76,30 +77,29 @@ def test_ls_shows_four_columns(shell: Shell) -> None:
     """The columns of `docker network ls`; an id of digits and an `e` is no number."""
     made = shell("create front").out
 
-    head, row = shell("ls").lines
-    assert head.split("  ") == ["NETWORK ID", "  NAME", " DRIVER", "SCOPE"] or head.split() == [
-        "NETWORK", "ID", "NAME", "DRIVER", "SCOPE",
-    ]  # fmt: skip
-    assert row.split() == [made[:12], "front", "bridge", "local"]
+    head, *rows = shell("ls").lines
+    assert re.split(r"  +", head) == ["NETWORK ID", "NAME", "DRIVER", "SCOPE"]
+    assert [row.split()[1] for row in rows] == ["bridge", "host", "none", "front"]
+    assert rows[-1].split() == [made[:12], "front", "bridge", "local"]
 
 
 @pytest.mark.parametrize(
     ("filters", "names"),
     [
-        ("", "one two three"),
-        ("-f name=t", "two three"),
-        ("-f name=one -f name=two", "one two"),
+        ("", "bridge host none one two three"),
+        ("-f name=t", "host two three"),
+        ("-f name=one -f name=two", "none one two"),
         ("-f name=t -f label=team=blue", "two"),
         ("-f label=team", "one two"),
         ("-f label=team=blue -f label=stage", ""),
-        ("-f driver=bridge", "one two three"),
+        ("-f driver=bridge", "bridge one two three"),
         ("-f driver=macvlan", ""),
-        ("-f scope=local", "one two three"),
+        ("-f scope=local", "bridge host none one two three"),
         ("-f scope=global", ""),
         ("-f type=custom", "one two three"),
-        ("-f type=builtin", ""),
+        ("-f type=builtin", "bridge host none"),
         ("-f dangling=true", "two three"),
-        ("-f dangling=false", "one"),
+        ("-f dangling=false", "bridge host none one"),
     ],
 )
 def test_filters_of_ls(shell: Shell, filters: str, names: str) -> None:
@@ -179,7 +179,7 @@ def test_prune_spares_who_is_used_and_who_does_not_fit(web: Shell) -> None:
     assert web("prune --filter label!=keep").lines == ["other"]
     assert web("prune --filter until=1h").lines == []
     assert web("prune").lines == ["back"]
-    assert web("ls -q").lines == web("ls -q -f name=front").lines
+    assert web("ls -q -f type=custom").lines == web("ls -q -f name=front").lines
 
 
 def test_update_changes_and_takes_away(shell: Shell) -> None:
@@ -233,6 +233,16 @@ def test_ps_shows_ports_as_docker_does(web: Shell) -> None:
     assert re.split(r"  +", row) == [
         "web", "-", "present", "front", "192.0.2.2", "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
     ]  # fmt: skip
+
+
+def test_container_names_a_sandbox(web: Shell) -> None:
+    """Docker's word for sharing the stack of another one."""
+    web("create back")
+    web("connect back container:web")
+
+    assert "back" in web("ps").out
+    web("disconnect back container:web")
+    assert "shared as it is" in web("run --network container:web -p 80 -- true", status=2).err
 
 
 def test_ps_shows_where_routed_ports_are(shell: Shell) -> None:
@@ -302,7 +312,8 @@ def test_from_without_a_port(web: Shell, line: str) -> None:
 def test_every_command_that_changes_something_can_be_tried() -> None:
     """--dry-run is everywhere but where it would be nonsense."""
     reading = {"ls", "inspect", "port", "ps", "check", "rules", "completion", "driver ls",
-               "sandbox ls", "exec", "host status"}  # fmt: skip
+               "sandbox ls", "exec", "host status", "env", "graph", "daemon", "events",
+               "cni conflist", "dns query", "dns stats", "dns log"}  # fmt: skip
 
     without = {
         name
@@ -391,7 +402,7 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("stop nobody", 3, "no-such-sandbox"),
         ("exec nobody -- true", 3, "no-such-sandbox"),
         ("run --network nope -- true", 3, "no-such-network"),
-        ("run -p 80 -- true", 2, "invalid-request"),
+        ("run --network container:web -p 80 -- true", 2, "invalid-request"),
         ("run --name b@d -- true", 2, "invalid-name"),
         ("run --dns nonsense -- true", 2, "invalid-address"),
         ("run --add-host db -- true", 2, "invalid-request"),
@@ -423,6 +434,22 @@ def test_errors_have_a_status_a_code_and_a_hint(
     assert document["error"]["hint"]
 
 
+@pytest.mark.parametrize("line", ["", "sandbox", "driver"])
+def test_nothing_more_typed(shell: Shell, line: str) -> None:
+    """The help, on stderr and with the status of wrong usage: scripts notice."""
+    said = shell(line, status=2)
+
+    assert said.err.startswith("Usage: net")
+    assert "error:" not in said.err
+    assert said.out == ""
+
+
+def test_usage_errors_name_the_commands_help(shell: Shell) -> None:
+    """Wherever the parser found the fault."""
+    for line in ("create --subnet", "create", "create --nonsense x"):
+        assert "see: net create --help" in shell(line, status=2).err
+
+
 def test_a_wrong_command_suggests_the_right_one(shell: Shell) -> None:
     """Typing errors happen."""
     assert "Did you mean connect?" in shell("conect front web", status=2).err
@@ -450,7 +477,7 @@ def test_statuses_of_a_failing_host(
 
     shell("create front", status=status)
     kernel.failing = None
-    assert shell("ls -q").lines == [] or status == 7
+    assert shell("ls -q -f type=custom").lines == [] or status == 7
 
 
 def test_no_traceback_without_debug(
@@ -648,6 +675,21 @@ def test_completion_offers_names(web: Shell) -> None:
     assert "connect" in [item.value for item in complete.get_completions([], "con")]
 
 
+def test_columns_line_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is painted, empty or short; no blanks at the ends of lines."""
+    from netlib.frontends.cli import output
+
+    painted = "\x1b[31mended\x1b[0m"
+    rows = [("a", painted, "x"), ("long name", "up", "")]
+
+    assert output.table(("N", "STATE", "P"), rows).splitlines() == [
+        "N          STATE    P",
+        f"a          {painted}    x",
+        "long name  up",
+    ]
+    assert output.table(("N", "STATE"), []) == "N    STATE"
+
+
 def test_colours_only_on_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe gets none, NO_COLOR and dumb terminals neither."""
     import io
@@ -685,7 +727,7 @@ def test_state_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.Mon
     """NETLIB_STATE_DIR moves the state, --state-dir wins over it."""
     monkeypatch.setenv("NETLIB_STATE_DIR", str(tmp_path / "environment"))
 
-    assert Shell()("ls -q").lines == []
+    assert Shell()("ls -q -f type=custom").lines == []
     assert os.listdir(tmp_path) == ["environment"]
     Shell()(f"ls --state-dir {tmp_path / 'option'}")
     assert sorted(os.listdir(tmp_path)) == ["environment", "option"]
@@ -696,6 +738,38 @@ def test_json_is_versioned(web: Shell) -> None:
     for line in ("ls", "ps", "inspect front", "port web", "rules", "check", "driver ls",
                  "sandbox ls", "gc", "repair", "prune", "completion bash"):  # fmt: skip
         assert json.loads(web(f"{line} --json").out)["version"] == 1
+
+
+# -- links and warnings ---------------------------------------------------------------------------
+
+
+def test_env_prints_what_a_link_tells(shell: Shell) -> None:
+    """As lines that env(1) takes, or as an object."""
+    shell("sandbox create -e USER=postgres db")
+    shell("sandbox create web")
+    shell("connect -o expose=5432 bridge db")
+    shell("connect --link db:database bridge web")
+
+    lines = shell("env web").lines
+    assert "DATABASE_PORT_5432_TCP_PROTO=tcp" in lines
+    assert "DATABASE_ENV_USER=postgres" in lines
+    found = shell("env web --json").document["environment"]
+    assert [f"{key}={value}" for key, value in found.items()] == lines
+    assert shell("env db").out == ""
+    assert "there is no sandbox" in shell("env nobody", status=3).err
+
+
+def test_what_is_needless_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr; with --json in the document."""
+    session = Session()
+    session.warn("needless")
+    assert "warning: needless" in capsys.readouterr().err
+    session.json = True
+    session.warn("needless")
+    session.show({"endpoint": None})
+    said = capsys.readouterr()
+    assert json.loads(said.out)["warnings"] == ["needless"]
+    assert not said.err
 
 
 # -- boot and progress --------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 def test_fields_of_networks(shell: Shell) -> None:
     """`ls`, `inspect` and what is below them."""
-    (brief,) = shell("ls --json").document["networks"]
+    (brief,) = shell("ls --json -f type=custom").document["networks"]
     (full,) = shell("inspect -v --json front").document["networks"]
 
     assert set(brief) == fields("network")

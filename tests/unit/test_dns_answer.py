@@ -17,6 +17,7 @@ from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.loop import Loop
 from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Resolver
+from netlib.dns.stats import MOST_NAMES, Stats
 from netlib.dns.zone import Zone
 
 WEB = endpoint(
@@ -40,7 +41,7 @@ ZONE = Zone.build(
 def quick(message: bytes, source: str = "192.0.2.2") -> bytes | None:
     """The answer of the quick road, None where it leaves that to the other."""
     resolver = Resolver(Loop())
-    resolver.zone = ZONE
+    resolver.swap(ZONE)
     road = quick_road(resolver, lambda zone: zone.askers_at("network", "n1"), lambda *_: None)
     return road(message, ip_address(source).packed, 0)
 
@@ -404,3 +405,37 @@ def test_types_that_lower_case_would_confuse_are_told_apart() -> None:
     """Type 65 (HTTPS) has the code of `A`: only the name's case is folded."""
     assert ord("A") == QTYPE.HTTPS
     assert quick(query("web", "HTTPS")) is None
+
+
+@given(st.lists(st.text(max_size=80), min_size=4, max_size=4), st.text(max_size=300))
+def test_any_names_make_a_zone(odd: list[str], network: str) -> None:
+    """What DNS can not hold is left out; the rest is there."""
+    sandbox, hostname, short_id, alias = odd
+    zone = Zone.build(
+        [replace(MY_NET, name=network)],
+        [
+            EndpointNames(
+                id="odd",
+                network="n1",
+                sandbox=sandbox,
+                hostname=hostname,
+                short_id=short_id,
+                aliases=(alias,),
+                addresses=("192.0.2.9",),
+            ),
+            WEB,
+        ],
+    )
+    found = answer(wire.parse_query(query("front")), zone.sandboxes["web"], zone)
+    assert isinstance(found, Answer)
+    assert bytes([192, 0, 2, 2]) in found.packed(wire.parse_query(query("front")))
+
+
+def test_counts_stay_bounded() -> None:
+    """Clients that ask for ever new names don't fill the memory."""
+    stats = Stats()
+    for n in range(MOST_NAMES + 100):
+        stats.name(str(n).encode())
+    stats.name(b"1")
+    assert len(stats.names) == MOST_NAMES
+    assert stats.names[b"1"] == 2

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 from dnslib import DNSRecord
-from support.names import values
+from support.names import MY_NET, endpoint, query, values
 
 from netlib.dns import wire
 from netlib.dns.cache import LONGEST_NEGATIVE_SECONDS, LONGEST_SECONDS, Cache, lifetime_seconds
+from netlib.dns.loop import Loop
+from netlib.dns.quick import quick_road
+from netlib.dns.resolver import Resolver
+from netlib.dns.zone import Zone
 
 SOA = "example.com. {ttl} IN SOA ns.example.com. me.example.com. 1 2 3 4 {minimum}"
 
@@ -105,3 +109,30 @@ def test_the_least_recently_used_goes_first() -> None:
     cache.put("c", packed, records(packed))
 
     assert ["a" in cache, "b" in cache, "c" in cache] == [True, False, True]
+
+
+def test_what_is_answered_again_ages_too() -> None:
+    """The very same question is answered from memory for a second, then with a lower TTL."""
+    clock, packed = Clock(), message(A60)
+    resolver = Resolver(Loop())
+    resolver.cache = Cache(clock=clock)
+    resolver.swap(Zone.build([MY_NET], [endpoint("web", "192.0.2.2")]))
+    asked = query("www.example.com")
+    key = (asked[12:], 0, False, MY_NET.servers)
+    resolver.cache.put(key, packed, records(packed))
+    road = quick_road(
+        resolver, lambda zone: zone.askers_at("network", "n1"), lambda *_: None, now=clock
+    )
+
+    def ttl() -> int | None:
+        answer = road(asked, bytes([192, 0, 2, 2]), 0)
+        return DNSRecord.parse(answer).rr[0].ttl if answer is not None else None
+
+    ages = []
+    for _ in range(8):
+        ages.append(ttl())
+        clock.now += 0.5
+    assert ages == [60, 60, 59, 59, 58, 58, 57, 57]
+    assert resolver.cache.hits == 8
+    clock.now += 60
+    assert ttl() is None

@@ -182,7 +182,7 @@ def test_the_quick_answer_from_the_cache_is_the_answer(name: str, edns: int, fla
     """Byte for byte, wherever there is one."""
     resolver = Resolver(Loop())
     net = replace(BACK, internal=False, servers=("192.0.2.53",))
-    resolver.zone = Zone.build([net], [endpoint("web", "192.0.2.2", network=net)])
+    resolver.swap(Zone.build([net], [endpoint("web", "192.0.2.2", network=net)]))
     kept = query("x.example.com")[:2] + b"\x85\xb0\0\1\0\1\0\0\0\0" + query("x.example.com")[12:]
     kept += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
     key = (query("x.example.com")[12:], flags & wire.CD, False, ("192.0.2.53",))

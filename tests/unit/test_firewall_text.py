@@ -29,6 +29,7 @@ from netlib.firewall.nftables_base import base
 from netlib.model import Family, IPNetwork
 from netlib.plan import Change, Create, Delete, Ensure
 from netlib.wiring import (
+    Allow,
     DnsRedirect,
     FirewallBase,
     Forward,
@@ -37,6 +38,7 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    Unmasked,
 )
 
 MARKS = Marks()
@@ -69,12 +71,12 @@ def test_a_change_tells_only_the_difference() -> None:
 
     assert nftables.commands(Change(on, off)) == [
         'nft delete element inet netlib same { "nl-a" . "nl-a" }',
-        'nft add element inet netlib same { "nl-a" . "nl-a" : goto published }',
+        'nft add element inet netlib same { "nl-a" . "nl-a" : goto linked }',
     ]
     assert iptables.commands(Change(on, off)) == [
         f"{program} -t filter {verb} NETLIB-SAME -i nl-a -o nl-a -j NETLIB-{target}"
         for program in ("iptables", "ip6tables")
-        for verb, target in (("-D", "ALLOW"), ("-A", "PUBLISHED"))
+        for verb, target in (("-D", "ALLOW"), ("-A", "LINKED"))
     ]
 
 
@@ -170,7 +172,7 @@ def nouns(draw: st.DrawFn) -> Noun:
     family = draw(st.sampled_from(FAMILIES))
     bridge = draw(devices)
     prefix = draw(networks(family, 8))
-    kind = draw(st.integers(0, 5))
+    kind = draw(st.integers(0, 7))
     if kind == 0:
         outbound = draw(st.sampled_from(["allow", "drop"]))
         return Forward(
@@ -197,6 +199,17 @@ def nouns(draw: st.DrawFn) -> Noun:
             port=first,
             count=draw(st.integers(1, 65536 - first)),
             sources=draw(sources(family)),
+        )
+    if kind == 5:
+        return Unmasked(bridge=bridge, prefix=prefix)
+    if kind == 6:
+        first = draw(ports)
+        return Allow(
+            source=draw(addresses[family]),
+            target=draw(addresses[family]),
+            protocol=draw(st.sampled_from(["tcp", "udp", "sctp"])),
+            port=first,
+            count=draw(st.integers(1, 65536 - first)),
         )
     return DnsRedirect(bridge=bridge, gateway=draw(addresses[family]), port=draw(ports))
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """The program `net`, and `contnet` where Samba's `net` comes first."""
-    from netlib.frontends.cli.program import invoke
+    from netlib.frontends.cli.program import forgive_bytes, invoke
 
+    forgive_bytes()
     sys.exit(invoke(sys.argv[1:]))
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import click
 
 from netlib.errors import NetError
-from netlib.frontends.cli.failure import Failure, failure_of
+from netlib.frontends.cli.failure import USAGE, Failure, failure_of
 from netlib.frontends.cli.session import Session
 from netlib.settings import Backend
 
@@ -108,7 +108,18 @@ class NetCommand(CommonOptions):
     """One command."""
 
 
-class NetGroup(CommonOptions, click.Group):
+class HelpfulGroup(CommonOptions, click.Group):
+    """Without a further word it shows its help, and that is wrong usage."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help to who typed nothing more; under --json say what is missing."""
+        if not args and not self.invoke_without_command and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(USAGE)
+        return super().parse_args(ctx, args)
+
+
+class NetGroup(HelpfulGroup):
     """A command of several words, like `net sandbox create`."""
 
 

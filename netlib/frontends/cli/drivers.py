@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from netlib.driver import Option
 from netlib.frontends.cli.command import NetCommand, NetGroup
 from netlib.frontends.cli.session import Session
 
@@ -30,8 +31,6 @@ def driver_ls(session: Session, verbose: bool) -> None:
     Example:  net driver ls
     Example:  net driver ls -v
     """
-    from dataclasses import asdict
-
     from netlib.errors import DriverError
 
     documents: list[dict[str, Any]] = []
@@ -50,8 +49,8 @@ def driver_ls(session: Session, verbose: bool) -> None:
                     "addressing": able.addressing,
                     "publishes": able.publishes,
                     "names": able.names,
-                    "options": [asdict(option) for option in driver.options],
-                    "endpoint_options": [asdict(option) for option in driver.endpoint_options],
+                    "options": [_view(option) for option in driver.options],
+                    "endpoint_options": [_view(option) for option in driver.endpoint_options],
                 }
             )
     if session.json:
@@ -76,6 +75,11 @@ def driver_ls(session: Session, verbose: bool) -> None:
                 if one.get(key)
             )
     session.show({}, text)
+
+
+def _view(option: Option) -> dict[str, Any]:
+    fields = ("key", "help", "aliases", "default", "choices", "live", "device")
+    return {field: getattr(option, field) for field in fields}
 
 
 def _options(options: object) -> str:

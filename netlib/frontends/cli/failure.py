@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import click
 
 from netlib.errors import NetError
+from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.output import paint
 from netlib.frontends.cli.session import SCHEMA, Session, dump
 
@@ -64,9 +65,12 @@ def failure_of(error: click.ClickException | NetError, argv: Sequence[str] = ())
         return Failure(
             code=error.code, message=error.message, hint=error.hint, status=error.exit_status
         )
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    path = context.command_path if context else "net"
     mine = list(argv)[: list(argv).index("--")] if "--" in argv else argv
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        path = context.command_path
+    else:  # the parser itself does not say for which command it read
+        path = " ".join(["net", *[word for word in mine if word in COMMANDS][:1]])
     return Failure(
         code="usage",
         message=error.format_message(),

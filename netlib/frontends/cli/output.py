@@ -25,12 +25,22 @@ def paint(text: str, colour: str, stream: TextIO | None = None, *, bold: bool = 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Aligned columns under their headers."""
-    from tabulate import tabulate
-
     heads = [paint(head, "white", bold=True) for head in headers]
-    # Without disable_numparse an id of digits and one `e` would be shown as a number.
-    text: str = tabulate(list(rows), headers=heads, tablefmt="plain", disable_numparse=True)
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    lines = [heads, *(list(row) for row in rows)]
+    # Heads have some air, so that a narrow column still reads as one.
+    widths = [len(head) + 2 for head in headers]
+    for line in lines[1:]:
+        widths = [max(w, _width(cell)) for w, cell in zip(widths, line, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _width(cell: str) -> int:
+    return len(click.unstyle(cell))
 
 
 def moment(seconds: float) -> str:

@@ -44,6 +44,8 @@ class _Run(NetCommand):
 @click.option("--add-host", "hosts", metavar="NAME:IP", multiple=True,
               help="A line for /etc/hosts; the IP may be host-gateway.")  # fmt: skip
 @click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="A label.")
+@click.option("-e", "--env", "variables", metavar="KEY=VALUE", multiple=True,
+              help="A variable of its environment; links tell others of it.")  # fmt: skip
 @click.option(
     "--rm",
     "remove",
@@ -68,6 +70,7 @@ def run_command(
     resolver_options: tuple[str, ...],
     hosts: tuple[str, ...],
     labels: tuple[str, ...],
+    variables: tuple[str, ...],
     remove: bool,
     detach: bool,
     command: tuple[str, ...],
@@ -79,25 +82,37 @@ def run_command(
     /etc/hostname, and the host's files and processes. It starts when its networks are ready,
     and when it ends nothing of it is left. Signals are passed on to it, and its exit status is
     ours: 128 + n after signal n, 127 when there is no such command, 126 when it can't be run.
-    Without --network it has nothing but `lo`. In the background its output goes to
+    Without --network it is on `bridge`; on `none` it has nothing but `lo`, on `host` it is not
+    set apart from the host, and with container:NAME it shares that sandbox's network. In the
+    background its output goes to
     log/NAME.log in the state's folder, until `net gc`.
 
     Example:  net run --network my-net -p 8080:80 -- python3 -m http.server 80
     Example:  net run -d --name db --network back:ip=192.0.2.5,alias=sql -- sleep infinity
     """
+    from netlib.built_in import DEFAULT
+    from netlib.engine import SHARED
     from netlib.run.request import RunRequest, parse_address, parse_attachment, parse_host
 
+    shared = [t.removeprefix(SHARED) for t in networks if t.startswith(SHARED)]
+    named = [text for text in networks if not text.startswith(SHARED)]
+    if len(shared) > 1:
+        raise click.UsageError("--network container:NAME can be given once.")
+    if not networks:
+        named = [DEFAULT]
     name_given = {"name": name} if name is not None else {}
     request = RunRequest(
         command=command,
         hostname=hostname,
-        attachments=tuple(parse_attachment(text) for text in networks),
+        attachments=tuple(parse_attachment(text) for text in named),
         ports=tuple(port_requests(ports)),
         nameservers=tuple(parse_address(text) for text in servers),
         search=search,
         resolver_options=resolver_options,
         hosts=tuple(parse_host(text) for text in hosts),
         labels=pairs("--label", labels, bare=True),
+        environment=pairs("--env", variables),
+        shares=shared[0] if shared else "",
         **name_given,
     )
     with session.net() as net:

@@ -8,20 +8,21 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
 
 from netlib.errors import NetError
 from netlib.frontends.cli.catalogue import COMMANDS
-from netlib.frontends.cli.command import CommonOptions
+from netlib.frontends.cli.command import HelpfulGroup
 from netlib.frontends.cli.failure import Failure, failure_of
 from netlib.frontends.cli.session import Session
 
 _PACKAGE = "netlib.frontends.cli"
 
 
-class Program(CommonOptions, click.Group):
+class Program(HelpfulGroup):
     """A group whose commands are found by the catalogue."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -78,6 +79,13 @@ def program() -> None:
 
     Run `net COMMAND --help` for a command's arguments and an example.
     """
+
+
+def forgive_bytes() -> None:
+    """Let output that is no text of the locale's through, escaped: what was typed may be so."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def invoke(argv: Sequence[str], session: Session | None = None) -> int:

@@ -64,13 +64,23 @@ def sandbox_command() -> None:
 @sandbox_command.command("create", cls=NetCommand)
 @click.option("--hostname", metavar="NAME", default="", help="What it calls itself.")
 @click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="A label.")
+@click.option(
+    "-e",
+    "--env",
+    "variables",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="What links tell others of its environment.",
+)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @dry_run
 @click.pass_obj
 def sandbox_create(
     session: Session,
+    *,
     hostname: str,
     labels: tuple[str, ...],
+    variables: tuple[str, ...],
     names: tuple[str, ...],
     dry_run: bool,
 ) -> int | None:
@@ -79,6 +89,7 @@ def sandbox_create(
     Example:  net sandbox create web db
     """
     marks = pairs("--label", labels, bare=True)
+    environment = pairs("--env", variables)
     if dry_run:
         from netlib.names import check_name
         from netlib.plan import Plan
@@ -90,7 +101,7 @@ def sandbox_create(
     with session.net() as net:
 
         def act(name: str) -> None:
-            net.create_sandbox(name, hostname=hostname, labels=marks)
+            net.create_sandbox(name, hostname=hostname, labels=marks, environment=environment)
 
         done, failures = each(session, "making", names, act)
     return report(session, "created", done, failures)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +29,7 @@ class Session:
     firewall: Backend | None = None
     debug: bool = False
     given: Net | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @contextmanager
     def net(self) -> Iterator[Net]:
@@ -36,15 +37,25 @@ class Session:
         if self.given is not None:
             yield self.given
             return
-        from netlib.net import Net
+        from netlib.frontends.daemon.client import open_net
 
-        with Net(self.state_dir, firewall=self.firewall) as net:
+        with open_net(self.state_dir, firewall=self.firewall, warn=self.warn) as net:
             yield net
+
+    def warn(self, text: str) -> None:
+        """Tell what was asked for and is not done: at once, or in the JSON document."""
+        if self.json:
+            self.warnings.append(text)
+            return
+        from netlib.frontends.cli.output import paint
+
+        click.echo(f"{paint('warning:', 'yellow', sys.stderr)} {text}", err=True)
 
     def show(self, document: Mapping[str, Any], text: str = "") -> None:
         """Print a result: the document under --json, else the text where there is any."""
         if self.json:
-            click.echo(dump({"version": SCHEMA, **document}))
+            told = {"warnings": self.warnings} if self.warnings else {}
+            click.echo(dump({"version": SCHEMA, **document, **told}))
         elif text:
             click.echo(text)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from netlib import state as keys
+from netlib.engine import Engine
 from netlib.errors import (
     AddressTaken,
     AlreadyThere,
@@ -33,8 +36,11 @@ from netlib.ipam import choose
 from netlib.model import AddressRange, Endpoint, IPAddress, Netns, Network, Sandbox, Subnet
 from netlib.net import Net
 from netlib.operation import Operation
+from netlib.plan import subject
 from netlib.state import EndpointRecord
+from netlib.verbs.connect import connect
 from netlib.verbs.disconnect import leave
+from netlib.wiring import Wiring
 
 KIND = "cni"
 _OPERATION = "cni.operation"
@@ -66,8 +72,8 @@ def add(call: Call, netns: Netns) -> Result:
         return config.previous
     done = _find_again(call)
     if done is not None:
-        network = net.engine.state.network(done.endpoint.network).network
-        return describe(call, network, done, None)
+        around = net.engine.state.network(done.endpoint.network)
+        return describe(call, around, done, None)
     box = Sandbox(
         name=request.sandbox,
         netns=netns,
@@ -91,7 +97,7 @@ def add(call: Call, netns: Netns) -> Result:
 
 
 def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
-    if netns.inode == net.engine.kernel.facts().netns and not request.own_netns:
+    if netns.inode == net.engine.home and not request.own_netns:
         raise Refusal(
             INVALID_NAMESPACE, "plugin's netns and netns from CNI_NETNS should not be the same"
         )
@@ -100,19 +106,20 @@ def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
 def _attach(call: Call, box: Sandbox, delegated: Result | None) -> Result:
     net, _, config = call
     sets = tuple(one for group in config.address_sets for one in group)
-    network = networks.ensure(net, config, ranges_of(delegated) if delegated else sets)
-    _connect(call, box, network, delegated)
+    around = networks.ensure(net, config, ranges_of(delegated) if delegated else sets)
+    record = _connect(call, box, around.network, delegated)
     try:
-        record = find_record(call)
-        assert record is not None
-        return describe(call, network, record, delegated)
+        return describe(call, around, record, delegated)
     except BaseException:
-        delete_endpoint(call, network.id)
+        delete_endpoint(call, around.network.id)
         raise
 
 
-def _connect(call: Call, box: Sandbox, network: Network, delegated: Result | None) -> Endpoint:
-    config = call.config
+def _connect(
+    call: Call, box: Sandbox, network: Network, delegated: Result | None
+) -> EndpointRecord:
+    config, engine = call.config, call.net.engine
+    prepared: list[Operation[Endpoint]] = []
     for attempt in range(_TRIES):
         addresses: tuple[str | IPAddress, ...] = config.addresses
         if delegated is not None:
@@ -120,15 +127,24 @@ def _connect(call: Call, box: Sandbox, network: Network, delegated: Result | Non
         elif not addresses and config.address_sets:
             addresses = tuple(_choose(call.net, network, group) for group in config.address_sets)
         try:
-            return call.net.connect(
-                network.id,
-                box,
-                publish=config.ports,
-                addresses=addresses,
-                mac=config.mac or None,
-                aliases=config.aliases,
-                ifname=call.ifname,
+            engine.run(
+                partial(
+                    _prepared,
+                    prepared,
+                    engine,
+                    network.id,
+                    box,
+                    publish=config.ports,
+                    addresses=addresses,
+                    mac=config.mac or None,
+                    aliases=config.aliases,
+                    ifname=call.ifname,
+                )
             )
+            # The plan of a new endpoint has all its nouns: no need to read them again.
+            (operation,) = prepared
+            nouns = (subject(step) for stage in operation.plan.stages for step in stage.steps)
+            return EndpointRecord(endpoint=operation.result, wiring=Wiring(nouns))
         except AddressTaken:
             # Chosen from a set of ranges: somebody else took it between choice and commit.
             if config.addresses or delegated is not None or attempt == _TRIES - 1:
@@ -136,6 +152,13 @@ def _connect(call: Call, box: Sandbox, network: Network, delegated: Result | Non
         except AlreadyThere as error:
             raise InterfaceTaken(error.message, "remove it, or use another CNI_IFNAME") from error
     raise AssertionError("not reached")
+
+
+def _prepared(
+    kept: list[Operation[Endpoint]], engine: Engine, network: str, box: Sandbox, **asked: Any
+) -> Operation[Endpoint]:
+    kept[:] = [connect(engine, network, box, **asked)]
+    return kept[0]
 
 
 def _choose(net: Net, network: Network, group: tuple[Range, ...]) -> IPAddress:

@@ -20,9 +20,11 @@ from netlib.frontends.cni.refusal import (
 )
 from netlib.ports import PortRequest
 from netlib.ports import parse as parse_port
+from netlib.subnets import parse_address
 
 OURS = "netlib"
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -104,10 +106,12 @@ def _config(
         address_sets=tuple(
             tuple(map(ranges, group)) for group in runtime.lists_of_parts("ipRanges")
         ),
-        mac=runtime.text("mac")
-        or asked.text("mac")
-        or arguments.get("MAC", "")
-        or found.text("mac"),
+        mac=_mac(
+            runtime.text("mac")
+            or asked.text("mac")
+            or arguments.get("MAC", "")
+            or found.text("mac")
+        ),
         aliases=tuple(dict.fromkeys((*found.texts("aliases"), *_aliases(runtime, name)))),
         ifname=found.text("ifname"),
         dns=_dns(found, runtime),
@@ -158,7 +162,15 @@ def _addresses(runtime: Reading, asked: Reading, arguments: Mapping[str, str]) -
     """The addresses that are asked for: one source counts, the first that names any."""
     own = arguments.get("IP", "")
     wanted = runtime.texts("ips") or asked.texts("ips") or tuple(filter(None, own.split(",")))
-    return tuple(text.partition("/")[0] for text in wanted)
+    return tuple(str(parse_address(text.partition("/")[0])) for text in wanted)
+
+
+def _mac(text: str) -> str:
+    if text and not _MAC.fullmatch(text):
+        raise Refusal(
+            INVALID_CONFIG, f"{text!r} is no MAC address", "write it as 02:00:5e:00:53:01"
+        )
+    return text
 
 
 def _aliases(runtime: Reading, network: str) -> tuple[str, ...]:

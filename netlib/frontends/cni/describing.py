@@ -6,31 +6,29 @@ from typing import Any
 
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.results import Result
-from netlib.model import Network
 from netlib.naming import nameservers
 from netlib.net import Net
-from netlib.state import EndpointRecord
-from netlib.wiring import Route, VethPair, Wiring
+from netlib.state import EndpointRecord, NetworkRecord
+from netlib.wiring import Bridge, Route, VethPair
 
 
 def describe(
-    call: Call, network: Network, record: EndpointRecord, delegated: Result | None
+    call: Call, around: NetworkRecord, record: EndpointRecord, delegated: Result | None
 ) -> Result:
-    """What an attachment got; `delegated` is what an IPAM plugin gave for it.
+    """What an attachment got on the network `around`; `delegated` is an IPAM plugin's part of it.
 
     What it was given before (by `prevResult`) comes first and stays as it is.
     """
     net, config = call.net, call.config
     before = config.previous or {"interfaces": [], "ips": [], "routes": [], "dns": {}}
     endpoint = record.endpoint
-    interfaces = _interfaces(net, record, call.request.netns)
+    interfaces = _interfaces(net, around, record, call.request.netns)
     position = len(before["interfaces"]) + len(interfaces) - 1
-    around = net.engine.state.find_network(network.id)
-    names = nameservers([around.wiring if around else Wiring(), record.wiring])
+    names = nameservers([around.wiring, record.wiring])
     ips: list[dict[str, Any]] = []
     for address in endpoint.addresses:
         ip: dict[str, Any] = {"address": str(address), "interface": position}
-        gateway = next((s.gateway for s in network.subnets if address.ip in s.prefix), None)
+        gateway = next((s.gateway for s in around.network.subnets if address.ip in s.prefix), None)
         if gateway is not None:
             ip["gateway"] = str(gateway)
         ips.append(ip)
@@ -47,16 +45,20 @@ def describe(
     }
 
 
-def _interfaces(net: Net, record: EndpointRecord, netns: str) -> list[dict[str, Any]]:
+def _interfaces(
+    net: Net, around: NetworkRecord, record: EndpointRecord, netns: str
+) -> list[dict[str, Any]]:
     """The bridge and the host's end of the pair, where there are such, then the sandbox's."""
     endpoint = record.endpoint
     pairs = [noun for noun in record.wiring if isinstance(noun, VethPair)]
-    asked = [name for pair in pairs for name in (pair.bridge, pair.name) if name]
+    names = [name for pair in pairs for name in (pair.bridge, pair.name) if name]
+    known = {noun.name: noun for noun in around.wiring if isinstance(noun, Bridge)}
+    asked = [name for name in names if name not in known]
     seen = net.engine.facts(asked).devices if asked else {}
     found: list[dict[str, Any]] = [
-        {"name": name, "mac": seen[name].mac, "mtu": seen[name].mtu}
-        for name in asked
-        if name in seen
+        {"name": name, "mac": one.mac, "mtu": one.mtu}
+        for name in names
+        if (one := known.get(name) or seen.get(name)) is not None
     ]
     own: dict[str, Any] = {"name": endpoint.ifname, "mac": endpoint.mac, "sandbox": netns}
     if pairs:

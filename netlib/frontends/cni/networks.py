@@ -12,6 +12,7 @@ from netlib.frontends.cni.refusal import TRY_AGAIN, Refusal
 from netlib.model import Network
 from netlib.net import Net
 from netlib.options import canonical
+from netlib.state import NetworkRecord
 from netlib.verbs.remove import dissolve
 
 _PATIENCE_SECONDS = 10.0
@@ -24,7 +25,7 @@ def find(net: Net, config: Config) -> Network | None:
     return record.network if record else None
 
 
-def ensure(net: Net, config: Config, more: tuple[Range, ...] = ()) -> Network:
+def ensure(net: Net, config: Config, more: tuple[Range, ...] = ()) -> NetworkRecord:
     """The network, ready, with what is declared and `more` subnets; made where there is none.
 
     Several that ensure one network at once get the same. Raises NoSuchNetwork, Conflict,
@@ -32,25 +33,23 @@ def ensure(net: Net, config: Config, more: tuple[Range, ...] = ()) -> Network:
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        known = find(net, config)
-        if known is None:
+        record = net.engine.state.find_network(config.network)
+        if record is None:
             if config.declared is None:
                 net.engine.state.network(config.network)  # raises, and names what is near
-            made = _make(net, config, more)
-            if made is not None:
-                return made
-        elif known.state == "ready":
-            return _adapted(net, config, known, more)
-        else:
-            _wait(net, known, deadline)
+            _make(net, config, more)
+        elif record.network.state != "ready":
+            _wait(net, record.network, deadline)
+        elif _adapt(net, config, record.network, more):
+            return record
 
 
-def _make(net: Net, config: Config, more: tuple[Range, ...]) -> Network | None:
-    """The new network; None where somebody else was first."""
+def _make(net: Net, config: Config, more: tuple[Range, ...]) -> None:
+    """Make it, unless somebody else is first."""
     declared = config.declared or Declaration()
     wanted = (*declared.ranges, *more)
     try:
-        return net.create(
+        net.create(
             config.network,
             driver=declared.driver,
             subnets=_subnets(wanted),
@@ -65,7 +64,6 @@ def _make(net: Net, config: Config, more: tuple[Range, ...]) -> Network | None:
     except (NameTaken, PoolOverlap):
         if find(net, config) is None:
             raise
-        return None
 
 
 def _wait(net: Net, known: Network, deadline: float) -> None:
@@ -81,11 +79,11 @@ def _wait(net: Net, known: Network, deadline: float) -> None:
     raise Refusal(TRY_AGAIN, f"network {known.name} is {known.state}", "run: net repair")
 
 
-def _adapted(net: Net, config: Config, known: Network, more: tuple[Range, ...]) -> Network:
-    """The network, with what the configuration has and it had not."""
+def _adapt(net: Net, config: Config, known: Network, more: tuple[Range, ...]) -> bool:
+    """Whether the network has all that the configuration has; else it is given what it lacks."""
     declared = config.declared
     if declared is None and not more:
-        return known
+        return True
     declared = declared or Declaration(driver=known.driver, internal=known.internal)
     if (declared.driver, declared.internal) != (known.driver, known.internal):
         raise Conflict(
@@ -101,9 +99,9 @@ def _adapted(net: Net, config: Config, known: Network, more: tuple[Range, ...]) 
     have = {str(subnet.prefix) for subnet in known.subnets}
     new = tuple(r for r in (*declared.ranges, *more) if r.subnet not in have)
     if not options and not new:
-        return known
+        return True
     try:
-        return net.update(
+        net.update(
             known.id,
             options=options,
             subnets=_subnets(new),
@@ -113,8 +111,8 @@ def _adapted(net: Net, config: Config, known: Network, more: tuple[Range, ...]) 
     except (PoolOverlap, NoSuchNetwork):
         seen = find(net, config)
         if seen is None or {str(s.prefix) for s in seen.subnets} == have:
-            raise
-        return _adapted(net, config, seen, more)  # somebody else added it meanwhile
+            raise  # else somebody else added it meanwhile
+    return False
 
 
 def _subnets(wanted: tuple[Range, ...]) -> list[str]:

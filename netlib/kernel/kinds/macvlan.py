@@ -37,7 +37,8 @@ def read(noun: Macvlan, state: LinkState, session: Session) -> Macvlan:
     names: dict[int, Any] = {number: name for name, number in _MODES.items()}
     queue = netlink.number(state.data.get(7)) if noun.broadcast_queue else 0
     # It goes up with its address: that it is down says nothing of this noun.
-    found: dict[str, Any] = {**as_found(state), "up": noun.up, "mac": state.mac}
+    found: dict[str, Any] = {**as_found(state), "up": noun.up}
+    found["mac"] = state.mac if noun.mac else ""  # passthru: the parent's
     return replace(
         noun,
         **found,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,10 +13,11 @@ from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
 from netlib.kernel.netfilter import ensures_base
+from netlib.kernel.netfilter.generation import Generation
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.variants import Variant
-from netlib.plan import Change, Delete, Step, subject
+from netlib.plan import Change, Delete, Ensure, Step, subject
 from netlib.wiring import FirewallBase, Noun
 
 _CLASH = (errno.EEXIST, errno.EBUSY, errno.ENOTEMPTY)
@@ -45,11 +47,15 @@ class Nftables:
         self.place = place or Place()
         self.nft = nft or open_nft(self.place)
         self.after_base = after_base
+        self._generation = Generation(self.place)
+        # The rules' generation when the base was found whole and nothing stood in its way.
+        self._whole_at: int | None = None
+        self._counting = threading.Lock()
 
     def do(self, steps: Sequence[Step]) -> None:
         """Do all steps in one transaction, or none and raise. Strict, as Kernel.do is."""
         commands = text.script(steps, self.marks)
-        if not commands.strip():
+        if not commands.strip() or self._is_known_whole(steps):
             return
         try:
             self.nft.run(commands)
@@ -58,8 +64,12 @@ class Nftables:
                 self._heal(steps)
                 return
             raise _translated(error, steps) from error
-        if self.after_base is not None and ensures_base(steps):
-            self.after_base()
+        if ensures_base(steps):
+            if self.after_base is not None:
+                self.after_base()
+            self._note(whole=True)
+        else:
+            self._note(whole=False)
 
     def remove(self, steps: Sequence[Step]) -> None:
         """Do the steps that can be done: a Delete of what is absent is no failure."""
@@ -119,7 +129,28 @@ class Nftables:
     def close(self) -> None:
         """Give back the socket and the namespace."""
         self.nft.close()
+        self._generation.close()
         self.place.close()
+
+    def _is_known_whole(self, steps: Sequence[Step]) -> bool:
+        """Whether only the base is asked for, and only we changed rules since it was ensured.
+
+        Legacy iptables has no generation: what comes there is met when the base is ensured
+        by another process, or again after somebody changed nftables.
+        """
+        if not all(isinstance(step, Ensure) for step in steps):
+            return False
+        with self._counting:
+            return self._whole_at is not None and self._whole_at == self._generation.read()
+
+    def _note(self, *, whole: bool) -> None:
+        """Follow the generation over a transaction of ours; lose it when others had one too."""
+        with self._counting:
+            now = self._generation.read()
+            if whole or (self._whole_at is not None and now == self._whole_at + 1):
+                self._whole_at = now
+            else:
+                self._whole_at = None
 
     def _run(self, commands: str) -> None:
         try:

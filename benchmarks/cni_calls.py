@@ -1,0 +1,304 @@
+"""CNI calls as a runtime makes them: ours and the reference plugins in alternation.
+
+Ours: the installed plugin, with a daemon and without. Theirs: Debian's
+containernetworking-plugins, each list with the same things asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from netlib import Net, throwaway
+from netlib.frontends.cni.installing import install
+from netlib.frontends.daemon.messages import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))  # hosts and places are those of the tests
+
+from support.host import Host, new_host  # noqa: E402
+from support.patience import eventually  # noqa: E402
+
+ROUNDS = int(os.environ.get("ROUNDS", "25"))
+AT_ONCE = 40
+PRESENT = int(os.environ.get("PRESENT", "1000"))
+PER_NETWORK = 250
+FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Series:
+    """Samples of one thing, in milliseconds or per second."""
+
+    name: str
+    unit: str = "ms"
+    samples: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """The middle sample."""
+        return median(self.samples)
+
+    def time(self, action: Callable[[], object]) -> None:
+        """Take a sample of how long an action takes."""
+        start = time.perf_counter()
+        action()
+        self.samples.append((time.perf_counter() - start) * 1000)
+
+    def __str__(self) -> str:
+        ordered = sorted(self.samples)
+        low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
+        spread = f"{low:.4g} … {high:.4g}"
+        return (
+            f"  {self.name:<52} {self.median:>9.4g} {self.unit:<4} {spread:>20}  n={len(ordered)}"
+        )
+
+
+def ratio(ours: Series, other: Series, limit: float, *, at_least: bool = False) -> str:
+    """How ours compares with another series, and with what we want."""
+    value = ours.median / other.median
+    met = value >= limit if at_least else value <= limit
+    sign, verdict = ("≥" if at_least else "≤"), ("met" if met else "MISSED")
+    return f"  → {ours.name} / {other.name} = {value:.2f} (wanted {sign} {limit}: {verdict})"
+
+
+def show(title: str, lines: Iterable[object]) -> None:
+    """Print a chapter, or go on with one: series with median and the range of the middle 80 %."""
+    if title:
+        print(f"\n{title}")
+    for line in lines:
+        print(line, flush=True)
+
+
+@dataclass
+class List:
+    """A conflist's plugins in one folder, run one after the other as libcni does."""
+
+    name: str
+    folder: Path
+    plugins: list[dict[str, Any]]
+    state: Path
+    daemon: int = 0
+    on: Series = field(init=False)
+    off: Series = field(init=False)
+    cpu: Series = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.on = Series(f"{self.name}, ADD")
+        self.off = Series(f"{self.name}, DEL")
+        self.cpu = Series(f"{self.name}, CPU of both")
+
+    def add(self, sandbox: str, port: int = 0) -> dict[str, Any]:
+        """ADD of all; the last one's result."""
+        result: dict[str, Any] | None = None
+        for plugin in self.plugins:
+            result = json.loads(self._run("ADD", plugin, sandbox, port, result))
+        assert result is not None
+        return result
+
+    def delete(self, sandbox: str, result: Mapping[str, Any], port: int = 0) -> None:
+        """DEL of all, in reverse."""
+        for plugin in reversed(self.plugins):
+            self._run("DEL", plugin, sandbox, port, result)
+
+    def sample(self, sandbox: str, port: int = 0) -> None:
+        """One ADD and one DEL, with the processor time of both."""
+        before = self._seconds()
+        start = time.perf_counter()
+        result = self.add(sandbox, port)
+        added = time.perf_counter()
+        self.on.samples.append((added - start) * 1000)
+        self.delete(sandbox, result, port)
+        self.off.samples.append((time.perf_counter() - added) * 1000)
+        self.cpu.samples.append((self._seconds() - before) * 1000)
+
+    def _seconds(self) -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        total = used.ru_utime + used.ru_stime
+        if self.daemon:
+            fields = Path(f"/proc/{self.daemon}/stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15])) / _TICKS
+        return total
+
+    def _run(
+        self,
+        command: str,
+        plugin: Mapping[str, Any],
+        sandbox: str,
+        port: int,
+        result: Mapping[str, Any] | None,
+    ) -> bytes:
+        config: dict[str, Any] = {"cniVersion": "1.0.0", "name": "bench", **plugin}
+        if result is not None:
+            config["prevResult"] = result
+        if port:
+            config["runtimeConfig"] = {"portMappings": [
+                {"hostPort": port, "containerPort": 80, "protocol": "tcp"}]}  # fmt: skip
+        environment = {
+            "PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_CONTAINERID": sandbox,
+            "CNI_NETNS": f"/run/netns/{sandbox}", "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(self.folder), "NETLIB_STATE_DIR": str(self.state),
+        }  # fmt: skip
+        done = subprocess.run(
+            [self.folder / plugin["type"]], input=json.dumps(config).encode(), env=environment,
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{self.name} {command}: {done.stdout!r} {done.stderr!r}")
+        return done.stdout
+
+
+def run() -> None:
+    """All chapters."""
+    theirs = next((f for f in FOLDERS if (f / "bridge").exists()), None)
+    if theirs is None:
+        show("CNI", ["  (containernetworking-plugins is not installed: nothing to compare with)"])
+        return
+    with new_host() as host:
+        host.outsider()
+        _compare(host, theirs)
+
+
+def _lists(host: Host, theirs: Path) -> dict[str, List]:
+    ours = host.state_dir / "bin"
+    install(ours, host.state_dir)
+    ipam = {"type": "host-local", "dataDir": str(host.state_dir / "reference"),
+            "subnet": "198.18.0.0/16", "routes": [{"dst": "0.0.0.0/0"}]}  # fmt: skip
+    bridge = {"type": "bridge", "bridge": "reference0", "isGateway": True, "ipam": ipam}
+    mine = {"type": "netlib", "subnet": "198.19.0.0/16"}
+    return {
+        "plain": List("netlib", ours, [{**mine, "ipMasq": False}], host.state_dir),
+        "bridge": List("bridge + host-local", theirs, [bridge], host.state_dir),
+        "full": List("netlib, masquerade and port", ours, [mine], host.state_dir),
+        "chain": List(
+            "bridge + portmap + firewall",
+            theirs,
+            [{**bridge, "ipMasq": True, "ipMasqBackend": "iptables"},
+             {"type": "portmap", "backend": "iptables", "capabilities": {"portMappings": True}},
+             {"type": "firewall", "backend": "iptables"}],
+            host.state_dir,
+        ),
+    }  # fmt: skip
+
+
+def _compare(host: Host, theirs: Path) -> None:
+    lists = _lists(host, theirs)
+    once = List("netlib without a daemon, the same", lists["full"].folder,
+                lists["full"].plugins, host.state_dir)  # fmt: skip
+    host.sandbox("warm")
+    _sample(host, "o", [once, lists["chain"]], max(5, ROUNDS // 3), port=20000)
+    show("CNI without a daemon", _all([once, lists["chain"]]))
+    show("", [ratio(once.on, lists["chain"].on, 1.5)])
+    with _daemon(host) as pid:
+        for one in lists.values():
+            one.daemon = pid if one.folder == once.folder else 0
+            one.on.samples.clear()
+            one.off.samples.clear()
+            one.cpu.samples.clear()
+        pair = [lists["plain"], lists["bridge"]]
+        lists["plain"].sample("warm")
+        lists["plain"].on.samples.clear(), lists["plain"].off.samples.clear()
+        _sample(host, "p", pair, ROUNDS)
+        show("CNI with a daemon", _all(pair))
+        show("", [ratio(pair[0].on, pair[1].on, 0.3), ratio(pair[0].off, pair[1].off, 0.8)])
+        Net(host.state_dir).update("bench", options={"masquerade": "true"})
+        pair = [lists["full"], lists["chain"]]
+        _sample(host, "f", pair, ROUNDS, port=21000)
+        show("The same things asked for", _all(pair))
+        show("", [ratio(pair[0].on, pair[1].on, 0.1), ratio(pair[0].off, pair[1].off, 0.3)])
+        _at_once(host, lists["full"], lists["bridge"])
+        _with_many(host, lists["full"], pid)
+
+
+def _all(lists: Iterable[List]) -> list[Series]:
+    return [series for one in lists for series in (one.on, one.off, one.cpu)]
+
+
+def _sample(host: Host, letter: str, lists: list[List], rounds: int, port: int = 0) -> None:
+    for number in range(rounds):
+        for which, one in enumerate(lists):
+            name = f"{letter}{which}-{number}"
+            host.sandbox(name)
+            one.sample(name, port + 2 * number + which if port else 0)
+
+
+def _at_once(host: Host, ours: List, theirs: List) -> None:
+    """All ADDs, then all DELs, each as a process of its own."""
+    rates: dict[str, tuple[Series, Series]] = {}
+    for number in range(5):
+        for one in (ours, theirs):
+            on, off = rates.setdefault(
+                one.name,
+                (Series(f"{one.name}, {AT_ONCE} ADDs at once", "/s"),
+                 Series(f"{one.name}, {AT_ONCE} DELs at once", "/s")),
+            )  # fmt: skip
+            names = [f"m{number}-{one is ours}-{n}" for n in range(AT_ONCE)]
+            for name in names:
+                host.sandbox(name)
+            results: dict[str, Any] = {}
+            on.samples.append(_rate(lambda n, o=one, r=results: r.update({n: o.add(n)}), names))  # type: ignore[misc]
+            off.samples.append(_rate(lambda n, o=one, r=results: o.delete(n, r[n]), names))  # type: ignore[misc]
+    mine, other = rates[ours.name], rates[theirs.name]
+    show(f"{AT_ONCE} at once", [*mine, *other])
+    show("", [ratio(mine[0], other[0], 5, at_least=True),
+              ratio(mine[1], other[1], 2.5, at_least=True)])  # fmt: skip
+
+
+def _rate(work: Callable[[str], object], names: list[str]) -> float:
+    from concurrent.futures import ThreadPoolExecutor
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(work, names))
+    return len(names) / (time.perf_counter() - start)
+
+
+def _with_many(host: Host, ours: List, pid: int) -> None:
+    first, full = Series(f"{ours.name}, the first ADDs"), Series(f"… beside {PRESENT}")
+    first.samples = ours.on.samples[:ROUNDS]
+    with Net(host.state_dir) as net:
+        for number in range(PRESENT):
+            network = f"full-{number // PER_NETWORK}"
+            if number % PER_NETWORK == 0:
+                net.create(network)
+            host.sandbox(f"present-{number}")
+            net.connect(network, f"netns:present-{number}", publish=[f"{30000 + number}:80"])
+    ours.on.samples.clear()
+    ours.off.samples.clear()
+    _sample(host, "w", [ours], ROUNDS, port=25000)
+    full.samples = ours.on.samples
+    memory = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]
+    show(f"With {PRESENT} endpoints and ports", [first, full, ours.off])
+    show("", [ratio(full, first, 1.2), f"  the daemon's memory: {int(memory) // 1024} MB"])
+
+
+@contextmanager
+def _daemon(host: Host) -> Any:
+    program = [sys.executable, "-m", "netlib", "--state-dir", str(host.state_dir), "daemon"]
+    options = ["--trace-timing"] if os.environ.get("TRACE") else []
+    log = open(os.environ.get("TRACE") or os.devnull, "w")  # noqa: SIM115 - closed with the daemon
+    daemon = host.popen(*program, *options, stdout=log, stderr=log)
+    eventually(lambda: connect(host.state_dir) is not None, 20)
+    try:
+        yield daemon.pid
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(30)
+        log.close()
+
+
+if __name__ == "__main__":
+    throwaway.enter(keep=[ROOT, Path(sys.prefix)])
+    run()

@@ -1,0 +1,119 @@
+"""Ipvlan networks: sandboxes that share the parent's MAC address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar, cast
+
+from netlib import names
+from netlib.driver import Capabilities, Option
+from netlib.drivers.endpoint import DEFAULT, SYSCTLS, in_sandbox, routes, sysctls
+from netlib.drivers.parent import (
+    IN_SANDBOX,
+    MTU,
+    PARENT,
+    check_common,
+    parent_of,
+    parent_wiring,
+    settled,
+)
+from netlib.model import HOST, Endpoint, HostFacts, Network, Peer
+from netlib.options import number
+from netlib.wiring import Address, Ipvlan, IpvlanFlag, IpvlanMode, Noun, Route, Wiring
+
+
+class IpvlanDriver:
+    """Sandboxes behind a device of the host that all have its MAC address.
+
+    In mode l2 they are on its LAN, whose router is their gateway. In l3 and l3s they speak
+    no ARP and hear no broadcasts: whoever is to answer them needs a route to the subnet by
+    the host's address, which netlib can't make for others.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        gateway_on_host=False,
+        publishes=False,
+        why_not_published="its sandboxes are reached by their own addresses, past the host",
+        names="sandbox",
+        own_mac=False,
+    )
+    options: ClassVar[tuple[Option, ...]] = (
+        PARENT,
+        Option(
+            key="mode",
+            help="l2: on the parent's LAN; l3: routed by the parent; l3s: likewise, seen by "
+            "the host's firewall. Networks of one parent have one mode",
+            aliases=("ipvlan_mode",),
+            default="l2",
+            choices=("l2", "l3", "l3s"),
+            apart=True,
+        ),
+        Option(
+            key="flag",
+            help="bridge: sandboxes of one parent reach each other; private: they don't; vepa: "
+            "by way of a switch that sends back. Networks of one parent have one flag",
+            aliases=("ipvlan_flag",),
+            default="bridge",
+            choices=("bridge", "private", "vepa"),
+            apart=True,
+        ),
+        MTU,
+        *IN_SANDBOX,
+    )
+    endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS,)
+
+    def check_options(self, network: Network) -> None:
+        """Raise InvalidOption for what can not go together."""
+        check_common(network)
+        routes(network, "eth0", HOST, {})  # raises for what it can not read
+
+    def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
+        """The parent and its MTU, where none were asked for."""
+        return settled(network, host, ("macvlan", "macvtap", "ipvlan"))
+
+    def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
+        """The parent, if it is made for the network."""
+        return Wiring(parent_wiring(network))
+
+    def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
+        """An ipvlan in the sandbox, its addresses and routes."""
+        device = Ipvlan(
+            netns=endpoint.sandbox.netns,
+            name=endpoint.ifname,
+            owner=names.owner(network.id, endpoint.id),
+            mtu=int(network.options["mtu"]),
+            parent=parent_of(network),
+            mode=_mode(network),
+            flag=cast("IpvlanFlag", network.options.get("flag", "bridge")),
+        )
+        nouns = in_sandbox(network, endpoint)
+        if _mode(network) != "l2":
+            nouns = _routed(network, endpoint, nouns)
+        return Wiring([device, *sysctls(endpoint, host), *nouns])
+
+    def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
+        """Nothing: other hosts are beyond the parent."""
+        return Wiring()
+
+
+def _mode(network: Network) -> IpvlanMode:
+    return cast("IpvlanMode", network.options.get("mode", "l2"))
+
+
+def _routed(network: Network, endpoint: Endpoint, nouns: Iterator[Noun]) -> Iterator[Noun]:
+    """The same without neighbours: nothing is announced, the default route needs no gateway."""
+    metric = number(network.options, "metric", 0, 2**32 - 1) or 0
+    defaults = {DEFAULT[family] for family in endpoint.gateway_for}
+    for noun in nouns:
+        if isinstance(noun, Address):
+            yield replace(noun, announce=False)
+        elif not (isinstance(noun, Route) and noun.destination in defaults):
+            yield noun
+    for destination in defaults:
+        yield Route(
+            netns=endpoint.sandbox.netns,
+            device=endpoint.ifname,
+            destination=destination,
+            metric=metric,
+        )

@@ -1,0 +1,71 @@
+"""The plugin without a daemon: one call, served in this process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+
+from netlib.errors import NetError
+from netlib.frontends.cni.plugin import about, answer
+from netlib.net import Net
+
+DAEMON_KEY = b'"startDaemon"'
+
+
+def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: str) -> int:
+    """Serve one call, print the answer and end; where there is none to serve, the exit status."""
+    if not environment.get("CNI_COMMAND") and not stdin:
+        sys.stderr.write(about())
+        return 0
+    gc.disable()  # this ends before there is anything to collect
+    opened: list[Net] = []
+
+    def net() -> Net:
+        opened.append(Net(state))
+        return opened[0]
+
+    try:
+        said = answer(net, environment, stdin, operation=operation)
+    finally:
+        for one in opened:
+            with suppress(NetError):
+                one.close()
+    sys.stdout.write(said.stdout)
+    sys.stdout.flush()
+    if said.log:
+        sys.stderr.write(said.log)
+    if DAEMON_KEY in stdin and environment["CNI_COMMAND"] == "ADD":
+        start_daemon(stdin, state)
+    sys.stderr.flush()
+    # Without taking the interpreter apart, which would take as long as the call itself.
+    os._exit(said.status)
+
+
+def start_daemon(stdin: bytes, state: str) -> None:
+    """Start a daemon for the calls to come, where the configuration says `startDaemon`."""
+    import json
+    import subprocess
+
+    with suppress(ValueError, AttributeError):
+        if json.loads(stdin).get("startDaemon") is not True:
+            return
+        program = (
+            f"import sys; sys.path[:0] = {sys.path!r}; "
+            "from netlib.frontends.daemon.run import run; "
+            f"run({state!r})"
+        )
+        try:
+            subprocess.Popen(
+                [sys.executable, "-IS", "-c", program],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath)},
+            )
+        except OSError as error:
+            sys.stderr.write(f"the daemon can't be started: {error}\n")

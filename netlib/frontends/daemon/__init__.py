@@ -1,0 +1,1 @@
+"""The daemon: a warm engine behind a unix socket, for who can't wait for a cold one."""

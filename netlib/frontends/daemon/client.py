@@ -1,0 +1,140 @@
+"""`Net` for who has a daemon at hand: the verbs that change something are done there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from netlib.errors import DaemonLost, KernelError, NetError, from_document
+from netlib.frontends.daemon.calls import VERBS, pack
+from netlib.frontends.daemon.journal import look_up
+from netlib.frontends.daemon.messages import VERSION, Channel, Lost, connect
+from netlib.kernel.netns import open_netns
+from netlib.kernel.sandboxes import resolve
+from netlib.model import Netns, Sandbox
+from netlib.names import new_id
+from netlib.net import Net
+from netlib.settings import Backend, state_folder
+
+_HELLO_SECONDS = 5.0
+
+
+def open_net(
+    state_dir: str | Path | None = None,
+    *,
+    firewall: Backend | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Net:
+    """The library: by the state's daemon where one answers, else in this process.
+
+    A firewall backend that is asked for and is not the daemon's is used here.
+    """
+    channel = connect(state_folder(state_dir), _HELLO_SECONDS)
+    if channel is None:
+        return Net(state_dir, firewall=firewall, warn=warn)
+    try:
+        hello = channel.call({"do": "hello"}).document
+    except Lost:
+        hello = {}
+    wanted = firewall or os.environ.get("NETLIB_FIREWALL") or "auto"
+    if hello.get("version") != VERSION or wanted not in ("auto", hello.get("firewall")):
+        channel.close()
+        return Net(state_dir, firewall=firewall, warn=warn)
+    channel.sock.settimeout(None)
+    return Client(channel, state_dir, firewall=firewall, warn=warn)
+
+
+class Client(Net):
+    """A `Net` whose changes are made by a daemon. It reads the state itself."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        state_dir: str | Path | None,
+        *,
+        firewall: Backend | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(state_dir, firewall=firewall, warn=warn)
+        self._channel = channel
+        self._closing.append(channel.close)
+        for verb in VERBS:  # what is not among them is done here
+            setattr(self, verb, partial(self._ask, verb))
+
+    def _ask(self, verb: str, *arguments: Any, **named: Any) -> Any:
+        operation = new_id()
+        opened: list[int] = []
+        placed = [self._placed(value, opened) for value in arguments]
+        document = {
+            "do": "call",
+            "verb": verb,
+            "operation": operation,
+            "arguments": pack(placed),
+            "named": {key: pack(self._placed(value, opened)) for key, value in named.items()},
+        }
+        try:
+            answer = self._channel.call(document, descriptors=tuple(opened)).document
+        except Lost:
+            return self._looked_up(verb, operation, partial(getattr(Net, verb), self),
+                                   arguments, named)  # fmt: skip
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        self.engine.tell(answer.get("warnings", ()))
+        return _result(verb, answer)
+
+    def _placed(self, value: Any, opened: list[int]) -> Any:
+        """A reference to a namespace is resolved here, where it was written, and handed over."""
+        if isinstance(value, str) and value.partition(":")[0] in ("pid", "netns"):
+            with suppress(NetError):  # the daemon tells what is wrong with it
+                value = resolve(value, _Here())  # type: ignore[arg-type]
+        if isinstance(value, Sandbox):
+            opened.append(open_netns(value.netns.path, value.name))
+        return value
+
+    def _looked_up(
+        self,
+        verb: str,
+        operation: str,
+        here: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        named: dict[str, Any],
+    ) -> Any:
+        """The daemon is gone: what it did is found in the state, and never done again blindly."""
+        with self.engine.lock.alone():  # nothing of it is under way any more
+            answer = look_up(self.engine.state.store, operation)
+        if answer is None:
+            return here(*arguments, **named)
+        if answer:
+            return _result(verb, answer)
+        self.repair()
+        raise DaemonLost(
+            f"the daemon ended while it did this ({verb})",
+            "what it left half done was taken back; see: net ps, net ls",
+        )
+
+
+class _Here:
+    """As much of a kernel as it takes to open a namespace."""
+
+    @staticmethod
+    def enter(path: str, name: str) -> Netns:
+        descriptor = open_netns(path, name)
+        try:
+            return Netns(name=name, path=path, inode=os.fstat(descriptor).st_ino)
+        finally:
+            os.close(descriptor)
+
+
+def _result(verb: str, answer: dict[str, Any]) -> Any:
+    if "error" in answer:
+        error = from_document(answer["error"])
+        error.exit_status = answer["error"].get("exit_status", error.exit_status)
+        raise error
+    if "result" not in answer:
+        raise KernelError("the daemon's answer can't be read", "restart it, and try again")
+    return VERBS[verb](answer["result"])

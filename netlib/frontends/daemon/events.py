@@ -1,0 +1,136 @@
+"""What happens, as it happens: changes of the state, told in the words of the model."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+from netlib.frontends.daemon.messages import Channel, Lost
+from netlib.store import Event, Store
+
+_POLL_SECONDS = 0.5
+Told = dict[str, Any]
+
+
+class Bus:
+    """Hands what the state does not tell (repairs) to all who follow."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queues: list[SimpleQueue[Told]] = []
+
+    def tell(self, event: Told) -> None:
+        """Tell all."""
+        with self._lock:
+            for each in self._queues:
+                each.put(event)
+
+    @contextmanager
+    def following(self) -> Iterator[SimpleQueue[Told]]:
+        """A queue that gets what is told until the block ends."""
+        mine: SimpleQueue[Told] = SimpleQueue()
+        with self._lock:
+            self._queues.append(mine)
+        try:
+            yield mine
+        finally:
+            with self._lock:
+                self._queues.remove(mine)
+
+
+def follow(store: Store, bus: Bus, channel: Channel, ending: threading.Event) -> None:
+    """Send an event for each change from now on, until the client goes or the daemon ends."""
+    with bus.following() as told:
+        try:
+            channel.send({"ok": True})
+            for event in stream(store, ending):
+                while not told.empty():
+                    channel.send({"event": told.get()})
+                channel.send({"event": event} if event else {})
+        except Lost:
+            return
+
+
+def stream(store: Store, ending: threading.Event) -> Iterator[Told]:
+    """Events as they come; an empty one now and then, so that a reader who is gone is noticed."""
+    teller = Teller(store)
+    revision = store.revision()
+    while not ending.is_set():
+        changes = store.changes(revision, _POLL_SECONDS)
+        if changes is None:  # more happened than is remembered
+            revision = store.revision()
+            yield {"time": time.time(), "event": "missed"}
+            continue
+        found = list(changes)
+        if not found:
+            yield {}
+        for change in found:
+            revision = max(revision, change.revision)
+            yield from teller.tell(change)
+
+
+class Teller:
+    """Knows what was there, so that it can say what is new."""
+
+    def __init__(self, store: Store) -> None:
+        self._known: dict[str, Any] = {}
+        for first in ("network/", "endpoint/"):
+            for record in store.range(first, first[:-1] + "0"):
+                self._known[record.key] = json.loads(record.value)
+
+    def tell(self, change: Event) -> Iterator[Told]:
+        """What a change of one key means: nothing, or an event or two."""
+        kind = change.key.partition("/")[0]
+        if kind not in ("network", "endpoint"):
+            return
+        before = self._known.pop(change.key, None)
+        after = json.loads(change.value) if change.value is not None else None
+        if after is not None:
+            self._known[change.key] = after
+        was, now = before and before[kind], after and after[kind]
+        if kind == "network":
+            yield from _of_network(was, now)
+        else:
+            yield from self._of_endpoint(was, now)
+
+    def _of_endpoint(self, was: Told | None, now: Told | None) -> Iterator[Told]:
+        some = now or was
+        assert some is not None
+        network = self._known.get(f"network/{some['network']}")
+        base = {
+            "network": network["network"]["name"] if network else some["network"],
+            "sandbox": some["sandbox"]["name"],
+            "interface": some["ifname"],
+        }
+        if now is None:
+            yield _event("disconnect", base)
+        elif now["state"] == "ready":
+            if was is None or was["state"] != "ready":
+                more = {key: now[key] for key in ("addresses", "mac", "ports")}
+                yield _event("connect", {**base, **more})
+                return
+            new = [port for port in now["ports"] if port not in was["ports"]]
+            gone = [port for port in was["ports"] if port not in now["ports"]]
+            if new:
+                yield _event("publish", {**base, "ports": new})
+            if gone:
+                yield _event("unpublish", {**base, "ports": gone})
+
+
+def _of_network(was: Told | None, now: Told | None) -> Iterator[Told]:
+    if now is None:
+        if was is not None:
+            yield _event("remove", {"network": was["name"]})
+    elif now["state"] == "ready" and (was is None or was["state"] != "ready"):
+        yield _event("create", {"network": now["name"], "driver": now["driver"]})
+    elif was is not None and now["state"] == "ready" and now != was:
+        yield _event("update", {"network": now["name"]})
+
+
+def _event(name: str, more: Told) -> Told:
+    return {"time": time.time(), "event": name, **more}

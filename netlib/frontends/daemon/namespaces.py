@@ -1,0 +1,35 @@
+"""A network namespace that a client hands over as a descriptor, found in the daemon's own view."""
+
+from __future__ import annotations
+
+import os
+
+from netlib.errors import NamespaceGone
+from netlib.kernel.netns import open_netns
+from netlib.model import Netns
+
+
+def locate(descriptor: int, path: str, name: str) -> Netns:
+    """The namespace by a path that this process can open later: the client's, if it is the same.
+
+    A client may see other mounts or processes. Else that of a process which is in it.
+    """
+    inode = os.fstat(descriptor).st_ino
+    candidates = [path] if path else []
+    for candidate in (*candidates, *_processes()):
+        try:
+            opened = open_netns(candidate, name)
+        except NamespaceGone:
+            continue
+        found = os.fstat(opened).st_ino
+        os.close(opened)
+        if found == inode:
+            return Netns(name=name, path=candidate, inode=inode)
+    raise NamespaceGone(
+        f"the network namespace of {name} is not at {path} for the daemon, nor is a process in it",
+        "run the daemon where these namespaces are mounted, or without one",
+    )
+
+
+def _processes() -> list[str]:
+    return [f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit()]

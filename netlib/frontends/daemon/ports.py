@@ -1,0 +1,159 @@
+"""Published ports are held by bound sockets, so that no process of the host takes one unnoticed.
+
+A packet for a published port is translated before it would reach a socket, so these get none:
+they never listen. A relay listens itself, and is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from netlib import state as keys
+from netlib.binding import bound
+from netlib.errors import NetError
+from netlib.kernel.listeners import HELD_MARK
+from netlib.model import Endpoint, Protocol
+from netlib.net import Net
+from netlib.state import load_endpoint
+from netlib.store import under
+from netlib.wiring import Relay
+
+_POLL_SECONDS = 1.0
+_SPARE_DESCRIPTORS = 256
+_SO_MARK = 36
+_TYPES: dict[Protocol, tuple[int, int]] = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, 132),
+}
+
+
+class HostPort(NamedTuple):
+    """One port on one address of the host."""
+
+    protocol: Protocol
+    address: str
+    port: int
+
+
+class Holder:
+    """Follows the state in a thread of its own."""
+
+    def __init__(self, net: Net, log: Callable[[str], None]) -> None:
+        self._net = net
+        self._log = log
+        self._held: dict[str, dict[HostPort, socket.socket]] = {}
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="netlib-ports", daemon=True)
+        self._most = 0
+
+    def start(self) -> None:
+        """Hold what is published, and follow what changes."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._most = hard - _SPARE_DESCRIPTORS
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let all go."""
+        self._ending.set()
+        self._thread.join(2 * _POLL_SECONDS)
+        for held in self._held.values():
+            for sock in held.values():
+                sock.close()
+
+    def held(self) -> set[HostPort]:
+        """What is held now."""
+        return {port for held in list(self._held.values()) for port in list(held)}
+
+    def _run(self) -> None:
+        store = self._net.engine.state.store
+        revision = self._read_all()
+        while not self._ending.is_set():
+            try:
+                changes = store.changes(revision, _POLL_SECONDS)
+                if changes is None:
+                    revision = self._read_all()
+                    continue
+                for change in changes:
+                    revision = max(revision, change.revision)
+                    if change.key.startswith("endpoint/"):
+                        self._hold(change.key, change.value)
+            except NetError as error:
+                if self._ending.is_set():
+                    return  # the state was closed
+                self._log(f"ports are not held: {error}")
+                self._ending.wait(_POLL_SECONDS)
+
+    def _read_all(self) -> int:
+        store = self._net.engine.state.store
+        revision = store.revision()
+        there = {record.key: record.value for record in store.range(*under("endpoint/"))}
+        for key in [*(k for k in self._held if k not in there), *there]:
+            self._hold(key, there.get(key))
+        return revision
+
+    def _hold(self, key: str, value: str | None) -> None:
+        """Hold the ports of one endpoint, and no others of it any more."""
+        held = self._held.setdefault(key, {})
+        wanted = set(self._wanted(value)) if value is not None else set()
+        for port in [port for port in held if port not in wanted]:
+            held.pop(port).close()
+        for port in wanted - held.keys():
+            if sum(map(len, self._held.values())) >= self._most:
+                self._log(f"{port.protocol} port {port.port} is not held: too many are")
+                return
+            sock = _bind(port)
+            if sock is not None:
+                held[port] = sock
+        if not held:
+            del self._held[key]
+
+    def _wanted(self, value: str) -> Iterator[HostPort]:
+        if '"ports":[]' in value:  # most have none, and need not be read
+            return
+        document = json.loads(value)
+        if not document["endpoint"]["ports"] or document["endpoint"]["state"] != "ready":
+            return
+        record = load_endpoint(value, 0)
+        endpoint = record.endpoint
+        relayed = {(n.protocol, str(n.host), n.port) for n in record.wiring if isinstance(n, Relay)}
+        network = self._network(endpoint)
+        if network is None or network.options.get("gateway_mode") == "routed":
+            return
+        for port in endpoint.ports:
+            for one in bound(network, port):
+                for number in range(one.host_port, one.host_port + one.count):
+                    if (one.protocol, str(one.host_address), number) not in relayed:
+                        yield HostPort(one.protocol, str(one.host_address), number)
+
+    def _network(self, endpoint: Endpoint) -> Any:
+        record = self._net.engine.state.store.get(keys.network_key(endpoint.network))
+        return self._net.engine.state.network(endpoint.network).network if record else None
+
+
+def _bind(port: HostPort) -> socket.socket | None:
+    """A socket that has the port, None where there can be none."""
+    family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
+    kind, number = _TYPES[port.protocol]
+    try:
+        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, number)
+    except OSError:
+        return None  # no such protocol here
+    with suppress(OSError):  # then our own checks name this process as the port's user
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, HELD_MARK)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        sock.bind((port.address, port.port))
+    except OSError:
+        sock.close()  # an address that is not the host's now, or a relay listens
+        return None
+    return sock

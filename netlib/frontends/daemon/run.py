@@ -1,0 +1,100 @@
+"""`net daemon`: opens the library, mends what is broken, serves, and ends well."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from netlib.frontends.daemon.events import Bus
+from netlib.frontends.daemon.ports import Holder
+from netlib.frontends.daemon.server import Server, listening
+from netlib.frontends.daemon.timing import trace
+from netlib.frontends.daemon.watch import Watch
+from netlib.kernel.linux import LinuxKernel
+from netlib.net import Net
+from netlib.settings import Backend, state_folder
+
+
+def run(
+    state_dir: str | Path | None = None,
+    *,
+    firewall: Backend | None = None,
+    trace_timing: bool = False,
+    ready: threading.Event | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT (or `stop`). Raises InUse where another daemon serves."""
+    folder = state_folder(state_dir)
+    with listening(folder) as listener, Net(folder, firewall=firewall) as net:
+        _warm(net)
+        if trace_timing:
+            trace(net, _log)
+        report = net.repair()
+        for finding, error in report.failed:
+            _log(f"not mended: {finding.subject}: {error}")
+        bus = Bus()
+        holder, watch = Holder(net, _log), Watch(net, _log, bus.tell)
+        server = Server(net, listener, bus, _log)
+        _on_signals(server, stop)
+        holder.start()
+        watch.start()
+        if ready is not None:
+            ready.set()
+        _notify("READY=1")
+        try:
+            server.run()
+        finally:
+            _notify("STOPPING=1")
+            watch.stop()
+            holder.stop()
+
+
+def _warm(net: Net) -> None:
+    """Load what the first request would otherwise wait for."""
+    from netlib.kernel import announce, conntrack, listeners  # noqa: F401
+
+    kernel = net.engine.kernel
+    kernel.facts()
+    if isinstance(kernel, LinuxKernel):
+        kernel.use_callers_threads()
+    net.engine.registry.get("bridge")
+    # Five milliseconds, the default, is longer than a whole request takes.
+    sys.setswitchinterval(0.0005)
+    # What is loaded now stays: no collection has to look at it.
+    gc.collect()
+    gc.freeze()
+
+
+def _on_signals(server: Server, stop: threading.Event | None) -> None:
+    if threading.current_thread() is threading.main_thread() and stop is None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.stop())
+    if stop is not None:
+
+        def wait() -> None:
+            stop.wait()
+            server.stop()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _notify(state: str) -> None:
+    """Tell systemd how far we are (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+            sock.send(state.encode())
+        except OSError as error:
+            _log(f"systemd can't be told: {error}")
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

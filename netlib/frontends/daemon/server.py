@@ -1,0 +1,242 @@
+"""Serves clients: a thread for each connection, requests of several at the same time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from netlib.codec import to_json
+from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError, to_document
+from netlib.frontends.cni import answer
+from netlib.frontends.cni.refusal import UNKNOWN_CONTAINER, Refusal
+from netlib.frontends.cni.request import Request
+from netlib.frontends.daemon.calls import VERBS, unpack
+from netlib.frontends.daemon.events import Bus, follow
+from netlib.frontends.daemon.journal import Journal
+from netlib.frontends.daemon.messages import SOCKET, VERSION, Channel, Lost, Message, peer
+from netlib.frontends.daemon.namespaces import locate
+from netlib.model import Netns, Sandbox
+from netlib.net import Net
+
+LOCK = "daemon.lock"
+_BACKLOG = 512
+_DRAIN_SECONDS = 30.0
+
+
+class Server:
+    """One daemon of one state; `bus` has what followers are told beside the state's changes."""
+
+    def __init__(
+        self,
+        net: Net,
+        listener: socket.socket,
+        bus: Bus,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._net = net
+        self._listener = listener
+        self._bus = bus
+        self._log = log
+        self._journal = Journal(net.engine.state.store)
+        self._busy = 0
+        self._idle = threading.Condition()
+        self._ending = threading.Event()
+        self._told = threading.local()
+        net.engine.warn = self._warn
+
+    def run(self) -> None:
+        """Serve until `stop`, then let what is under way end."""
+        self._journal.clear()
+        while not self._ending.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                break  # closed by stop
+            thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
+            thread.start()
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        with self._idle:
+            while self._busy and (left := deadline - time.monotonic()) > 0:
+                self._idle.wait(left)
+
+    def stop(self) -> None:
+        """Take no more requests."""
+        self._ending.set()
+        with suppress(OSError):  # nobody waits in accept(), which this wakes
+            self._listener.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, sock: socket.socket) -> None:
+        channel = Channel(sock)
+        try:
+            if peer(sock)[1] not in (0, os.geteuid()):
+                return  # the socket's mode let nobody in; somebody handed it on
+            while True:
+                message = channel.receive()
+                with self._working():
+                    self._answer(channel, message)
+        except Lost:
+            pass  # clients go when they like
+        finally:
+            channel.close()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        with self._idle:
+            if self._ending.is_set():
+                raise Lost("the daemon ends")
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def _answer(self, channel: Channel, message: Message) -> None:
+        document = message.document
+        try:
+            if document.get("version") != VERSION:
+                error = InvalidRequest(
+                    f"the daemon speaks version {VERSION} and was asked in another",
+                    "restart it after an update",
+                )
+                channel.send({"error": _error(error)})
+                return
+            match document.get("do"):
+                case "hello":
+                    channel.send(self._hello())
+                case "cni":
+                    self._cni(channel, message)
+                case "call":
+                    self._call(channel, message)
+                case "events":
+                    self._idle_while_following(channel)
+                case other:
+                    error = InvalidRequest(f"the daemon does not know how to do {other!r}")
+                    channel.send({"error": _error(error)})
+        finally:
+            for descriptor in message.descriptors:
+                os.close(descriptor)
+
+    def _hello(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "firewall": self._net.engine.kernel.firewall}
+
+    def _idle_while_following(self, channel: Channel) -> None:
+        """A follower is no work that the end has to wait for."""
+        with self._idle:
+            self._busy -= 1
+        try:
+            follow(self._net.engine.state.store, self._bus, channel, self._ending)
+        finally:
+            with self._idle:
+                self._busy += 1
+
+    def _cni(self, channel: Channel, message: Message) -> None:
+        environment = {str(k): str(v) for k, v in message.document["environment"].items()}
+
+        def enter(net: Net, request: Request) -> Netns:
+            if not message.descriptors:
+                raise Refusal(UNKNOWN_CONTAINER, f"failed to open netns {request.netns!r}")
+            try:
+                return locate(message.descriptors[0], request.netns, request.sandbox)
+            except NamespaceGone as error:
+                raise Refusal(UNKNOWN_CONTAINER, error.message, error.hint) from error
+
+        said = answer(
+            lambda: self._net,
+            environment,
+            message.body,
+            operation=str(message.document.get("operation", "")),
+            enter=enter,
+        )
+        if said.log:
+            self._log(said.log)
+        channel.send({"status": said.status}, said.stdout.encode())
+
+    def _warn(self, text: str) -> None:
+        """Keep a warning for whose request this thread is at."""
+        self._told.warnings = [*getattr(self._told, "warnings", ()), text]
+
+    def _call(self, channel: Channel, message: Message) -> None:
+        operation = str(message.document["operation"])
+        self._journal.begin(operation)
+        self._told.warnings = []
+        try:
+            found: dict[str, Any] = {"result": to_json(self._done(message))}
+        except NetError as error:
+            found = {"error": _error(error)}
+        except (KeyError, TypeError, ValueError) as error:
+            found = {"error": _error(InvalidRequest(f"the request can't be read: {error!r}"))}
+        if self._told.warnings:
+            found["warnings"] = self._told.warnings
+        self._journal.end(operation, found)
+        channel.send(found)
+        self._journal.answered(operation)
+
+    def _done(self, message: Message) -> Any:
+        verb = message.document["verb"]
+        if verb not in VERBS:
+            raise InvalidRequest(f"the daemon does not know the verb {verb!r}")
+        descriptors = iter(message.descriptors)
+        arguments = [
+            self._placed(value, descriptors) for value in unpack(message.document["arguments"])
+        ]
+        named = {
+            key: self._placed(unpack(value), descriptors)
+            for key, value in message.document["named"].items()
+        }
+        return getattr(self._net, verb)(*arguments, **named)
+
+    def _placed(self, value: Any, descriptors: Iterator[int]) -> Any:
+        """A sandbox by the descriptor that came with it: as the state knows it, or as found."""
+        if not isinstance(value, Sandbox):
+            return value
+        from dataclasses import replace
+
+        netns = locate(next(descriptors), value.netns.path, value.name)
+        known = self._net.engine.state.sandbox_in(netns.inode)
+        return known or replace(value, netns=netns)
+
+
+def _error(error: NetError) -> dict[str, Any]:
+    return {**to_document(error), "exit_status": error.exit_status}
+
+
+@contextmanager
+def listening(folder: Path) -> Iterator[socket.socket]:
+    """The daemon's socket, for the one daemon that a state can have. Raises InUse.
+
+    systemd may have it ready (sd_listen_fds(3)); it is then left in place at the end.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InUse(f"a daemon serves {folder} already", "one is enough") from error
+        if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+            yield socket.socket(fileno=3)
+            return
+        with socket.socket(socket.AF_UNIX) as sock:
+            place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            name = f"/proc/self/fd/{place}/{SOCKET}"
+            try:
+                # Before it has a name: bind(2) gives the name the socket's own mode.
+                os.fchmod(sock.fileno(), 0o600)
+                (folder / SOCKET).unlink(missing_ok=True)  # of one that was killed
+                sock.bind(name)
+                sock.listen(_BACKLOG)
+                yield sock
+            finally:
+                (folder / SOCKET).unlink(missing_ok=True)
+                os.close(place)
+    finally:
+        os.close(lock)

@@ -1,0 +1,216 @@
+"""Notices what others do to our links and rules, and puts back what they took.
+
+The kernel tells of each change (rtnetlink(7), nfnetlink); of legacy iptables it does not, so
+that is looked at now and then.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from netlib.apply import apply
+from netlib.errors import NetError
+from netlib.kernel.netlink import attributes, string
+from netlib.names import MARK
+from netlib.net import Net
+from netlib.plan import Plan
+from netlib.state import EndpointRecord, NetworkRecord, load_endpoint
+from netlib.store import under
+from netlib.verbs.check import examine, missing
+from netlib.wiring import FirewallBase, Layer, Noun, Wiring
+
+Tell = Callable[[dict[str, object]], None]
+
+_ROUTE, _NETFILTER = 0, 12
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_GROUP_LINK, _GROUP_NFTABLES = 1, 7  # RTNLGRP_LINK, NFNLGRP_NFTABLES
+_DELETE_LINK = 17
+_IFNAME, _IFALIAS = 3, 20
+_SUBSYSTEM_NFTABLES = 10
+# Deletions of tables, chains, rules, sets and elements (linux/netfilter/nf_tables.h).
+_DELETIONS = frozenset({2, 5, 8, 11, 14})
+_IPTABLES = frozenset({"filter", "nat", "raw", "mangle"})
+_OUR_TABLE, _CHAIN_PREFIX = "netlib", "NETLIB-"
+_HEADER = struct.Struct("=IHHII")
+_BUFFER_BYTES = 4 << 20
+# Changes come in bursts, and our own removals end within this time.
+_SETTLE_SECONDS = 0.1
+_POLL_SECONDS = 5.0
+
+
+class Watch:
+    """Two sockets and one thread."""
+
+    def __init__(
+        self, net: Net, log: Callable[[str], None], tell: Tell = lambda event: None
+    ) -> None:
+        self._net = net
+        self._log = log
+        self._tell = tell
+        self._wake, self._waker = socket.socketpair()
+        self._links = _subscribed(_ROUTE, _GROUP_LINK)
+        self._rules = _subscribed(_NETFILTER, _GROUP_NFTABLES)
+        self._thread = threading.Thread(target=self._run, name="netlib-watch", daemon=True)
+        self._ending = threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, when what is being mended is."""
+        self._ending.set()
+        self._waker.send(b"!")
+        self._thread.join(10)
+        for sock in (self._wake, self._waker, self._links, self._rules):
+            sock.close()
+
+    def _run(self) -> None:
+        import select
+
+        poller = select.poll()
+        for sock in (self._wake, self._links, self._rules):
+            poller.register(sock, select.POLLIN)
+        polls = self._net.engine.kernel.firewall == "iptables"
+        while not self._ending.is_set():
+            ready = {fd for fd, _ in poller.poll(_POLL_SECONDS * 1000 if polls else None)}
+            if self._ending.is_set():
+                return
+            rules = not ready and polls
+            links: set[str] = set()
+            if ready:
+                time.sleep(_SETTLE_SECONDS)
+                links = _deleted_links(self._links) if self._links.fileno() in ready else set()
+                if self._rules.fileno() in ready:
+                    rules = _touches_us(self._rules, _IPTABLES if polls else frozenset())
+            try:
+                if links:
+                    self._mend_links(links)
+                if rules:
+                    self._mend_rules()
+            except NetError as error:
+                self._log(f"not mended: {error}")
+
+    # -- mending ----------------------------------------------------------------------------------
+
+    def _mend_links(self, marks: set[str]) -> None:
+        """Put back links that are wanted still, with what rode on them."""
+        for mark in sorted(marks):
+            if self._of_mark(mark) is not None:
+                with self._net.engine.lock.alone():
+                    found = self._of_mark(mark)  # is it wanted still?
+                    if found is not None:
+                        self._mend(*found)
+
+    def _of_mark(self, mark: str) -> tuple[NetworkRecord, list[EndpointRecord]] | None:
+        """Whose a link is, if anybody wants it: a network's with all on it, or an endpoint's."""
+        store = self._net.engine.state.store
+        network_id, _, endpoint_id = mark.removeprefix(MARK).partition("/")
+        record = self._net.engine.state.find_network(network_id)
+        if record is None or record.network.state != "ready":
+            return None
+        found = store.range(*under(f"endpoint/{record.network.id}/{endpoint_id}"))
+        endpoints = [load_endpoint(one.value, one.revision) for one in found]
+        ready = [one for one in endpoints if one.endpoint.state == "ready"]
+        return None if endpoint_id and not ready else (record, ready)
+
+    def _mend(self, record: NetworkRecord, endpoints: list[EndpointRecord]) -> None:
+        for finding in examine(self._net.engine, [record], endpoints):
+            if finding.plan:
+                self._apply(finding.subject, finding.plan)
+
+    def _mend_rules(self) -> None:
+        """Compare all that the firewall is told with what it has, and add what it lacks."""
+        # Nobody is made to wait for the first look.
+        if self._missing_rules():
+            with self._net.engine.lock.alone():
+                plan = self._missing_rules()
+                if plan:
+                    self._apply("firewall", plan)
+
+    def _missing_rules(self) -> Plan:
+        engine = self._net.engine
+        records: list[NetworkRecord | EndpointRecord] = [
+            *(r for r in engine.state.networks() if r.network.state == "ready"),
+            *(r for r in engine.state.endpoints() if r.endpoint.state == "ready"),
+        ]
+        wanted = Wiring(_firewall_nouns(noun for r in records for noun in r.wiring))
+        return missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
+
+    def _apply(self, subject: str, plan: Plan) -> None:
+        try:
+            apply(plan, self._net.engine.kernel)
+        except NetError as error:
+            self._log(f"not mended: {subject}: {error}")
+        else:
+            self._log(f"mended: {subject}")
+            self._tell({"time": time.time(), "event": "repair", "subject": subject})
+
+
+def _firewall_nouns(nouns: Iterable[Noun]) -> Iterator[Noun]:
+    seen: set[tuple[object, ...]] = set()
+    for noun in nouns:
+        is_firewall = isinstance(noun, FirewallBase) or noun.layer is Layer.FIREWALL
+        if is_firewall and noun.key() not in seen:
+            seen.add(noun.key())
+            yield noun
+
+
+def _subscribed(protocol: int, group: int) -> socket.socket:
+    sock = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+    )
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+    sock.bind((0, 0))
+    sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+    return sock
+
+
+def _deleted_links(sock: socket.socket) -> set[str]:
+    """The marks of our links that went away."""
+    marks: set[str] = set()
+    for kind, body in _messages(sock):
+        if kind == _DELETE_LINK:
+            mark = string(attributes(body, 16).get(_IFALIAS))
+            if mark.startswith(MARK):
+                marks.add(mark)
+    return marks
+
+
+def _touches_us(sock: socket.socket, tables: frozenset[str]) -> bool:
+    """Whether something of ours was deleted: in our table, or our chains in iptables' `tables`."""
+    found = False
+    for kind, body in _messages(sock):
+        if kind == 0:
+            found = True  # some were lost
+        elif kind >> 8 == _SUBSYSTEM_NFTABLES and kind & 0xFF in _DELETIONS and not found:
+            names = attributes(body, 4)
+            table, chain = string(names.get(1)), string(names.get(2))
+            found = chain.startswith(_CHAIN_PREFIX) if table in tables else table == _OUR_TABLE
+    return found
+
+
+def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """All messages that wait: type and body; type 0 where the kernel had to drop some."""
+    while True:
+        try:
+            data = sock.recv(1 << 17)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            yield 0, b""
+            continue
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+            if length < _HEADER.size:
+                break
+            yield kind, data[offset + _HEADER.size : offset + length]
+            offset += length + 3 & ~3

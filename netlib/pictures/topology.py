@@ -1,0 +1,92 @@
+"""What a picture shows, in its words: networks, sandboxes, and what joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from netlib.model import Endpoint, Network, PublishedPort, bracketed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """A sandbox's place on a network; `ports` are as a person reads them: `8080 -> 80/tcp`."""
+
+    network: str
+    sandbox: str
+    interface: str
+    addresses: tuple[str, ...]
+    ports: tuple[str, ...]
+    is_way_out: bool
+
+    @property
+    def label(self) -> str:
+        """Interface and addresses."""
+        return " ".join(filter(None, [self.interface, *self.addresses]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Net:
+    """A network: its name, and what else is worth a line each."""
+
+    name: str
+    lines: tuple[str, ...]
+    internal: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """Networks and sandboxes in the order they are drawn."""
+
+    networks: tuple[Net, ...]
+    sandboxes: tuple[str, ...]
+    joins: tuple[Join, ...]
+
+    def on(self, network: str) -> list[Join]:
+        """Who is on a network."""
+        return [join for join in self.joins if join.network == network]
+
+    def of(self, sandbox: str) -> list[Join]:
+        """A sandbox's networks."""
+        return [join for join in self.joins if join.sandbox == sandbox]
+
+
+def topology(
+    networks: Iterable[Network], endpoints: Iterable[Endpoint], alone: Iterable[str] = ()
+) -> Topology:
+    """What there is to draw; `alone` are sandboxes that may be on no network."""
+    networks = list(networks)
+    names = {network.id: network.name for network in networks}
+    mine = [endpoint for endpoint in endpoints if endpoint.network in names]
+    boxes = dict.fromkeys([*(endpoint.sandbox.name for endpoint in mine), *alone])
+    return Topology(
+        networks=tuple(_net(network) for network in networks),
+        sandboxes=tuple(boxes),
+        joins=tuple(
+            Join(
+                network=names[endpoint.network],
+                sandbox=endpoint.sandbox.name,
+                interface=endpoint.ifname,
+                addresses=tuple(str(address.ip) for address in endpoint.addresses),
+                ports=tuple(_port(port) for port in endpoint.ports),
+                is_way_out=bool(endpoint.gateway_for),
+            )
+            for endpoint in mine
+        ),
+    )
+
+
+def _net(network: Network) -> Net:
+    kind = f"{network.driver}, internal" if network.internal else network.driver
+    parent = network.options.get("parent")
+    subnets = [str(subnet.prefix) for subnet in network.subnets]
+    lines = [kind, *([f"on {parent}"] if parent else []), *subnets]
+    return Net(name=network.name, lines=tuple(lines), internal=network.internal)
+
+
+def _port(port: PublishedPort) -> str:
+    def span(first: int) -> str:
+        return str(first) if port.count == 1 else f"{first}-{first + port.count - 1}"
+
+    host = "" if port.host_address is None else f"{bracketed(port.host_address)}:"
+    return f"{host}{span(port.host_port)} -> {span(port.port)}/{port.protocol}"

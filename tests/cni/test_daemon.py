@@ -1,0 +1,275 @@
+"""A running daemon: its clients, what it watches and holds, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from support.host import Host
+from support.made import made
+from support.patience import eventually
+from support.traffic import fetch, serve
+
+from netlib import Net
+from netlib import state as keys
+from netlib.errors import DaemonLost, NetWarning, PortTaken
+from netlib.frontends.daemon.client import Client, open_net
+from netlib.frontends.daemon.journal import Journal
+from netlib.frontends.daemon.messages import SOCKET, connect
+from netlib.store import Commit
+
+pytestmark = pytest.mark.kernel
+
+ROOT = Path(__file__).resolve().parents[2]
+SUBNET = "198.51.100.0/24"
+REPAIR_SECONDS = 1.0
+
+
+@pytest.fixture
+def client(host: Host, daemon: subprocess.Popen[str]) -> Iterator[Net]:
+    """The library by way of the daemon."""
+    with open_net(host.state_dir) as net:
+        assert isinstance(net, Client)
+        yield net
+
+
+def net_command(host: Host, *arguments: str) -> str:
+    """What the command line prints."""
+    program = [sys.executable, "-m", "netlib", "--state-dir", str(host.state_dir), *arguments]
+    return host.run("env", f"PYTHONPATH={ROOT}", *program).stdout
+
+
+def test_a_client_does_what_the_library_does(host: Host, client: Net) -> None:
+    """Same arguments, results, errors and state."""
+    front = client.create("front", subnets=[SUBNET], options={"mtu": "1400"})
+    web, db = host.sandbox("web"), host.sandbox("db")
+    endpoint = client.connect("front", "netns:web", publish=["8080:80"], aliases=["www"])
+    with Net(host.state_dir) as plain:
+        assert plain.inspect("front").network == front
+        assert plain.endpoints() == (replace(endpoint, state="ready"),)
+        with pytest.raises(PortTaken, match="8080") as refusal:
+            client.connect("front", f"pid:{db.popen('sleep', '60').pid}", publish=["8080:80"])
+        assert refusal.value.exit_status == 4
+        (port,) = client.publish("netns:web", ["8081:80"])
+        assert port.host_port == 8081
+        with serve(web, 80, "http", name="web"):
+            assert fetch(host, "127.0.0.1", 8081) == b"web"
+        client.unpublish("netns:web", ["8081:80"])
+        plain.disconnect("front", "netns:web")
+        client.remove("front")
+        assert made(plain) == []
+
+
+def test_the_command_line_uses_it(host: Host, daemon: subprocess.Popen[str]) -> None:
+    """The result is that of a call without one."""
+    net_command(host, "create", "front")
+    host.sandbox("web")
+    said = json.loads(net_command(host, "connect", "--json", "front", "netns:web"))
+    assert said["endpoint"]["interface"] == "eth0"
+    assert "front" in net_command(host, "ls")
+    net_command(host, "disconnect", "front", "netns:web")
+    assert net_command(host, "check") == ""
+
+
+def test_its_socket_is_for_its_owner_alone(host: Host, daemon: subprocess.Popen[str]) -> None:
+    """Mode 0600, and a second daemon of the state is refused."""
+    assert stat.S_IMODE((host.state_dir / SOCKET).stat().st_mode) == 0o600
+    program = [sys.executable, "-m", "netlib", "--state-dir", str(host.state_dir), "daemon"]
+    second = host.run("env", f"PYTHONPATH={ROOT}", *program, check=False)
+    assert second.returncode == 4
+    assert "already" in second.stderr
+
+
+def test_messages_it_can_not_read_are_refused(host: Host, daemon: subprocess.Popen[str]) -> None:
+    """Other versions, unknown verbs, garbage: it goes on serving."""
+    channel = connect(host.state_dir, 5)
+    assert channel is not None
+    assert "error" in channel.call({"do": "dance"}).document
+    assert "error" in channel.call({"do": "hello", "version": 99}).document
+    bad = {"do": "call", "operation": "x", "verb": "engine", "arguments": [], "named": {}}
+    assert "error" in channel.call(bad).document
+    bad = {"do": "call", "operation": "y", "verb": "create", "arguments": [5], "named": {}}
+    assert "error" in channel.call(bad).document
+    for garbage in (b"{\n", b'{"version":1,"body":-1}\n', b"[]\n", b'{"do":"cni","version":1}\n'):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(host.state_dir / SOCKET))
+            sock.sendall(garbage)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+    assert "pid" in channel.call({"do": "hello"}).document
+    channel.close()
+
+
+def test_what_others_flush_is_back_within_a_second(host: Host, client: Net) -> None:
+    """Rules, a link, a bridge."""
+    client.create("front", subnets=[SUBNET])
+    web = host.sandbox("web")
+    client.connect("front", "netns:web", publish=["8080:80"])
+    (network,) = made(client)
+    with serve(web, 80, "http", name="web"):
+        for breakage in (
+            ["nft", "flush", "ruleset"],
+            ["nft", "flush", "chain", "inet", "netlib", "forward"],
+            ["ip", "link", "del", f"nv-{client.endpoints()[0].id[:12]}"],
+            ["ip", "link", "del", f"nl-{network.id[:12]}"],
+        ):
+            host.run(*breakage)
+            eventually(lambda: client.check() == (), 3 * REPAIR_SECONDS, what=" ".join(breakage))
+            assert fetch(host, "127.0.0.1", 8080) == b"web"
+
+
+def test_published_ports_are_held(host: Host, client: Net) -> None:
+    """No process of the host gets one, and our own checks do not take the holder for a user."""
+    client.create("front", subnets=[SUBNET])
+    for name in ("web", "db"):
+        host.sandbox(name)
+    client.connect("front", "netns:web", publish=["8080:80", "5353:53/udp"])
+
+    def is_free(kind: socket.SocketKind, port: int) -> bool:
+        with host.call(lambda: socket.socket(socket.AF_INET, kind)) as sock:
+            if kind == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("0.0.0.0", port))
+            except OSError:
+                return False
+            return True
+
+    eventually(lambda: not is_free(socket.SOCK_STREAM, 8080))
+    eventually(lambda: not is_free(socket.SOCK_DGRAM, 5353))
+    client.disconnect("front", "netns:web")
+    client.connect("front", "netns:db", publish=["8080:80", "5353:53/udp"])
+    client.disconnect("front", "netns:db")
+    eventually(lambda: is_free(socket.SOCK_STREAM, 8080) and is_free(socket.SOCK_DGRAM, 5353))
+
+
+def test_events_are_told(host: Host, client: Net) -> None:
+    """To who follows: what is made, joined, published, mended and removed."""
+    channel = connect(host.state_dir, 10)
+    assert channel is not None
+    assert channel.call({"do": "events"}).document["ok"]
+    host.sandbox("web")
+    client.create("front")
+    client.connect("front", "netns:web")
+    client.publish("netns:web", ["8080:80"])
+    host.run("nft", "flush", "ruleset")
+    eventually(lambda: client.check() == ())
+    client.disconnect("front", "netns:web")
+    client.remove("front")
+    told: list[str] = []
+    while "remove" not in told or "repair" not in told:
+        event = channel.receive().document.get("event")
+        if event:
+            told.append(event["event"])
+    channel.close()
+    assert [t for t in told if t != "repair"] == [
+        "create", "connect", "publish", "disconnect", "remove"]  # fmt: skip
+
+
+def test_a_killed_daemon_stops_no_packet(
+    host: Host, daemon: subprocess.Popen[str], client: Net
+) -> None:
+    """Clients go on by themselves, and the next daemon finds nothing to mend."""
+    client.create("front", subnets=[SUBNET])
+    web = host.sandbox("web")
+    client.connect("front", "netns:web", publish=["8080:80"])
+    daemon.kill()
+    daemon.wait()
+    with serve(web, 80, "http", name="web"):
+        assert fetch(host, "127.0.0.1", 8080) == b"web"
+    assert client.publish("netns:web", ["8081:80"])[0].host_port == 8081
+    assert client.check() == ()
+    assert type(open_net(host.state_dir)) is Net
+
+
+def test_a_request_that_died_with_the_daemon_is_looked_up(
+    host: Host, daemon: subprocess.Popen[str], client: Net
+) -> None:
+    """What is known of it is told; it is never done a second time."""
+    assert isinstance(client, Client)
+    front = client.create("front", subnets=[SUBNET])
+    daemon.kill()
+    daemon.wait()
+    store = client.engine.state.store
+    journal = Journal(store)
+    journal.begin("done")
+    journal.end("done", {"error": {"code": "no-such-network", "message": "gone", "hint": ""}})
+    journal.begin("begun")
+
+    with pytest.raises(Exception, match="gone"):
+        client._looked_up("remove", "done", client.remove, ("front",), {})
+    with pytest.raises(DaemonLost):
+        client._looked_up("remove", "begun", client.remove, ("front",), {})
+    assert made(client) == [front]
+
+
+def test_it_ends_when_what_is_under_way_is_done(
+    host: Host, start_daemon: Callable[[], subprocess.Popen[str]]
+) -> None:
+    """SIGTERM while clients connect: each gets its answer, from the daemon or by itself."""
+    daemon = start_daemon()
+    names = [f"c{number}" for number in range(10)]
+    for name in names:
+        host.sandbox(name)
+    failures: list[Exception] = []
+    with open_net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+
+    def work(name: str) -> None:
+        try:
+            with open_net(host.state_dir) as net:
+                net.connect("front", f"netns:{name}")
+        except Exception as error:
+            failures.append(error)
+
+    threads = [Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(20) == 0
+    for thread in threads:
+        thread.join()
+    with Net(host.state_dir) as net:
+        assert failures == []
+        assert len(net.endpoints()) == len(names)
+        assert net.check() == ()
+
+
+def test_half_done_work_is_settled_at_the_start(
+    host: Host, start_daemon: Callable[[], subprocess.Popen[str]]
+) -> None:
+    """What a crash left is mended before the first request."""
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        net.create_sandbox("web")
+        net.connect("front", "web")
+        record = net.engine.state.endpoints_of("web")[0]
+        pending = replace(record.endpoint, state="pending")
+        key = keys.endpoint_key(pending.network, pending.id)
+        put = {key: keys.dump_endpoint(pending, record.wiring)}
+        net.engine.state.store.commit(Commit(put=put))
+        host.run("nft", "flush", "ruleset")
+        daemon = start_daemon()
+        assert net.endpoints() == ()
+        assert net.check() == ()
+        os.kill(daemon.pid, signal.SIGTERM)
+        assert daemon.wait(20) == 0
+
+
+def test_warnings_reach_who_asked(host: Host, client: Net) -> None:
+    """What is needless is told by the client, as the library itself would."""
+    with pytest.warns(NetWarning, match="needless"):
+        client.connect("host", f"pid:{os.getpid()}", publish=["8080:80"])
+    client.disconnect("host", f"pid:{os.getpid()}")

@@ -1,0 +1,69 @@
+"""`net dns` on a real host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from support.host import Host
+from support.patience import eventually
+from support.program import PROGRAM, Program
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def net(host: Host) -> Program:
+    """The program, with sandboxes web and db on a network."""
+    net = Program(host)
+    net("create my-net --subnet 198.51.100.0/24")
+    for name in ("web", "db"):
+        net(f"sandbox create {name}")
+        net(f"connect my-net {name}")
+    return net
+
+
+def test_query_shows_what_a_sandbox_is_told(net: Program) -> None:
+    """As a zone file has it, or as JSON; 3 for a name that does not exist."""
+    assert net("dns query db --from web").stdout == "db. 0 A 198.51.100.3\n"
+    assert net("dns query db AAAA --from web").stdout == "NOERROR: no AAAA for db\n"
+    told = json.loads(net("dns query db.my-net --from web --json").stdout)
+    assert told["answers"] == [
+        {"name": "db.my-net.", "ttl": 0, "type": "A", "data": "198.51.100.3"}
+    ]
+    assert (told["code"], told["server"]) == ("NOERROR", "198.51.100.1")
+
+
+def test_stats_count_what_was_asked(net: Program) -> None:
+    """By code and name."""
+    net("dns query db --from web")
+    net("dns query db --from web")
+    shown = net("dns stats").stdout
+    assert "queries    2 (2 NOERROR)" in shown
+    assert "2 db.\n" in shown
+    assert json.loads(net("dns stats --json").stdout)["resolver"]["names"] == {"db.": 2}
+
+
+def test_the_log_shows_each_query(net: Program, host: Host) -> None:
+    """Who asks for what, and what became of it, as it comes."""
+    log = host.popen(*PROGRAM, "dns", "log", env=net.environment, stderr=subprocess.DEVNULL)
+    assert log.stdout is not None
+
+    def asked() -> bool:
+        net("dns query db --from web")
+        return bool(json.loads(net("dns stats --json").stdout)["resolver"]["log"])
+
+    eventually(asked)
+    net("dns query web AAAA --from db")
+    lines = iter(log.stdout.readline, "")
+    assert "db web. AAAA here NOERROR\n" in lines
+    log.kill()
+    log.wait()
+    log.stdout.close()
+
+
+def test_without_networks_there_is_no_resolver(host: Host) -> None:
+    """And that is no failure."""
+    net = Program(host)
+    assert net("dns stats").stdout == "no resolver runs: no network has names\n"

@@ -1,0 +1,336 @@
+"""The drivers' networks carry packets as they should: on a LAN, by links, on the host itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from support.host import HOST4, HOST6, OUTSIDER4, OUTSIDER6, Host, Place
+from support.patience import eventually
+from support.traffic import ask, fetch, reachable, serve
+
+from netlib.errors import KernelError, NetWarning, Unsupported
+from netlib.net import Net
+
+pytestmark = pytest.mark.kernel
+
+LAN4, LAN6 = "192.0.2.0/24", "2001:db8:2::/64"
+MARKS = (
+    r"^route anycast",
+    r"^nft table (inet netlib|ip6? (filter|nat|raw))",
+    "NETLIB-",
+    r"^sysctl .*forwarding=1",
+)
+
+
+@pytest.fixture
+def outsider(host: Host) -> Place:
+    """A neighbour on the LAN of eth0, and the way out of it."""
+    return host.outsider()
+
+
+@pytest.fixture
+def net(host: Host, outsider: Place) -> Iterator[Net]:
+    """A host on a LAN; nothing of ours is left when all sandboxes are off their networks."""
+    with Net(host.state_dir) as net:
+        yield net
+        for network in net.networks():
+            for endpoint in net.inspect(network.name).endpoints:
+                net.disconnect(network.name, endpoint.sandbox)
+            if network.name not in ("bridge", "host", "none"):
+                net.remove(network.name)
+        assert net.check() == ()
+    assert not host.leftovers(allow=MARKS)
+
+
+def lan(net: Net, **options: str) -> None:
+    """A macvlan network on eth0, in both families, whose router is the outsider."""
+    net.create("lan", driver="macvlan", subnets=[LAN4, LAN6], gateways=[OUTSIDER4, OUTSIDER6],
+               options=options)  # fmt: skip
+
+
+# -- macvlan --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_macvlan_sandbox_stands_on_the_lan_with_its_own_mac(
+    net: Net, host: Host, outsider: Place, family: int
+) -> None:
+    """The neighbour reaches it, sees the MAC that was asked for, and is reached."""
+    lan(net)
+    web = host.sandbox("web")
+    mac = "02:00:5e:00:53:01"
+    endpoint = net.connect("lan", "netns:web", addresses=["192.0.2.9", "2001:db8:2::9"], mac=mac)
+    own, theirs = ("192.0.2.9", OUTSIDER4) if family == 4 else ("2001:db8:2::9", OUTSIDER6)
+    assert own in [str(address.ip) for address in endpoint.addresses]
+    with serve(web, 80, "http"), serve(outsider, 80):
+        assert fetch(outsider, own, 80) == b"web"
+        answer = ask(web, theirs, 80)
+    assert answer is not None
+    assert answer.source == own
+    assert mac in outsider.run("ip", "neigh", "show", own).stdout
+    net.disconnect("lan", "netns:web")
+    assert "eth0" not in web.run("ip", "-o", "link").stdout
+
+
+@pytest.mark.parametrize(("mode", "together"), [("bridge", True), ("private", False)])
+def test_modes_say_whether_sandboxes_of_one_parent_meet(
+    net: Net, host: Host, outsider: Place, mode: str, together: bool
+) -> None:
+    """The LAN reaches each of them in either mode."""
+    lan(net, mode=mode)
+    web, db = host.sandbox("web"), host.sandbox("db")
+    first, second = (net.connect("lan", f"netns:{box.name}").addresses for box in (web, db))
+    assert first != second
+    with serve(web, 80):
+        assert reachable(outsider, str(first[0].ip), 80)
+        for address in first:
+            assert reachable(db, str(address.ip), 80) == together
+
+
+def test_the_host_does_not_reach_its_macvlan_sandboxes(net: Net, host: Host) -> None:
+    """So is macvlan: a device's children and itself are apart."""
+    lan(net)
+    web = host.sandbox("web")
+    address = str(net.connect("lan", "netns:web").addresses[0].ip)
+    with serve(web, 80), serve(host, 80):
+        assert not reachable(host, address, 80)
+        assert not reachable(web, HOST4, 80)
+
+
+@pytest.mark.parametrize("shim", ["true", "192.0.2.50,2001:db8:2::50"])
+def test_with_a_host_shim_host_and_sandboxes_reach_each_other(
+    net: Net, host: Host, outsider: Place, shim: str
+) -> None:
+    """And the LAN goes on to find the host where it always was."""
+    lan(net, host_shim=shim)
+    web = host.sandbox("web")
+    endpoint = net.connect("lan", "netns:web")
+    given = [] if shim == "true" else shim.split(",")
+    addresses = [str(a.ip) for a in endpoint.addresses if given or a.version == 4]
+    before = neighbour_mac(outsider, HOST4)
+    with serve(web, 80), serve(host, 80):
+        for address in addresses:
+            answer = ask(host, address, 80)
+            assert answer is not None
+            assert answer.source in (given or [HOST4])
+        for address in given or [HOST4]:
+            assert reachable(web, address, 80)
+        assert reachable(outsider, addresses[0], 80)
+        assert reachable(web, OUTSIDER4, 80) is False  # nobody listens there, yet it is asked
+        outsider.run("ip", "neigh", "flush", "all")
+        assert neighbour_mac(outsider, HOST4) == before
+        assert reachable(outsider, HOST4, 80)
+    net.disconnect("lan", "netns:web")
+    assert addresses[0] not in host.run("ip", "route").stdout
+
+
+def neighbour_mac(where: Place, address: str) -> str:
+    """The MAC at which a place finds an address, asked just now."""
+    reachable(where, address, 9)
+    shown = eventually(lambda: where.run("ip", "neigh", "show", address).stdout)
+    words: list[str] = shown.split()
+    return words[words.index("lladdr") + 1]
+
+
+def test_passthru_gives_the_parent_to_one_sandbox(net: Net, host: Host) -> None:
+    """The kernel has the last word: a second one can't be made, and leaves nothing."""
+    host.neighbour("other", "eth1", (), ())
+    net.create("all", driver="macvlan", options={"parent": "eth1", "mode": "passthru"})
+    host.sandbox("web")
+    host.sandbox("db")
+    with pytest.raises(Unsupported, match="MAC"):
+        net.connect("all", "netns:web", mac="02:00:5e:00:53:01")
+    net.connect("all", "netns:web")
+    with pytest.raises(KernelError, match="eth0"):
+        net.connect("all", "netns:db")
+    assert len(net.endpoints()) == 1
+    assert net.check() == ()
+
+
+# -- what this kernel may lack --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "internal"),
+    [
+        ("macvlan", {"parent": "eth0.30"}, False),
+        ("macvlan", {}, True),
+        ("ipvlan", {}, False),
+        ("ipvlan", {"mode": "l3"}, False),
+    ],
+    ids=["vlan", "dummy", "ipvlan", "ipvlan-l3"],
+)
+def test_what_the_kernel_lacks_is_said_and_leaves_nothing(
+    net: Net, host: Host, driver: str, options: dict[str, str], internal: bool
+) -> None:
+    """Either it works, or the error says that the kernel lacks a module."""
+    host.sandbox("web")
+    lacking = ""
+    try:
+        net.create("n", driver=driver, options=options, internal=internal)
+        net.connect("n", "netns:web")
+    except Unsupported as error:
+        lacking = error.hint
+    assert lacking == "" or "kernel lacks" in lacking
+    assert len(net.endpoints()) == (lacking == "")
+    assert net.check() == ()
+
+
+# -- host, none, container: -----------------------------------------------------------------------
+
+
+def test_a_sandbox_on_host_listens_on_the_host(net: Net, host: Host, outsider: Place) -> None:
+    """It has the host's network namespace; publishing makes no rule."""
+    box = f"pid:{os.getpid()}"
+    with pytest.warns(NetWarning):
+        endpoint = net.connect("host", box, publish=["8080:80"])
+    assert endpoint.sandbox.netns.inode == host.netns.inode
+    with serve(host, 80):
+        assert reachable(outsider, HOST4, 80)
+        assert not reachable(outsider, HOST4, 8080)
+    assert "netlib" not in host.run("nft", "list", "tables").stdout
+
+
+def test_on_none_only_the_sandbox_itself_is_reached(net: Net, host: Host) -> None:
+    """Loopback is up, and nothing else is there; a network may come later."""
+    web = host.sandbox("web")
+    web.run("ip", "link", "set", "lo", "down")
+    net.connect("none", "netns:web")
+    with serve(web, 80):
+        assert reachable(web, "127.0.0.1", 80)
+        assert not reachable(web, HOST4, 80)
+        links = web.run("ip", "-o", "link").stdout
+        assert len([line for line in links.splitlines() if "lo:" not in line]) == 0
+        net.create("front", subnets=["198.51.100.0/24"])
+        net.connect("front", "netns:web")
+        assert reachable(host, "198.51.100.2", 80)
+
+
+def test_who_shares_a_stack_publishes_for_it(net: Net, host: Host, outsider: Place) -> None:
+    """A sidecar's published port leads to the one stack."""
+    web = host.sandbox("web")
+    net.create("front", subnets=["198.51.100.0/24"])
+    net.connect("front", "netns:web")
+    net.register_sandbox("sidecar", web.netns)
+    net.publish("sidecar", ["8080:80"])
+    with serve(web, 80, "http"):
+        assert fetch(outsider, HOST4, 8080) == b"web"
+    net.remove_sandbox("sidecar")
+
+
+# -- the default network --------------------------------------------------------------------------
+
+
+def test_sandboxes_of_the_default_network_meet_by_address(
+    net: Net, host: Host, outsider: Place
+) -> None:
+    """On net0, with a way out and published ports, and without a resolver."""
+    web, db = host.sandbox("web"), host.sandbox("db")
+    first = net.connect("bridge", "netns:web", publish=["8080:80"])
+    net.connect("bridge", "netns:db")
+    with serve(web, 80, "http"), serve(outsider, 81):
+        assert reachable(db, str(first.addresses[0].ip), 80, "http")
+        assert fetch(outsider, HOST4, 8080) == b"web"
+        answer = ask(db, OUTSIDER4, 81)
+    assert answer is not None
+    assert answer.source == HOST4
+    assert "net0" in host.run("ip", "-o", "link").stdout
+    gateway = str(net.inspect("bridge").network.subnets[0].gateway)
+    assert f"{gateway}:53" not in host.run("ss", "-lun").stdout
+    net.disconnect("bridge", "netns:web")
+    net.disconnect("bridge", "netns:db")
+    host.run("ip", "link", "del", "net0")  # a built-in network is never removed by us
+    wiring = net.inspect("bridge").wiring
+    net.engine.state.store.commit(forgotten(net, wiring))
+
+
+def forgotten(net: Net, wiring: object) -> object:
+    """What takes the default network out of the state and the firewall, for the test's end."""
+    from netlib.apply import tear_down
+    from netlib.plan import diff
+    from netlib.store import Commit, under
+    from netlib.wiring import Wiring
+
+    assert isinstance(wiring, Wiring)
+    tear_down(diff(have=wiring, want=Wiring()), net.engine.kernel, "bridge")
+    keys = [r.key for r in net.engine.state.store.range(*under("pool/"))]
+    network = net.inspect("bridge").network
+    return Commit(put={}, delete=(f"network/{network.id}", "name/bridge", *keys))
+
+
+# -- ptp ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_ptp_sandboxes_reach_host_outside_and_each_other(
+    host: Host, outsider: Place, family: int, firewall: str
+) -> None:
+    """Masqueraded outside, with their own addresses among themselves; ports can be published."""
+    outside, here = (OUTSIDER4, HOST4) if family == 4 else (OUTSIDER6, HOST6)
+    with Net(host.state_dir, firewall=firewall) as net:  # type: ignore[arg-type]
+        net.create("links", driver="ptp", subnets=["198.51.100.0/24", "2001:db8:1::/64"])
+        web, db = host.sandbox("web"), host.sandbox("db")
+        first = net.connect("links", "netns:web", publish=["8080:80"]).address(family)
+        second = net.connect("links", "netns:db").address(family)
+        assert first is not None
+        assert second is not None
+        with serve(web, 80, "http"), serve(outsider, 81), serve(host, 82):
+            assert reachable(host, str(first.ip), 80, "http")
+            assert reachable(web, here, 82)
+            at_web = ask(db, str(first.ip), 80, "http")
+            at_outsider = ask(web, outside, 81)
+            assert fetch(outsider, here, 8080) == b"web"
+            assert fetch(db, here, 8080) == b"web"
+            assert fetch(host, "127.0.0.1", 8080) == b"web"
+            outsider.run("ip", "route", "add", f"{first.ip}", "via", here)
+            assert not reachable(outsider, str(first.ip), 80, "http")
+            net.update("links", options={"icc": "false"})
+            assert not reachable(db, str(first.ip), 80, "http")
+        assert at_web is not None
+        assert at_web.source == str(second.ip)
+        assert at_outsider is not None
+        assert at_outsider.source == here
+        assert net.check() == ()
+        net.remove("links", force=True)
+    assert not host.leftovers(allow=MARKS)
+
+
+def test_an_internal_ptp_network_leads_to_the_gateway_only(
+    net: Net, host: Host, outsider: Place
+) -> None:
+    """Not outside, and not to each other."""
+    net.create("links", driver="ptp", subnets=["198.51.100.0/24"], internal=True)
+    web, db = host.sandbox("web"), host.sandbox("db")
+    first = net.connect("links", "netns:web").addresses[0]
+    net.connect("links", "netns:db")
+    with serve(web, 80), serve(host, 82), serve(outsider, 81):
+        assert reachable(web, "198.51.100.1", 82)
+        assert not reachable(db, str(first.ip), 80)
+        assert not reachable(web, OUTSIDER4, 81)
+
+
+# -- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_link_opens_just_the_linked_ports_one_way(host: Host, firewall: str) -> None:
+    """Where members may not talk: neither other ports, nor others, nor the way back."""
+    with Net(host.state_dir, firewall=firewall) as net:  # type: ignore[arg-type]
+        net.create("quiet", subnets=["198.51.100.0/24"], options={"icc": "false"})
+        boxes = {name: host.sandbox(name) for name in ("db", "web", "other")}
+        db = net.connect("quiet", "netns:db", options={"expose": "80"}).addresses[0].ip
+        web = net.connect("quiet", "netns:web", links={"netns:db": "db"}).addresses[0].ip
+        net.connect("quiet", "netns:other")
+        with serve(boxes["db"], 80), serve(boxes["db"], 81), serve(boxes["web"], 80):
+            answer = ask(boxes["web"], str(db), 80)
+            assert answer is not None
+            assert answer.source == str(web)
+            assert not reachable(boxes["web"], str(db), 81)
+            assert not reachable(boxes["other"], str(db), 80)
+            assert not reachable(boxes["db"], str(web), 80)
+        assert net.check() == ()
+        net.remove("quiet", force=True)
+    assert not host.leftovers(allow=MARKS)
