@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 THROWAWAY := $(BIN)/python -m netlib.throwaway --
 
-.PHONY: help dev check test test-matrix demo bench bench-dns docs lock clean
+.PHONY: help dev check test test-matrix demo bench bench-dns bench-cni docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,6 +35,9 @@ bench: dev ## measure, beside others where they are installed
 
 bench-dns: dev ## names, beside dnsmasq and aardvark-dns where they are installed
 	@$(BIN)/python -m benchmarks names $(ARGS)
+
+bench-cni: dev ## measure CNI calls beside the reference plugins
+	@$(BIN)/python -m benchmarks.cni_calls
 
 docs: dev ## rewrite the pages that are made of the code
 	$(BIN)/python tools/docs.py

@@ -42,7 +42,8 @@ def remove_links(nouns: Iterable[Link], session: Session, deletions: Deletions) 
         indexes = {state.ifindex for state in ours}
         if indexes:
             socket = session.rtnl(group[0].netns)
-            if is_host(group[0].netns):
+            # A bridge is gone only when its routes are: its prefix may be wanted again at once.
+            if is_host(group[0].netns) and all(isinstance(noun, VethPair) for noun in group):
                 refusal = deletions.delete(sorted(indexes), lambda i, s=socket: not s.device(i))  # type: ignore[misc]
             else:
                 refusal = delete_indexes(sorted(indexes), socket)

@@ -88,7 +88,7 @@ def create(
         aux_addresses=tuple(aux_addresses),
         ipv4=ipv4,
         ipv6=ipv6,
-        borrowed=network.borrowed,
+        borrowed=tuple(_devices(kind, network)),
     )
     return _making(engine, kind, replace(network, subnets=chosen), realm)
 
@@ -205,13 +205,18 @@ def _borrowing(network: Network, host: HostFacts) -> Network:
 
 
 def _look(engine: Engine, driver: Driver, network: Network) -> HostFacts:
-    """The host, with the devices that options name, and those whose VLANs they may be."""
+    """The host, with the devices that options name."""
+    return engine.facts(_devices(driver, network))
+
+
+def _devices(driver: Driver, network: Network) -> list[str]:
+    """The devices that options name, and those whose VLANs they may be."""
     devices: list[str] = []
     for option in driver.options:
         if option.device and option.key in network.options:
             name = names.check_device(network.options[option.key])
             devices += [name, *filter(None, [name.rpartition(".")[0]])]
-    return engine.facts(devices)
+    return devices
 
 
 def _reserving(engine: Engine, driver: Driver, network: Network) -> tuple[Subnet, ...]:

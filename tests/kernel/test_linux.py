@@ -510,8 +510,9 @@ def test_nothing_leaks(host: Host, kernel: LinuxKernel) -> None:
     for _ in range(25):
         cycle()
 
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert threading.active_count() == threads
+    # Fewer is fine: what tests before this one left ends when it likes.
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+    eventually(lambda: threading.active_count() <= threads)
 
 
 def test_closing_gives_everything_back(host: Host) -> None:
@@ -522,8 +523,9 @@ def test_closing_gives_everything_back(host: Host) -> None:
     kernel.close()
     kernel.close()
 
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert threading.active_count() == threads
+    # Fewer is fine: what tests before this one left ends when it likes.
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+    eventually(lambda: threading.active_count() <= threads)
     with pytest.raises(NetError, match="closed"):
         kernel.facts()
 
