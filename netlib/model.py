@@ -49,13 +49,15 @@ class Subnet:
     """A prefix that endpoints get their addresses from.
 
     `ranges` limits what is allocated (empty: all of the prefix); `reserved` are addresses
-    never given to endpoints, by name (`--aux-address`).
+    never given to endpoints, by name (`--aux-address`). `own` is an address that this host
+    alone holds in a subnet whose gateway address all hosts of a cluster share.
     """
 
     prefix: IPNetwork
     gateway: IPAddress | None = None
     ranges: tuple[AddressRange, ...] = ()
     reserved: Mapping[str, IPAddress] = field(default_factory=dict)
+    own: IPAddress | None = None
 
     @property
     def family(self) -> Family:
@@ -64,12 +66,25 @@ class Subnet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Underlay:
+    """Where this host sends and receives a network's tunnelled frames (RFC 7348: its VTEP).
+
+    `mtu` is that of the device that holds `address`, `port` the UDP port of all members.
+    """
+
+    address: IPAddress
+    mtu: int
+    port: int = 4789
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """A group of endpoints that reach each other directly (a network of the CNM).
 
     `borrowed` names the host's devices that were there before the network and outlive it;
     `dns_port` is where the resolver listens at the gateways: 53, unless somebody holds that;
-    `created` is in seconds since the epoch.
+    `created` is in seconds since the epoch. `vni` tells its frames from those of other
+    networks in a tunnel; `underlay` is this host's end of that.
     """
 
     id: str
@@ -83,6 +98,8 @@ class Network:
     borrowed: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
     dns_port: int = 53
+    vni: int = 0
+    underlay: Underlay | None = None
     created: float = 0.0
     state: State = "pending"
 
@@ -215,11 +232,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """An endpoint of the same network on another host, behind the VTEP `host`."""
+    """An endpoint of the same network on another host, behind the VTEP `host`.
+
+    `is_host`: it is that host itself, with the addresses of its own that it has there.
+    """
 
     mac: str
     addresses: tuple[IPAddress, ...]
     host: IPAddress
+    is_host: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
