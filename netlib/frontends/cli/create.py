@@ -90,7 +90,7 @@ def create_command(
             internal=internal,
             attachable=attachable,
             records=records,
-            options=pairs("-o", options),
+            options=pairs("-o", options, bare=True),
             labels=pairs("--label", labels, bare=True),
         )
         if isinstance(made, Plan):
