@@ -7,17 +7,32 @@ from dataclasses import dataclass, replace
 
 from netlib import names
 from netlib import state as keys
-from netlib.addressing import Choice, lease_puts
+from netlib.addressing import Choice
 from netlib.cluster import keys as member_keys
 from netlib.cluster.claims import Claim, Release
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import ClusterState, host_key, node_key
+from netlib.cluster.state import (
+    ClusterState,
+    host_key,
+    load_shared,
+    node_key,
+    peers_thing,
+)
 from netlib.driver import Driver
 from netlib.engine import Engine
-from netlib.errors import Exhausted, NodePaused, NoSuchNetwork, StoreError
+from netlib.errors import (
+    Exhausted,
+    NodePaused,
+    NoSuchNetwork,
+    NotAttachable,
+    StoreConflict,
+    StoreError,
+)
 from netlib.ipam import beginning, choose
 from netlib.model import Endpoint, HostFacts, IPAddress, Network, Subnet, Underlay
 from netlib.model import interface as with_prefix
+from netlib.peers import peers_at, peers_wiring, puts_of
+from netlib.rewiring import Evicted
 from netlib.state import Lease, Leases, NetworkRecord, State
 from netlib.store import Absent, Commit, Condition, Unchanged
 
@@ -45,6 +60,67 @@ class SharedAddresses:
         """The address that this host gave last, or where it begins."""
         return self.here.cursor(network_id, subnet) or beginning(
             subnet, f"{self.cluster.node} {network_id}"
+        )
+
+
+class Joining:
+    """What a new endpoint on a network of the cluster's asks there.
+
+    Raises NotAttachable, NodePaused, NoSuchNetwork.
+    """
+
+    def __init__(self, engine: Engine, network: Network) -> None:
+        check_attachable(network)
+        self._node = active_node(engine)
+        self._shared = shared_network(engine, network)
+        addresses = SharedAddresses(engine.cluster, engine.state)
+        self.lease, self.leases, self.cursor = (
+            addresses.lease,
+            addresses.leases,
+            addresses.cursor,
+        )
+
+    def claim(
+        self, engine: Engine, endpoint: Endpoint, chosen: Iterable[Choice], host: HostFacts
+    ) -> Claim:
+        """The claim of an endpoint's addresses, and what other hosts are told of it."""
+        puts = endpoint_puts(endpoint, self._node, host.boot_id, engine.clock())
+        return Claim(
+            commit=Commit(
+                conditions=(keys.unchanged(self._shared), *map(Absent, puts)),
+                put=puts,
+            ),
+            leased=True,
+            release=Release(keys=tuple(puts), holder=endpoint.id),
+        )
+
+    def evicted(self, engine: Engine, endpoint: Endpoint, host: HostFacts) -> Evicted:
+        """What is still known here of who had its addresses before it.
+
+        The cluster has given them away since, so those are gone.
+        """
+        found = peers_at(engine, endpoint.network, (a.ip for a in endpoint.addresses))
+        if not found:
+            return Evicted()
+        network = engine.state.network(endpoint.network).network
+        peers = [load_shared(record.value) for record in found]
+        return Evicted(
+            wiring=peers_wiring(engine, network, peers, host),
+            conditions=tuple(Unchanged(record.key, record.revision) for record in found),
+            restores=puts_of(peers),
+            holds={peers_thing(endpoint.network): True},
+        )
+
+
+def check_attachable(network: Network) -> None:
+    """Raise NotAttachable for a network of the cluster that sandboxes may not join by hand.
+
+    As with Docker, where only services join such a network.
+    """
+    if not network.attachable:
+        raise NotAttachable(
+            f"network {network.name} is for services: sandboxes can't join it by hand",
+            f"let them: net update --attachable {network.name}",
         )
 
 
@@ -83,9 +159,7 @@ def shared_network(engine: Engine, network: Network) -> NetworkRecord:
     """A network as all hosts see it now. NoSuchNetwork where it was removed."""
     found = engine.cluster.network(network.id)
     if found is None:
-        raise NoSuchNetwork(
-            f"network {network.name} was removed from the cluster", "see: net ls"
-        )
+        raise NoSuchNetwork(f"network {network.name} was removed from the cluster", "see: net ls")
     return found
 
 
@@ -102,23 +176,6 @@ def underlay(engine: Engine, node: Node) -> Underlay:
 
 
 # -- an endpoint ----------------------------------------------------------------------------------
-
-
-def endpoint_claim(
-    engine: Engine, shared: NetworkRecord, endpoint: Endpoint, chosen: Iterable[Choice], boot: str
-) -> Claim:
-    """The claim of an endpoint's addresses, and what other hosts are told of it."""
-    node = this_node(engine)
-    puts = _lease_puts(endpoint, chosen, node, boot, engine.clock())
-    puts[keys.endpoint_key(endpoint.network, endpoint.id)] = keys.dump(published(endpoint, node))
-    return Claim(
-        commit=Commit(
-            conditions=(keys.unchanged(shared), *map(Absent, puts)),
-            put=puts,
-        ),
-        leased=True,
-        release=Release(keys=tuple(puts), holder=endpoint.id),
-    )
 
 
 def published(endpoint: Endpoint, node: Node) -> SharedEndpoint:
@@ -157,13 +214,6 @@ def endpoint_release(endpoint: Endpoint) -> Release:
     )
 
 
-def _lease_puts(
-    endpoint: Endpoint, chosen: Iterable[Choice], node: Node, boot: str, now: float
-) -> dict[str, str]:
-    box = replace(endpoint.sandbox, name=f"{endpoint.sandbox.name} on {node.name}")
-    return lease_puts(endpoint.network, chosen, replace(endpoint, sandbox=box), boot, now)
-
-
 def _lease(endpoint: Endpoint, node: Node, boot: str, now: float) -> str:
     return keys.dump(
         Lease(
@@ -179,24 +229,33 @@ def _lease(endpoint: Endpoint, node: Node, boot: str, now: float) -> str:
 
 
 def settle_in(
-    engine: Engine, driver: Driver, shared: NetworkRecord, node: Node, host: HostFacts
+    engine: Engine,
+    driver: Driver,
+    network: Network,
+    node: Node,
+    host: HostFacts,
+    conditions: Iterable[Condition] = (),
 ) -> tuple[Network, Claim]:
-    """A network as this host has it, with its end of the tunnels and addresses of its own."""
-    network = shared.network
-    known = engine.cluster.store.get(host_key(network.id, node.id))
-    conditions: list[Condition] = [keys.unchanged(shared)]
-    puts: dict[str, str] = {}
+    """A network as this host has it, with its end of the tunnels and addresses of its own.
+
+    Those that it has it keeps.
+    """
+    cluster = engine.cluster
+    known = cluster.store.get(host_key(network.id, node.id))
+    mine = load_shared(known.value).addresses if known else ()
     subnets = network.subnets
     if "host_address" in driver.capabilities.reserves:
-        mine = () if known is None else keys.load_as(SharedEndpoint, known.value).addresses
         subnets = tuple(
             replace(subnet, own=_own(engine, network, subnet, [a.ip for a in mine]))
             for subnet in subnets
         )
     network = replace(network, subnets=subnets, underlay=underlay(engine, node))
     puts = host_puts(network, node, host.boot_id, engine.clock())
+    conditions = list(conditions)
     for key in puts:
-        held = engine.cluster.store.get(key)
+        held = cluster.store.get(key)
+        if held is not None and node.id not in held.value:
+            raise StoreConflict(key)  # taken since it was chosen: choose again
         conditions.append(Unchanged(key, held.revision if held else 0))
     claim = Claim(
         commit=Commit(conditions=tuple(conditions), put=puts),
@@ -209,9 +268,7 @@ def settle_in(
 def host_puts(network: Network, node: Node, boot: str, now: float) -> dict[str, str]:
     """All that stands in the cluster for this host's taking part in a network."""
     mine = [(s.own, s.prefix.prefixlen) for s in network.subnets if s.own is not None]
-    lease = keys.dump(
-        Lease(endpoint=node.id, sandbox=f"host {node.name}", boot_id=boot, since=now)
-    )
+    lease = keys.dump(Lease(endpoint=node.id, sandbox=f"host {node.name}", boot_id=boot, since=now))
     there = SharedEndpoint(
         id=node.id,
         network=network.id,
@@ -240,9 +297,7 @@ def host_release(network: Network, node_id: str) -> Release:
     )
 
 
-def _own(
-    engine: Engine, network: Network, subnet: Subnet, known: Iterable[IPAddress]
-) -> IPAddress:
+def _own(engine: Engine, network: Network, subnet: Subnet, known: Iterable[IPAddress]) -> IPAddress:
     """This host's own address in a subnet: the one that it has already, or the next free one."""
     if subnet.own is not None:
         return subnet.own

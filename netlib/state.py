@@ -343,7 +343,11 @@ class State:
         order = {name: number for number, name in enumerate(built_in.NAMES)}
         return sorted(
             known,
-            key=lambda r: (order.get(r.network.name, len(order)), r.network.created, r.network.name),
+            key=lambda r: (
+                order.get(r.network.name, len(order)),
+                r.network.created,
+                r.network.name,
+            ),
         )
 
     # -- endpoints --------------------------------------------------------------------------------

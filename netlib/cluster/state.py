@@ -159,9 +159,7 @@ class ClusterState:
             self.let_go(claim.release)
         for key, value in claim.restore.items():
             try:
-                self.store.commit(
-                    Commit(conditions=(Unchanged(key, revision),), put={key: value})
-                )
+                self.store.commit(Commit(conditions=(Unchanged(key, revision),), put={key: value}))
             except StoreConflict:
                 continue  # somebody else's word is the later one
 

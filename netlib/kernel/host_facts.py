@@ -10,7 +10,7 @@ from netlib.kernel import links, netlink, rtnl, settings
 from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.netns import Namespaces
 from netlib.kernel.refusals import is_absence
-from netlib.model import Device, Family, HostFacts, IPNetwork
+from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork
 
 # Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
 # global unicast address (RFC 4291 section 2.4).
@@ -33,6 +33,15 @@ def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces
         ipv6=ipv6,
         ephemeral_ports=ephemeral,
     )
+
+
+def device_of(address: IPAddress, socket: netlink.Socket) -> Device | None:
+    """The device that has an address."""
+    for body in socket.ask(entries.addresses_of(0)):
+        index, found = entries.read_address(body)
+        if found.ip == address:
+            return _device(rtnl.get_link_at(index), socket)
+    return None
 
 
 def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNetwork, ...]:

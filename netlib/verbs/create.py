@@ -13,17 +13,16 @@ from netlib.dns.resolv import check_servers
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import BuiltInNetwork, InvalidRequest, NameTaken
-from netlib.model import HostFacts, IPAddress, Network, Protocol, Subnet
-from netlib.naming import DNS_PORT, has_names
+from netlib.making import dns_port, forwarding_note
+from netlib.model import HostFacts, IPAddress, Network, Subnet
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
 from netlib.rewiring import describe_network
+from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit
 from netlib.subnetting import choose_subnets, claim_pools
-from netlib.wiring import Forwarding, Wiring
-
-_PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
+from netlib.wiring import Wiring
 
 
 def create(
@@ -53,6 +52,9 @@ def create(
     `records` are further names, in a zone file's form ("db A 192.0.2.9"). `servers` are asked
     for what no name of the network answers, instead of the host's.
 
+    A network of scope global is the cluster's: a host makes its part of it with the first sandbox
+    that it connects to it. `attachable` then says whether any may be.
+
     Raises NameTaken, BuiltInNetwork, SingleNetwork, PoolOverlap, Exhausted, InvalidRequest,
     InvalidOption, UnknownDriver, NoSuchDevice, KernelError.
 
@@ -70,7 +72,8 @@ def create(
             f"choose another name, or run: net rm {name}",
         )
     kind = engine.registry.get(driver)
-    realm = engine.state.realm() or names.new_realm()
+    cluster = engine.cluster if kind.capabilities.scope == "global" else None
+    realm = cluster.settings.realm if cluster else engine.state.realm() or names.new_realm()
     network = Network(
         id=names.new_id(realm),
         name=name,
@@ -94,7 +97,12 @@ def create(
         ipv4=ipv4,
         ipv6=ipv6,
         borrowed=tuple(_devices(kind, network)),
+        cluster=cluster,
     )
+    if cluster is not None:
+        from netlib.verbs.shared import offer  # few hosts are in a cluster
+
+        return offer(engine, kind, replace(network, subnets=chosen))
     return _making(engine, kind, replace(network, subnets=chosen), realm)
 
 
@@ -127,21 +135,37 @@ def create_built_in(engine: Engine, name: str) -> Operation[Network]:
     return _making(engine, kind, replace(bare, subnets=chosen), realm)
 
 
-def ensure_built_in(engine: Engine, reference: str) -> None:
-    """Make the network that a reference names, if it is a built-in one that is not made yet."""
+def first_use(engine: Engine, record: NetworkRecord) -> Operation[Network]:
+    """Make a network that is made when it is first used: a built-in one, or the cluster's."""
+    if record.network.name in built_in.NAMES:
+        return create_built_in(engine, record.network.name)
+    from netlib.sharing import check_attachable  # few hosts are in a cluster
+    from netlib.verbs.shared import take_up
+
+    check_attachable(record.network)
+    return take_up(engine, record)
+
+
+def ensure_made(engine: Engine, reference: str, *, take_up: bool = True) -> None:
+    """Make the network that a reference names, if it is made when it is first used, and now is.
+
+    Not one of the cluster's without `take_up`.
+    """
     record = engine.state.find_network(reference)
     if record is None or record.revision:
         return
+    if not take_up and record.network.name not in built_in.NAMES:
+        return
     # Alone, so that nobody meets it half made.
     with engine.making, engine.lock.alone():
-        if not engine.state.network(reference).revision:
-            engine.run_locked(lambda: create_built_in(engine, record.network.name))
+        if not engine.state.network(record.network.id).revision:
+            engine.run_locked(lambda: first_use(engine, record))
 
 
 def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operation[Network]:
     network, host = _settled(engine, kind, asked)
     check_claims(engine, kind, network)
-    network = replace(network, dns_port=_dns_port(engine, kind, network))
+    network = replace(network, dns_port=dns_port(engine, kind, network))
     wiring = describe_network(engine, network, host)
     begin = _claim(engine, kind, network, wiring, realm)
     ready = replace(network, state="ready")
@@ -154,7 +178,7 @@ def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operati
         done=Commit(
             put={
                 keys.network_key(network.id): keys.dump_network(ready, wiring),
-                **_forwarding_note(engine, network, wiring, host),
+                **forwarding_note(engine, network, wiring, host),
             },
             durable=False,
         ),
@@ -182,22 +206,6 @@ def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring, realm
             **further_puts,
         },
     )
-
-
-def _dns_port(engine: Engine, driver: Driver, network: Network) -> int:
-    """53, or the first port beyond 5300 where a process of the host has 53 at a gateway."""
-    if driver.capabilities.names != "gateway" or not has_names(network, driver.capabilities):
-        return DNS_PORT
-    gateways = [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
-
-    def is_free(port: int) -> bool:
-        return not any(
-            engine.kernel.port_user(protocol, gateway, port, 1)
-            for gateway in gateways
-            for protocol in _PROTOCOLS
-        )
-
-    return next((p for p in (DNS_PORT, *range(5301, 5400)) if is_free(p)), DNS_PORT)
 
 
 def _settled(engine: Engine, driver: Driver, network: Network) -> tuple[Network, HostFacts]:
@@ -262,16 +270,3 @@ def _addresses(text: str) -> Iterable[IPAddress]:
             yield ip_address(part.strip())
         except ValueError:
             continue  # some other value of the option; the driver checks it
-
-
-def _forwarding_note(
-    engine: Engine, network: Network, wiring: Wiring, host: HostFacts
-) -> dict[str, str]:
-    """Who switched forwarding on, for the families that were off until now."""
-    return {
-        f"host/forwarding/{noun.family}": keys.dump(
-            {"network": network.name, "since": engine.clock()}
-        )
-        for noun in wiring
-        if isinstance(noun, Forwarding) and noun.family not in host.forwarding
-    }
