@@ -7,20 +7,25 @@ from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import ENDPOINT_OPTIONS, EXPOSE, in_sandbox, sysctls
-from netlib.drivers.on_bridge import (
-    HAIRPIN,
+from netlib.drivers.endpoint import (
+    ENDPOINT_OPTIONS,
+    EXPOSE,
+    IFACE_PREFIX,
+    ROUTING,
+    check_in_sandbox,
+    in_sandbox,
+    sysctls,
+)
+from netlib.drivers.hosted import (
     HOST_BINDING,
     ICC,
-    IN_SANDBOX,
-    ISOLATE,
     MASQUERADE,
-    NAMES,
-    address_option,
-    bridge_sysctls,
-    check_common,
-    passing,
+    MTU,
+    OUTBOUND,
+    check_host_addresses,
+    uplink_mtu,
 )
+from netlib.drivers.on_bridge import HAIRPIN, ISOLATE, NAMES, bridge_sysctls, passing
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
 from netlib.model import Endpoint, Family, HostFacts, Network, Peer
@@ -60,12 +65,7 @@ class BridgeDriver:
             aliases=("com.docker.network.bridge.name", "bridge_name", "interface_name", "bridge"),
             device=True,
         ),
-        Option(
-            key="mtu",
-            help="the MTU of the bridge and its endpoints, in bytes (default: the uplink's)",
-            aliases=("com.docker.network.driver.mtu",),
-            live=True,
-        ),
+        MTU,
         ICC,
         MASQUERADE,
         ISOLATE,
@@ -90,20 +90,10 @@ class BridgeDriver:
         ),
         NAMES,
         *HOST_BINDING,
-        Option(
-            key="outbound_ipv4",
-            help="the source address of what leaves, instead of the way out's",
-            aliases=("com.docker.network.host_ipv4", "outbound_addr4"),
-            live=True,
-        ),
-        Option(
-            key="outbound_ipv6",
-            help="likewise for IPv6",
-            aliases=("com.docker.network.host_ipv6", "outbound_addr6"),
-            live=True,
-        ),
+        *OUTBOUND,
+        IFACE_PREFIX,
         HAIRPIN,
-        *IN_SANDBOX,
+        *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
 
@@ -112,9 +102,8 @@ class BridgeDriver:
         options = network.options
         if "bridge.name" in options:
             names.check_device(options["bridge.name"])
-        check_common(network)
-        for family in (4, 6):
-            address_option(network, f"outbound_ipv{family}", family)
+        check_in_sandbox(network)
+        check_host_addresses(network)
         if _gateway_mode(network) == "isolated" and not network.internal:
             raise InvalidOption(
                 "gateway_mode isolated leaves the network without a way out",
@@ -142,8 +131,7 @@ class BridgeDriver:
         if any(option in network.options for option in _GATEWAY_MODE_OF.values()):
             settled["gateway_mode"] = _gateway_mode(network)
         if "mtu" not in network.options:
-            device = device or host.uplink
-            settled["mtu"] = str(device.mtu if device else 1500)
+            settled["mtu"] = str(device.mtu if device else uplink_mtu(host))
         return settled
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
@@ -170,7 +158,7 @@ class BridgeDriver:
             mtu=int(options.get("mtu", "1500")),
             mac=names.mac_of(network.id),
         )
-        yield from bridge_sysctls(network, bridge, host)
+        yield from bridge_sysctls(bridge, network, host)
         if mode != "isolated":
             yield from (Address(device=bridge, address=a) for a in network.gateways())
         yield from passing(network, bridge, mode)

@@ -8,19 +8,17 @@ from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import ENDPOINT_OPTIONS, EXPOSE, in_sandbox, sysctls
-from netlib.drivers.on_bridge import (
-    HAIRPIN,
-    HOST_BINDING,
-    ICC,
-    IN_SANDBOX,
-    ISOLATE,
-    MASQUERADE,
-    NAMES,
-    bridge_sysctls,
-    check_common,
-    passing,
+from netlib.drivers.endpoint import (
+    ENDPOINT_OPTIONS,
+    EXPOSE,
+    IFACE_PREFIX,
+    ROUTING,
+    check_in_sandbox,
+    in_sandbox,
+    sysctls,
 )
+from netlib.drivers.hosted import HOST_BINDING, ICC, MASQUERADE, check_host_addresses
+from netlib.drivers.on_bridge import HAIRPIN, ISOLATE, NAMES, bridge_sysctls, passing
 from netlib.drivers.ports import published
 from netlib.errors import InvalidOption, InvalidRequest, Unsupported
 from netlib.model import (
@@ -104,7 +102,8 @@ class OverlayDriver:
         ),
         NAMES,
         HAIRPIN,
-        *IN_SANDBOX,
+        IFACE_PREFIX,
+        *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
 
@@ -117,7 +116,8 @@ class OverlayDriver:
                 "leave it out; to have all of it encrypted give hosts a data address of a "
                 "WireGuard or IPsec tunnel: net cluster init --data-path-addr ADDRESS",
             )
-        check_common(network)
+        check_in_sandbox(network)
+        check_host_addresses(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The MTU, which must be one on all hosts. InvalidRequest without a cluster."""
@@ -157,7 +157,7 @@ class OverlayDriver:
             flood=network.options.get("flood") == "on",
             isolated=not is_on(network.options, "icc", default=True),
         )
-        yield from bridge_sysctls(network, bridge, host)
+        yield from bridge_sysctls(bridge, network, host)
         # What comes from a member and is for a member is already on the shortest way.
         redirects = f"net/ipv4/conf/{bridge}/send_redirects"
         yield Sysctl(device=bridge, path=redirects, value="0", default="1")
