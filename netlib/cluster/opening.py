@@ -8,7 +8,8 @@ from netlib.store import Store
 
 def open_store(membership: Membership) -> Store:
     """The store; closed by the caller. Raises StoreError, NotPermitted."""
-    from netlib.store.etcd import Credentials, EtcdStore
+    from netlib.store.etcd import EtcdStore
+    from netlib.store.etcd_servers import Credentials
 
     return EtcdStore(
         membership.endpoints,
