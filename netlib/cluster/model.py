@@ -10,6 +10,7 @@ from netlib.model import IPAddress, IPInterface, IPNetwork, Peer
 
 Availability = Literal["active", "pause", "drain"]
 Role = Literal["manager", "worker"]
+PREFIX = "/netlib/"
 JOIN_PORT = 2377
 DATA_PORT = 4789  # IANA's number for VXLAN (RFC 7348 section 5)
 
@@ -69,7 +70,7 @@ class Membership:
     cluster: str
     node: str
     endpoints: tuple[str, ...]
-    prefix: str = "/netlib/"
+    prefix: str = PREFIX
     ca: str = ""
     certificate: str = ""
     key: str = ""

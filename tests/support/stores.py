@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from netlib.store import Store
+from netlib.store.etcd import EtcdStore
 from netlib.store.memory import MemoryStore
 from netlib.store.sqlite import SqliteStore
+from support import etcd
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,23 @@ def _sqlite(folder: Path) -> Callable[..., Store]:
     )
 
 
-KINDS = (Kind("memory", _memory, processes=False, lease_seconds=0.1), Kind("sqlite", _sqlite))
+_prefixes = itertools.count()
+
+
+def _etcd(_: Path) -> Callable[..., Store]:
+    url, prefix = etcd.shared().url, f"/test{next(_prefixes)}/"
+    return lambda keep_events=0: EtcdStore([url], prefix=prefix)
+
+
+def _compact(_: Store, revision: int) -> None:
+    etcd.shared().ctl("compaction", str(revision))
+
+
+KINDS = (
+    Kind("memory", _memory, processes=False, lease_seconds=0.1),
+    Kind("sqlite", _sqlite),
+    Kind("etcd", _etcd, lease_seconds=2.0, forget=_compact),
+)
 
 
 class Opener:

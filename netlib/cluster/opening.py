@@ -1,0 +1,24 @@
+"""How a membership is turned into the cluster's store."""
+
+from __future__ import annotations
+
+from netlib.cluster.model import Membership
+from netlib.store import Store
+
+
+def open_store(membership: Membership) -> Store:
+    """The store; closed by the caller. Raises StoreError, NotPermitted."""
+    from netlib.store.etcd import EtcdStore
+    from netlib.store.etcd_servers import Credentials
+
+    return EtcdStore(
+        membership.endpoints,
+        prefix=membership.prefix,
+        credentials=Credentials(
+            ca=membership.ca,
+            certificate=membership.certificate,
+            key=membership.key,
+            user=membership.user,
+            password=membership.password,
+        ),
+    )
