@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from netlib.cluster.model import Membership
-from netlib.store import Store
+from netlib.store import LeasedStore
 
 
-def open_store(membership: Membership) -> Store:
+def open_store(membership: Membership) -> LeasedStore:
     """The store; closed by the caller. Raises StoreError, NotPermitted."""
     from netlib.store.etcd import EtcdStore
     from netlib.store.etcd_servers import Credentials
