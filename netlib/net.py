@@ -52,7 +52,7 @@ def _verb(
     return method
 
 
-def _verb_on_network(
+def _connecting(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
     """Likewise, for a verb that makes a network when it is the first to use it."""
@@ -61,7 +61,25 @@ def _verb_on_network(
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
         network = args[0] if args else kwargs.get("network")
         if isinstance(network, str):
-            _create.ensure_made(net.engine, network, take_up=prepare is _connect.connect)
+            asked: Any = kwargs
+            if "addresses" in asked:
+                asked["addresses"] = tuple(asked["addresses"])
+            _create.ensure_made(net.engine, network, sparing=asked.get("addresses", ()))
+        return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
+
+    return method
+
+
+def _updating(
+    prepare: Callable[Concatenate[Engine, P], Operation[R]],
+) -> Callable[Concatenate[Net, P], R]:
+    """Likewise, but for networks of the cluster: those change without being made here."""
+
+    @wraps(prepare)
+    def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        network = args[0] if args else kwargs.get("network")
+        if isinstance(network, str):
+            _create.ensure_built_in(net.engine, network)
         return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
 
     return method
@@ -282,11 +300,11 @@ class Net:
         self.close()
 
     create = _verb(_create.create)
-    connect = _verb_on_network(_connect.connect)
+    connect = _connecting(_connect.connect)
     disconnect = _verb(_disconnect.disconnect)
     publish = _verb(_publish.publish)
     unpublish = _verb(_publish.unpublish)
-    update = _verb_on_network(_update.update)
+    update = _updating(_update.update)
 
     remove = _question(_remove.remove)
     prune = _question(_remove.prune)

@@ -35,6 +35,7 @@ from netlib.peers import peers_at, peers_wiring, puts_of
 from netlib.rewiring import Evicted
 from netlib.state import Lease, Leases, NetworkRecord, State
 from netlib.store import Absent, Commit, Condition, Unchanged
+from netlib.subnets import parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +234,14 @@ def settle_in(
     driver: Driver,
     network: Network,
     node: Node,
-    host: HostFacts,
+    boot: str,
+    *,
     conditions: Iterable[Condition] = (),
+    sparing: Iterable[IPAddress | str] = (),
 ) -> tuple[Network, Claim]:
     """A network as this host has it, with its end of the tunnels and addresses of its own.
 
-    Those that it has it keeps.
+    Those that it has it keeps; new ones are others than those of `sparing`.
     """
     cluster = engine.cluster
     known = cluster.store.get(host_key(network.id, node.id))
@@ -246,11 +249,11 @@ def settle_in(
     subnets = network.subnets
     if "host_address" in driver.capabilities.reserves:
         subnets = tuple(
-            replace(subnet, own=_own(engine, network, subnet, [a.ip for a in mine]))
+            replace(subnet, own=_own(engine, network, subnet, [a.ip for a in mine], sparing))
             for subnet in subnets
         )
     network = replace(network, subnets=subnets, underlay=underlay(engine, node))
-    puts = host_puts(network, node, host.boot_id, engine.clock())
+    puts = host_puts(network, node, boot, engine.clock())
     conditions = list(conditions)
     for key in puts:
         held = cluster.store.get(key)
@@ -297,7 +300,13 @@ def host_release(network: Network, node_id: str) -> Release:
     )
 
 
-def _own(engine: Engine, network: Network, subnet: Subnet, known: Iterable[IPAddress]) -> IPAddress:
+def _own(
+    engine: Engine,
+    network: Network,
+    subnet: Subnet,
+    known: Iterable[IPAddress],
+    sparing: Iterable[IPAddress | str],
+) -> IPAddress:
     """This host's own address in a subnet: the one that it has already, or the next free one."""
     if subnet.own is not None:
         return subnet.own
@@ -305,6 +314,9 @@ def _own(engine: Engine, network: Network, subnet: Subnet, known: Iterable[IPAdd
     for address in known:
         if address in subnet.prefix:
             return address
+    spared = {str(a): parse_address(a) if isinstance(a, str) else a for a in sparing}
+    spared = {name: one for name, one in spared.items() if one in subnet.prefix}
+    subnet = replace(subnet, reserved={**subnet.reserved, **spared})
     try:
         return choose(subnet, addresses.leases(network.id), addresses.cursor(network.id, subnet))
     except Exhausted as error:

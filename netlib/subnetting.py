@@ -93,7 +93,9 @@ def _check_routes(engine: Engine, subnets: tuple[Subnet, ...], borrowed: tuple[s
     routed = engine.kernel.prefixes(borrowed) if subnets else ()
     for subnet in subnets:
         other = overlapping(subnet.prefix, routed)
-        if other is not None and not any(other == p for p in pools(engine, "host", subnet.family)):
+        if other is not None and not any(
+            other.overlaps(own) for own in pools(engine, "host", subnet.family)
+        ):
             raise PoolOverlap(
                 f"{subnet.prefix} overlaps {other}, which the host has a route to",
                 "choose another --subnet; see: ip route show table all",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -58,18 +59,21 @@ class Follower:
         self._clock = clock
         self._since: int | None = None
         self._full_at = 0.0
-        self._renewed = True
+        self._asked = threading.Event()
+        self._renewed = False
         self._suspects: dict[str, float] = {}
 
     def again(self, *, renewed: bool = False) -> None:
         """Look at everything at the next step; `renewed`: what is here stands by no lease yet."""
-        self._since = None
         self._renewed = self._renewed or renewed
+        self._asked.set()
 
     def step(self, timeout_seconds: float = 0.0) -> None:
         """Do what is due, and wait up to so long for the next news. Raises NetErrors."""
         cluster = self._engine.cluster
-        if self._since is None or self._clock() > self._full_at:
+        if self._asked.is_set() or self._since is None or self._clock() > self._full_at:
+            self._asked.clear()
+            self._since = None
             self._look_at_everything(cluster)
         assert self._since is not None
         due = min(self._suspects.values(), default=self._full_at) - self._clock()

@@ -10,6 +10,7 @@ from netlib.cluster.doors import Doors
 from netlib.cluster.model import Membership, Node
 from netlib.cluster.nodes import SELF, all_nodes, find, forget, remove_server
 from netlib.cluster.server import client_url
+from netlib.cluster.state import LEASE_KEY, SEEN_KEY
 from netlib.engine import Engine
 from netlib.errors import DriverError, InUse, LastManager, NoSuchNode, StoreError, UnknownDriver
 from netlib.model import Network
@@ -17,10 +18,11 @@ from netlib.operation import Operation
 from netlib.state import MEMBERSHIP_KEY, NetworkRecord
 from netlib.store import Commit, under
 from netlib.verbs.disconnect import leave as take_off
+from netlib.verbs.peers import be_nobody
 from netlib.verbs.remove import dissolve
 
 # What a member copies from the cluster's store into its own.
-_COPIES = ("node/", "offer/", "peer/")
+_COPIES = ("node/", "offer/", "peer/", "place/", "clash/")
 
 
 def leave(doors: Doors, *, force: bool = False) -> None:
@@ -57,10 +59,11 @@ def leave(doors: Doors, *, force: bool = False) -> None:
         doors.engine.state.store.commit(
             Commit(
                 put={},
-                delete=(MEMBERSHIP_KEY,),
+                delete=(MEMBERSHIP_KEY, LEASE_KEY, SEEN_KEY),
                 delete_ranges=tuple(under(prefix) for prefix in _COPIES),
             )
         )
+        doors.engine.run(lambda: be_nobody(doors.engine))
         member.give_up(doors)
 
 

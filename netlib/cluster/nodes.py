@@ -218,7 +218,7 @@ def remove_server(membership: Membership, node: Node) -> None:
 def forget(store: Store, node: Node) -> None:
     """Remove all that the cluster knows of a node: its record, its endpoints, their addresses."""
     gone: list[str] = [keys.node(node.id), keys.node_name(node.name), keys.alive(node.id)]
-    for record in store.range(*under("endpoint/")):
+    for record in (*store.range(*under("endpoint/")), *store.range(*under("host/"))):
         endpoint = load_as(SharedEndpoint, record.value)
         if endpoint.node == node.id:
             gone.append(record.key)

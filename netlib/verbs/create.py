@@ -135,31 +135,38 @@ def create_built_in(engine: Engine, name: str) -> Operation[Network]:
     return _making(engine, kind, replace(bare, subnets=chosen), realm)
 
 
-def first_use(engine: Engine, record: NetworkRecord) -> Operation[Network]:
-    """Make a network that is made when it is first used: a built-in one, or the cluster's."""
+def first_use(
+    engine: Engine, record: NetworkRecord, sparing: Iterable[IPAddress | str] = ()
+) -> Operation[Network]:
+    """Make a network that is made when it is first used: a built-in one, or the cluster's.
+
+    `sparing` are addresses that the host is not to take for itself: somebody is about to ask.
+    """
     if record.network.name in built_in.NAMES:
         return create_built_in(engine, record.network.name)
     from netlib.sharing import check_attachable  # few hosts are in a cluster
     from netlib.verbs.shared import take_up
 
     check_attachable(record.network)
-    return take_up(engine, record)
+    return take_up(engine, record, sparing)
 
 
-def ensure_made(engine: Engine, reference: str, *, take_up: bool = True) -> None:
-    """Make the network that a reference names, if it is made when it is first used, and now is.
-
-    Not one of the cluster's without `take_up`.
-    """
+def ensure_made(engine: Engine, reference: str, *, sparing: Iterable[IPAddress | str] = ()) -> None:
+    """Make the network that a reference names, if it is made when it is first used, and now is."""
     record = engine.state.find_network(reference)
     if record is None or record.revision:
-        return
-    if not take_up and record.network.name not in built_in.NAMES:
         return
     # Alone, so that nobody meets it half made.
     with engine.making, engine.lock.alone():
         if not engine.state.network(record.network.id).revision:
-            engine.run_locked(lambda: first_use(engine, record))
+            engine.run_locked(lambda: first_use(engine, record, sparing))
+
+
+def ensure_built_in(engine: Engine, reference: str) -> None:
+    """Likewise, only built-in ones."""
+    record = engine.state.find_network(reference)
+    if record is not None and record.network.name in built_in.NAMES:
+        ensure_made(engine, reference)
 
 
 def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operation[Network]:

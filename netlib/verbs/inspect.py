@@ -122,7 +122,9 @@ def _peers(engine: Engine, network: Network) -> tuple[Peering, ...]:
     from netlib.peers import node_names, peers_of  # few hosts are in a cluster
 
     names = node_names(engine)
-    found = peers_of(engine, network.id).values()
+    found = sorted(
+        peers_of(engine, network.id).values(), key=lambda one: (one.is_host, one.sandbox, one.id)
+    )
     return tuple(Peering(endpoint=one, node=names.get(one.node, one.node)) for one in found)
 
 

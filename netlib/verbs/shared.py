@@ -23,7 +23,7 @@ from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import Conflict, Exhausted, InUse, NameTaken
 from netlib.making import dns_port, forwarding_note
-from netlib.model import Network
+from netlib.model import IPAddress, Network
 from netlib.operation import Operation
 from netlib.options import number
 from netlib.peers import holders, peers_of, peers_wiring, puts_of
@@ -128,8 +128,13 @@ def _vni(cluster: ClusterState, driver: Driver, network: Network) -> tuple[int, 
 # -- taking part ----------------------------------------------------------------------------------
 
 
-def take_up(engine: Engine, offered: NetworkRecord) -> Operation[Network]:
-    """Make a network of the cluster's on this host, with all that is on it elsewhere."""
+def take_up(
+    engine: Engine, offered: NetworkRecord, sparing: Iterable[IPAddress | str] = ()
+) -> Operation[Network]:
+    """Make a network of the cluster's on this host, with all that is on it elsewhere.
+
+    The host's own addresses there are others than those of `sparing`.
+    """
     cluster = engine.cluster
     shared = shared_network(engine, offered.network)
     driver = engine.driver(shared.network)
@@ -141,7 +146,15 @@ def take_up(engine: Engine, offered: NetworkRecord) -> Operation[Network]:
             f"remove its own one first: net rm {taken.value[:12]}",
         )
     host = engine.facts()
-    network, claim = settle_in(engine, driver, shared.network, node, host, [keys.unchanged(shared)])
+    network, claim = settle_in(
+        engine,
+        driver,
+        shared.network,
+        node,
+        host.boot_id,
+        conditions=[keys.unchanged(shared)],
+        sparing=sparing,
+    )
     network = replace(network, state="pending", dns_port=dns_port(engine, driver, network))
     wiring = describe_network(engine, network, host)
     everybody = [*cluster.endpoints(network.id), *cluster.hosts(network.id)]
@@ -266,7 +279,9 @@ def _followed(
     subnets = tuple(replace(s, own=known.get(s.prefix)) for s in wanted.subnets)
     new = replace(wanted, subnets=subnets, underlay=old.underlay)
     if any(subnet.prefix not in known for subnet in subnets):
-        new, claim = settle_in(engine, driver, new, this_node(engine), host, conditions)
+        new, claim = settle_in(
+            engine, driver, new, this_node(engine), host.boot_id, conditions=conditions
+        )
         claims = (*claims, claim)
     new = replace(new, dns_port=old.dns_port)
     peers = list(peers_of(engine, old.id).values())

@@ -13,7 +13,7 @@ from netlib.errors import NetError, StoreError
 from netlib.kernel.fake import FakeKernel
 from netlib.store import Commit
 from netlib.store.memory import MemoryStore
-from netlib.verbs.create import ensure_made
+from netlib.verbs.create import ensure_built_in
 
 SUBNET = "192.0.2.0/24"
 # What people mistype, and what breaks parsers.
@@ -112,7 +112,7 @@ def test_bad_input_is_a_net_error_and_changes_nothing(verb: str) -> None:
                 net.create_sandbox(name)
             net.connect("front", "web", publish=["8081:80"])
             for name in built_in.NAMES:  # made by whoever names one first, and there for good
-                ensure_made(net.engine, name)
+                ensure_built_in(net.engine, name)
             before, there = store.range(" ", "~"), kernel.marked()
             error = error_of(net, act)
             if error is not None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+from netlib.cluster.agent import Agent
 from netlib.cluster.manager import Manager
 from netlib.frontends.daemon.events import Bus
 from netlib.frontends.daemon.ports import Holder
@@ -41,11 +42,13 @@ def run(
         bus = Bus()
         holder, watch = Holder(net, _log), Watch(net, _log, bus.tell)
         manager = Manager(net.cluster.doors, _log)
+        agent = Agent(net.engine, _log, bus.tell)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
         watch.start()
         manager.start()
+        agent.start()
         if ready is not None:
             ready.set()
         _notify("READY=1")
@@ -53,6 +56,7 @@ def run(
             server.run()
         finally:
             _notify("STOPPING=1")
+            agent.stop()
             manager.stop()
             watch.stop()
             holder.stop()
