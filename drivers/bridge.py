@@ -23,23 +23,19 @@ from netlib.drivers.hosted import (
     MTU,
     OUTBOUND,
     check_host_addresses,
-    gateway_sysctls,
-    masquerades,
     uplink_mtu,
 )
+from netlib.drivers.on_bridge import HAIRPIN, ISOLATE, NAMES, bridge_sysctls, passing
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
 from netlib.model import Endpoint, Family, HostFacts, Network, Peer
-from netlib.options import BOOLEAN, is_on
+from netlib.options import is_on
 from netlib.wiring import (
     Address,
     Bridge,
     FirewallBase,
-    Forward,
     Forwarding,
     Noun,
-    Segment,
-    Sysctl,
     VethPair,
     Wiring,
 )
@@ -72,13 +68,7 @@ class BridgeDriver:
         MTU,
         ICC,
         MASQUERADE,
-        Option(
-            key="isolate",
-            help="whether networks that are not isolated either are kept out",
-            default="true",
-            choices=("true", "false", "strict"),
-            live=True,
-        ),
+        ISOLATE,
         Option(
             key="gateway_mode",
             help="nat; routed: endpoints are reached by their own addresses, at published "
@@ -98,21 +88,11 @@ class BridgeDriver:
             aliases=("com.docker.network.bridge.gateway_mode_ipv6",),
             choices=_GATEWAY_MODES,
         ),
-        Option(
-            key="names",
-            help="whether sandboxes know each other by name",
-            default="true",
-            choices=BOOLEAN,
-        ),
+        NAMES,
         *HOST_BINDING,
         *OUTBOUND,
         IFACE_PREFIX,
-        Option(
-            key="hairpin",
-            help="whether a bridge port may send a frame back where it came from",
-            aliases=("hairpin_mode", "hairpinMode"),
-            choices=BOOLEAN,
-        ),
+        HAIRPIN,
         *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
@@ -178,23 +158,10 @@ class BridgeDriver:
             mtu=int(options.get("mtu", "1500")),
             mac=names.mac_of(network.id),
         )
-        yield from _bridge_sysctls(network, bridge, host)
+        yield from bridge_sysctls(bridge, network, host)
         if mode != "isolated":
             yield from (Address(device=bridge, address=a) for a in network.gateways())
-        yield Forward(
-            bridge=bridge,
-            within="allow" if is_on(options, "icc", default=True) else "published",
-            inbound="drop" if closed else "routed" if mode == "routed" else "published",
-            outbound="drop" if closed else "allow",
-            host="closed" if mode == "isolated" else "gateway" if closed else "open",
-            isolated=options.get("isolate", "true") != "false",
-        )
-        for subnet in network.subnets:
-            gateway = None if mode == "isolated" else subnet.gateway
-            yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=gateway)
-        if mode == "nat" and not closed:
-            for family in network.families():
-                yield from masquerades(network, bridge, family)
+        yield from passing(network, bridge, mode)
 
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
         """A veth pair from the bridge into the sandbox, its addresses, routes and ports."""
@@ -269,19 +236,3 @@ def _check_borrowed(network: Network) -> None:
             "would change what the bridge's other ports may do",
             "leave it out, or choose a bridge name that is free",
         )
-
-
-def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
-    yield from gateway_sysctls(bridge, network, host)
-    if not is_on(network.options, "icc", default=True):
-        # Members meet in the firewall, which knows the links: the host answers ARP for each of
-        # them (RFC 3069; ip-sysctl.rst, proxy_arp_pvlan), at once.
-        yield Sysctl(device=bridge, path=f"net/ipv4/conf/{bridge}/proxy_arp_pvlan", value="1")
-        delay = f"net/ipv4/neigh/{bridge}/proxy_delay"
-        yield Sysctl(device=bridge, path=delay, value="0", default="80")
-    if host.ipv6:
-        # What is forwarded asks for its neighbour from the link-local address (RFC 4861 section
-        # 4.3), which is tentative for two seconds after the first endpoint came. Its MAC is made
-        # from the network's id, so nobody else has that address (ip-sysctl.rst, accept_dad).
-        path = f"net/ipv6/conf/{bridge}/accept_dad"
-        yield Sysctl(device=bridge, path=path, value="0", default="1")

@@ -14,6 +14,7 @@ from netlib.firewall.nftables_base import TABLE, base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.nftables import Nftables
 from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.kernel.netfilter.variants import (
     FAMILIES,
     LOCK_DIR,
@@ -88,6 +89,9 @@ def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
         other.remove_all()
         other.close()
     chosen.remove_all()
+    guards = SourceGuards()
+    guards.remove_all()
+    guards.close()
     if chosen.name != "none":
         with foreign(chosen) as chains:
             chains.withdraw()
