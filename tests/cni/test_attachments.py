@@ -10,6 +10,7 @@ import pytest
 from support.host import Host
 from support.libcni import CniError, Runtime
 from support.made import made
+from support.patience import eventually
 from support.traffic import fetch, serve
 
 from netlib import Net
@@ -147,6 +148,40 @@ def test_a_container_can_be_on_several_networks(host: Host, net: Net, runtime: R
     assert "default via 203.0.113.1 dev eth1" in web.run("ip", "route").stdout
     back.delete("one", "eth1")
     assert leases(net) == []
+
+
+@both
+def test_a_container_can_have_two_interfaces_on_one_network(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Each with its address; the route and the name are what is left when one goes."""
+    web, db = host.sandbox("web"), host.sandbox("db")
+    front = runtime()
+    for ifname in ("eth0", "eth1"):
+        front.add("one", web.netns.path, ifname, aliases=["www"])
+    front.add("two", db.netns.path)
+    with pytest.raises(CniError, match="eth1") as refusal:
+        front.add("one", web.netns.path, "eth1")
+    assert refusal.value.code == 4
+
+    def addresses() -> set[str]:
+        return {line.split()[-1] for line in db.run(
+            "dig", "+short", "www", "@198.51.100.1").stdout.splitlines()}  # fmt: skip
+
+    both = {"198.51.100.2", "198.51.100.3"}
+    eventually(lambda: addresses() == both)
+    for address in both:
+        db.run("ping", "-c", "1", "-W", "2", address)
+    for ifname in ("eth0", "eth1"):
+        front.check("one", ifname)
+    front.delete("one", "eth0")
+    assert "default via 198.51.100.1 dev eth1" in web.run("ip", "route").stdout
+    eventually(lambda: addresses() == {"198.51.100.3"})
+    front.check("one", "eth1")
+    front.add("one", web.netns.path, "eth0")
+    net.disconnect("front", "cni-one")
+    assert [e.sandbox.name for e in net.endpoints()] == ["cni-two"]
+    assert net.check() == ()
 
 
 def test_capability_args_choose_address_mac_names_and_dns(
