@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError
-from netlib.frontends.cni import answer
+from netlib.frontends.cni.plugin import Answer, answer
 from netlib.frontends.cni.refusal import UNKNOWN_CONTAINER, Refusal
 from netlib.frontends.cni.request import Request
 from netlib.frontends.daemon.calls import VERBS, unpack
@@ -183,16 +183,28 @@ class Server:
             except NamespaceGone as error:
                 raise Refusal(UNKNOWN_CONTAINER, error.message, error.hint) from error
 
-        said = answer(
-            lambda: self._net,
-            environment,
-            message.body,
-            operation=str(message.document.get("operation", "")),
-            enter=enter,
-        )
-        if said.log:
-            self._log(said.log)
-        channel.send({"status": said.status}, said.stdout.encode())
+        def serve(command: str) -> Answer:
+            said = answer(
+                lambda: self._net,
+                {**environment, "CNI_COMMAND": command},
+                message.body,
+                operation=str(message.document.get("operation", "")),
+                enter=enter,
+            )
+            if said.log:
+                self._log(said.log)
+            return said
+
+        command = environment.get("CNI_COMMAND", "")
+        said = serve(command)
+        try:
+            channel.send({"status": said.status}, said.stdout.encode())
+        except Lost:
+            # It was killed: its runtime knows of no attachment, and has called DEL perhaps
+            # before there was one.
+            if command == "ADD" and not said.status:
+                serve("DEL")
+            raise
 
     def _warn(self, text: str) -> None:
         """Keep a warning for whose request this thread is at."""
