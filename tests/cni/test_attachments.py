@@ -450,32 +450,39 @@ def test_before_other_plugins(host: Host, runtime: Runtimes) -> None:
     front.delete("one")
 
 
-@both
-def test_many_at_once(host: Host, net: Net, runtime: Runtimes) -> None:
-    """Thirty ADDs at once on a network that is not there yet: no duplicate, no leak."""
-    names = [f"c{number}" for number in range(30)]
+@pytest.mark.parametrize("runtime", ["processes", "daemon"], indirect=True)
+def test_a_hundred_at_once(host: Host, net: Net, runtime: Runtimes) -> None:
+    """On a network that is not there yet: no duplicate, no leak. Half of them publish a port."""
+    names = [f"c{number}" for number in range(100)]
     paths = {name: host.sandbox(name).netns.path for name in names}
     front = runtime()
     failures: list[Exception] = []
 
-    def work(name: str) -> None:
-        try:
-            front.add(name, paths[name])
-        except Exception as error:
-            failures.append(error)
+    def add(name: str) -> None:
+        number = int(name[1:])
+        port = [{"hostPort": 8000 + number, "containerPort": 80}] if number % 2 else []
+        front.add(name, paths[name], portMappings=port)
 
-    def all_at_once(target: object) -> None:
-        threads = [threading.Thread(target=target, args=(name,)) for name in names]  # type: ignore[arg-type]
+    def all_at_once(target: Callable[[str], object]) -> None:
+        def work(name: str) -> None:
+            try:
+                target(name)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in names]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        assert failures == []
 
-    all_at_once(work)
-    assert failures == []
+    all_at_once(add)
     addresses = {ip_interface(front.cache[n, "eth0"][0]["ips"][0]["address"]) for n in names}
     assert len(addresses) == len(names)
     assert net.check() == ()
     all_at_once(front.delete)
     assert leases(net) == []
     assert len(made(net)) == 1
+    assert net.sandboxes() == ()
+    assert net.check() == ()

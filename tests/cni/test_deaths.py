@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from support.patience import eventually
 
 from netlib import Net
 from netlib.frontends.cni import answer
+from netlib.frontends.cni.installing import install
 from netlib.frontends.daemon.messages import connect
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(200)]
@@ -196,3 +198,56 @@ def test_a_client_that_dies_takes_its_attachment_along(
         eventually(lambda: net.check() == ())
         assert len(made(net)) == 1
         assert net.endpoints() == ()
+
+
+def test_calls_go_on_when_the_daemon_is_killed_under_them(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Each is made once: by the daemon, or by the plugin after a look at what came of it."""
+    daemon = start_daemon()
+    folder = host.state_dir / "bin"
+    install(folder, host.state_dir, script=True)
+    names = [f"c{number}" for number in range(8)]
+    paths = {name: host.sandbox(name).netns.path for name in names}
+    told: dict[str, tuple[int, str]] = {}
+
+    def call(command: str, name: str) -> None:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": name,
+            "CNI_NETNS": paths[name],
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(folder),
+        }
+        done = host.run(*("env", "-i"), *(f"{k}={v}" for k, v in environment.items()),
+                        str(folder / "netlib"), stdin=json.dumps(CONFIG), check=False)  # fmt: skip
+        told[name] = done.returncode, done.stdout + done.stderr
+
+    def all_at_once(command: str) -> list[Thread]:
+        threads = [Thread(target=call, args=(command, name)) for name in names]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    threads = all_at_once("ADD")
+    with Net(host.state_dir) as net:
+        eventually(lambda: len(net.endpoints()) > 1)
+        daemon.kill()
+        daemon.wait()
+        for thread in threads:
+            thread.join()
+        assert {name: status for name, (status, _) in told.items()} == dict.fromkeys(names, 0), told
+        given = {json.loads(said)["ips"][0]["address"] for _, said in told.values()}
+        assert {str(e.addresses[0]) for e in net.endpoints()} == given
+        assert len(given) == len(names)
+        assert net.check() == ()
+    second = start_daemon()
+    for thread in all_at_once("DEL"):
+        thread.join()
+    assert {status for status, _ in told.values()} == {0}
+    with Net(host.state_dir) as net:
+        assert net.endpoints() == ()
+        assert net.check() == ()
+    second.terminate()
+    assert second.wait(20) == 0
