@@ -29,7 +29,7 @@ _CONTAINERS = """
   set subnets6 { type ifname . ipv6_addr; flags interval; }
   map same { type ifname . ifname : verdict; }
   map from { type ifname : verdict; }
-  map to { type ifname : verdict; }
+  map inbound { type nf_proto . ifname : verdict; }
   map host { type ifname : verdict; }
   map leave { type nf_proto . ifname : verdict; }
   map outbound4 { type ifname : ipv4_addr; }
@@ -115,7 +115,7 @@ _RULES = {
         iifname . oifname vmap @same
         iifname vmap @from
         iifname @mutual oifname @mutual goto allow
-        oifname vmap @to
+        meta nfproto . oifname vmap @inbound
         iifname @bridges goto allow""",
     "invalid": """
         iifname @bridges drop

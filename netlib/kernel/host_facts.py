@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from netlib.kernel import links, netlink, rtnl, settings
 from netlib.kernel import rtnl_entries as entries
+from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netns import Namespaces
-from netlib.kernel.refusals import is_absence
 from netlib.model import Device, Family, HostFacts, IPNetwork
 
 # Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
@@ -41,7 +41,7 @@ def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNet
     ignored = {rtnl.read_link(body).ifindex for name in besides for body in _link(name, socket)}
     for version in (4, 6):
         make = IPv4Network if version == 4 else IPv6Network
-        for body in socket.ask(entries.routes(version)):
+        for body in socket.ask(entries.routes(version), "the routes of the host"):
             state = entries.read_route(body)
             _, packed, length = state.destination
             if state.ifindex in ignored or state.kind in (_BROADCAST, _MULTICAST):
@@ -57,12 +57,12 @@ def _link(name: str, socket: netlink.Socket) -> list[bytes]:
 
 
 def _asked(request: netlink.Request, socket: netlink.Socket) -> list[bytes]:
-    try:
-        return list(socket.ask(request))
-    except netlink.Refusal as refusal:
-        if is_absence(refusal):
+    answer = socket.try_to_ask(request)
+    if isinstance(answer, Refusal):
+        if is_absence(answer):
             return []
-        raise
+        raise refused(answer, "a device of the host can't be read")
+    return answer
 
 
 def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
@@ -86,11 +86,10 @@ def _uplink(socket: netlink.Socket) -> int:
     The kernel chooses by metric and policy, at a cost that does not grow with the tables.
     """
     for address in _FAR_AWAY:
-        try:
-            (body,) = socket.ask(entries.route_to(address))
-        except netlink.Refusal:
+        answer = socket.try_to_ask(entries.route_to(address))
+        if isinstance(answer, Refusal):
             continue  # unreachable, prohibited, no IPv6: whatever it is called, no way out
-        state = entries.read_route(body)
+        state = entries.read_route(answer[0])
         if state.ifindex and state.kind == _UNICAST:
             return state.ifindex
     return 0
