@@ -167,6 +167,22 @@ class Socket:
             answers += self._batch(requests[start : start + _BATCH])
         return answers
 
+    def transaction(self, begin: Request, requests: Sequence[Request], end: Request) -> bool:
+        """Whether the kernel did all of them, as one; else it did none, and the socket is spent.
+
+        The requests themselves ask for their acknowledgement.
+        """
+        first, *sequences, _ = self._send([begin, *requests, end], _REQUEST)
+        waiting = set(sequences)
+        while waiting:
+            for kind, flags, sequence, body in self._receive():
+                # What refuses the whole is told of its beginning, before or instead of all else.
+                if kind == _ERROR and (sequence in waiting or sequence == first):
+                    if _refusal(flags, body) is not None:
+                        return False
+                    waiting.discard(sequence)
+        return True
+
     def ask(self, request: Request) -> Iterator[bytes]:
         """The bodies of the answers to a get or a dump. Raises Refusal."""
         if request.flags & DUMP != DUMP:

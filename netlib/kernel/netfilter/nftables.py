@@ -16,6 +16,7 @@ from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.generation import Generation
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.transaction import Transactions
 from netlib.kernel.netfilter.variants import Variant
 from netlib.plan import Change, Delete, Ensure, Step, subject
 from netlib.wiring import FirewallBase, Noun
@@ -48,14 +49,17 @@ class Nftables:
         self.nft = nft or open_nft(self.place)
         self.after_base = after_base
         self._generation = Generation(self.place)
+        self._transactions = Transactions(self.place)
         # The rules' generation when the base was found whole and nothing stood in its way.
         self._whole_at: int | None = None
         self._counting = threading.Lock()
 
     def do(self, steps: Sequence[Step]) -> None:
         """Do all steps in one transaction, or none and raise. Strict, as Kernel.do is."""
+        if self._is_known_whole(steps) or self._done_quickly(steps):
+            return
         commands = text.script(steps, self.marks)
-        if not commands.strip() or self._is_known_whole(steps):
+        if not commands.strip():
             return
         try:
             self.nft.run(commands)
@@ -67,9 +71,11 @@ class Nftables:
         if ensures_base(steps):
             if self.after_base is not None:
                 self.after_base()
-            self._note(whole=True)
+            with self._counting:
+                self._note(whole=True)
         else:
-            self._note(whole=False)
+            with self._counting:
+                self._note(whole=False)
 
     def remove(self, steps: Sequence[Step]) -> None:
         """Do the steps that can be done: a Delete of what is absent is no failure."""
@@ -129,8 +135,22 @@ class Nftables:
     def close(self) -> None:
         """Give back the socket and the namespace."""
         self.nft.close()
+        self._transactions.close()
         self._generation.close()
         self.place.close()
+
+    def _done_quickly(self, steps: Sequence[Step]) -> bool:
+        """Whether the kernel did all of it as we packed it; what it refuses, nft explains."""
+        if text.has_base(steps):
+            return False
+        gone, come = text.difference(steps)
+        if not gone and not come:
+            return True
+        with self._counting:
+            if not self._transactions.done(gone, come):
+                return False
+            self._note(whole=False)
+        return True
 
     def _is_known_whole(self, steps: Sequence[Step]) -> bool:
         """Whether only the base is asked for, and only we changed rules since it was ensured.
@@ -145,12 +165,11 @@ class Nftables:
 
     def _note(self, *, whole: bool) -> None:
         """Follow the generation over a transaction of ours; lose it when others had one too."""
-        with self._counting:
-            now = self._generation.read()
-            if whole or (self._whole_at is not None and now == self._whole_at + 1):
-                self._whole_at = now
-            else:
-                self._whole_at = None
+        now = self._generation.read()
+        if whole or (self._whole_at is not None and now == self._whole_at + 1):
+            self._whole_at = now
+        else:
+            self._whole_at = None
 
     def _run(self, commands: str) -> None:
         try:
