@@ -52,6 +52,7 @@ class LinuxKernel:
         self._namespaces = Namespaces()
         self._deletions = Deletions(self._delete_indexes)
         self._flows = FlowsToForget(self._namespaces)
+        self._uplink = host_facts.Uplink()
         self._kept = threading.local()  # the session of a thread that is in `session`
 
     def use_callers_threads(self) -> None:
@@ -304,7 +305,7 @@ class LinuxKernel:
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
         with self._namespaces.host_socket() as socket:
-            return host_facts.facts(devices, socket, self._namespaces)
+            return host_facts.facts(devices, socket, self._namespaces, self._uplink)
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to, but default routes and by some devices."""

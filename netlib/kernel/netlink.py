@@ -48,7 +48,10 @@ _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 IFREQ_INDEX = struct.Struct("16si20x")
 IFREQ_FLAGS = struct.Struct("16sH22x")
+_HWADDR = struct.Struct("16xH6s16x")  # sa_family, the address's first bytes
+_ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK
 _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8933
+_SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
 
 
 class Request(NamedTuple):
@@ -220,6 +223,24 @@ class Socket:
         except OSError:
             return False
         return bool(IFREQ_FLAGS.unpack(answer)[1] & 1)
+
+    def mtu(self, device: str) -> int:
+        """A device's MTU in bytes, 0 if there is none."""
+        try:
+            answer = self._ioctl(_SIOCGIFMTU, IFREQ_INDEX.pack(device.encode(), 0))
+        except OSError:
+            return 0
+        found: int = IFREQ_INDEX.unpack(answer)[1]
+        return found
+
+    def mac(self, device: str) -> bytes | None:
+        """A device's hardware address, None if it has none of six bytes."""
+        try:
+            answer = self._ioctl(_SIOCGIFHWADDR, IFREQ_INDEX.pack(device.encode(), 0))
+        except OSError:
+            return None
+        kind, address = _HWADDR.unpack(answer)
+        return address if kind in _ETHERNET else None
 
     def _ioctl(self, command: int, request: bytes) -> bytes:
         import fcntl
