@@ -123,6 +123,18 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def members(data: bytes, kind: int) -> Iterator[bytes]:
+    """The payloads of all attributes of one type, for lists."""
+    offset, end = 0, len(data)
+    while offset + 4 <= end:
+        length, found = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            break
+        if found & _TYPE_MASK == kind:
+            yield data[offset + 4 : offset + length]
+        offset += length + 3 & ~3
+
+
 def number(payload: bytes | None, default: int = 0) -> int:
     """An unsigned integer in the host's order."""
     import sys
