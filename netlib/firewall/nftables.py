@@ -31,6 +31,8 @@ from netlib.wiring import (
     Publish,
     Segment,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
 )
 
 
@@ -113,18 +115,18 @@ def together(commands: Iterable[str]) -> str:
     return "; ".join(commands)
 
 
-def add(facts: Iterable[Element]) -> list[str]:
+def add(facts: Iterable[Element], table: str = TABLE) -> list[str]:
     """Commands that add elements, one for each container in a row."""
     return [
-        f"add element {TABLE} {name} {{ {', '.join(_shown(e) for e in group)} }}"
+        f"add element {table} {name} {{ {', '.join(_shown(e) for e in group)} }}"
         for name, group in groupby(facts, key=lambda e: e.container)
     ]
 
 
-def delete(facts: Iterable[Element]) -> list[str]:
+def delete(facts: Iterable[Element], table: str = TABLE) -> list[str]:
     """Commands that delete elements by their keys."""
     return [
-        f"delete element {TABLE} {name} {{ {', '.join(e.key for e in group)} }}"
+        f"delete element {table} {name} {{ {', '.join(e.key for e in group)} }}"
         for name, group in groupby(facts, key=lambda e: e.container)
     ]
 
@@ -254,6 +256,14 @@ def _dns(noun: DnsRedirect) -> list[Element]:
     return facts
 
 
+def _vxlan_port(noun: VxlanPort) -> list[Element]:
+    return [Element("vxlan", str(noun.port))]
+
+
+def _vxlan_member(noun: VxlanMember) -> list[Element]:
+    return [Element(f"members{family_of(noun.address)}", f"{noun.address} . {noun.port}")]
+
+
 _wide = prefix_text
 
 _FACTS: dict[type[Any], Callable[[Any], list[Element]]] = {
@@ -265,5 +275,7 @@ _FACTS: dict[type[Any], Callable[[Any], list[Element]]] = {
     Allow: _allow,
     Unmasked: _unmasked,
     DnsRedirect: _dns,
+    VxlanPort: _vxlan_port,
+    VxlanMember: _vxlan_member,
     FirewallBase: lambda noun: [],
 }

@@ -43,6 +43,12 @@ class Kernel(typing.Protocol):
         KernelError that names everything that failed.
         """
 
+    def forget_vtep(self, device: str, address: IPAddress) -> None:
+        """Silence a VTEP: take all of a VXLAN device's FdbEntries for it away, in one message.
+
+        Half of them: the bridge's halves stay until they are deleted or made anew.
+        """
+
     def perform(self, effects: Sequence[Effect]) -> None:
         """Do what leaves no thing: all that can be done, then raise the first failure."""
 
@@ -50,6 +56,12 @@ class Kernel(typing.Protocol):
         """Of these nouns, those whose thing is there, as it is now.
 
         What can not be read back of a thing (an announcement) is taken from the noun.
+        """
+
+    def entries(self, device: str) -> Wiring:
+        """All FdbEntries of a VXLAN device of the host, or all Neighbours of another one.
+
+        Whoever made them: so foreign ones are found. Learned neighbours don't count.
         """
 
     def marked(self) -> Wiring:

@@ -14,7 +14,6 @@ from netlib.errors import NetError
 from netlib.kernel.netns import Namespaces
 from netlib.wiring import ForgetFlows
 
-
 _LINGER_SECONDS = 0.1
 
 

@@ -14,6 +14,7 @@ from netlib.kernel.deletions import Deletions
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
+from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.kernel.netlink import NoAnswer, Refusal
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
@@ -30,6 +31,7 @@ from netlib.wiring import (
     Link,
     Loopback,
     Noun,
+    SourceGuard,
     Sysctl,
     Wiring,
 )
@@ -49,6 +51,7 @@ class LinuxKernel:
         self.firewall = firewall.name
         self._firewall = firewall
         self._services = dict(services or {})
+        self._guards = None if firewall.name == "none" else SourceGuards()
         self._namespaces = Namespaces()
         self._deletions = Deletions(self._delete_indexes)
         self._flows = FlowsToForget(self._namespaces)
@@ -67,6 +70,8 @@ class LinuxKernel:
         self._deletions.close()
         self._flows.close()
         self._firewall.close()
+        if self._guards is not None:
+            self._guards.close()
         self._namespaces.close()
 
     def _delete_indexes(self, indexes: Sequence[int]) -> Refusal | None:
@@ -174,6 +179,8 @@ class LinuxKernel:
 
     def _door(self, noun: Noun) -> Steps | None:
         """Who is asked for such a noun; None: netlink, or a file below /proc/sys."""
+        if isinstance(noun, SourceGuard) and self._guards is not None:
+            return self._guards
         if isinstance(noun, FirewallBase) or noun.layer is Layer.FIREWALL:
             return self._firewall
         if noun.layer is not Layer.SERVICE:
@@ -259,6 +266,11 @@ class LinuxKernel:
         with self._session() as session:
             return work(session)
 
+    def forget_vtep(self, device: str, address: IPAddress) -> None:
+        """Silence a VTEP: nothing is sent there through a VXLAN device any more."""
+        with self._namespaces.host_socket() as socket:
+            riders.forget_vtep(device, address, socket)
+
     def switches(self) -> Switches:
         """What an administrator switches for the whole host."""
         return LinuxSwitches(
@@ -288,6 +300,11 @@ class LinuxKernel:
                     found[noun.key()] = seen
         return Wiring(found[noun.key()] for noun in nouns if noun.key() in found)
 
+    def entries(self, device: str) -> Wiring:
+        """All that is entered for a device: of a VXLAN port its peers, else its neighbours."""
+        with self._namespaces.host_socket() as socket:
+            return Wiring(riders.entries_of(device, socket))
+
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""
         nouns: list[Noun] = []
@@ -298,6 +315,8 @@ class LinuxKernel:
                 if noun is not None:
                     nouns.append(noun)
         nouns += self._firewall.marked()
+        if self._guards is not None:
+            nouns += self._guards.marked()
         for door in self._services.values():
             nouns += door.marked()
         return Wiring(nouns)

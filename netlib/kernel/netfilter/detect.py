@@ -15,6 +15,7 @@ from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.nftables import Nftables
 from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.ruleset import Ruleset
+from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.kernel.netfilter.variants import (
     FAMILIES,
     LOCK_DIR,
@@ -89,6 +90,9 @@ def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
         other.remove_all()
         other.close()
     chosen.remove_all()
+    guards = SourceGuards()
+    guards.remove_all()
+    guards.close()
     if chosen.name != "none":
         with foreign(chosen) as chains:
             chains.withdraw()
