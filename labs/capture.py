@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -19,6 +20,7 @@ _EVERY_PROTOCOL = 0x0003  # ETH_P_ALL in linux/if_ether.h
 _OUTGOING = 4  # PACKET_OUTGOING in linux/if_packet.h
 # SO_TIMESTAMPNS (socket(7)), which Python has no name for; the same on all machines but a few.
 _TIMESTAMP = 35
+_STAMP = (socket.SOL_SOCKET, _TIMESTAMP)
 _ROOM = 4 << 20  # bytes of a socket's queue: what a story sends while nobody reads
 
 
@@ -62,7 +64,7 @@ class Point:
 class Sighting:
     """A packet seen at a point, when, and whether it left there (or came in)."""
 
-    seconds: float
+    nanoseconds: int
     point: Point
     leaves: bool
     packet: Packet
@@ -84,6 +86,9 @@ class Capture:
         try:
             for point in points:
                 self._sockets.append((point, call_in(point.netns, lambda p=point: _listen(p))))  # type: ignore[misc]
+            _await_stamps()
+            for _, listener in self._sockets:
+                _forget(listener)
         except BaseException:
             self.close()
             raise
@@ -98,7 +103,7 @@ class Capture:
         """All so far, in the order of their times."""
         for point, listener in self._sockets:
             self._seen.extend(_drain(point, listener))
-        self._seen.sort(key=lambda sighting: sighting.seconds)
+        self._seen.sort(key=lambda sighting: sighting.nanoseconds)
         return list(self._seen)
 
     def wait(self, which: Which, least: int = 1, timeout: float = 3.0) -> list[Sighting]:
@@ -120,20 +125,49 @@ def _listen(point: Point) -> socket.socket:
     return listener
 
 
+def _forget(listener: socket.socket) -> None:
+    """Throw away what was heard before the times were right."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.recv(1)
+
+
+def _await_stamps() -> None:
+    """Until the kernel notes when packets come: else their times are when they are read.
+
+    It begins to some time after the first socket asks for it (net_enable_timestamp in
+    net/core/dev.c), and does so for all of them until the last one has gone.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, _TIMESTAMP, 1)
+        probe.bind(("127.0.0.1", 0))
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            probe.sendto(b"", probe.getsockname())
+            time.sleep(0.001)
+            read = time.time_ns()
+            _, extra, _, _ = probe.recvmsg(16, 64)
+            if _nanoseconds(extra) < read:
+                return
+    raise TimeoutError("the kernel does not note the times of packets")
+
+
+def _nanoseconds(extra: Iterable[tuple[int, int, bytes]]) -> int:
+    """The time that came with a packet, since the epoch."""
+    (stamp,) = [data for level, kind, data in extra if (level, kind) == _STAMP]
+    whole, nano = struct.unpack("@ll", stamp[: struct.calcsize("@ll")])
+    return int(whole) * 10**9 + int(nano)
+
+
 def _drain(point: Point, listener: socket.socket) -> Iterable[Sighting]:
     while True:
         try:
             frame, extra, _, address = listener.recvmsg(65535, 64)
         except BlockingIOError:
             return
-        (stamp,) = [data for level, kind, data in extra if (level, kind) == _STAMP]
-        whole, nano = struct.unpack("@ll", stamp[: struct.calcsize("@ll")])
         yield Sighting(
-            seconds=whole + nano / 1e9,
+            nanoseconds=_nanoseconds(extra),
             point=point,
             leaves=address[2] == _OUTGOING,
             packet=decode(frame),
         )
-
-
-_STAMP = (socket.SOL_SOCKET, _TIMESTAMP)

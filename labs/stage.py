@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from netlib import throwaway
 from netlib.labs.capture import Point, call_in
 
 # In a throw-away host what is written below /var/lib is forgotten, and all its hosts see it.
@@ -124,7 +125,10 @@ class Stage:
         """
         known = [f"{name.replace('_', '.')}={value}" for name, value in names.items()]
         self._start([sys.executable, "-m", "netlib.labs.nameserver", *known], at=place, waits=False)
-        Path("/etc/resolv.conf").write_text(f"nameserver {address}\n", encoding="ascii")
+        # An ordinary user may not write to root's file, but show another one in its place.
+        file = FOLDER / "resolv.conf"
+        file.write_text(f"nameserver {address}\n", encoding="ascii")
+        throwaway.bind(str(file), "/etc/resolv.conf")
 
     def listening(self, place: Place, port: int) -> None:
         """Wait until something listens at a port there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,14 +31,18 @@ class Trace:
 
     def __init__(self, monitor: subprocess.Popen[str]) -> None:
         self._monitor = monitor
-        self._printed = ""
 
-    def hits(self) -> list[Hit]:
-        """The rules that the first packet met, in order. Ends the trace."""
-        if self._monitor.poll() is None:
-            self._monitor.terminate()
-            self._printed, _ = self._monitor.communicate(timeout=TIMEOUT)
-        found = _LINE.findall(self._printed)
+    def hits(self, until: str = "postrouting") -> list[Hit]:
+        """The rules that the first packet met, in order, until it has left this chain."""
+        found: list[tuple[str, ...]] = []
+        timer = threading.Timer(TIMEOUT, self._monitor.kill)
+        timer.start()
+        assert self._monitor.stdout is not None
+        for line in self._monitor.stdout:
+            found += _LINE.findall(line)
+            if re.search(rf" {until} (policy|rule .*verdict (accept|drop))", line):
+                break
+        timer.cancel()
         return [
             Hit(chain=chain, rule=rule, verdict=verdict)
             for packet, chain, rule, verdict in found
