@@ -24,6 +24,7 @@ class EndpointNames:
     """What names need of an endpoint; `servers` are its sandbox's own, before the network's.
 
     `sandbox` is what the state knows it by: `docker:web` has the name `web`, as with Docker.
+    `services` are what it publishes: `_http._tcp 80`.
     """
 
     id: str
@@ -34,6 +35,7 @@ class EndpointNames:
     aliases: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """All single names it goes by on its network, the sandbox's first."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 # All that changed after a revision (0: everything), waiting up to so many seconds for it;
 # None: nothing did.
 ZoneSource = Callable[[int, float], Update | None]
+
+_MOST_SERVICES = 32  # of an endpoint: who publishes a range of thousands looks none of them up
 
 
 def store_source(store: Store) -> ZoneSource:
@@ -95,7 +100,19 @@ def _endpoint(text: str) -> EndpointNames | None:
         aliases=tuple(endpoint.get("aliases", ())),
         addresses=tuple(a.partition("/")[0] for a in endpoint.get("addresses", ())),
         servers=tuple(sandbox.get("servers", ())),
+        services=tuple(_services(endpoint.get("ports", ()))),
     )
+
+
+def _services(ports: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The published ports as services (RFC 2782), by number and as services(5) names them."""
+    for published in islice(ports, _MOST_SERVICES):
+        protocol = published.get("protocol", "tcp")
+        first = published["port"]
+        for port in range(first, first + min(published.get("count", 1), _MOST_SERVICES)):
+            yield f"_{port}._{protocol} {port}"
+            with suppress(OSError):
+                yield f"_{socket.getservbyport(port, protocol)}._{protocol} {port}"
 
 
 def state_source(folder: Path) -> ZoneSource:

@@ -7,6 +7,7 @@ snapshots in one assignment and a change costs no more than copying one network'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
@@ -26,6 +27,7 @@ Holders = tuple[tuple[str, Sets], ...]
 A_IN = b"\0\x01\0\x01"
 AAAA_IN = b"\0\x1c\0\x01"
 PTR_IN = b"\0\x0c\0\x01"
+SRV_IN = b"\0\x21\0\x01"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +292,18 @@ def sets_of(endpoint: EndpointNames, network: str) -> dict[bytes, Sets]:
         target = wire.packed_name(f"{endpoint.name}.{network}")
     except ValueError:
         return found
+    for service in endpoint.services:
+        label, _, port = service.partition(" ")
+        # Priority and weight 0 (RFC 2782): all who go by one name are as good.
+        place: Sets = {
+            SRV_IN: (
+                wire.resource(wire.SRV, TTL_SECONDS, bytes(4) + int(port).to_bytes(2) + target),
+            )
+        }
+        for name in endpoint.names():
+            for text in (f"{label}.{name}", f"{label}.{name}.{network}"):
+                with suppress(ValueError):
+                    found[wire.packed_name(text)] = place
     pointer: Sets = {PTR_IN: (wire.resource(wire.PTR, TTL_SECONDS, target),)}
     for address in addresses:
         found[wire.packed_name(address.reverse_pointer)] = pointer

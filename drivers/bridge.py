@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar
 
 from netlib import names
@@ -11,21 +10,33 @@ from netlib.driver import Capabilities, Option
 from netlib.drivers.endpoint import (
     ENDPOINT_OPTIONS,
     EXPOSE,
-    check_routes,
+    IFACE_PREFIX,
+    ROUTING,
+    check_in_sandbox,
     in_sandbox,
     sysctls,
 )
+from netlib.drivers.hosted import (
+    HOST_BINDING,
+    ICC,
+    MASQUERADE,
+    MTU,
+    OUTBOUND,
+    check_host_addresses,
+    gateway_sysctls,
+    masquerades,
+    uplink_mtu,
+)
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
-from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, Peer
-from netlib.options import BOOLEAN, is_on, number
+from netlib.model import Endpoint, Family, HostFacts, Network, Peer
+from netlib.options import BOOLEAN, is_on
 from netlib.wiring import (
     Address,
     Bridge,
     FirewallBase,
     Forward,
     Forwarding,
-    Masquerade,
     Noun,
     Segment,
     Sysctl,
@@ -58,28 +69,9 @@ class BridgeDriver:
             aliases=("com.docker.network.bridge.name", "bridge_name", "interface_name", "bridge"),
             device=True,
         ),
-        Option(
-            key="mtu",
-            help="the MTU of the bridge and its endpoints, in bytes (default: the uplink's)",
-            aliases=("com.docker.network.driver.mtu",),
-            live=True,
-        ),
-        Option(
-            key="icc",
-            help="whether endpoints of this network reach each other",
-            aliases=("com.docker.network.bridge.enable_icc", "enable_icc"),
-            default="true",
-            choices=BOOLEAN,
-            live=True,
-        ),
-        Option(
-            key="masquerade",
-            help="whether what leaves the network gets the host's address",
-            aliases=("com.docker.network.bridge.enable_ip_masquerade", "ip_masq", "ipMasq"),
-            default="true",
-            choices=BOOLEAN,
-            live=True,
-        ),
+        MTU,
+        ICC,
+        MASQUERADE,
         Option(
             key="isolate",
             help="whether networks that are not isolated either are kept out",
@@ -112,48 +104,16 @@ class BridgeDriver:
             default="true",
             choices=BOOLEAN,
         ),
-        Option(
-            key="host_binding_ipv4",
-            help="the host address that ports are published on unless one is given",
-            aliases=("com.docker.network.bridge.host_binding_ipv4", "host_binding"),
-            live=True,
-        ),
-        Option(
-            key="host_binding_ipv6",
-            help="likewise for IPv6",
-            aliases=("com.docker.network.bridge.host_binding_ipv6",),
-            live=True,
-        ),
-        Option(
-            key="outbound_ipv4",
-            help="the source address of what leaves, instead of the way out's",
-            aliases=("com.docker.network.host_ipv4", "outbound_addr4"),
-            live=True,
-        ),
-        Option(
-            key="outbound_ipv6",
-            help="likewise for IPv6",
-            aliases=("com.docker.network.host_ipv6", "outbound_addr6"),
-            live=True,
-        ),
-        Option(
-            key="iface_prefix",
-            help="what interfaces in sandboxes are called, before their number",
-            aliases=("com.docker.network.container_iface_prefix", "container_iface_prefix"),
-            default="eth",
-        ),
+        *HOST_BINDING,
+        *OUTBOUND,
+        IFACE_PREFIX,
         Option(
             key="hairpin",
             help="whether a bridge port may send a frame back where it came from",
             aliases=("hairpin_mode", "hairpinMode"),
             choices=BOOLEAN,
         ),
-        Option(key="no_default_route", help="endpoints get no default route", choices=BOOLEAN),
-        Option(key="metric", help="the metric of routes in sandboxes"),
-        Option(
-            key="routes",
-            help="static routes in sandboxes, comma separated: PREFIX via ADDRESS [metric N]",
-        ),
+        *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
 
@@ -162,18 +122,13 @@ class BridgeDriver:
         options = network.options
         if "bridge.name" in options:
             names.check_device(options["bridge.name"])
-        names.check_device(f"{options.get('iface_prefix', 'eth')}99")
-        least = 1280 if 6 in network.families() else 68  # RFC 8200 section 5, RFC 791
-        number(options, "mtu", least, 65535)
-        for family in (4, 6):
-            for key in (f"host_binding_ip{_v(family)}", f"outbound_ip{_v(family)}"):
-                _address(options.get(key), family, key)
+        check_in_sandbox(network)
+        check_host_addresses(network)
         if _gateway_mode(network) == "isolated" and not network.internal:
             raise InvalidOption(
                 "gateway_mode isolated leaves the network without a way out",
                 "add --internal, or choose nat or routed",
             )
-        check_routes(network)
         if bridge_name(network) in network.borrowed:
             _check_borrowed(network)
 
@@ -196,8 +151,7 @@ class BridgeDriver:
         if any(option in network.options for option in _GATEWAY_MODE_OF.values()):
             settled["gateway_mode"] = _gateway_mode(network)
         if "mtu" not in network.options:
-            device = device or host.uplink
-            settled["mtu"] = str(device.mtu if device else 1500)
+            settled["mtu"] = str(device.mtu if device else uplink_mtu(host))
         return settled
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
@@ -238,11 +192,9 @@ class BridgeDriver:
         for subnet in network.subnets:
             gateway = None if mode == "isolated" else subnet.gateway
             yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=gateway)
-        if mode == "nat" and not closed and is_on(options, "masquerade", default=True):
+        if mode == "nat" and not closed:
             for family in network.families():
-                key = f"outbound_ip{_v(family)}"
-                source = _address(options.get(key), family, key)
-                yield Masquerade(bridge=bridge, family=family, source=source)
+                yield from masquerades(network, bridge, family)
 
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
         """A veth pair from the bridge into the sandbox, its addresses, routes and ports."""
@@ -320,38 +272,16 @@ def _check_borrowed(network: Network) -> None:
 
 
 def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
-    v4, v6 = f"net/ipv4/conf/{bridge}", f"net/ipv6/conf/{bridge}"
-    # Answers to ports published on 127.0.0.1 come back through the bridge; the firewall
-    # drops what others would send there (ip-sysctl.rst, route_localnet).
-    yield Sysctl(device=bridge, path=f"{v4}/route_localnet", value="1")
-    # Loose: replies of a sandbox on several networks may leave by another one (RFC 3704).
-    yield Sysctl(device=bridge, path=f"{v4}/rp_filter", value="2")
+    yield from gateway_sysctls(bridge, network, host)
     if not is_on(network.options, "icc", default=True):
         # Members meet in the firewall, which knows the links: the host answers ARP for each of
         # them (RFC 3069; ip-sysctl.rst, proxy_arp_pvlan), at once.
-        yield Sysctl(device=bridge, path=f"{v4}/proxy_arp_pvlan", value="1")
+        yield Sysctl(device=bridge, path=f"net/ipv4/conf/{bridge}/proxy_arp_pvlan", value="1")
         delay = f"net/ipv4/neigh/{bridge}/proxy_delay"
         yield Sysctl(device=bridge, path=delay, value="0", default="80")
     if host.ipv6:
-        has_v6 = 6 in network.families()
-        yield Sysctl(device=bridge, path=f"{v6}/disable_ipv6", value=str(int(not has_v6)))
-        yield Sysctl(device=bridge, path=f"{v6}/accept_ra", value="0")
         # What is forwarded asks for its neighbour from the link-local address (RFC 4861 section
         # 4.3), which is tentative for two seconds after the first endpoint came. Its MAC is made
         # from the network's id, so nobody else has that address (ip-sysctl.rst, accept_dad).
-        yield Sysctl(device=bridge, path=f"{v6}/accept_dad", value="0", default="1")
-
-
-def _v(family: int) -> str:
-    return f"v{family}"
-
-
-def _address(text: str | None, family: Family | int, key: str) -> IPAddress | None:
-    if text is None:
-        return None
-    try:
-        return IPv4Address(text) if family == 4 else IPv6Address(text)
-    except ValueError as error:
-        raise InvalidOption(
-            f"option {key} can not be {text!r}", f"use an IPv{family} address"
-        ) from error
+        path = f"net/ipv6/conf/{bridge}/accept_dad"
+        yield Sysctl(device=bridge, path=path, value="0", default="1")

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from netlib import names
 from netlib.driver import Option
 from netlib.errors import InvalidOption
 from netlib.model import HOST, Endpoint, Family, HostFacts, IPAddress, IPNetwork, Netns, Network
-from netlib.options import number
+from netlib.options import BOOLEAN, number
 from netlib.wiring import Address, Loopback, Noun, Route, Sysctl, Up
 
 DEFAULT: dict[Family, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+
+IFACE_PREFIX = Option(
+    key="iface_prefix",
+    help="what interfaces in sandboxes are called, before their number",
+    aliases=("com.docker.network.container_iface_prefix", "container_iface_prefix"),
+    default="eth",
+)
+ROUTING = (
+    Option(key="no_default_route", help="endpoints get no default route", choices=BOOLEAN),
+    Option(key="metric", help="the metric of routes in sandboxes"),
+    Option(
+        key="routes",
+        help="static routes in sandboxes, comma separated: PREFIX via ADDRESS [metric N]",
+    ),
+)
 
 SYSCTLS = Option(
     key="sysctls",
@@ -43,6 +59,15 @@ _ALLOWED = (
     ("net", "ipv6", "neigh"),
     ("net", "mpls", "conf"),
 )
+
+
+def check_in_sandbox(network: Network) -> None:
+    """Raise InvalidOption or InvalidName for what no sandbox of the network could have."""
+    options = network.options
+    names.check_device(f"{options.get('iface_prefix', 'eth')}99")
+    least = 1280 if 6 in network.families() else 68  # RFC 8200 section 5, RFC 791
+    number(options, "mtu", least, 65535)
+    _check_routes(network)
 
 
 def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
@@ -89,7 +114,7 @@ def routes(
     return result
 
 
-def check_routes(network: Network) -> None:
+def _check_routes(network: Network) -> None:
     """Raise InvalidOption for static routes that no endpoint of the network could have."""
     seen: set[tuple[IPNetwork, int]] = set()
     for route in routes(network, "eth0", HOST, {}):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from netlib.driver import Capabilities, Option
-from netlib.model import Endpoint, HostFacts, Network, Peer
-from netlib.wiring import Wiring
+from netlib.driver import Capabilities
+from netlib.drivers.bare import Bare
 
 
-class HostDriver:
+class HostDriver(Bare):
     """The sandbox shares the host's devices, addresses, routes and ports."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -22,24 +21,3 @@ class HostDriver:
         interface=False,
         own_netns=False,
     )
-    options: ClassVar[tuple[Option, ...]] = ()
-    endpoint_options: ClassVar[tuple[Option, ...]] = ()
-
-    def check_options(self, network: Network) -> None:
-        """There are none."""
-
-    def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """Nothing is left open."""
-        return {}
-
-    def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
-        """Nothing: it is all there."""
-        return Wiring()
-
-    def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
-        """Nothing: it is all there."""
-        return Wiring()
-
-    def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
-        """Nothing."""
-        return Wiring()

@@ -8,17 +8,24 @@ from typing import ClassVar, cast
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import DEFAULT, SYSCTLS, in_sandbox, routes, sysctls
+from netlib.drivers.endpoint import (
+    DEFAULT,
+    IFACE_PREFIX,
+    ROUTING,
+    SYSCTLS,
+    check_in_sandbox,
+    in_sandbox,
+    sysctls,
+)
 from netlib.drivers.parent import (
-    IN_SANDBOX,
     MTU,
     PARENT,
-    check_common,
+    check_parent,
     parent_of,
     parent_wiring,
     settled,
 )
-from netlib.model import HOST, Endpoint, HostFacts, Network, Peer
+from netlib.model import Endpoint, HostFacts, Network, Peer
 from netlib.options import number
 from netlib.wiring import Address, Ipvlan, IpvlanFlag, IpvlanMode, Noun, Route, Wiring
 
@@ -59,14 +66,15 @@ class IpvlanDriver:
             apart=True,
         ),
         MTU,
-        *IN_SANDBOX,
+        IFACE_PREFIX,
+        *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS,)
 
     def check_options(self, network: Network) -> None:
         """Raise InvalidOption for what can not go together."""
-        check_common(network)
-        routes(network, "eth0", HOST, {})  # raises for what it can not read
+        check_parent(network)
+        check_in_sandbox(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The parent and its MTU, where none were asked for."""

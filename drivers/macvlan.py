@@ -8,18 +8,24 @@ from typing import ClassVar, cast
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import SYSCTLS, in_sandbox, routes, sysctls
+from netlib.drivers.endpoint import (
+    IFACE_PREFIX,
+    ROUTING,
+    SYSCTLS,
+    check_in_sandbox,
+    in_sandbox,
+    sysctls,
+)
 from netlib.drivers.parent import (
-    IN_SANDBOX,
     MTU,
     PARENT,
-    check_common,
+    check_parent,
     parent_of,
     parent_wiring,
     settled,
 )
 from netlib.errors import InvalidOption
-from netlib.model import HOST, Endpoint, HostFacts, IPAddress, Network, Peer, interface
+from netlib.model import Endpoint, HostFacts, IPAddress, Network, Peer, interface
 from netlib.model import IPInterface as Interface
 from netlib.options import number
 from netlib.wiring import Address, Macvlan, MacvlanMode, Neighbour, Noun, Route, Sysctl, Up, Wiring
@@ -62,13 +68,15 @@ class MacvlanDriver:
             "else by the addresses of the subnets given here, one of each family",
             reserves=True,
         ),
-        *IN_SANDBOX,
+        IFACE_PREFIX,
+        *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS,)
 
     def check_options(self, network: Network) -> None:
         """Raise InvalidOption for what can not go together."""
-        check_common(network)
+        check_parent(network)
+        check_in_sandbox(network)
         number(network.options, "bcqueuelen", 1, 2**32 - 1)
         shim = _shim(network)
         if shim is not None and _mode(network) != "bridge":
@@ -81,7 +89,6 @@ class MacvlanDriver:
                 "option host_shim can be true only where the network has IPv4",
                 "give the host an address of the subnet: -o host_shim=ADDRESS",
             )
-        routes(network, "eth0", HOST, {})  # raises for what it can not read
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The parent and its MTU, where none were asked for."""

@@ -29,33 +29,11 @@ MTU = Option(
     help="the MTU of the endpoints, in bytes, at most the parent's (default: the parent's)",
     aliases=("com.docker.network.driver.mtu",),
 )
-IN_SANDBOX = (
-    Option(
-        key="iface_prefix",
-        help="what interfaces in sandboxes are called, before their number",
-        aliases=("com.docker.network.container_iface_prefix", "container_iface_prefix"),
-        default="eth",
-    ),
-    Option(
-        key="no_default_route",
-        help="endpoints get no default route",
-        choices=("true", "false"),
-    ),
-    Option(key="metric", help="the metric of routes in sandboxes"),
-    Option(
-        key="routes",
-        help="static routes in sandboxes, comma separated: PREFIX via ADDRESS [metric N]",
-    ),
-)
 
 
-def check_common(network: Network) -> None:
+def check_parent(network: Network) -> None:
     """Raise InvalidOption or InvalidName for what no host could give."""
-    options = network.options
-    names.check_device(f"{options.get('iface_prefix', 'eth')}99")
-    least = 1280 if 6 in network.families() else 68  # RFC 8200 section 5, RFC 791
-    number(options, "mtu", least, 65535)
-    parent = options.get("parent")
+    parent = network.options.get("parent")
     if parent is not None:
         names.check_device(parent)
         if parent == "lo":

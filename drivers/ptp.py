@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Capabilities, Option
-from netlib.drivers.endpoint import ENDPOINT_OPTIONS, routes, sysctls
+from netlib.drivers.endpoint import (
+    ENDPOINT_OPTIONS,
+    IFACE_PREFIX,
+    ROUTING,
+    check_in_sandbox,
+    routes,
+    sysctls,
+)
+from netlib.drivers.hosted import (
+    HOST_BINDING,
+    ICC,
+    MASQUERADE,
+    MTU,
+    OUTBOUND,
+    check_host_addresses,
+    gateway_sysctls,
+    masquerades,
+    uplink_mtu,
+)
 from netlib.drivers.ports import published
-from netlib.errors import InvalidOption
 from netlib.model import (
-    HOST,
     Endpoint,
     HostFacts,
     IPAddress,
@@ -22,18 +39,16 @@ from netlib.model import (
     Subnet,
     interface,
 )
-from netlib.options import BOOLEAN, is_on, number
+from netlib.options import is_on, number
 from netlib.wiring import (
     Address,
     FirewallBase,
     Forward,
     Forwarding,
     Loopback,
-    Masquerade,
     Noun,
     Route,
     Segment,
-    Sysctl,
     Unmasked,
     Up,
     VethPair,
@@ -51,71 +66,30 @@ class PtpDriver:
 
     capabilities: ClassVar[Capabilities] = Capabilities(names="sandbox")
     options: ClassVar[tuple[Option, ...]] = (
-        Option(
-            key="mtu",
-            help="the MTU of the links, in bytes (default: the uplink's)",
-            aliases=("com.docker.network.driver.mtu",),
-            live=True,
-        ),
-        Option(
-            key="icc",
+        MTU,
+        replace(
+            ICC,
             help="whether sandboxes reach each other, and those of other networks that are "
             "not isolated either",
-            aliases=("com.docker.network.bridge.enable_icc", "enable_icc"),
-            default="true",
-            choices=BOOLEAN,
-            live=True,
         ),
-        Option(
-            key="masquerade",
-            help="whether what leaves the network gets the host's address",
-            aliases=("com.docker.network.bridge.enable_ip_masquerade", "ip_masq", "ipMasq"),
-            default="true",
-            choices=BOOLEAN,
-            live=True,
-        ),
-        Option(
-            key="host_binding_ipv4",
-            help="the host address that ports are published on unless one is given",
-            aliases=("com.docker.network.bridge.host_binding_ipv4", "host_binding"),
-            live=True,
-        ),
-        Option(
-            key="host_binding_ipv6",
-            help="likewise for IPv6",
-            aliases=("com.docker.network.bridge.host_binding_ipv6",),
-            live=True,
-        ),
-        Option(
-            key="iface_prefix",
-            help="what interfaces in sandboxes are called, before their number",
-            aliases=("com.docker.network.container_iface_prefix", "container_iface_prefix"),
-            default="eth",
-        ),
-        Option(key="no_default_route", help="endpoints get no default route", choices=BOOLEAN),
-        Option(key="metric", help="the metric of routes in sandboxes"),
-        Option(
-            key="routes",
-            help="static routes in sandboxes, comma separated: PREFIX via ADDRESS [metric N]",
-        ),
+        MASQUERADE,
+        *HOST_BINDING,
+        *OUTBOUND,
+        IFACE_PREFIX,
+        *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = ENDPOINT_OPTIONS
 
     def check_options(self, network: Network) -> None:
         """Raise InvalidOption for what can not go together."""
-        options = network.options
-        names.check_device(f"{options.get('iface_prefix', 'eth')}99")
-        least = 1280 if 6 in network.families() else 68  # RFC 8200 section 5, RFC 791
-        number(options, "mtu", least, 65535)
-        for version in (4, 6):
-            _binding(options.get(f"host_binding_ipv{version}"), version)
-        routes(network, "eth0", HOST, {})  # raises for what it can not read
+        check_in_sandbox(network)
+        check_host_addresses(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The MTU, where none was asked for: that of the default route's device."""
         if "mtu" in network.options:
             return {}
-        return {"mtu": str(host.uplink.mtu if host.uplink else 1500)}
+        return {"mtu": str(uplink_mtu(host))}
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """Nothing of its own: the links come with their endpoints."""
@@ -136,7 +110,7 @@ class PtpDriver:
         return Wiring(
             [
                 pair,
-                *_host_sysctls(device, network, host),
+                *gateway_sysctls(device, network, host),
                 *sysctls(endpoint, host),
                 *_on_host(network, endpoint, device),
                 *_in_sandbox(network, endpoint),
@@ -162,19 +136,6 @@ def _pairs(
 
 def _only(address: IPAddress) -> IPInterface:
     return interface(address, address.max_prefixlen)
-
-
-def _host_sysctls(device: str, network: Network, host: HostFacts) -> Iterator[Noun]:
-    v4, v6 = f"net/ipv4/conf/{device}", f"net/ipv6/conf/{device}"
-    # Answers to ports published on 127.0.0.1 come back here; the firewall drops what others
-    # would send there (ip-sysctl.rst, route_localnet).
-    yield Sysctl(device=device, path=f"{v4}/route_localnet", value="1")
-    # Loose: replies of a sandbox on several networks may leave by another one (RFC 3704).
-    yield Sysctl(device=device, path=f"{v4}/rp_filter", value="2")
-    if host.ipv6:
-        off = str(int(6 not in network.families()))
-        yield Sysctl(device=device, path=f"{v6}/disable_ipv6", value=off)
-        yield Sysctl(device=device, path=f"{v6}/accept_ra", value="0")
 
 
 def _on_host(network: Network, endpoint: Endpoint, device: str) -> Iterator[Noun]:
@@ -222,18 +183,5 @@ def _firewall(network: Network, endpoint: Endpoint, device: str) -> Iterator[Nou
     for address, subnet, gateway in _pairs(network, endpoint):
         yield Segment(bridge=device, prefix=_only(address.ip).network, gateway=gateway)
         yield Unmasked(bridge=device, prefix=subnet.prefix)
-        if not closed and is_on(network.options, "masquerade", default=True):
-            yield Masquerade(bridge=device, family=address.version)
-
-
-def _binding(text: str | None, version: int) -> None:
-    from ipaddress import ip_address
-
-    try:
-        if text is None or ip_address(text).version == version:
-            return
-    except ValueError:
-        pass
-    raise InvalidOption(
-        f"option host_binding_ipv{version} can not be {text!r}", f"use an IPv{version} address"
-    )
+        if not closed:
+            yield from masquerades(network, device, address.version)

@@ -83,6 +83,7 @@ class Network:
 
     `borrowed` names the host's devices that were there before the network and outlive it;
     `dns_port` is where the resolver listens at the gateways: 53, unless somebody holds that;
+    `records` are further names (RFC 1035 section 5), `servers` who is asked for other names.
     `created` is in seconds since the epoch. `vni` tells its frames from those of other
     networks in a tunnel; `underlay` is this host's end of that.
     """
@@ -97,6 +98,7 @@ class Network:
     attachable: bool = False
     borrowed: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
     dns_port: int = 53
     vni: int = 0
     underlay: Underlay | None = None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
 
 from netlib.driver import Option
 from netlib.errors import InvalidOption
+from netlib.model import Family, IPAddress
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -77,3 +79,16 @@ def number(options: Mapping[str, str], key: str, least: int, most: int) -> int |
             f"option {key} can not be {text!r}", f"use a number from {least} to {most}"
         )
     return int(text)
+
+
+def address(options: Mapping[str, str], key: str, family: Family) -> IPAddress | None:
+    """An option's address of a family, None where it is not given. InvalidOption for another."""
+    text = options.get(key)
+    if text is None:
+        return None
+    try:
+        return IPv4Address(text) if family == 4 else IPv6Address(text)
+    except ValueError as error:
+        raise InvalidOption(
+            f"option {key} can not be {text!r}", f"use an IPv{family} address"
+        ) from error

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from support.host import Host
+from support.patience import eventually
+
+from netlib.frontends.daemon.messages import SOCKET
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = Path(__file__).resolve().parent / "example_driver"
@@ -56,9 +62,35 @@ def entry(installed: Path, folder: Path, name: str, place: str) -> Path:
     return folder
 
 
+@contextmanager
+def daemon(host: Host, installed: Path) -> Iterator[None]:
+    """A daemon that knows what is installed, until the end."""
+    process = host.popen(
+        sys.executable, "-m", "netlib", "--state-dir", str(host.state_dir), "daemon",
+        env=environment(installed),
+    )  # fmt: skip
+    try:
+        eventually((host.state_dir / SOCKET).exists, 20)
+        yield
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+
+
 @pytest.mark.kernel
-def test_a_driver_that_is_installed_works_in_every_verb(host: Host, installed: Path) -> None:
+@pytest.mark.parametrize("road", ["here", "daemon"])
+def test_a_driver_that_is_installed_works_in_every_verb(
+    host: Host, installed: Path, road: str
+) -> None:
     """It is listed, and its networks are made, joined, changed, checked, mended and removed."""
+    with daemon(host, installed) if road == "daemon" else nullcontext():
+        every_verb(host, installed, mended=road == "daemon")
+    assert not host.leftovers()
+
+
+def every_verb(host: Host, installed: Path, *, mended: bool) -> None:
+    """The life of a network of the example driver's; `mended`: a daemon puts back what goes."""
     host.sandbox("web")
     listed = json.loads(net(host, installed, "driver", "ls", "--json"))["drivers"]
     assert "segment" in [driver["name"] for driver in listed]
@@ -71,13 +103,15 @@ def test_a_driver_that_is_installed_works_in_every_verb(host: Host, installed: P
     net(host, installed, "check")
     bridge = json.loads(net(host, installed, "inspect", "lan"))[0]["id"][:12]
     host.run("ip", "link", "del", f"nl-{bridge}")
-    net(host, installed, "check", status=1)
+    if mended:
+        eventually(lambda: not host.run("ip", "link", "show", f"nl-{bridge}", check=False).stderr)
+    else:
+        net(host, installed, "check", status=1)
     net(host, installed, "repair")
     net(host, installed, "check")
     assert "segment" in net(host, installed, "ls")
     net(host, installed, "disconnect", "lan", "netns:web")
     net(host, installed, "rm", "lan")
-    assert not host.leftovers()
 
 
 @pytest.mark.kernel

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from netlib import built_in, names
 from netlib import state as keys
 from netlib.claims import check_claims, claims_of
+from netlib.dns.resolv import check_servers
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import BuiltInNetwork, InvalidRequest, NameTaken
@@ -39,6 +40,7 @@ def create(
     internal: bool = False,
     attachable: bool = False,
     records: Iterable[str] = (),
+    servers: Iterable[str] = (),
     options: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Operation[Network]:
@@ -48,9 +50,11 @@ def create(
     pools, away from every other network's and from every prefix that the host can route to.
     `gateways`, `ip_ranges` ("192.0.2.64/26" or "192.0.2.10-192.0.2.20") and `aux_addresses`
     ("router=192.0.2.5") each belong to the subnet that contains them. `internal`: no way out or in.
+    `records` are further names, in a zone file's form ("db A 192.0.2.9"). `servers` are asked
+    for what no name of the network answers, instead of the host's.
 
     Raises NameTaken, BuiltInNetwork, SingleNetwork, PoolOverlap, Exhausted, InvalidRequest,
-    UnknownDriver, NoSuchDevice, KernelError.
+    InvalidOption, UnknownDriver, NoSuchDevice, KernelError.
 
     Example:  net create my-net --subnet 192.0.2.0/24 --ipv6
     """
@@ -75,7 +79,8 @@ def create(
         labels=dict(labels or {}),
         internal=internal,
         attachable=attachable,
-        records=tuple(records),
+        records=_checked(records),
+        servers=check_servers(servers),
         created=engine.clock(),
     )
     network = _borrowing(network, _look(engine, kind, network))
@@ -91,6 +96,17 @@ def create(
         borrowed=tuple(_devices(kind, network)),
     )
     return _making(engine, kind, replace(network, subnets=chosen), realm)
+
+
+def _checked(records: Iterable[str]) -> tuple[str, ...]:
+    """The records. InvalidOption for what is none."""
+    found = tuple(records)
+    if found:
+        from netlib.dns.records import check_record  # costs dnslib, which few need
+
+        for record in found:
+            check_record(record)
+    return found
 
 
 def create_built_in(engine: Engine, name: str) -> Operation[Network]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from netlib import state as keys
+from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import InvalidOption, InvalidRequest
 from netlib.model import Network
@@ -29,11 +30,14 @@ def update(
     gateways: Iterable[str] = (),
     ip_ranges: Iterable[str] = (),
     aux_addresses: Iterable[str] = (),
+    add_servers: Iterable[str] = (),
+    drop_servers: Iterable[str] = (),
 ) -> Operation[Network]:
     """Change what can change while endpoints are there; nothing is made anew behind their back.
 
     `options` and `labels` are merged into the network's; an empty value takes one away.
-    `subnets` are added; endpoints that exist keep the addresses they have.
+    `subnets` are added; endpoints that exist keep the addresses they have. `add_servers` and
+    `drop_servers` change who is asked for names that the network does not know.
 
     Raises NoSuchNetwork, InvalidOption naming an option that can't change, PoolOverlap.
 
@@ -88,6 +92,7 @@ def update(
         options={**kept, **changed},
         labels={k: v for k, v in merged.items() if v != ""},
         subnets=(*old.subnets, *added),
+        servers=_servers(old, tuple(add_servers), tuple(drop_servers)),
     )
     host = engine.facts(d for d in old.borrowed)
     driver.check_options(new)
@@ -131,6 +136,16 @@ def update(
         ),
         done=Commit(put={}, delete=port_keys_gone) if port_keys_gone else None,
     )
+
+
+def _servers(network: Network, added: Sequence[str], dropped: Sequence[str]) -> tuple[str, ...]:
+    """The network's servers for other names after the change."""
+    for server in dropped:
+        if server not in network.servers:
+            known = ", ".join(network.servers) or "none"
+            raise InvalidOption(f"{network.name} has no name server {server}", f"it has: {known}")
+    kept = (server for server in network.servers if server not in dropped)
+    return tuple(dict.fromkeys((*kept, *check_servers(added))))
 
 
 def _canonical_keys(given: Mapping[str, str], known: Iterable[object], driver: str) -> set[str]:

@@ -19,6 +19,7 @@ from support.upstream import echo, upstream
 
 from netlib import Net
 from netlib.dns.client import Resolver
+from netlib.errors import InvalidOption
 from netlib.model import Endpoint, Network
 
 pytestmark = pytest.mark.kernel
@@ -130,6 +131,46 @@ def test_custom_records_of_a_network(host: Host, net: Net) -> None:
     web = Box(host, net, "web")
     net.connect("my-net", "web")
     assert told(web, "ns1", gateway(my_net)) == ["203.0.113.9"]
+
+
+def test_a_custom_record_that_is_none_is_refused(host: Host, net: Net) -> None:
+    """Before anything is made."""
+    with pytest.raises(InvalidOption, match="no DNS record"):
+        net.create("my-net", records=["ns1 A nowhere"])
+    assert "my-net" not in [network.name for network in net.networks()]
+
+
+def test_a_published_port_is_found_as_a_service(host: Host, net: Net) -> None:
+    """While it is published."""
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    web, _ = Box(host, net, "web"), Box(host, net, "db")
+    net.connect("my-net", "web")
+    net.connect("my-net", "db", publish=["15432:5432"])
+
+    def services(port: int) -> list[str]:
+        return values(ask(web, query(f"_{port}._tcp.db", "SRV"), gateway(my_net)))
+
+    assert services(5432) == ["0 0 5432 db.my-net."]
+    net.publish("db", ["19000:9000"])
+    assert services(9000) == ["0 0 9000 db.my-net."]
+    net.unpublish("db", ["15432:5432"])
+    assert services(5432) == []
+
+
+def test_a_network_may_have_name_servers_of_its_own(host: Host, net: Net) -> None:
+    """From its creation on or later; who takes them away gets the host's again."""
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"], servers=["192.0.2.99"])
+    web = Box(host, net, "web")
+    net.connect("my-net", "web")
+    with upstream(host.outsider(), OUTSIDER4, echo()):
+        changed = net.update("my-net", add_servers=[OUTSIDER4], drop_servers=["192.0.2.99"])
+        assert changed.servers == (OUTSIDER4,)
+        assert told(web, "www.example.com", gateway(my_net)) == ["203.0.113.7"]
+    assert net.update("my-net", drop_servers=[OUTSIDER4]).servers == ()
+    with pytest.raises(InvalidOption, match="has no name server"):
+        net.update("my-net", drop_servers=["192.0.2.99"])
+    with pytest.raises(InvalidOption, match="no address"):
+        net.update("my-net", add_servers=["dns.example.com"])
 
 
 @pytest.mark.parametrize("firewall", ["nftables", "iptables"])

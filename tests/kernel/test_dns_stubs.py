@@ -1,8 +1,9 @@
-"""Real stubs get what they ask for: glibc, musl's way by busybox, dig, asyncio."""
+"""Real stubs get what they ask for: glibc, musl, busybox, dig, asyncio."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,61 @@ def test_busybox_finds_a_name(web: Place, files: tuple[Path, Path]) -> None:
     assert "NXDOMAIN" not in found
     assert WEB6 in run(web, files, "busybox", "nslookup", "web.")
     assert "db.my-net" in run(web, files, "busybox", "nslookup", DB4)
+
+
+MUSL = """
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+int main(int argc, char **argv) {
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found;
+    char text[NI_MAXHOST];
+    int status = getaddrinfo(argv[1], 0, &hints, &found);
+    if (status == EAI_NONAME) puts("no such name");
+    if (status) return 1;
+    for (; found; found = found->ai_next)
+        if (!getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, 0, 0,
+                         argc > 2 ? NI_NAMEREQD : NI_NUMERICHOST))
+            puts(text);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def musl(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program with musl's stub resolver in it, as every program of Alpine Linux has."""
+    folder = tmp_path_factory.mktemp("musl")
+    (folder / "ask.c").write_text(MUSL)
+    subprocess.run(
+        ["musl-gcc", "-static", "-o", str(folder / "ask"), str(folder / "ask.c")],
+        check=True,
+        timeout=60,
+    )
+    return str(folder / "ask")
+
+
+@pytest.mark.parametrize("name", ["db", "DB", "db.my-net", "db."])
+def test_musl_finds_a_name(web: Place, files: tuple[Path, Path], musl: str, name: str) -> None:
+    """It asks all its servers for A and AAAA at once, and fails if one of those is NXDOMAIN."""
+    assert run(web, files, musl, name).split() == [DB4]
+
+
+def test_musl_finds_both_families_and_a_name(
+    web: Place, files: tuple[Path, Path], musl: str
+) -> None:
+    """Under an alias, and by address."""
+    assert set(run(web, files, musl, "front").split()) == {WEB4, WEB6}
+    assert run(web, files, musl, DB4, "name").split() == ["db.my-net"]
+
+
+def test_musl_is_told_that_a_name_does_not_exist(
+    host: Host, web: Place, files: tuple[Path, Path], musl: str
+) -> None:
+    """And finds what is outside."""
+    with upstream(host.outsider(), OUTSIDER4, records(code=3)) as server:
+        assert run(web, files, musl, "nosuch.example", check=False).strip() == "no such name"
+        server.behaviour = echo()
+        assert "203.0.113.7" in run(web, files, musl, "www.example.com")
 
 
 @pytest.mark.parametrize("options", [(), ("+tcp",), ("+noedns",), ("+bufsize=512", "+dnssec")])

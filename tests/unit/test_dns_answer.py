@@ -38,6 +38,16 @@ ZONE = Zone.build(
 )
 
 
+SERVICES = Zone.build(
+    [MY_NET],
+    [
+        endpoint("web", "192.0.2.2", aliases=("all",), services=("_80._tcp 80", "_http._tcp 80")),
+        endpoint("api", "192.0.2.3", aliases=("all",), services=("_8080._tcp 8080",)),
+        endpoint("db", "192.0.2.4", aliases=("all",), services=("_80._tcp 80",)),
+    ],
+)
+
+
 def quick(message: bytes, source: str = "192.0.2.2") -> bytes | None:
     """The answer of the quick road, None where it leaves that to the other."""
     resolver = Resolver(Loop())
@@ -439,3 +449,23 @@ def test_counts_stay_bounded() -> None:
     stats.name(b"1")
     assert len(stats.names) == MOST_NAMES
     assert stats.names[b"1"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("_80._tcp.web", {"0 0 80 web.my-net."}),
+        ("_HTTP._tcp.web.my-net", {"0 0 80 web.my-net."}),
+        ("_80._tcp.all", {"0 0 80 web.my-net.", "0 0 80 db.my-net."}),
+        ("_8080._tcp.all", {"0 0 8080 api.my-net."}),
+    ],
+)
+def test_a_published_port_is_a_service(name: str, where: set[str]) -> None:
+    """RFC 2782: by number and by name, of every name of the sandbox."""
+    assert set(told(name, "SRV", zone=SERVICES)) == where
+    assert told(name, "A", zone=SERVICES) == []
+
+
+def test_a_service_that_nobody_publishes_is_asked_for_elsewhere() -> None:
+    """It may be one of the host's world."""
+    assert isinstance(ask("_81._tcp.web", "SRV", zone=SERVICES), Forward)

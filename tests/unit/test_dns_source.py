@@ -11,7 +11,7 @@ import pytest
 from netlib import built_in, state
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.source import ZoneSource, store_source
-from netlib.model import Endpoint, Netns, Network, Sandbox, Subnet
+from netlib.model import Endpoint, Netns, Network, PublishedPort, Sandbox, Subnet
 from netlib.store import Commit, Store
 from netlib.store.memory import MemoryStore
 from netlib.wiring import Wiring
@@ -22,6 +22,7 @@ NET = Network(
     driver="bridge",
     subnets=(Subnet(prefix=ip_network("192.0.2.0/24"), gateway=ip_address("192.0.2.1")),),
     records=("ns1 A 192.0.2.9",),
+    servers=("192.0.2.54",),
     internal=True,
 )
 WEB = Endpoint(
@@ -38,6 +39,10 @@ WEB = Endpoint(
     mac="02:00:00:00:00:01",
     addresses=(ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64")),
     aliases=("front",),
+    ports=(
+        PublishedPort(host_port=8080, port=80),
+        PublishedPort(host_port=5000, port=60053, count=1000, protocol="udp"),
+    ),
     state="ready",
 )
 NET_NAMES = NetworkNames(
@@ -46,6 +51,7 @@ NET_NAMES = NetworkNames(
     internal=True,
     subnets=("192.0.2.0/24",),
     records=("ns1 A 192.0.2.9",),
+    servers=("192.0.2.54",),
 )
 WEB_NAMES = EndpointNames(
     id=WEB.id,
@@ -56,6 +62,11 @@ WEB_NAMES = EndpointNames(
     aliases=("front",),
     addresses=("192.0.2.2", "2001:db8::2"),
     servers=("192.0.2.53",),
+    services=(
+        "_80._tcp 80",
+        "_http._tcp 80",
+        *(f"_{port}._udp {port}" for port in range(60053, 60053 + 32)),
+    ),
 )
 
 

@@ -44,6 +44,9 @@ from netlib.plan import Plan
     "--dns-record", "records", metavar="RECORD", multiple=True, help="A further record for names."
 )
 @click.option(
+    "--dns", "servers", metavar="IP", multiple=True, help="Whom to ask for names of elsewhere."
+)
+@click.option(
     "-o", "--opt", "options", metavar="KEY=VALUE", multiple=True, help="An option of the driver."
 )
 @click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="A label.")
@@ -63,6 +66,7 @@ def create_command(
     internal: bool,
     attachable: bool,
     records: tuple[str, ...],
+    servers: tuple[str, ...],
     options: tuple[str, ...],
     labels: tuple[str, ...],
     name: str,
@@ -90,6 +94,7 @@ def create_command(
             internal=internal,
             attachable=attachable,
             records=records,
+            servers=servers,
             options=pairs("-o", options),
             labels=pairs("--label", labels, bare=True),
         )
@@ -122,6 +127,16 @@ def create_command(
 @click.option("--gateway", "gateways", metavar="IP", multiple=True, help="An added subnet's.")
 @click.option("--ip-range", "ip_ranges", metavar="RANGE", multiple=True, help="Likewise.")
 @click.option("--aux-address", "aux_addresses", metavar="NAME=IP", multiple=True, help="Likewise.")
+@click.option(
+    "--dns-add",
+    "add_servers",
+    metavar="IP",
+    multiple=True,
+    help="Ask this one too for names of elsewhere.",
+)
+@click.option(
+    "--dns-drop", "drop_servers", metavar="IP", multiple=True, help="Ask this one no more."
+)
 @click.argument("network", shell_complete=complete.networks)
 @dry_run
 @click.pass_obj
@@ -134,6 +149,8 @@ def update_command(
     gateways: tuple[str, ...],
     ip_ranges: tuple[str, ...],
     aux_addresses: tuple[str, ...],
+    add_servers: tuple[str, ...],
+    drop_servers: tuple[str, ...],
     network: str,
     dry_run: bool,
 ) -> None:
@@ -145,8 +162,10 @@ def update_command(
     Example:  net update -o mtu=1400 my-net
     Example:  net update --label team= --label stage=test my-net
     """
-    if not (options or labels or subnets):
-        raise click.UsageError("Nothing to change: give -o, --label or --subnet.")
+    if not (options or labels or subnets or add_servers or drop_servers):
+        raise click.UsageError(
+            "Nothing to change: give -o, --label, --subnet, --dns-add or --dns-drop."
+        )
     with session.net() as net:
         changed = (net.plan if dry_run else net).update(
             network,
@@ -156,6 +175,8 @@ def update_command(
             gateways=gateways,
             ip_ranges=ip_ranges,
             aux_addresses=aux_addresses,
+            add_servers=add_servers,
+            drop_servers=drop_servers,
         )
         if isinstance(changed, Plan):
             session.show_plan(net, changed)

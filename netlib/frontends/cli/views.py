@@ -29,6 +29,7 @@ def network_view(network: Network, scope: str) -> dict[str, Any]:
         "options": dict(network.options),
         "labels": dict(network.labels),
         "records": list(network.records),
+        "servers": list(network.servers),
         "created": moment(network.created),
         "state": network.state,
     }
