@@ -97,6 +97,10 @@ class UnknownDriver(NotFound):
     """No driver of this name is installed."""
 
 
+class NoSuchLab(NotFound):
+    """No lab has this name."""
+
+
 class NoSuchCommand(NotFound):
     """A sandbox was to run a command that does not exist. The status is a shell's for it."""
 
@@ -303,6 +307,10 @@ class NoAnswer(NetError):
 
 class DaemonLost(NetError):
     """The daemon ended before it answered, and what it did is not known."""
+
+
+class LabFailed(NetError):
+    """A lab's story told something that is not so on this machine."""
 
 
 class LeftOver(NetError):
