@@ -230,18 +230,17 @@ def _have_daemon(session: Session, net: Net) -> None:
     """A member needs one; tell how to have it after a boot."""
     if session.given is not None:
         return
-    from netlib.frontends.daemon.starting import ensure
+    from netlib.frontends.daemon.starting import ensure, until_open
 
     try:
-        started = ensure(net.state_dir, session.firewall)
+        if ensure(net.state_dir, session.firewall):
+            session.warn(
+                "a daemon was started, which a member needs; to have it after a boot: "
+                "systemctl enable netlib.service netlib.socket"
+            )
+        until_open(net.cluster.doors.membership().listen)
     except OSError as error:
-        session.warn(f"a member needs a daemon, which can't be started ({error}): run net daemon")
-        return
-    if started:
-        session.warn(
-            "a daemon was started, which a member needs; to have it after a boot: "
-            "systemctl enable netlib.service netlib.socket"
-        )
+        session.warn(f"a member needs a daemon, and none serves ({error}): run net daemon")
 
 
 def _secret(path: str, option: str) -> str:
