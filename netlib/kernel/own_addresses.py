@@ -20,7 +20,7 @@ def own_addresses() -> tuple[OwnAddress, ...]:
     """All of the calling thread's network namespace, in the kernel's order."""
     socket = netlink.Socket()
     try:
-        found = [read_address(body) for body in socket.ask(addresses_of(0))]
+        found = [read_address(body) for body in socket.ask(addresses_of(0), "the host's addresses")]
         return tuple(OwnAddress(socket.device(index), address) for index, address in found)
     finally:
         socket.close()
