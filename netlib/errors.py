@@ -97,6 +97,10 @@ class UnknownDriver(NotFound):
     """No driver of this name is installed."""
 
 
+class NoSuchLab(NotFound):
+    """No lab has this name."""
+
+
 class NoSuchCommand(NotFound):
     """A sandbox was to run a command that does not exist. The status is a shell's for it."""
 
@@ -254,6 +258,29 @@ class StoreConflict(StoreError):
         self.key = key
 
 
+class StoreUnavailable(StoreError):
+    """A server that keeps state for many hosts can not be reached, or can not serve now."""
+
+
+class CommitUnknown(StoreError):
+    """A server was lost before it answered, and whether it did what was asked is not known."""
+
+    retryable = False
+
+
+class LeaseLost(StoreError):
+    """A lease ended, and with it all that was kept by it."""
+
+    retryable = False
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(
+            f"lease {lease:x} has ended, and what it kept is gone",
+            "take a new one, and put again what it kept",
+        )
+        self.lease = lease
+
+
 class WrongHost(StoreError):
     """The state speaks of another network namespace than the caller's."""
 
@@ -280,6 +307,10 @@ class NoAnswer(NetError):
 
 class DaemonLost(NetError):
     """The daemon ended before it answered, and what it did is not known."""
+
+
+class LabFailed(NetError):
+    """A lab's story told something that is not so on this machine."""
 
 
 class LeftOver(NetError):

@@ -11,7 +11,7 @@ from netlib.firewall import port_tree
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element
 from netlib.firewall.iptables import chain, line, table
-from netlib.firewall.iptables_base import USER_CHAIN, fact_chains, jumps, rules, tables
+from netlib.firewall.iptables_base import TABLES, USER_CHAIN, fact_chains, jumps, rules
 from netlib.model import Family
 
 Chain = tuple[str, str]  # table and name
@@ -110,7 +110,7 @@ def base_script(state: State, family: Family, marks: Marks) -> str:
     """What makes the base of what is there; empty when it is whole. Facts stay."""
     wanted = rules(family, marks)
     scripts: dict[str, list[str]] = {}
-    for table_name in tables(family):
+    for table_name in TABLES:
         made, lines = [], []
         for place, rows in wanted.items():
             if place[0] == table_name and not _is(state.get(place), place, rows):
@@ -135,7 +135,7 @@ def base_script(state: State, family: Family, marks: Marks) -> str:
 def removal_script(state: State, family: Family) -> str:
     """What takes away all that is ours; NETLIB-USER stays where it holds rules."""
     scripts: dict[str, list[str]] = {}
-    for table_name in ("raw", "nat", "filter"):
+    for table_name in TABLES:
         ours = [name for (t, name) in state if t == table_name and name.startswith("NETLIB-")]
         users = state.get((table_name, USER_CHAIN)) or []
         needed = {e.value.split(" ")[1] for e in users if " " in e.value} & set(ours)
@@ -243,7 +243,7 @@ class Draft:
         """The change for iptables-restore --noflush; empty when nothing changes."""
         self._end_chains()
         parts: dict[str, list[str]] = {}
-        for name in ("raw", "nat", "filter"):
+        for name in TABLES:
             rows = [*self._made.get(name, ()), *self._body.get(name, ())]
             rows += self._ended.get(name, ())
             if rows:

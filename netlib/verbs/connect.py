@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from netlib import names
 from netlib import state as keys
-from netlib.addressing import choose_addresses, lease_puts
+from netlib.addressing import Choice, choose_addresses, lease_puts
 from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
@@ -103,7 +103,7 @@ def connect(
         network=known.id,
         sandbox=box,
         ifname=device,
-        mac=_mac(driver, known, mac, endpoint_id),
+        mac=_mac(driver, known, mac, endpoint_id, chosen),
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
@@ -241,9 +241,24 @@ def _ifname(
     return next(name for n in range(10000) if (name := f"{prefix}{n}") not in taken)
 
 
-def _mac(driver: Driver, network: Network, asked: str | None, endpoint_id: str) -> str:
+def _mac(
+    driver: Driver,
+    network: Network,
+    asked: str | None,
+    endpoint_id: str,
+    addresses: Sequence[Choice],
+) -> str:
     """The interface's MAC address, none where it can't have one of its own."""
     able = driver.capabilities
+    if able.mac_of_address:
+        found = names.mac_at(network.id, addresses[0].address.ip)
+        if asked and _read_mac(asked) != found:
+            raise Unsupported(
+                f"on {network.name} a MAC address follows from the IP address, so that no other "
+                "host ever has a wrong one",
+                "leave it out",
+            )
+        return found
     if able.interface and able.own_mac and not is_exclusive(driver, network):
         return _read_mac(asked) if asked else names.mac_of(endpoint_id)
     if asked:

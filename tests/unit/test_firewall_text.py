@@ -20,6 +20,7 @@ from netlib.firewall import (
     nftables,
     nftables_facts,
     port_tree,
+    source_guard,
 )
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element, observed
@@ -38,7 +39,10 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    SourceGuard,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
 )
 
 MARKS = Marks()
@@ -172,13 +176,14 @@ def nouns(draw: st.DrawFn) -> Noun:
     family = draw(st.sampled_from(FAMILIES))
     bridge = draw(devices)
     prefix = draw(networks(family, 8))
-    kind = draw(st.integers(0, 7))
+    kind = draw(st.integers(0, 9))
     if kind == 0:
         outbound = draw(st.sampled_from(["allow", "drop"]))
         return Forward(
             bridge=bridge,
             within=draw(st.sampled_from(["allow", "published"])),
             inbound=draw(st.sampled_from(["published", "routed", "drop", "allow"])),
+            inbound6=draw(st.sampled_from([None, "published", "routed", "allow"])),
             outbound=outbound,  # type: ignore[arg-type]  # sampled
             host=draw(st.sampled_from(["open", "gateway", "closed"])),
             isolated=True,
@@ -211,6 +216,10 @@ def nouns(draw: st.DrawFn) -> Noun:
             port=first,
             count=draw(st.integers(1, 65536 - first)),
         )
+    if kind == 7:
+        return VxlanPort(port=draw(ports))
+    if kind == 8:
+        return VxlanMember(address=draw(addresses[family]), port=draw(ports))
     return DnsRedirect(bridge=bridge, gateway=draw(addresses[family]), port=draw(ports))
 
 
@@ -245,6 +254,22 @@ def test_every_rule_survives_a_listing(noun: Noun) -> None:
         for element in iptables.elements(noun, family, MARKS):
             row = iptables.line("-A", element)
             assert iptables_state.rule(iptables.table(element), row).says(element)
+
+
+@given(st.sampled_from([4, 6]), st.data())
+def test_a_source_guard_is_read_as_it_was_written(family: Family, data: st.DataObject) -> None:
+    """What nft lists of it is the same guard."""
+    guard = SourceGuard(
+        device=data.draw(devices),
+        mac="02:00:00:00:00:01",
+        addresses=tuple(data.draw(st.lists(addresses[family], unique=True, min_size=1))),
+        prefixes=tuple(data.draw(st.lists(networks(family, 8), unique=True, min_size=1))),
+    )
+    there = {e.place: e for e in source_guard.elements(guard)}
+    (known,) = source_guard.known(there)
+
+    assert known == guard
+    assert observed([guard], there, [known], source_guard.elements) == [guard]
 
 
 # -- the port tree ------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ class Holder:
         endpoint = record.endpoint
         relayed = {(n.protocol, str(n.host), n.port) for n in record.wiring if isinstance(n, Relay)}
         network = self._network(endpoint)
-        if network is None or network.options.get("gateway_mode") == "routed":
+        if network is None:
             return
         for port in endpoint.ports:
             for one in bound(network, port):
