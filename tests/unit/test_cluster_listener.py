@@ -160,10 +160,12 @@ def test_what_is_no_manager_is_told_so() -> None:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_garbage_before_tls_ends_nothing(listener: Listener, parts: list[bytes]) -> None:
     """Strangers may send anything, and hang up whenever they like."""
-    with socket.create_connection(("127.0.0.1", listener.port), 5) as sock:
-        with suppress(ConnectionError):  # it hung up first
-            for part in parts:
-                sock.sendall(part)
+    with (
+        socket.create_connection(("127.0.0.1", listener.port), 5) as sock,
+        suppress(ConnectionError),  # it hung up first
+    ):
+        for part in parts:
+            sock.sendall(part)
     eventually(lambda: serves(listener), 5)
 
 
