@@ -101,6 +101,10 @@ class UnknownDriver(NotFound):
     """No driver of this name is installed."""
 
 
+class NoSuchLab(NotFound):
+    """No lab has this name."""
+
+
 class NoSuchNode(NotFound):
     """No node of the cluster has this name, id or id prefix."""
 
@@ -363,6 +367,10 @@ class NoAnswer(NetError):
 
 class DaemonLost(NetError):
     """The daemon ended before it answered, and what it did is not known."""
+
+
+class LabFailed(NetError):
+    """A lab's story told something that is not so on this machine."""
 
 
 class LeftOver(NetError):

@@ -145,7 +145,7 @@ class Plans:
     create = _planned(_create.create)
     remove = _asked(_remove.plan_removal)
     connect = _planned(_connect.connect)
-    disconnect = _planned(_disconnect.disconnect)
+    disconnect = _asked(_disconnect.plan_disconnection)
     publish = _planned(_publish.publish)
     unpublish = _planned(_publish.unpublish)
     update = _planned(_update.update)
@@ -301,11 +301,11 @@ class Net:
 
     create = _verb(_create.create)
     connect = _connecting(_connect.connect)
-    disconnect = _verb(_disconnect.disconnect)
     publish = _verb(_publish.publish)
     unpublish = _verb(_publish.unpublish)
     update = _updating(_update.update)
 
+    disconnect = _question(_disconnect.disconnect)
     remove = _question(_remove.remove)
     prune = _question(_remove.prune)
 

@@ -5,17 +5,12 @@ Records are read and written by the store; this is about the servers themselves.
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
-import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from netlib.cluster.model import Membership
-from netlib.errors import NotPermitted, StoreError
+from netlib.store.etcd_servers import Credentials, Refused, Servers, explained
 
 _SECONDS = 5.0
 
@@ -32,12 +27,12 @@ class Member:
 
 
 class EtcdMembers:
-    """The servers that a membership leads to."""
+    """The servers that a membership leads to; each question takes some `seconds` at most."""
 
     def __init__(self, membership: Membership, *, seconds: float = _SECONDS) -> None:
-        self._membership = membership
+        self._endpoints = membership.endpoints
+        self._credentials = credentials(membership)
         self._seconds = seconds
-        self._bearer = ""
 
     def all(self) -> list[Member]:
         """All servers."""
@@ -68,81 +63,29 @@ class EtcdMembers:
 
     def status(self, url: str) -> Mapping[str, Any]:
         """How the server at a URL is: its `header`, its `leader`, its `version`."""
-        found: Mapping[str, Any] = self._post(url, "maintenance/status", {})
+        found: Mapping[str, Any] = self._ask("maintenance/status", {}, (url,))
         return found
 
-    def _ask(self, path: str, document: object) -> Any:
+    def _ask(self, path: str, document: Any, endpoints: Iterable[str] = ()) -> Any:
         """What the first server that answers says."""
-        failure: StoreError | None = None
-        for url in self._membership.endpoints:
-            try:
-                return self._post(url, path, document)
-            except Unreachable as error:
-                failure = error
-        raise failure or StoreError("the cluster's store has no address")
-
-    def _post(self, url: str, path: str, document: object) -> Any:
-        if self._membership.user and not self._bearer:
-            asked = {"name": self._membership.user, "password": self._membership.password}
-            self._bearer = str(self._send(url, "auth/authenticate", asked)["token"])
-        return self._send(url, path, document)
-
-    def _send(self, url: str, path: str, document: object) -> Any:
-        parts = urlsplit(url)
-        headers = {"Content-Type": "application/json"}
-        if self._bearer:
-            headers["Authorization"] = self._bearer
-        host, port = parts.hostname or "", parts.port or 2379
-        connection = (
-            http.client.HTTPConnection(host, port, timeout=self._seconds)
-            if parts.scheme == "http"
-            else http.client.HTTPSConnection(
-                host, port, timeout=self._seconds, context=context(self._membership)
-            )
-        )
+        servers = Servers(endpoints or self._endpoints, self._credentials, self._seconds)
         try:
-            connection.request("POST", f"/v3/{path}", json.dumps(document), headers)
-            answer = connection.getresponse()
-            said = json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unreachable(url, error) from error
+            return servers.ask(f"/v3/{path}", document)
+        except Refused as refusal:
+            raise explained(servers.name, refusal) from refusal
         finally:
-            connection.close()
-        if answer.status in (401, 403):
-            raise NotPermitted(
-                f"etcd at {url} refuses: {_said(said)}", "give a user that it knows, see --user"
-            )
-        if answer.status != 200:
-            raise StoreError(f"etcd at {url} refuses: {_said(said)}")
-        return said
+            servers.close()
 
 
-class Unreachable(StoreError):
-    """A server does not answer."""
-
-    def __init__(self, url: str, cause: Exception) -> None:
-        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-        if isinstance(cause, ssl.SSLError):
-            why = cause.reason or str(cause)
-        elif isinstance(cause, socket.timeout):
-            why = "no answer"
-        super().__init__(f"etcd at {url} can't be reached: {why}", "is it running, and open to us?")
-
-
-def context(membership: Membership) -> ssl.SSLContext:
-    """TLS as a membership says. Raises StoreError for files that can't be used."""
-    try:
-        made = ssl.create_default_context(cafile=membership.ca or None)
-        if membership.certificate:
-            made.load_cert_chain(membership.certificate, membership.key or None)
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(filter(None, (membership.ca, membership.certificate, membership.key)))
-        raise StoreError(f"the certificates can't be used ({names}): {error}") from error
-    return made
-
-
-def _said(document: Any) -> str:
-    return str(document.get("error") or document) if isinstance(document, dict) else str(document)
+def credentials(membership: Membership) -> Credentials:
+    """As whom a member asks the servers, and by what it knows them."""
+    return Credentials(
+        ca=membership.ca,
+        certificate=membership.certificate,
+        key=membership.key,
+        user=membership.user,
+        password=membership.password,
+    )
 
 
 def urls(members: Iterable[Member]) -> tuple[str, ...]:

@@ -111,15 +111,15 @@ def _join(doors: Doors, joining: Joining) -> Node:
 
     node = joining.node
     request = Request.new(node.id)
-    answer = joining.manager.ask(
-        {
-            "do": "join",
-            "token": joining.token,
-            "node": node.id,
-            "address": str(node.address),
-            "request": request.text,
-        }
-    )
+    asked = {
+        "do": "join",
+        "token": joining.token,
+        "node": node.id,
+        "address": str(node.address),
+        "request": request.text,
+    }
+    # etcd takes a further server only some seconds after the last one, so managers may wait.
+    answer = member.insist(lambda: joining.manager.ask(asked))
     try:
         cluster = from_json(Cluster, answer["cluster"])
         membership = _kept(doors, node, request, cluster, answer)

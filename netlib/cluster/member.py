@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
+from typing import TypeVar
 
 from netlib.cluster import keys
 from netlib.cluster.doors import Doors
@@ -18,6 +19,7 @@ from netlib.errors import (
     AlreadyMember,
     InvalidName,
     InvalidPort,
+    ManagerUnreachable,
     NameTaken,
     NetError,
     PortTaken,
@@ -28,7 +30,9 @@ from netlib.model import IPAddress, Protocol
 from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Absent, Commit, Store, Unchanged
 
+T = TypeVar("T")
 START_SECONDS = 30.0
+_PAUSE_SECONDS = 0.2
 # RFC 1123 section 2.1, and dots: what gethostname(2) may give.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
@@ -107,18 +111,16 @@ def start(doors: Doors, membership: Membership) -> None:
     until(serves, server, START_SECONDS)
 
 
-def insist(act: Callable[[], None]) -> None:
-    """Do what the store's servers refuse for a moment. Raises StoreError."""
+def insist(act: Callable[[], T]) -> T:
+    """What is got by doing what the store's servers may refuse for a while. Raises StoreError."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            act()
-        except StoreError:
-            if time.monotonic() > deadline:
+            return act()
+        except StoreError as error:
+            if isinstance(error, ManagerUnreachable) or time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
-        else:
-            return
+            time.sleep(_PAUSE_SECONDS)
 
 
 def enrol(store: Store, node: Node, *, first: dict[str, str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from netlib.cluster.etcd_members import credentials
 from netlib.cluster.model import Membership
 from netlib.store import LeasedStore
 
@@ -9,16 +10,7 @@ from netlib.store import LeasedStore
 def open_store(membership: Membership) -> LeasedStore:
     """The store; closed by the caller. Raises StoreError, NotPermitted."""
     from netlib.store.etcd import EtcdStore
-    from netlib.store.etcd_servers import Credentials
 
     return EtcdStore(
-        membership.endpoints,
-        prefix=membership.prefix,
-        credentials=Credentials(
-            ca=membership.ca,
-            certificate=membership.certificate,
-            key=membership.key,
-            user=membership.user,
-            password=membership.password,
-        ),
+        membership.endpoints, prefix=membership.prefix, credentials=credentials(membership)
     )

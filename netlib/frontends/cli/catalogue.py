@@ -51,5 +51,6 @@ COMMANDS: Mapping[str, Entry] = {
     "daemon": Entry(CARE, "daemon", "Serve commands and runtimes from a warm process."),
     "events": Entry(CARE, "daemon", "Show what happens to networks and endpoints."),
     "cni": Entry(CARE, "cni", "Plug netlib into container runtimes."),
+    "lab": Entry(CARE, "lab", "Play stories about networks, in hosts to throw away."),
     "completion": Entry(CARE, "completion", "Print the code that completes `net` in a shell."),
 }

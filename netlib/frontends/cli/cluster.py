@@ -79,15 +79,30 @@ def _placing(function: Callable[..., T]) -> Callable[..., T]:
 @click.option("--key", metavar="FILE", default="", help="The key of that certificate.")
 @click.option("--user", metavar="NAME", default="", help="The user that it knows us as.")
 @click.option("--password-file", metavar="FILE", default="", help="That user's password.")
+@click.option(
+    "--force-new-cluster",
+    "recover",
+    is_flag=True,
+    help="Of a manager: go on with its state and without the other managers.",
+)
 @dry_run
 @click.pass_obj
 def cluster_init(
-    session: Session, /, *, etcd: str, password_file: str, dry_run: bool, **asked: Any
+    session: Session,
+    /,
+    *,
+    etcd: str,
+    password_file: str,
+    recover: bool,
+    dry_run: bool,
+    **asked: Any,
 ) -> None:
     """Make a cluster, with this host as its first manager.
 
     The state of the cluster is kept in etcd: in one that this host runs from now on, or in one
     that runs already and is named with --etcd. Prints how other hosts join.
+
+    --force-new-cluster is for when more than half of the managers are lost, see docs/cluster.md.
 
     Example:  net cluster init --advertise-addr 192.0.2.1
     Example:  net cluster init --advertise-addr eth0 --etcd https://192.0.2.9:2379 --cacert ca.pem
@@ -95,6 +110,9 @@ def cluster_init(
     urls = [url for url in etcd.split(",") if url]
     password = _secret(password_file, "--password-file") if password_file else ""
     with session.net() as net:
+        if recover:
+            _recover(session, net, dry_run=dry_run)
+            return
         if dry_run:
             _show_commands(session, net.cluster.plan_init(**asked, etcd=urls, password=password))
             return
@@ -226,22 +244,36 @@ def cluster_status(session: Session) -> int:
     return 7 if status.problem else 0
 
 
+def _recover(session: Session, net: Net, *, dry_run: bool) -> None:
+    from netlib.frontends.cli.cluster_views import node_view
+
+    if dry_run:
+        _show_commands(session, net.cluster.plan_recover())
+        return
+    node = net.cluster.recover()
+    _have_daemon(session, net)
+    text = (
+        f"{node.name} keeps the cluster's state alone; remove the managers that are lost "
+        "(net node rm NAME), and let others join: net cluster join-token manager"
+    )
+    session.show({"node": node_view(node)}, text)
+
+
 def _have_daemon(session: Session, net: Net) -> None:
     """A member needs one; tell how to have it after a boot."""
     if session.given is not None:
         return
-    from netlib.frontends.daemon.starting import ensure
+    from netlib.frontends.daemon.starting import ensure, until_open
 
     try:
-        started = ensure(net.state_dir, session.firewall)
+        if ensure(net.state_dir, session.firewall):
+            session.warn(
+                "a daemon was started, which a member needs; to have it after a boot: "
+                "systemctl enable netlib.service netlib.socket"
+            )
+        until_open(net.cluster.doors.membership().listen)
     except OSError as error:
-        session.warn(f"a member needs a daemon, which can't be started ({error}): run net daemon")
-        return
-    if started:
-        session.warn(
-            "a daemon was started, which a member needs; to have it after a boot: "
-            "systemctl enable netlib.service netlib.socket"
-        )
+        session.warn(f"a member needs a daemon, and none serves ({error}): run net daemon")
 
 
 def _secret(path: str, option: str) -> str:

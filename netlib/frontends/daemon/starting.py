@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -57,3 +58,23 @@ def ensure(folder: Path, firewall: Backend | None = None) -> bool:
             raise TimeoutError("it does not answer")
         time.sleep(0.05)
     return True
+
+
+def until_open(place: str) -> None:
+    """Wait until a manager's daemon lets others in at ADDRESS:PORT. Raises OSError, TimeoutError.
+
+    A worker's has no such place.
+    """
+    if not place:
+        return
+    host, _, port = place.rpartition(":")
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _HELLO_SECONDS).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nobody can join at {place}: {error}") from error
+            time.sleep(0.05)
+        else:
+            return
