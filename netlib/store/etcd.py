@@ -132,6 +132,9 @@ class EtcdStore:
             except Refused as refusal:
                 if "requested lease not found" in refusal.message:
                     raise LeaseLost(lease) from refusal
+                # The one that finds the space used up is made, and told that it was not.
+                if refusal.is_out_of_space and (revision := self._look_for(mark, floor)):
+                    return revision
                 raise explained(self._servers.name, refusal) from refusal
             revision = self._note(answer)
             if not answer.get("succeeded"):
@@ -147,9 +150,7 @@ class EtcdStore:
             # At once: what is under way comes before this, or finds itself voided.
             answer = self._ask(_TXN, {"success": [{"request_put": void}, look]})
             last = _last_commit(answer["responses"][1]["response_range"], self._newest)
-            if last.mark == mark:
-                return last.revision
-            return self._look_for(mark, floor, last.revision)
+            return self._look_for(mark, floor, last)
         except (StoreError, Refused, Lost, Compacted) as error:
             self._servers.check_open()
             raise CommitUnknown(
@@ -158,15 +159,18 @@ class EtcdStore:
                 "look what there is before you try again",
             ) from error
 
-    def _look_for(self, mark: str, floor: int, newest: int) -> int:
-        """The revision after `floor` and up to `newest` whose commit has this mark, or 0."""
-        if newest <= floor:
+    def _look_for(self, mark: str, floor: int, last: _LastCommit | None = None) -> int:
+        """The revision after `floor` and up to the last one whose commit has this mark, or 0."""
+        last = last or self._last_commit()
+        if last.mark == mark:
+            return last.revision
+        if last.revision <= floor:
             return 0
         deadline = self._servers.deadline()
         keys = {"key": self._keys.commits}
         watch = Watch(self._servers, keys, floor, self._keys.event, deadline)
         try:
-            while watch.newest < newest:
+            while watch.newest < last.revision:
                 if not watch.receive(deadline):
                     raise Lost("it does not tell what was committed")
             marks = {event.value: event.revision for event in watch.take(floor)}
@@ -223,6 +227,7 @@ class EtcdStore:
             now = time.monotonic()
             is_behind = wanted > max(watch.newest, since)
             if not is_behind and (watch.has_after(since) or now >= until):
+                watch.receive_rest()
                 return watch.take(since)
             if is_behind and now >= overdue:
                 if is_new:

@@ -67,6 +67,11 @@ class Refused(Exception):
         """The revision was compacted away, or is yet to come."""
         return self.code == _OUT_OF_RANGE
 
+    @property
+    def is_out_of_space(self) -> bool:
+        """The server's quota is used up."""
+        return self.code == _EXHAUSTED and "space exceeded" in self.message
+
 
 class Servers:
     """Asks whichever endpoint answers, within `timeout_seconds` for all attempts together."""
@@ -360,7 +365,7 @@ def explained(name: str, refusal: Refused) -> NetError:
         )
     if refusal.code == _UNAUTHENTICATED or "authentication failed" in what or "user name" in what:
         return NotPermitted(f"{name} does not let us in: {what}", "check user and password")
-    if "database space exceeded" in what:
+    if refusal.is_out_of_space:
         return StoreError(
             f"{name} has no space left, so nothing was changed",
             "compact and defragment it, then: etcdctl alarm disarm",

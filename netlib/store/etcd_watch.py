@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,11 @@ class Watch:
     def has_after(self, since: int) -> bool:
         """Whether an event after `since` is here."""
         return bool(self._waiting) and self._waiting[-1].revision > since
+
+    def receive_rest(self) -> None:
+        """Read what has come already."""
+        while self._connection.has_more and self.receive(time.monotonic()):
+            pass
 
     def close(self) -> None:
         """Hang up."""
