@@ -217,7 +217,6 @@ class Connection:
         self._raw += received
         return True
 
-
     def _lost(self, reason: str) -> Lost:
         # With TLS 1.3 a server judges our certificate when we take the handshake for done
         # (RFC 8446 section 4.4.2.4), and it may hang up before we hear why.

@@ -115,7 +115,5 @@ def test_our_own_keys_are_out_of_reach(commit: Commit) -> None:
 def test_only_what_is_put_goes_with_a_lease() -> None:
     """The mark of the commit stays, whatever it was made with."""
     operations = leaves(asked(Commit(put={"a": "1"}), lease=5)["success"])
-    leases = {
-        text(put["key"]): put.get("lease") for put in (o["request_put"] for o in operations)
-    }
+    leases = {text(put["key"]): put.get("lease") for put in (o["request_put"] for o in operations)}
     assert leases == {"a": "5", "~commit": None}
