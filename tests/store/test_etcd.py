@@ -327,7 +327,7 @@ def test_what_is_no_etcd_is_an_error(answer: bytes) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         for number in range(len(uses(EtcdStore([url])))):
             with (
-                closing(EtcdStore([url], timeout_seconds=0.2)) as store,
+                closing(EtcdStore([url], timeout_seconds=0.1)) as store,
                 pytest.raises(StoreUnavailable, match="does not answer"),
             ):
                 uses(store)[number]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import shutil
 import signal
 import socket
@@ -84,7 +85,11 @@ class Member:
         ]
 
         def popen() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # Versions before 3.5 run on arm64, but want to be told that we know.
+            env = {**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"}
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env
+            )
 
         with log:
             self.process = self.place.call(popen) if self.place else popen()
