@@ -16,6 +16,8 @@ from netlib.verbs.peers import be_nobody, recorded_membership
 
 # How soon a host that becomes a member is served, and one that stops is noticed.
 _LOOK_SECONDS = 1.0
+# How long the end of the daemon waits for one that waits for news.
+_NEWS_SECONDS = 0.5
 # While the cluster can't be reached.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
 
@@ -74,7 +76,7 @@ class Agent:
                     continue
                 if not self._alive.wait(_LOOK_SECONDS):
                     continue
-                self._follower.step(_LOOK_SECONDS)
+                self._follower.step(_NEWS_SECONDS)
                 if told:
                     self._log("cluster: it can be reached again")
                 pause, told = _FIRST_PAUSE, ""

@@ -2,34 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.cluster import RealCluster, real_cluster
+from support.cluster import ClusterHost, RealCluster, real_cluster
 from support.host import Host
 from support.patience import eventually
+
+from netlib.errors import NameTaken, NetError
+from netlib.model import Endpoint
+from netlib.settings import Backend
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 
-@pytest.fixture
-def cluster(host: Host, tmp_path: Path) -> Iterator[RealCluster]:
-    """Two hosts."""
-    with real_cluster(host, tmp_path, 2) as cluster:
+def at_once(*calls: Callable[[], object]) -> list[object]:
+    """What calls return, or raise, when they are made at one moment."""
+    start = threading.Barrier(len(calls))
+    found: list[object] = [None] * len(calls)
+
+    def make(number: int, call: Callable[[], object]) -> None:
+        start.wait()
+        try:
+            found[number] = call()
+        except NetError as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=make, args=one) for one in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.fixture(params=[("nftables", False), ("iptables", True)], ids=["nftables-4", "iptables-6"])
+def cluster(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Iterator[RealCluster]:
+    """Three hosts, by each firewall, on an underlay of each family."""
+    backend: Backend
+    backend, ipv6 = request.param
+    with real_cluster(host, tmp_path, 3, firewall=backend, ipv6=ipv6) as cluster:
         yield cluster
 
 
-def test_sandboxes_on_two_hosts_reach_each_other(cluster: RealCluster) -> None:
-    """By address and by name; what goes is gone."""
-    one, two = cluster.hosts
-    cluster.make()
-    web = one.connect("app", "web")
-    db = two.connect("app", "db")
+def ping(host: ClusterHost, sandbox: str, endpoint: Endpoint) -> None:
+    """The sandbox reaches each of an endpoint's addresses."""
+    for address in endpoint.addresses:
+        host.boxes[sandbox].run("ping", "-c", "1", "-W", "2", str(address.ip))
+
+
+def test_what_one_host_does_all_have(cluster: RealCluster) -> None:
+    """Sandboxes meet by address and by name; an endpoint moves; names are unique; all is removed."""
+    one, two, three = cluster.hosts
+    cluster.make(ipv6=True)
+    web, db = one.connect("app", "web"), two.connect("app", "db")
     eventually(lambda: db.mac in one.remotes())
-    one.boxes["web"].run("ping", "-c", "1", "-W", "2", str(db.addresses[0].ip))
-    two.boxes["db"].run("ping", "-c", "1", "-W", "2", str(web.addresses[0].ip))
+    ping(one, "web", db)
+    ping(two, "db", web)
+    eventually(lambda: one.asked("db", "web") == [str(db.addresses[0].ip)])
+    assert two.asked("web.app", "db") == [str(web.addresses[0].ip)]
+
+    # No address is given twice, whoever asks at the same moment.
+    late = at_once(*(
+        lambda h=h, n=n: h.connect("app", f"{h.name}-{n}")
+        for n in range(3) for h in cluster.hosts
+    ))  # fmt: skip
+    given = [str(a) for e in (web, db, *late) for a in e.addresses]  # type: ignore[attr-defined]
+    assert len(set(given)) == 2 * 11
+    ping(three, "host3-0", web)
+
+    # An endpoint moves to a host, and keeps its address.
+    address = str(web.addresses[0].ip)
+    one.disconnect("app", "web")
+    three.box("moved")
+    moved = three.do(lambda net: net.connect("app", "moved", addresses=[address]))
+    assert moved.mac == web.mac
+    eventually(lambda: two.remotes().get(web.mac) == str(three.node.data_address))
+    ping(two, "db", moved)
     cluster.all_agree()
-    two.disconnect("app", "db")
-    eventually(lambda: db.mac not in one.remotes())
+
+    # One name for two hosts.
+    results = at_once(*(
+        lambda h=h: h.do(lambda net: net.create("twice", driver="overlay"))
+        for h in cluster.hosts
+    ))  # fmt: skip
+    assert sorted(isinstance(one, NameTaken) for one in results) == [False, True, True], results
+
+    # In use, it stays; then it goes from all hosts, by one word.
+    for host in cluster.hosts:
+        for name in host.boxes:
+            if host.do(lambda net, n=name: net.endpoints(n)):  # type: ignore[misc]
+                host.disconnect("app", name)
+    eventually(lambda: not any(host.peers() for host in cluster.hosts))
+    two.do(lambda net: net.remove("app"))
+    for host in cluster.hosts:
+        eventually(lambda h=host: not h.offered(), what=f"no app on {host.name}")  # type: ignore[misc]
+        eventually(lambda h=host: "nl-" not in h.place.run("ip", "link").stdout)  # type: ignore[misc]
     cluster.all_agree()
+
+
+def test_others_know_an_endpoint_when_connect_returns(host: Host, tmp_path: Path) -> None:
+    """Or so soon after it that nobody notices, entries and name; the bound is a busy machine's."""
+    with real_cluster(host, tmp_path, 2) as cluster:
+        one, two = cluster.hosts
+        cluster.make(internal=True)  # else it would be asked elsewhere for a name too early
+        one.connect("app", "client")
+        two.connect("app", "first")
+        eventually(lambda: one.peers() == ["first"])
+        for number in range(5):
+            two.box(f"box{number}")
+            made = two.connect("app", f"box{number}")
+            returned = time.monotonic()
+            eventually(lambda e=made: e.mac in one.remotes(), pause=0.001)  # type: ignore[misc]
+            eventually(lambda n=number: one.asked(f"box{n}", "client"), pause=0.001)  # type: ignore[misc]
+            assert time.monotonic() - returned < 2

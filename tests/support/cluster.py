@@ -60,6 +60,7 @@ class ClusterHost:
     net: Net
     firewall: Backend
     boxes: dict[str, Place] = field(default_factory=dict)
+    daemon: subprocess.Popen[str] | None = None
 
     @property
     def name(self) -> str:
@@ -122,7 +123,7 @@ class ClusterHost:
 
     def asked(self, name: str, sandbox: str) -> list[str]:
         """What a sandbox is told when it asks for a name."""
-        return [r.value for r in self.do(lambda net: net.ask(name, sandbox=sandbox)).answers]
+        return [r.data for r in self.do(lambda net: net.ask(name, sandbox=sandbox)).answers]
 
     # -- its daemon -------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class ClusterHost:
         """Start it and wait until it answers."""
         log = (self.state_dir.parent / f"{self.name}.log").open("ab")
         with log:
-            self.place.popen(
+            self.daemon = self.place.popen(
                 sys.executable, "-m", "netlib", "daemon",
                 env={
                     **os.environ, "NETLIB_STATE_DIR": str(self.state_dir),
@@ -142,10 +143,9 @@ class ClusterHost:
 
     def end_daemon(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it by a signal, and wait until it has."""
-        pid = running(self.state_dir)
-        assert pid
-        os.kill(pid, number)
-        eventually(lambda: not running(self.state_dir), 10, what=f"the daemon's end of {self.name}")
+        assert self.daemon is not None
+        self.daemon.send_signal(number)
+        self.daemon.wait(20)
 
     def said(self) -> str:
         """What it printed."""
