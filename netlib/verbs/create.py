@@ -12,7 +12,13 @@ from netlib.claims import check_claims, claims_of
 from netlib.dns.resolv import check_servers
 from netlib.driver import Driver
 from netlib.engine import Engine
-from netlib.errors import BuiltInNetwork, InvalidRequest, NameTaken
+from netlib.errors import (
+    BuiltInNetwork,
+    InvalidRequest,
+    NameTaken,
+    PoolOverlap,
+    StoreConflict,
+)
 from netlib.making import dns_port, forwarding_note
 from netlib.model import HostFacts, IPAddress, Network, Subnet
 from netlib.operation import Operation
@@ -87,10 +93,11 @@ def create(
         created=engine.clock(),
     )
     network = _borrowing(network, _look(engine, kind, network))
+    subnets = tuple(subnets)
     chosen = choose_subnets(
         engine,
         kind.capabilities,
-        subnets=tuple(subnets),
+        subnets=subnets,
         gateways=tuple(gateways),
         ip_ranges=tuple(ip_ranges),
         aux_addresses=tuple(aux_addresses),
@@ -99,11 +106,17 @@ def create(
         borrowed=tuple(_devices(kind, network)),
         cluster=cluster,
     )
-    if cluster is not None:
-        from netlib.verbs.shared import offer  # few hosts are in a cluster
+    network = replace(network, subnets=chosen)
+    try:
+        if cluster is not None:
+            from netlib.verbs.shared import offer  # few hosts are in a cluster
 
-        return offer(engine, kind, replace(network, subnets=chosen))
-    return _making(engine, kind, replace(network, subnets=chosen), realm)
+            return offer(engine, kind, network)
+        return _making(engine, kind, network, realm)
+    except PoolOverlap as error:
+        if subnets:
+            raise
+        raise StoreConflict("pool/") from error  # taken since it was chosen: choose again
 
 
 def _checked(records: Iterable[str]) -> tuple[str, ...]:
