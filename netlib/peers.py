@@ -6,17 +6,20 @@ in the kernel, since a driver describes the same of the same peer again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from netlib import state as keys
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import load_shared, node_key, peer_key
+from netlib.cluster.state import dump_endpoint, load_shared, node_key, peer_key
 from netlib.engine import Engine
-from netlib.ipam import lease_key
+from netlib.ipam import lease_address, lease_key
 from netlib.model import HostFacts, IPAddress, Network
 from netlib.state import NetworkRecord
 from netlib.store import Commit, Record, under
 from netlib.wiring import Bridge, Noun, Vxlan, Wiring
+
+# Beyond these it is quicker to read all.
+_FEW = 20
 
 
 def peers_of(engine: Engine, network_id: str) -> dict[str, SharedEndpoint]:
@@ -25,10 +28,14 @@ def peers_of(engine: Engine, network_id: str) -> dict[str, SharedEndpoint]:
     return {peer.id: peer for peer in (load_shared(record.value) for record in records)}
 
 
-def peer(engine: Engine, network_id: str, endpoint_id: str) -> SharedEndpoint | None:
-    """One of them."""
-    record = engine.state.store.get(peer_key(network_id, endpoint_id))
-    return load_shared(record.value) if record else None
+def peers_among(engine: Engine, network_id: str, ids: Collection[str]) -> dict[str, SharedEndpoint]:
+    """Of these endpoints elsewhere, those that are known."""
+    if len(ids) > _FEW:
+        known = peers_of(engine, network_id)
+        return {one: known[one] for one in ids if one in known}
+    found = (engine.state.store.get(peer_key(network_id, one)) for one in ids)
+    peers = [load_shared(record.value) for record in found if record]
+    return {one.id: one for one in peers}
 
 
 def node_names(engine: Engine) -> dict[str, str]:
@@ -41,7 +48,7 @@ def puts_of(peers: Iterable[SharedEndpoint]) -> dict[str, str]:
     """The copies of endpoints elsewhere, with who has which address."""
     puts: dict[str, str] = {}
     for one in peers:
-        puts[peer_key(one.network, one.id)] = keys.dump(one)
+        puts[peer_key(one.network, one.id)] = dump_endpoint(one)
         for address in one.addresses:
             puts[_place_key(one.network, address.ip)] = one.id
     return puts
@@ -73,11 +80,10 @@ def peers_wiring(
     was first. Where two have the same, the cluster is about to say which.
     """
     driver = engine.driver(network)
-    mine = _own_addresses(network)
+    mine = _addresses_here(engine, network)
     found: dict[tuple[object, ...], Noun] = {}
     for one in peers:
-        if any(address.ip in mine or _is_here(engine, network.id, address.ip)
-               for address in one.addresses):  # fmt: skip
+        if not mine.isdisjoint(address.ip for address in one.addresses):
             continue
         for noun in driver.peer_wiring(network, one.peer(), host):
             found.setdefault(noun.key(), noun)
@@ -128,12 +134,12 @@ def _place_key(network_id: str, address: IPAddress) -> str:
     return f"place/{network_id}/{lease_key(address)}"
 
 
-def _own_addresses(network: Network) -> set[IPAddress]:
-    return {subnet.own for subnet in network.subnets if subnet.own is not None}
-
-
-def _is_here(engine: Engine, network_id: str, address: IPAddress) -> bool:
-    return engine.state.store.get(keys.address_key(network_id, address)) is not None
+def _addresses_here(engine: Engine, network: Network) -> set[IPAddress]:
+    """Those of this host and of its endpoints."""
+    folder = f"lease/{network.id}/"
+    held = engine.state.store.range(*under(folder))
+    own = (subnet.own for subnet in network.subnets if subnet.own is not None)
+    return {*own, *(lease_address(record.key.removeprefix(folder)) for record in held)}
 
 
 def holders(endpoints: Iterable[SharedEndpoint], nodes: Mapping[str, str]) -> str:

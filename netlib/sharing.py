@@ -13,6 +13,7 @@ from netlib.cluster.claims import Claim, Release
 from netlib.cluster.model import Node, SharedEndpoint
 from netlib.cluster.state import (
     ClusterState,
+    dump_endpoint,
     host_key,
     load_shared,
     node_key,
@@ -201,7 +202,7 @@ def endpoint_puts(endpoint: Endpoint, node: Node, boot: str, now: float) -> dict
         for address in endpoint.addresses
     }
     key = keys.endpoint_key(endpoint.network, endpoint.id)
-    return {**puts, key: keys.dump(published(endpoint, node))}
+    return {**puts, key: dump_endpoint(published(endpoint, node))}
 
 
 def endpoint_release(endpoint: Endpoint) -> Release:
@@ -283,7 +284,7 @@ def host_puts(network: Network, node: Node, boot: str, now: float) -> dict[str, 
         is_host=True,
     )
     return {
-        host_key(network.id, node.id): keys.dump(there),
+        host_key(network.id, node.id): dump_endpoint(there),
         **{keys.address_key(network.id, address): lease for address, _ in mine},
     }
 

@@ -69,7 +69,7 @@ class EndpointRecord:
     revision: int = 0
 
 
-class _Memo(Generic[T]):
+class Memo(Generic[T]):
     """The values of the texts that were written or read last.
 
     A record is read several times in one operation and again in the next, and decoding it
@@ -134,8 +134,8 @@ def _network(text: str) -> tuple[Network, Wiring]:
     return from_json(Network, document["network"]), from_json(Wiring, document["wiring"])
 
 
-_ENDPOINTS = _Memo(_endpoint, 512)
-_NETWORKS = _Memo(_network, 64)
+_ENDPOINTS = Memo(_endpoint, 512)
+_NETWORKS = Memo(_network, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

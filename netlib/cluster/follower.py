@@ -94,7 +94,7 @@ class Follower:
         if not events:
             return
         news = mirror.read(events, cluster.node)
-        for node in news.died:
+        for node in news.died - {cluster.node}:
             self._silence(node)
         puts = {node_key(i): text for i, text in news.nodes.items() if text is not None}
         puts |= {offer_key(i): text for i, text in news.networks.items() if text is not None}

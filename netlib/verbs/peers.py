@@ -12,7 +12,7 @@ from netlib.codec import from_json, to_json
 from netlib.engine import Engine
 from netlib.model import HostFacts
 from netlib.operation import Operation
-from netlib.peers import copied, devices, peer, peers_of, peers_wiring, strangers
+from netlib.peers import copied, devices, peers_among, peers_of, peers_wiring, strangers
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
 from netlib.store import Commit, under
@@ -28,8 +28,8 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
     Deletions are done as far as there is something to delete.
     """
     record = _taken_up(engine, network_id)
-    before = [peer(engine, network_id, endpoint_id) for endpoint_id in changes] if record else []
-    pairs = [(was, now) for was, now in zip(before, changes.values(), strict=False) if was != now]
+    before = peers_among(engine, network_id, changes.keys()) if record else {}
+    pairs = [(before.get(one), now) for one, now in changes.items() if before.get(one) != now]
     if record is None or not pairs:
         return Operation(subject="nothing", plan=Plan(), result=None)
     gone = [was for was, _ in pairs if was is not None]
