@@ -164,7 +164,7 @@ class OverlayDriver:
         yield Sysctl(device=bridge, path=redirects, value="0", default="1")
         for subnet, address in zip(network.subnets, own, strict=True):
             yield from _at_home(bridge, subnet, address)
-        yield from passing(network, bridge)
+        yield from passing(network, bridge, dict.fromkeys(network.families(), "nat"))
 
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
         """A veth pair from the bridge into the sandbox, and what the bridge believes of it."""

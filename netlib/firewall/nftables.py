@@ -18,7 +18,7 @@ from netlib.firewall.base import (
 )
 from netlib.firewall.facts import Element
 from netlib.firewall.nftables_base import TABLE, base
-from netlib.model import Family
+from netlib.model import FAMILIES, Family
 from netlib.plan import Change, Create, Delete, Ensure, Step
 from netlib.wiring import (
     Allow,
@@ -81,21 +81,33 @@ def script(steps: Iterable[Step], marks: Marks) -> str:
     So a fact can move from one noun to another within the transaction. Commands on elements
     stand in one line: nft counts columns, not lines, when it points at the one it refused.
     """
-    bases: list[str] = []
-    out: list[Element] = []
+    known = list(steps)
+    gone, come = difference(known)
+    bases = [base(marks)] if has_base(known) else []
+    return "\n".join([*bases, together([*delete(gone), *add(come)])])
+
+
+def has_base(steps: Iterable[Step]) -> bool:
+    """Whether the base is to be made."""
+    return any(
+        isinstance(step, Create | Ensure) and isinstance(step.noun, FirewallBase) for step in steps
+    )
+
+
+def difference(steps: Iterable[Step]) -> tuple[list[Element], list[Element]]:
+    """The elements that steps take away, and those that they add."""
+    gone: list[Element] = []
     come: list[Element] = []
     for step in steps:
         if isinstance(step, Change):
             old, new = elements(step.old), elements(step.new)
-            out += [e for e in old if e not in new]
+            gone += [e for e in old if e not in new]
             come += [e for e in new if e not in old]
-        elif isinstance(step.noun, FirewallBase):
-            bases = bases if isinstance(step, Delete) else [base(marks)]
         elif isinstance(step, Delete):
-            out += elements(step.noun)
+            gone += elements(step.noun)
         else:
             come += elements(step.noun)
-    return "\n".join([*bases, together([*delete(out), *add(come)])])
+    return gone, come
 
 
 def together(commands: Iterable[str]) -> str:
@@ -146,7 +158,10 @@ def _forward(noun: Forward) -> list[Element]:
     facts = [
         Element("bridges", name),
         Element("same", f"{name} . {name}", _WITHIN[noun.within]),
-        Element("to", name, _INBOUND[noun.inbound]),
+        *(
+            Element("inbound", f"ipv{family} . {name}", _INBOUND[noun.inbound_of(family)])
+            for family in FAMILIES
+        ),
     ]
     if noun.outbound == "drop":
         facts.append(Element("from", name, "drop"))

@@ -16,7 +16,8 @@ USER_CHAIN = "NETLIB-USER"
 # The fingerprint's set: what the base looked like when it was loaded.
 FINGERPRINT = "fingerprint"
 
-_CONTAINERS = """
+# Also what the packer of elements knows their types by.
+CONTAINERS = """
   set fingerprint { type mark; }
   set bridges { type ifname; }
   set vxlan { type inet_service; }
@@ -29,7 +30,7 @@ _CONTAINERS = """
   set subnets6 { type ifname . ipv6_addr; flags interval; }
   map same { type ifname . ifname : verdict; }
   map from { type ifname : verdict; }
-  map to { type ifname : verdict; }
+  map inbound { type nf_proto . ifname : verdict; }
   map host { type ifname : verdict; }
   map leave { type nf_proto . ifname : verdict; }
   map outbound4 { type ifname : ipv4_addr; }
@@ -115,7 +116,7 @@ _RULES = {
         iifname . oifname vmap @same
         iifname vmap @from
         iifname @mutual oifname @mutual goto allow
-        oifname vmap @to
+        meta nfproto . oifname vmap @inbound
         iifname @bridges goto allow""",
     "invalid": """
         iifname @bridges drop
@@ -203,7 +204,7 @@ def base(marks: Marks) -> str:
 def base_without_fingerprint(marks: Marks) -> str:
     """The base's table, sets, maps, chains and rules."""
     values = {"allowed": f"{marks.allowed:#x}", "l4": "{ tcp, udp, sctp }"}
-    lines = [f"table {TABLE} {{", *_CONTAINERS.strip().splitlines(), f"chain {USER_CHAIN} {{ }}"]
+    lines = [f"table {TABLE} {{", *CONTAINERS.strip().splitlines(), f"chain {USER_CHAIN} {{ }}"]
     lines += [f"chain {name} {{ {_HOOKS.get(name, '')} }}" for name in _RULES]
     lines += ["}", *(f"flush chain {TABLE} {name}" for name in _RULES), f"table {TABLE} {{"]
     for name, rules in _RULES.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
@@ -21,6 +22,9 @@ class Kernel(typing.Protocol):
     """
 
     firewall: str  # the backend's name: nftables, iptables, none
+
+    def session(self) -> AbstractContextManager[None]:
+        """What the calling thread opens for one stage is kept for the next, until the end."""
 
     def do(self, stage: Stage) -> None:
         """Do all steps of a stage; on failure leave the host as it was and raise.

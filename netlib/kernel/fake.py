@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 
 from netlib.errors import (
@@ -135,6 +136,10 @@ class FakeKernel:
             return Wiring(self._host.nouns())
 
     # -- the protocol -----------------------------------------------------------------------------
+
+    def session(self) -> AbstractContextManager[None]:
+        """Nothing is kept open here."""
+        return nullcontext()
 
     def do(self, stage: Stage) -> None:
         """Do all steps of a stage, or none and raise."""

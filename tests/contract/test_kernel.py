@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -415,6 +416,9 @@ class _FailsAt:
     def __init__(self, kernel: Kernel, number: int) -> None:
         self._kernel = kernel
         self._left = number
+
+    def session(self) -> AbstractContextManager[None]:
+        return self._kernel.session()
 
     def do(self, stage: Stage) -> None:
         self._left -= 1

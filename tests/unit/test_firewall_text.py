@@ -25,7 +25,7 @@ from netlib.firewall import (
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element, observed
 from netlib.firewall.iptables_base import fact_chains
-from netlib.firewall.iptables_state import Clash, Missing, State, above, change, facts
+from netlib.firewall.iptables_state import Clash, Missing, State, above, change, facts, met
 from netlib.firewall.nftables_base import base
 from netlib.model import Family, IPNetwork
 from netlib.plan import Change, Create, Delete, Ensure
@@ -183,6 +183,7 @@ def nouns(draw: st.DrawFn) -> Noun:
             bridge=bridge,
             within=draw(st.sampled_from(["allow", "published"])),
             inbound=draw(st.sampled_from(["published", "routed", "drop", "allow"])),
+            inbound6=draw(st.sampled_from([None, "published", "routed", "allow"])),
             outbound=outbound,  # type: ignore[arg-type]  # sampled
             host=draw(st.sampled_from(["open", "gateway", "closed"])),
             isolated=True,
@@ -448,9 +449,24 @@ def test_only_chains_that_may_change_are_read() -> None:
     assert link is not None
     neighbour = Element(port.container, "-p tcp --dport 8081", port.value)
 
-    assert above({leaf: None}, []) == parent
-    assert above({leaf: [neighbour]}, []) is None
-    assert above({leaf: [port, neighbour]}, [port]) is None
-    assert above({leaf: [port]}, [port]) == parent
-    assert above({leaf: [port], parent: [link.element]}, [port]) == grand
-    assert above({leaf: [port], parent: [link.element, neighbour]}, [port]) is None
+    assert above({leaf: None}, [], []) == parent
+    assert above({leaf: [neighbour]}, [], []) is None
+    assert above({leaf: [port, neighbour]}, [port], []) is None
+    assert above({leaf: [port]}, [port], []) == parent
+    assert above({leaf: [port], parent: [link.element]}, [port], []) == grand
+    assert above({leaf: [port], parent: [link.element, neighbour]}, [port], []) is None
+    # Somebody flushed chains: those above may be empty, too.
+    assert above({leaf: []}, [], [port]) == parent
+    assert above({leaf: [port]}, [], [port]) == parent
+    assert above({leaf: [port], parent: [link.element]}, [], [port]) == grand
+
+
+def test_ports_that_no_packet_gets_to_are_led_to_again() -> None:
+    """Whichever chain of the tree was flushed."""
+    port = rules([WEB])
+    _, whole = change(empty(), [], port)
+    assert all(e.place in met(whole) for e in port)
+    for name in ("NETLIB-TCP", "NETLIB-TCP-1", "NETLIB-TCP-1f", "NETLIB-TCP-1f9"):
+        damaged = {**whole, ("nat", name): []}
+        assert not any(e.place in met(damaged) for e in port)
+        assert change(damaged, [], port)[1] == whole
