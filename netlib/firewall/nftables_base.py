@@ -138,8 +138,8 @@ _RULES = {
         ct state untracked meta mark set meta mark | {allowed} accept
         ct mark set ct mark | {allowed} accept""",
     "input": """
-        ct state established,related accept
         udp dport @vxlan accept
+        ct state established,related accept
         iif != lo ip daddr . meta l4proto . th dport @resolvers4 iifname . ip daddr \
 != @gateways4 drop
         iif != lo ip6 daddr . meta l4proto . th dport @resolvers6 iifname . ip6 daddr \

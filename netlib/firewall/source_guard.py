@@ -31,7 +31,9 @@ _SETS = f"""
   set targets {{ typeof iifname . ether saddr . {_TARGET}; }}
 """
 _RULES = {
-    "frames": "iifname @ports goto checked",
+    "frames": """
+        iifname "nx-*" accept
+        iifname @ports goto checked""",
     "checked": """
         iifname . ether saddr . ip saddr @own4 accept
         ether type vmap { arp : goto from_arp, ip : goto from_ip, ip6 : goto from_ip6 }
