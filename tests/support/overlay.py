@@ -42,6 +42,7 @@ from netlib.plan import diff
 from netlib.wiring import Relay, Wiring
 from support.firewalls import firewall
 from support.host import Host, Place
+from support.patience import eventually
 
 UNDERLAY = Underlay(address=ip_address("203.0.113.1"), mtu=1500)
 VNI = 4001
@@ -222,6 +223,10 @@ class Cluster:
         endpoint = member.endpoint(name, last, box, ports=published, **more)
         member.add(member.describe(endpoint))
         member.sandboxes[name], member.endpoints[name] = box, endpoint
+        # Until the kernel has seen the carrier, in a work queue of its own, a device drops what
+        # is sent through it (linkwatch_do_dev in net/core/link_watch.c).
+        eventually(lambda: _is_up(box, "eth0") and _is_up(member.place, member.bridge))
+        eventually(lambda: _is_up(member.place, names.veth(endpoint.id)))
         for other in self.members:
             if other is not member:
                 other.add(other.meet(member.peer_of(name)))
@@ -329,6 +334,10 @@ def _machine(host: Host, name: str, number: int, mtu: int) -> Place:
           for other in others for family in FAMILIES),
     ]))  # fmt: skip
     return place
+
+
+def _is_up(place: Place, device: str) -> bool:
+    return " state UP " in place.run("ip", "-o", "link", "show", device).stdout
 
 
 def _lan_mac(number: int) -> str:
