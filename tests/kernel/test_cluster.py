@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.cluster import ClusterHost, RealCluster, real_cluster
 from support.host import Host
+from support.machines import machines
 from support.patience import eventually
 
 from netlib.errors import NameTaken, NetError
@@ -55,7 +56,7 @@ def ping(host: ClusterHost, sandbox: str, endpoint: Endpoint) -> None:
 
 
 def test_what_one_host_does_all_have(cluster: RealCluster) -> None:
-    """Sandboxes meet by address and by name; an endpoint moves; names are unique; all is removed."""
+    """Sandboxes meet by address and name; an endpoint moves; names are unique; all is removed."""
     one, two, three = cluster.hosts
     cluster.make(ipv6=True)
     web, db = one.connect("app", "web"), two.connect("app", "db")
@@ -119,3 +120,43 @@ def test_others_know_an_endpoint_when_connect_returns(host: Host, tmp_path: Path
             eventually(lambda e=made: e.mac in one.remotes(), pause=0.001)  # type: ignore[misc]
             eventually(lambda n=number: one.asked(f"box{n}", "client"), pause=0.001)  # type: ignore[misc]
             assert time.monotonic() - returned < 2
+
+
+def test_a_cluster_is_made_used_and_left_by_hand(host: Host, tmp_path: Path) -> None:
+    """The whole way at the command line: init, join, create, connect, inspect, rm, leave."""
+    first, second = machines(host, tmp_path, 2)
+    refused = first.refusal("create -d overlay app", status=3)
+    assert "net cluster init" in refused["hint"]
+    first.net("cluster init --name one --lease 5 --advertise-addr 198.51.100.1")
+    second.net(f"cluster join --token {first.token()} --name two 198.51.100.1:2377")
+    made = first.ask("create -d overlay --attachable --subnet 10.10.0.0/24 app")["network"]
+    assert made["scope"] == "global"
+    eventually(lambda: "app" in second.net("ls").stdout)
+    for machine, name in ((first, "web"), (second, "db")):
+        box = host.sandbox(name)
+        assert box.name == name
+        machine.net(f"connect app netns:{name}")
+
+    def peers() -> list[str]:
+        (seen,) = first.ask("inspect app")["networks"]
+        return [f"{one['sandbox']} on {one['node']}" for one in seen["peers"] if one["sandbox"]]
+
+    assert eventually(peers) == ["netns:db on two"]
+    (seen,) = second.ask("inspect app")["networks"]
+    assert seen["vni"] == made["vni"] > 4096
+    assert seen["subnets"][0]["own"] not in (None, seen["subnets"][0]["gateway"])
+    assert second.refusal("rm app", status=4)["code"] == "in-use"
+    assert second.refusal("cluster leave", status=4)["code"] == "in-use"
+    for machine in (first, second):
+        assert machine.ask("check")["findings"] == []
+
+    second.net("cluster leave -f")
+    assert "app" not in second.net("ls").stdout
+    eventually(lambda: not peers())
+    assert [n["name"] for n in first.ask("node ls")["nodes"]] == ["one"]
+    assert second.ask("check")["findings"] == []
+    assert "nl-" not in second.place.run("ip", "link").stdout
+    first.net("disconnect app netns:web")
+    first.net("rm app")
+    first.net("cluster leave -f")
+    assert first.ask("check")["findings"] == []

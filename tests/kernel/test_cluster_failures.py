@@ -152,7 +152,7 @@ def test_a_dead_host_is_gone_within_its_lease_and_comes_back(
 def test_without_the_store_what_is_there_goes_on(
     cluster: RealCluster, one: ClusterHost, two: ClusterHost
 ) -> None:
-    """kill -9 of etcd: packets, names and local networks; the rest fails soon and cleanly."""
+    """Killed, that is: packets, names and local networks; the rest fails soon and cleanly."""
     web, db = endpoint(one, "web"), endpoint(two, "db")
     for name in ("late", "alone"):
         one.box(name)
