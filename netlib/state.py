@@ -19,8 +19,12 @@ operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
-cluster/membership                  how this host reaches its cluster's store, and as whom
-node/<id>, offer/<network>, peer/<network>/<endpoint>, clash/…, cluster/…   see cluster.state
+cluster/<what>                      what this host has and knows as a member, see cluster.state
+node/<id>                           copy of a node of the cluster
+offer/<network>                     copy of a network of the cluster's
+peer/<network>/<endpoint>           copy of an endpoint elsewhere of a network that is here
+place/<network>/<address, hex>      which of those has an address
+clash/<network>/<endpoint>          an endpoint here whose address another host's has got
 """
 
 from __future__ import annotations
