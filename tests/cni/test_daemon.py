@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -176,29 +177,90 @@ def test_legacy_iptables_is_looked_at_now_and_then(
         assert told == ["mended: firewall"]
 
 
+def bound(host: Host, protocol: str, address: str, port: int) -> socket.socket | None:
+    """A socket that a program of the host has there; None where it gets EADDRINUSE."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]
+    sock = host.call(lambda: socket.socket(family, kind))
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if protocol == "tcp":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
+    return sock
+
+
+def is_free(host: Host, protocol: str, address: str, port: int) -> bool:
+    """Whether a program of the host would get the port."""
+    sock = bound(host, protocol, address, port)
+    if sock is not None:
+        sock.close()
+    return sock is not None
+
+
+PUBLISHED = ["8080:80", "5353:53/udp", "9000-9003:90-93", "192.0.2.1:7000:70",
+             "[2001:db8:2::1]:7001:71/udp"]  # fmt: skip
+HELD = [
+    ("tcp", "0.0.0.0", 8080),
+    ("tcp", "::", 8080),
+    ("tcp", "127.0.0.1", 8080),
+    ("udp", "0.0.0.0", 5353),
+    ("udp", "::", 5353),
+    ("tcp", "0.0.0.0", 9000),
+    ("tcp", "::", 9003),
+    ("tcp", "192.0.2.1", 7000),
+    ("tcp", "0.0.0.0", 7000),
+    ("udp", "2001:db8:2::1", 7001),
+]
+
+
 def test_published_ports_are_held(host: Host, client: Net) -> None:
     """No process of the host gets one, and our own checks do not take the holder for a user."""
-    client.create("front", subnets=[SUBNET])
+    host.outsider()
+    client.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
     for name in ("web", "db"):
         host.sandbox(name)
-    client.connect("front", "netns:web", publish=["8080:80", "5353:53/udp"])
-
-    def is_free(kind: socket.SocketKind, port: int) -> bool:
-        with host.call(lambda: socket.socket(socket.AF_INET, kind)) as sock:
-            if kind == socket.SOCK_STREAM:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("0.0.0.0", port))
-            except OSError:
-                return False
-            return True
-
-    eventually(lambda: not is_free(socket.SOCK_STREAM, 8080))
-    eventually(lambda: not is_free(socket.SOCK_DGRAM, 5353))
+    client.connect("front", "netns:web", publish=PUBLISHED)
+    for port in HELD:
+        eventually(lambda port=port: not is_free(host, *port), what=str(port))  # type: ignore[misc]
+    assert is_free(host, "tcp", "127.0.0.1", 7000)
+    assert is_free(host, "tcp", "0.0.0.0", 9004)
     client.disconnect("front", "netns:web")
-    client.connect("front", "netns:db", publish=["8080:80", "5353:53/udp"])
+    client.connect("front", "netns:db", publish=PUBLISHED)
     client.disconnect("front", "netns:db")
-    eventually(lambda: is_free(socket.SOCK_STREAM, 8080) and is_free(socket.SOCK_DGRAM, 5353))
+    for port in HELD:
+        eventually(lambda port=port: is_free(host, *port), what=str(port))  # type: ignore[misc]
+
+
+def test_who_takes_a_port_while_no_daemon_runs_is_named(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """The next daemon tells of it, and has the port as soon as that program ends."""
+    first = start_daemon()
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.sandbox("web")
+        net.connect("front", "netns:web", publish=["8080:80", "8081:81"])
+    eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8080))
+    first.kill()
+    first.wait()
+    thief = bound(host, "tcp", "0.0.0.0", 8080)
+    assert thief is not None
+    with thief:
+        thief.listen()
+        second = start_daemon()
+        eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8081))
+    eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8080))
+    second.send_signal(signal.SIGTERM)
+    said, _ = second.communicate(timeout=20)
+    assert "a published port is used by" in said
+    assert said.count("on tcp port 8080") == 1
 
 
 def test_events_are_told(host: Host, client: Net) -> None:
