@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from support.host import Host
@@ -263,27 +265,62 @@ def test_who_takes_a_port_while_no_daemon_runs_is_named(
     assert said.count("on tcp port 8080") == 1
 
 
-def test_events_are_told(host: Host, client: Net) -> None:
-    """To who follows: what is made, joined, published, mended and removed."""
-    channel = connect(host.state_dir, 10)
-    assert channel is not None
-    assert channel.call({"do": "events"}).document["ok"]
+def test_events_are_told(host: Host, start_daemon: Callable[..., subprocess.Popen[str]]) -> None:
+    """Of all kinds, whoever does it, while daemons come and go."""
+    first = start_daemon()
+    program = [sys.executable, "-u", "-m", "netlib", "--state-dir", str(host.state_dir)]
+    follower = host.popen(*program, "--json", "events", cwd=ROOT)
+    assert follower.stdout is not None
     host.sandbox("web")
-    client.create("front")
-    client.connect("front", "netns:web")
-    client.publish("netns:web", ["8080:80"])
-    host.run("nft", "flush", "ruleset")
-    eventually(lambda: client.check() == ())
-    client.disconnect("front", "netns:web")
-    client.remove("front")
-    told: list[str] = []
-    while "remove" not in told or "repair" not in told:
-        event = channel.receive().document.get("event")
-        if event:
-            told.append(event["event"])
-    channel.close()
-    assert [t for t in told if t != "repair"] == [
-        "create", "connect", "publish", "disconnect", "remove"]  # fmt: skip
+
+    def told(*kinds: str) -> list[dict[str, Any]]:
+        """The next events; as many as are expected."""
+        lines = [json.loads(follower.stdout.readline()) for _ in kinds]  # type: ignore[union-attr]
+        assert [line["event"] for line in lines] == list(kinds)
+        assert {line["version"] for line in lines} == {1}
+        return lines
+
+    with Net(host.state_dir) as plain:
+        plain.create("back")
+        number = iter(range(10000))
+
+        def begun() -> bool:
+            """It follows from now on: a process takes its time to start."""
+            plain.update("back", labels={"number": str(next(number))})
+            return bool(select.select([follower.stdout], [], [], 0.1)[0])
+
+        eventually(begun, 20)
+        plain.remove("back")
+        while json.loads(follower.stdout.readline())["event"] != "remove":
+            pass
+        plain.create("front", subnets=[SUBNET])
+        plain.connect("front", "netns:web", publish=["8080:80"])
+        (network, endpoint) = told("create", "connect")
+        assert (network["network"], network["driver"]) == ("front", "bridge")
+        assert endpoint["sandbox"] == "netns:web"
+        assert endpoint["addresses"] == ["198.51.100.2/24"]
+        assert endpoint["ports"][0]["host_port"] == 8080
+        host.run("nft", "flush", "ruleset")
+        assert told("repair")[0]["subject"] == "firewall"
+        with open_net(host.state_dir) as client:
+            client.publish("netns:web", ["8081:80"])
+            client.unpublish("netns:web", ["8080:80"])
+        told("publish", "unpublish")
+        first.kill()
+        first.wait()
+        plain.update("front", labels={"a": "b"})
+        told("update")
+        second = start_daemon()
+        plain.disconnect("front", "netns:web")
+        told("disconnect")
+        host.run("nft", "flush", "ruleset")
+        told("repair")
+        plain.remove("front")
+        told("remove")
+    follower.kill()
+    follower.communicate()
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0
 
 
 def test_a_killed_daemon_stops_no_packet(
