@@ -24,6 +24,7 @@ def choose_subnets(
     aux_addresses: tuple[str, ...],
     ipv4: bool,
     ipv6: bool,
+    addressed: bool = True,
     borrowed: tuple[str, ...] = (),
 ) -> tuple[Subnet, ...]:
     """The subnets of a new network, or those that are added to one.
@@ -32,9 +33,10 @@ def choose_subnets(
 
     Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
     """
-    if capabilities.addressing == "none":
+    if capabilities.addressing == "none" or not addressed:
         if subnets or gateways or ip_ranges or aux_addresses:
-            raise InvalidRequest("networks of this driver have no addresses", "leave them out")
+            what = "of this driver have" if addressed else "that are not addressed have"
+            raise InvalidRequest(f"networks {what} no addresses", "leave them out")
         return ()
     given = parse_subnet_options(subnets, gateways, ip_ranges, aux_addresses)
     if capabilities.gateway_on_host:
