@@ -30,7 +30,7 @@ from netlib.drivers.hosted import (
 )
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
-from netlib.model import Endpoint, Family, HostFacts, Network, Peer
+from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, Peer
 from netlib.options import BOOLEAN, is_on
 from netlib.wiring import (
     Address,
@@ -39,6 +39,7 @@ from netlib.wiring import (
     Forward,
     Forwarding,
     Noun,
+    Route,
     Segment,
     Sysctl,
     Verdict,
@@ -72,8 +73,8 @@ class BridgeDriver:
     options: ClassVar[tuple[Option, ...]] = (
         Option(
             key="bridge.name",
-            help="the bridge device; one that exists is used as it is, without a gateway address "
-            "or rules of ours, and never removed",
+            help="the bridge device; one that exists is used as it is, without addresses or "
+            "rules of ours, and never removed: subnets and gateway are its own unless given",
             aliases=("com.docker.network.bridge.name", "bridge_name", "interface_name", "bridge"),
             device=True,
         ),
@@ -94,18 +95,23 @@ class BridgeDriver:
             "ports; isolated: the host has no address here",
             default="nat",
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
         ),
         Option(
             key="gateway_mode_ipv4",
             help="gateway_mode by IPv4, where it is another one",
             aliases=("com.docker.network.bridge.gateway_mode_ipv4",),
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
+            family=4,
         ),
         Option(
             key="gateway_mode_ipv6",
             help="likewise for IPv6",
             aliases=("com.docker.network.bridge.gateway_mode_ipv6",),
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
+            family=6,
         ),
         Option(
             key="names",
@@ -199,9 +205,7 @@ class BridgeDriver:
             host=_host(modes, closed),
             isolated=options.get("isolate", "true") != "false",
         )
-        for subnet in network.subnets:
-            gateway = None if modes[subnet.family] == "isolated" else subnet.gateway
-            yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=gateway)
+        yield from _segments(network, bridge, modes)
         for family, mode in modes.items():
             if mode.startswith("nat") and not closed:
                 yield from masquerades(network, bridge, family)
@@ -246,6 +250,21 @@ def bridge_name(network: Network) -> str:
 
 def _modes(network: Network) -> dict[Family, str]:
     return {family: gateway_mode(network, family) for family in network.families()}
+
+
+def _segments(network: Network, bridge: str, modes: Mapping[Family, str]) -> Iterator[Noun]:
+    """The prefixes with their gateways, each named once; the way to one without its gateway."""
+    told: set[IPAddress] = set()
+    for subnet in sorted(
+        network.subnets, key=lambda s: s.gateway is None or s.gateway not in s.prefix
+    ):
+        gateway = None if modes[subnet.family] == "isolated" else subnet.gateway
+        if gateway is not None and gateway not in subnet.prefix:
+            yield Route(device=bridge, destination=subnet.prefix)
+        new = None if gateway in told else gateway
+        yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=new)
+        if new is not None:
+            told.add(new)
 
 
 def _host(modes: Mapping[Family, str], closed: bool) -> Literal["open", "gateway", "closed"]:
