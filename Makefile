@@ -2,9 +2,8 @@
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
-THROWAWAY := $(BIN)/python -m netlib.throwaway --
 
-.PHONY: help dev check test test-matrix demo bench bench-dns bench-cni docs lock clean
+.PHONY: help dev check test test-matrix demo labs bench bench-dns bench-cni docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,7 +27,10 @@ test-matrix: dev ## the long firewall matrix
 	$(PYTEST) -m matrix --timeout 600 $(ARGS)
 
 demo: dev ## the main job on real packets, as a story
-	@$(THROWAWAY) $(BIN)/python -m netlib.labs.demo $(ARGS)
+	@$(BIN)/net lab run demo $(ARGS)
+
+labs: dev ## all stories about container networks, one after the other
+	@for lab in $$($(BIN)/net lab ls -q); do $(BIN)/net lab run $$lab $(ARGS) || exit 1; echo; done
 
 bench: dev ## measure, beside others where they are installed
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import ClassVar
 
 from netlib import names
 from netlib.binding import gateway_mode
@@ -24,36 +24,25 @@ from netlib.drivers.hosted import (
     MTU,
     OUTBOUND,
     check_host_addresses,
-    gateway_sysctls,
-    masquerades,
     uplink_mtu,
 )
+from netlib.drivers.on_bridge import HAIRPIN, ISOLATE, NAMES, bridge_sysctls, passing
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
-from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, Peer
-from netlib.options import BOOLEAN, is_on
+from netlib.model import Endpoint, Family, HostFacts, Network, Peer
+from netlib.options import is_on
 from netlib.wiring import (
     Address,
     Bridge,
     FirewallBase,
-    Forward,
     Forwarding,
     Noun,
     Route,
-    Segment,
-    Sysctl,
-    Verdict,
     VethPair,
     Wiring,
 )
 
 _GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
-_INBOUND: dict[str, Verdict] = {
-    "nat": "published",
-    "nat-unprotected": "allow",
-    "routed": "routed",
-    "isolated": "drop",
-}
 _GATEWAY_MODE_OF: dict[Family, str] = {4: "gateway_mode_ipv4", 6: "gateway_mode_ipv6"}
 _FOR_ALL_OF_A_BRIDGE = (
     "masquerade",
@@ -81,13 +70,7 @@ class BridgeDriver:
         MTU,
         ICC,
         MASQUERADE,
-        Option(
-            key="isolate",
-            help="whether networks that are not isolated either are kept out",
-            default="true",
-            choices=("true", "false", "strict"),
-            live=True,
-        ),
+        ISOLATE,
         Option(
             key="gateway_mode",
             help="nat; nat-unprotected: all ports are reached by whoever has a route to the "
@@ -113,21 +96,11 @@ class BridgeDriver:
             gatewayless=("isolated",),
             family=6,
         ),
-        Option(
-            key="names",
-            help="whether sandboxes know each other by name",
-            default="true",
-            choices=BOOLEAN,
-        ),
+        NAMES,
         *HOST_BINDING,
         *OUTBOUND,
         IFACE_PREFIX,
-        Option(
-            key="hairpin",
-            help="whether a bridge port may send a frame back where it came from",
-            aliases=("hairpin_mode", "hairpinMode"),
-            choices=BOOLEAN,
-        ),
+        HAIRPIN,
         *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
@@ -181,8 +154,6 @@ class BridgeDriver:
     def _nouns(self, network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
         options = network.options
         modes, closed = _modes(network), network.internal
-        inbound = {f: "drop" if closed else _INBOUND[mode] for f, mode in modes.items()}
-        first, last = inbound[network.families()[0]], inbound[network.families()[-1]]
         yield FirewallBase()
         if not closed:
             yield from (Forwarding(family=family) for family in network.families())
@@ -192,23 +163,15 @@ class BridgeDriver:
             mtu=int(options.get("mtu", "1500")),
             mac=names.mac_of(network.id),
         )
-        yield from _bridge_sysctls(network, bridge, host)
+        yield from bridge_sysctls(bridge, network, host)
         for address in network.gateways():
             if modes[address.version] != "isolated":
                 yield Address(device=bridge, address=address)
-        yield Forward(
-            bridge=bridge,
-            within="allow" if is_on(options, "icc", default=True) else "published",
-            inbound=first,
-            inbound6=None if last == first else last,
-            outbound="drop" if closed else "allow",
-            host=_host(modes, closed),
-            isolated=options.get("isolate", "true") != "false",
-        )
-        yield from _segments(network, bridge, modes)
-        for family, mode in modes.items():
-            if mode.startswith("nat") and not closed:
-                yield from masquerades(network, bridge, family)
+        for subnet in network.subnets:
+            beyond = subnet.gateway is not None and subnet.gateway not in subnet.prefix
+            if beyond and modes[subnet.family] != "isolated":
+                yield Route(device=bridge, destination=subnet.prefix)
+        yield from passing(network, bridge, modes)
 
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
         """A veth pair from the bridge into the sandbox, its addresses, routes and ports."""
@@ -252,28 +215,6 @@ def _modes(network: Network) -> dict[Family, str]:
     return {family: gateway_mode(network, family) for family in network.families()}
 
 
-def _segments(network: Network, bridge: str, modes: Mapping[Family, str]) -> Iterator[Noun]:
-    """The prefixes with their gateways, each named once; the way to one without its gateway."""
-    told: set[IPAddress] = set()
-    for subnet in sorted(
-        network.subnets, key=lambda s: s.gateway is None or s.gateway not in s.prefix
-    ):
-        gateway = None if modes[subnet.family] == "isolated" else subnet.gateway
-        if gateway is not None and gateway not in subnet.prefix:
-            yield Route(device=bridge, destination=subnet.prefix)
-        new = None if gateway in told else gateway
-        yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=new)
-        if new is not None:
-            told.add(new)
-
-
-def _host(modes: Mapping[Family, str], closed: bool) -> Literal["open", "gateway", "closed"]:
-    """What members reach of the host."""
-    if all(mode == "isolated" for mode in modes.values()):
-        return "closed"
-    return "gateway" if closed else "open"
-
-
 def _check_modes(network: Network) -> None:
     for family, option in _GATEWAY_MODE_OF.items():
         if option in network.options and family not in network.families():
@@ -294,19 +235,3 @@ def _check_borrowed(network: Network) -> None:
             "would change what the bridge's other ports may do",
             "leave it out, or choose a bridge name that is free",
         )
-
-
-def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
-    yield from gateway_sysctls(bridge, network, host)
-    if not is_on(network.options, "icc", default=True):
-        # Members meet in the firewall, which knows the links: the host answers ARP for each of
-        # them (RFC 3069; ip-sysctl.rst, proxy_arp_pvlan), at once.
-        yield Sysctl(device=bridge, path=f"net/ipv4/conf/{bridge}/proxy_arp_pvlan", value="1")
-        delay = f"net/ipv4/neigh/{bridge}/proxy_delay"
-        yield Sysctl(device=bridge, path=delay, value="0", default="80")
-    if host.ipv6:
-        # What is forwarded asks for its neighbour from the link-local address (RFC 4861 section
-        # 4.3), which is tentative for two seconds after the first endpoint came. Its MAC is made
-        # from the network's id, so nobody else has that address (ip-sysctl.rst, accept_dad).
-        path = f"net/ipv6/conf/{bridge}/accept_dad"
-        yield Sysctl(device=bridge, path=path, value="0", default="1")

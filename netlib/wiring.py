@@ -206,7 +206,10 @@ class Vlan(Link):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vxlan(Link):
-    """A VXLAN port at `bridge`, learning off, neighbours answered from entries (RFC 7348)."""
+    """A VXLAN port at `bridge`, learning off, neighbours answered from entries (RFC 7348).
+
+    `isolated`: what comes through it reaches no isolated port of the bridge, nor it them.
+    """
 
     fixed = ("vni", "local", "port")
 
@@ -216,6 +219,7 @@ class Vxlan(Link):
     port: int = 4789
     mac: str
     flood: bool = False
+    isolated: bool = False
 
 
 # -- settings and addresses ---------------------------------------------------------------------
@@ -265,7 +269,10 @@ class Up(_OnDevice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(_OnDevice):
-    """A route by a device, through `via` where given (ip-route(8))."""
+    """A route by a device, through `via` where given (ip-route(8)).
+
+    `src` is what the host's own packets have as their source there.
+    """
 
     layer = Layer.ADDRESS
     identity = ("destination", "metric")
@@ -274,6 +281,7 @@ class Route(_OnDevice):
     via: IPAddress | None = None
     metric: int = 0
     on_link: bool = False
+    src: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +442,44 @@ class DnsRedirect(Noun):
     bridge: str
     gateway: IPAddress
     port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VxlanPort(Noun):
+    """At a UDP port of the host only VxlanMembers of that port are heard (RFC 7348 section 7)."""
+
+    layer = Layer.FIREWALL
+    identity = ("port",)
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VxlanMember(Noun):
+    """A host whose tunnelled frames are taken, and to which nobody behind a bridge sends any."""
+
+    layer = Layer.FIREWALL
+    identity = ("address", "port")
+
+    address: IPAddress
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceGuard(Noun):
+    """A bridge's port is believed only `addresses` behind `mac`, of all that are in `prefixes`.
+
+    Of what else would claim an address of the network's (IP, ARP, neighbour advertisements), or
+    to be a router, nothing passes the port (RFC 6959, RFC 6105).
+    """
+
+    layer = Layer.FIREWALL
+    identity = ("device",)
+
+    device: str
+    mac: str
+    addresses: tuple[IPAddress, ...]
+    prefixes: tuple[IPNetwork, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,16 @@ def test_wheel_holds_all_modules(installed: Path) -> None:
     }
 
 
+def test_wheel_holds_what_labs_are_introduced_by(installed: Path) -> None:
+    """`net lab run` begins with the README of a lab."""
+    wanted = {path.relative_to(ROOT) for path in (ROOT / "labs").rglob("README.md")}
+
+    assert Path("labs/README.md") in wanted
+    assert wanted == {
+        path.relative_to(installed / "netlib") for path in installed.rglob("labs/**/README.md")
+    }
+
+
 def test_wheel_has_its_entry_points(installed: Path) -> None:
     """The commands and the drivers are declared."""
     (points,) = installed.glob("*.dist-info/entry_points.txt")

@@ -21,6 +21,8 @@ from netlib.wiring import (
     Publish,
     Unmasked,
     Verdict,
+    VxlanMember,
+    VxlanPort,
 )
 
 _INBOUND: dict[str, Verdict] = {
@@ -34,7 +36,7 @@ _INBOUND: dict[str, Verdict] = {
 def known(there: Mapping[Family, Facts]) -> list[Noun]:
     """The nouns that account for the rules of both families, as far as rules tell."""
     chains = {family: _by_chain(facts.values()) for family, facts in there.items()}
-    found: list[Noun] = list(_forwards(chains))
+    found: list[Noun] = [*_forwards(chains), *_vxlan_ports(chains)]
     for family, rows in chains.items():
         found += _segments(rows)
         found += _masquerades(family, rows)
@@ -43,6 +45,7 @@ def known(there: Mapping[Family, Facts]) -> list[Noun]:
         found += _redirects(rows)
         found += _allowed(rows)
         found += _unmasked(rows)
+        found += _members(rows)
     return found
 
 
@@ -107,6 +110,14 @@ def _forwards(chains: Mapping[Family, Rows]) -> Iterator[Noun]:
             host="open" if reach == "open" else "closed" if reach == "closed" else "gateway",
             isolated=bridge not in mutual,
         )
+
+
+def _vxlan_ports(chains: Mapping[Family, Rows]) -> Iterator[Noun]:
+    """One for each port, as it is in both families."""
+    names = ("NETLIB-TUNNELS", "NETLIB-UNTRACKED")
+    every = [row for rows in chains.values() for name in names for row in rows.get(name, ())]
+    for port in dict.fromkeys(row.span()[0] for row in every):
+        yield VxlanPort(port=port)
 
 
 def _segments(rows: Rows) -> Iterator[Noun]:
@@ -223,3 +234,8 @@ def _redirects(rows: Rows) -> Iterator[Noun]:
         found[row.options["-i"], row.address("-d")] = port
     for (bridge, gateway), port in found.items():
         yield DnsRedirect(bridge=bridge, gateway=gateway, port=port)
+
+
+def _members(rows: Rows) -> Iterator[Noun]:
+    for row in rows.get("NETLIB-MEMBERS", ()):
+        yield VxlanMember(address=row.address("-s"), port=row.span()[0])

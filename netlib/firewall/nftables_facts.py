@@ -19,6 +19,8 @@ from netlib.wiring import (
     Publish,
     Unmasked,
     Verdict,
+    VxlanMember,
+    VxlanPort,
 )
 
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
@@ -48,6 +50,7 @@ def known(there: Facts) -> list[Noun]:
         *_redirects(rows),
         *_allowed(rows),
         *_unmasked(rows),
+        *_members(rows),
     ]
 
 
@@ -248,6 +251,14 @@ def _unmasked(rows: Rows) -> Iterator[Noun]:
     for family in FAMILIES:
         for (name, prefix), _ in rows.get(f"unmasked{family}", ()):
             yield Unmasked(bridge=name.strip('"'), prefix=ip_network(prefix))
+
+
+def _members(rows: Rows) -> Iterator[Noun]:
+    for (port,), _ in rows.get("vxlan", ()):
+        yield VxlanPort(port=int(port))
+    for family in FAMILIES:
+        for (address, port), _ in rows.get(f"members{family}", ()):
+            yield VxlanMember(address=ip_address(address), port=int(port))
 
 
 def _span(ports: str) -> tuple[int, int]:

@@ -19,15 +19,16 @@ _FAR_AWAY = (IPv4Address("240.0.0.1"), IPv6Address("2000::"))
 _UNICAST, _BROADCAST, _MULTICAST = 1, 3, 5  # types of routes (rtnetlink(7))
 
 
-def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces) -> HostFacts:
+def facts(
+    devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces, uplink: Uplink
+) -> HostFacts:
     """The host as it is now."""
     asked = {name: _asked_device(name, socket) for name in devices}
-    index = _uplink(socket)
     forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
         boot_id=_boot_id(),
         netns=namespaces.host_inode,
-        uplink=_device(rtnl.get_link_at(index), socket) if index else None,
+        uplink=uplink.device(socket),
         devices={name: device for name, device in asked.items() if device is not None},
         forwarding=forwarding,
         bridge_netfilter=bridge_netfilter,
@@ -96,7 +97,36 @@ def _asked_device(name: str, socket: netlink.Socket) -> Device | None:
     )
 
 
-def _uplink(socket: netlink.Socket) -> int:
+class Uplink:
+    """Looks at the device of the default route, and remembers what it keeps.
+
+    Asking rtnetlink would wait for whoever changes links just then, 10 ms and more for one
+    that deletes some. So only what a device keeps with its index and name comes from there:
+    its kind, and the mark that ours are given as they are made.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[int, Device] | None = None
+
+    def device(self, socket: netlink.Socket) -> Device | None:
+        """It as it is now; None where no default route is."""
+        index = _uplink_index(socket)
+        name = socket.device(index) if index else ""
+        if not name:
+            return None
+        last = self._last
+        if last is None or (last[0], last[1].name) != (index, name):
+            found = _device(rtnl.get_link_at(index), socket)
+            if found is not None:
+                self._last = index, found
+            return found
+        mac = socket.mac(name)
+        return replace(
+            last[1], mtu=socket.mtu(name), mac=rtnl.mac_text(mac) if mac else last[1].mac
+        )
+
+
+def _uplink_index(socket: netlink.Socket) -> int:
     """The index of the default route's device: of IPv4's, else of IPv6's; 0 if there is none.
 
     The kernel chooses by metric and policy, at a cost that does not grow with the tables.

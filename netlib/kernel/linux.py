@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,6 +15,8 @@ from netlib.kernel.errnos import Refusal, failed, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
+from netlib.kernel.netfilter.source_guard import SourceGuards
+from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
@@ -29,6 +32,7 @@ from netlib.wiring import (
     Link,
     Loopback,
     Noun,
+    SourceGuard,
     Sysctl,
     Wiring,
 )
@@ -49,9 +53,12 @@ class LinuxKernel:
         self.firewall = firewall.name
         self._firewall = firewall
         self._services = dict(services or {})
+        self._guards = None if firewall.name == "none" else SourceGuards()
         self._namespaces = Namespaces()
         self._deletions = Deletions(self._delete_indexes)
         self._flows = FlowsToForget(self._namespaces)
+        self._uplink = host_facts.Uplink()
+        self._kept = threading.local()  # the session of a thread that is in `session`
 
     def use_callers_threads(self) -> None:
         """Have each calling thread enter namespaces itself: for a program of our own.
@@ -65,11 +72,44 @@ class LinuxKernel:
         self._deletions.close()
         self._flows.close()
         self._firewall.close()
+        if self._guards is not None:
+            self._guards.close()
         self._namespaces.close()
 
     def _delete_indexes(self, indexes: Sequence[int]) -> Refusal | None:
         with self._namespaces.host_socket() as socket:
             return link_steps.delete_indexes(indexes, socket)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """What the calling thread opens is kept open until the end."""
+        if self._session_kept() is not None:
+            yield
+            return
+        with Session(self._namespaces) as session:
+            self._kept.session = session
+            try:
+                yield
+            finally:
+                self._kept.session = None
+
+    def _session_kept(self) -> Session | None:
+        found: Session | None = getattr(self._kept, "session", None)
+        return found
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        kept = self._session_kept()
+        if kept is None:
+            with Session(self._namespaces) as session:
+                yield session
+            return
+        try:
+            yield kept
+        except BaseException as error:
+            if isinstance(error, NoAnswer) or not isinstance(error, NetError):
+                kept.__exit__(type(error), error, None)  # an answer may be under way
+            raise
 
     # -- doing ----------------------------------------------------------------------------------
 
@@ -113,12 +153,14 @@ class LinuxKernel:
     def perform(self, effects: Sequence[Effect]) -> None:
         """Do what leaves no thing: all that can be done, then raise the first failure."""
         failures: list[NetError] = []
-        for effect in effects:
-            if isinstance(effect, Announce):
-                from netlib.kernel import announce
+        news = [effect for effect in effects if isinstance(effect, Announce)]
+        if news:
+            from netlib.kernel import announce
 
-                with _collected(failures):
-                    announce.announce(effect, self._namespaces)
+            with self._session() as session:
+                for effect in news:
+                    with _collected(failures):
+                        announce.announce(effect, session, self._namespaces.close_later)
         flows = [effect for effect in effects if isinstance(effect, ForgetFlows)]
         # UDP has no end that would show: its flows are gone before the caller goes on.
         lasting = [effect for effect in flows if effect.protocol == "udp"]
@@ -145,6 +187,8 @@ class LinuxKernel:
 
     def _door(self, noun: Noun) -> Steps | None:
         """Who is asked for such a noun; None: netlink, or a file below /proc/sys."""
+        if isinstance(noun, SourceGuard) and self._guards is not None:
+            return self._guards
         if isinstance(noun, FirewallBase) or noun.layer is Layer.FIREWALL:
             return self._firewall
         if noun.layer is not Layer.SERVICE:
@@ -158,7 +202,7 @@ class LinuxKernel:
         return door
 
     def _do_own(self, stage: Stage, steps: list[Step]) -> None:
-        with Session(self._namespaces) as session:
+        with self._session() as session:
             journal = Journal()
             try:
                 for step in steps:
@@ -234,8 +278,13 @@ class LinuxKernel:
             )
 
     def _in_session(self, work: Callable[[Session], N]) -> N:
-        with Session(self._namespaces) as session:
+        with self._session() as session:
             return work(session)
+
+    def forget_vtep(self, device: str, address: IPAddress) -> None:
+        """Silence a VTEP: nothing is sent there through a VXLAN device any more."""
+        with self._namespaces.host_socket() as socket:
+            riders.forget_vtep(device, address, socket)
 
     def switches(self) -> Switches:
         """What an administrator switches for the whole host."""
@@ -259,13 +308,19 @@ class LinuxKernel:
         for door, its in asked.values():
             for noun in door.observe(its):
                 found[noun.key()] = noun
-        with Session(self._namespaces) as session:
+        with self._session() as session:
             observer = Observer(nouns, session)
             for noun in nouns:
                 seen = observer.observe(noun)
                 if seen is not None:
                     found[noun.key()] = seen
         return Wiring(found[noun.key()] for noun in nouns if noun.key() in found)
+
+    @typed
+    def entries(self, device: str) -> Wiring:
+        """All that is entered for a device: of a VXLAN port its peers, else its neighbours."""
+        with self._namespaces.host_socket() as socket:
+            return Wiring(riders.entries_of(device, socket))
 
     @typed
     def marked(self) -> Wiring:
@@ -278,6 +333,8 @@ class LinuxKernel:
                 if noun is not None:
                     nouns.append(noun)
         nouns += self._firewall.marked()
+        if self._guards is not None:
+            nouns += self._guards.marked()
         for door in self._services.values():
             nouns += door.marked()
         return Wiring(nouns)
@@ -286,7 +343,7 @@ class LinuxKernel:
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
         with self._namespaces.host_socket() as socket:
-            return host_facts.facts(devices, socket, self._namespaces)
+            return host_facts.facts(devices, socket, self._namespaces, self._uplink)
 
     @typed
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
@@ -306,7 +363,7 @@ class LinuxKernel:
     @typed
     def interfaces(self, netns: Netns) -> frozenset[str]:
         """The names of all devices in a network namespace."""
-        with Session(self._namespaces) as session:
+        with self._session() as session:
             bodies = session.rtnl(netns).ask(rtnl.all_links(), f"the devices of {netns}")
             return frozenset(rtnl.read_link(body).name for body in bodies)
 

@@ -23,6 +23,7 @@ ACK = 0x004
 DUMP = 0x300
 REPLACE = 0x100
 EXCLUSIVE = 0x200
+BULK = 0x200  # of a deletion
 CREATE = 0x400
 APPEND = 0x800
 
@@ -48,7 +49,10 @@ _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 IFREQ_INDEX = struct.Struct("16si20x")
 IFREQ_FLAGS = struct.Struct("16sH22x")
+_HWADDR = struct.Struct("16xH6s16x")  # sa_family, the address's first bytes
+_ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK
 _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8933
+_SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
 
 
 class Request(NamedTuple):
@@ -111,6 +115,18 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def members(data: bytes, kind: int) -> Iterator[bytes]:
+    """The payloads of all attributes of one type, for lists."""
+    offset, end = 0, len(data)
+    while offset + 4 <= end:
+        length, found = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            break
+        if found & _TYPE_MASK == kind:
+            yield data[offset + 4 : offset + length]
+        offset += length + 3 & ~3
+
+
 def number(payload: bytes | None, default: int = 0) -> int:
     """An unsigned integer in the host's order."""
     import sys
@@ -157,6 +173,22 @@ class Socket:
         for start in range(0, len(requests), _BATCH):
             answers += self._batch(requests[start : start + _BATCH])
         return answers
+
+    def transaction(self, begin: Request, requests: Sequence[Request], end: Request) -> bool:
+        """Whether the kernel did all of them, as one; else it did none, and the socket is spent.
+
+        The requests themselves ask for their acknowledgement.
+        """
+        first, *sequences, _ = self._send([begin, *requests, end], _REQUEST)
+        waiting = set(sequences)
+        while waiting:
+            for kind, flags, sequence, body in self._receive():
+                # What refuses the whole is told of its beginning, before or instead of all else.
+                if kind == _ERROR and (sequence in waiting or sequence == first):
+                    if _refusal(flags, body) is not None:
+                        return False
+                    waiting.discard(sequence)
+        return True
 
     def ask(self, request: Request, what: str) -> list[bytes]:
         """The bodies of the answers to a get or a dump.
@@ -205,6 +237,24 @@ class Socket:
         except OSError:
             return False
         return bool(IFREQ_FLAGS.unpack(answer)[1] & 1)
+
+    def mtu(self, device: str) -> int:
+        """A device's MTU in bytes, 0 if there is none."""
+        try:
+            answer = self._ioctl(_SIOCGIFMTU, IFREQ_INDEX.pack(device.encode(), 0))
+        except OSError:
+            return 0
+        found: int = IFREQ_INDEX.unpack(answer)[1]
+        return found
+
+    def mac(self, device: str) -> bytes | None:
+        """A device's hardware address, None if it has none of six bytes."""
+        try:
+            answer = self._ioctl(_SIOCGIFHWADDR, IFREQ_INDEX.pack(device.encode(), 0))
+        except OSError:
+            return None
+        kind, address = _HWADDR.unpack(answer)
+        return address if kind in _ETHERNET else None
 
     def _ioctl(self, command: int, request: bytes) -> bytes:
         import fcntl

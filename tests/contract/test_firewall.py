@@ -27,6 +27,8 @@ from netlib.wiring import (
     Publish,
     Segment,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
     Wiring,
 )
 
@@ -109,6 +111,11 @@ NOUNS: list[Noun] = [
     Open(protocol="tcp", target=ip_address("198.51.100.3"), port=1, count=65535, sources=FROM),
     DnsRedirect(bridge="nl-a", gateway=ip_address("198.51.100.1"), port=5353),
     DnsRedirect(bridge="nl-a", gateway=ip_address("2001:db8:a::1"), port=5353),
+    VxlanPort(port=4789),
+    VxlanPort(port=8472),
+    VxlanMember(address=ip_address("192.0.2.1"), port=4789),
+    VxlanMember(address=ip_address("192.0.2.2"), port=4789),
+    VxlanMember(address=ip_address("2001:db8::2"), port=4789),
 ]
 
 

@@ -33,6 +33,7 @@ def message(answers: str = "", authority: str = "", code: int = 0, type_: str = 
 
     record = DNSRecord.question("www.example.com", type_).reply()
     record.header.rcode = code
+    record.header.id = 7  # else random, and so the tests' names would be
     for line in filter(None, answers.split("\n")):
         record.add_answer(*RR.fromZone(line))
     for line in filter(None, authority.split("\n")):

@@ -39,7 +39,7 @@ from netlib.operation import Operation
 from netlib.plan import subject
 from netlib.state import EndpointRecord
 from netlib.verbs.connect import connect
-from netlib.verbs.disconnect import leave
+from netlib.verbs.disconnect import depart, leave
 from netlib.wiring import Wiring
 
 KIND = "cni"
@@ -139,6 +139,7 @@ def _connect(
                     mac=config.mac or None,
                     aliases=config.aliases,
                     ifname=call.ifname,
+                    again=True,
                 )
             )
             # The plan of a new endpoint has all its nouns: no need to read them again.
@@ -205,20 +206,10 @@ def delete(call: Call, netns: Netns | None) -> None:
 
 def delete_endpoint(call: Call, network_id: str) -> None:
     """Remove the endpoint, if there is one, on this network."""
-    net, request, _ = call
     record = find_record(call)
-    if record is None or record.endpoint.network != network_id:
-        return
-    key = keys.endpoint_key(network_id, record.endpoint.id)
-
-    def prepare() -> Operation[None]:
-        found = net.engine.state.store.get(key)
-        if found is None:
-            raise NotConnected(f"{request.sandbox} is not connected")
-        return leave(net.engine, keys.load_endpoint(found.value, found.revision))
-
-    with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
-        net.engine.run(prepare)
+    if record is not None and record.endpoint.network == network_id:
+        with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
+            depart(call.net.engine, record)
 
 
 def raise_all(failures: list[NetError]) -> None:
