@@ -25,6 +25,7 @@ from netlib.store import under
 from netlib.wiring import Relay
 
 _POLL_SECONDS = 1.0
+_LINGER_SECONDS = 0.05
 _SPARE_DESCRIPTORS = 256
 _SO_MARK = 36
 _TYPES: dict[Protocol, tuple[int, int]] = {
@@ -87,6 +88,9 @@ class Holder:
                 if changes is None:
                     revision = None
                     continue
+                if changes:
+                    # Others come at the same time, and each look takes the interpreter from them.
+                    self._ending.wait(_LINGER_SECONDS)
                 for change in changes:
                     revision = max(revision, change.revision)
                     if change.key.startswith("endpoint/"):
