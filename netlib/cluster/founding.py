@@ -15,6 +15,7 @@ from netlib.cluster import keys, member, tokens
 from netlib.cluster.addresses import choose, endpoint
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import DATA_PORT, JOIN_PORT, Cluster, Membership, Node
+from netlib.cluster.nodes import etcdctl
 from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, client_url, program
 from netlib.errors import ClusterExists, InvalidAddress, InvalidOption, StoreConflict
 from netlib.model import IPNetwork, bracketed
@@ -130,10 +131,13 @@ def plan_init(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     lines = [f"host  mkdir -m 0700 {doors.files.folder}"]
     if membership.supervised:
         lines.append(f"host  {' '.join(Server(doors.files.folder).command())}")
-    prefix, urls = membership.prefix, ",".join(membership.endpoints)
     lines += [
-        f"host  etcdctl --endpoints {urls} put {prefix}{key}"
-        for key in (keys.CLUSTER, keys.node(node.id), keys.node_name(node.name))
+        f"host  {etcdctl(membership, 'put', key, value)}"
+        for key, value in (
+            (keys.CLUSTER, dump(founding.cluster)),
+            (keys.node(node.id), dump(node)),
+            (keys.node_name(node.name), node.id),
+        )
     ]
     return tuple(lines)
 

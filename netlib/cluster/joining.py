@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, member, tokens
@@ -14,11 +14,13 @@ from netlib.cluster.asking import Manager
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.model import JOIN_PORT, PREFIX, Availability, Cluster, Membership, Node
+from netlib.cluster.nodes import check_availability
 from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, client_url, program
 from netlib.codec import from_json
-from netlib.errors import InvalidOption, ManagerUnreachable, NetError
+from netlib.errors import ManagerUnreachable, NetError
 from netlib.model import bracketed
 from netlib.names import new_id
+from netlib.state import dump
 
 if TYPE_CHECKING:
     from netlib.cluster.certificates import Request
@@ -47,11 +49,6 @@ def prepare(
     member.check_free(doors)
     known = tokens.read(token)
     host, port = endpoint(manager, JOIN_PORT, "the manager's address")
-    if availability not in get_args(Availability):
-        raise InvalidOption(
-            f"there is no availability {availability!r}",
-            f"use one of: {', '.join(get_args(Availability))}",
-        )
     node_name = member.check_name(name or doors.hostname())
     asked, join_port = endpoint(advertise, JOIN_PORT, "--advertise-addr")
     own = doors.own_addresses()
@@ -75,7 +72,7 @@ def prepare(
             data_address=choose(data_path, own, "--data-path-addr") if data_path else address,
             join_port=join_port,
             role=known.role,
-            availability=availability,
+            availability=check_availability(availability),
             version=member.version(),
             joined=doors.engine.clock(),
         ),
@@ -88,7 +85,7 @@ def plan_join(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     lines = [f"host  mkdir -m 0700 {doors.files.folder}"]
     if joining.node.role == "manager":
         lines.append(f"host  {' '.join(Server(doors.files.folder).command())}")
-    return (*lines, f"host  etcdctl put {PREFIX}{keys.node(joining.node.id)}")
+    return (*lines, f"host  etcdctl put {PREFIX}{keys.node(joining.node.id)} {dump(joining.node)}")
 
 
 def join(doors: Doors, *args: Any, **kwargs: Any) -> Node:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from netlib.cluster import keys, member
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import Membership, Node
-from netlib.cluster.nodes import SELF, all_nodes, find, forget, remove_server
+from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_server
 from netlib.cluster.server import client_url
 from netlib.engine import Engine
 from netlib.errors import DriverError, InUse, LastManager, NoSuchNode, StoreError, UnknownDriver
@@ -77,8 +77,7 @@ def plan_leave(doors: Doors, *, force: bool = False) -> tuple[str, ...]:
             lines.append(
                 f"host  net disconnect {record.network.name} {endpoint.endpoint.sandbox.name}"
             )
-    key = membership.prefix + keys.node(membership.node)
-    lines.append(f"host  etcdctl --endpoints {','.join(membership.endpoints)} del {key}")
+    lines.append(f"host  {etcdctl(membership, 'del', keys.node(membership.node))}")
     return (*lines, f"host  rm -r {doors.files.folder}")
 
 

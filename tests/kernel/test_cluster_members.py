@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.host import Host
-from support.machines import Machine, end_process, machines
+from support.machines import ROOT, Machine, end_process, machines
 from support.patience import eventually
 
 from netlib.cluster.server import Server
@@ -66,6 +67,49 @@ def test_three_hosts_become_a_cluster_and_part_again(three: list[Machine]) -> No
     assert second.refusal("cluster status", status=3)["code"] == "not-a-member"
     first.net("cluster leave -f")
     assert not Server(first.state_dir / "cluster").pid()
+
+
+def test_every_change_can_be_planned(three: list[Machine]) -> None:
+    """--dry-run prints commands, and changes nothing anywhere."""
+    first, second, _ = three
+    assert "etcd --config-file" in first.net("cluster init --dry-run").stdout
+    assert not (first.state_dir / "cluster").exists()
+    found(first)
+    token = first.token("manager")
+    plan = second.ask(f"cluster join --dry-run --name x --token {token} {first.address}")["plan"]
+    assert any("/netlib/node/" in line for line in plan["script"])
+    assert not (second.state_dir / "cluster").exists()
+    assert "drain" in first.net("node update --dry-run --availability drain self").stdout
+    assert "rm -r" in first.net("cluster leave --dry-run -f").stdout
+    assert "--force-new-cluster" in first.net("cluster init --force-new-cluster --dry-run").stdout
+    join(second, first)
+    assert "/netlib/node-name/host-2" in first.net("node rm -f --dry-run host-2").stdout
+    assert [n["availability"] for n in first.ask("node ls")["nodes"]] == ["active", "active"]
+
+
+def test_fields_of_json(three: list[Machine]) -> None:
+    """docs/json.md names every field that is printed, and no other."""
+    first, *_ = three
+    made = first.ask("cluster init --name host-1")
+    (node,) = first.ask("node ls")["nodes"]
+
+    assert set(made) == {"version", "node", "invitation", "warnings"}
+    assert set(made["node"]) == fields("node")
+    assert set(made["invitation"]) == fields("invitation")
+    assert set(node) == fields("node") | fields("node with its state")
+    assert set(first.ask("cluster status")["cluster"]) == fields("cluster")
+    assert set(first.ask("cluster join-token")) == {"version", "invitation"}
+    assert set(first.ask("node inspect self")) == {"version", "nodes"}
+    assert set(first.ask("node update --label-add a=b self")) == {"version", "node"}
+    assert set(first.ask("cluster leave -f")) == {"version", "left"}
+
+
+def fields(section: str) -> set[str]:
+    """The fields that a section of docs/json.md names."""
+    page = (ROOT / "docs" / "json.md").read_text()
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (`.*?) \|", body, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 def test_a_cluster_outlives_daemons_and_servers(three: list[Machine]) -> None:
