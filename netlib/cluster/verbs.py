@@ -53,4 +53,5 @@ class ClusterVerbs:
     plan_init = _verb(_founding.plan_init)
     plan_join = _verb(_joining.plan_join)
     plan_recover = _verb(_recovery.plan_recover)
+    plan_invite = _verb(_status.plan_invite)
     plan_leave = _verb(_leaving.plan_leave)

@@ -82,6 +82,8 @@ def test_every_change_can_be_planned(three: list[Machine]) -> None:
     assert "drain" in first.net("node update --dry-run --availability drain self").stdout
     assert "rm -r" in first.net("cluster leave --dry-run -f").stdout
     assert "--force-new-cluster" in first.net("cluster init --force-new-cluster --dry-run").stdout
+    assert "generation" in first.net("cluster join-token --rotate --dry-run").stdout
+    assert first.net("cluster join-token --dry-run").stdout == "nothing to do\n"
     join(second, first)
     assert "/netlib/node-name/host-2" in first.net("node rm -f --dry-run host-2").stdout
     assert [n["availability"] for n in first.ask("node ls")["nodes"]] == ["active", "active"]

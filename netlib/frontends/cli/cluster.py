@@ -177,9 +177,10 @@ def cluster_join(
 @click.option("--expires", metavar="TIME", default="24h", help="How long it is good.  [24h]")
 @click.option("-q", "--quiet", is_flag=True, help="The token only.")
 @click.argument("role", metavar="[worker|manager]", type=_ROLES, default="worker")
+@dry_run
 @click.pass_obj
 def cluster_join_token(
-    session: Session, rotate: bool, expires: str, quiet: bool, role: Role
+    session: Session, *, rotate: bool, expires: str, quiet: bool, role: Role, dry_run: bool
 ) -> None:
     """Print a new token by which hosts join as workers, or as managers.
 
@@ -190,6 +191,9 @@ def cluster_join_token(
     """
     seconds = seconds_of("--expires", expires)
     with session.net() as net:
+        if dry_run:
+            session.show_commands(net.cluster.plan_invite(rotate=rotate))
+            return
         invitation = net.cluster.invite(role, rotate=rotate, seconds=seconds)
     from netlib.frontends.cli.cluster_views import invitation_view
 
