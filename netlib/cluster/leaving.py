@@ -21,6 +21,7 @@ from netlib.verbs.remove import dissolve
 
 # What a member copies from the cluster's store into its own.
 _COPIES = ("node/", "offer/", "peer/")
+_EVERYTHING = ("!", "~")  # keys are printable ASCII, and none of ours starts with the last of it
 
 
 def leave(doors: Doors, *, force: bool = False) -> None:
@@ -151,6 +152,10 @@ def _tell_others(doors: Doors, membership: Membership, node: Node) -> None:
         remove_server(there, node)
     store = doors.open_store(there)
     try:
-        forget(store, node)
+        if [one.id for one in all_nodes(store)] == [node.id]:
+            # The cluster ends, in a store that goes on: it may be used for another.
+            store.commit(Commit(put={}, delete_ranges=(_EVERYTHING,)))
+        else:
+            forget(store, node)
     finally:
         store.close()

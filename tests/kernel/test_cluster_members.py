@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.certificates import Authority
+from support.etcd import Member, answers
 from support.host import Host
 from support.machines import ROOT, Machine, end_process, machines
 from support.patience import eventually
 
 from netlib.cluster.server import Server
+from netlib.store.etcd_servers import Credentials
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -270,3 +273,77 @@ def test_a_manager_goes_on_when_most_are_lost(three: list[Machine]) -> None:
     second.net("cluster leave -f")
     join(second, first, role="manager")
     assert names_seen_by(second) == ["host-1", "host-3", "host-2"]
+
+
+def test_a_cluster_keeps_its_state_in_an_etcd_that_runs(
+    host: Host, three: list[Machine], tmp_path: Path
+) -> None:
+    """With certificates of somebody else's authority, which joiners are given; one cluster each."""
+    first, second, third = three
+    host.run("ip", "address", "add", "198.51.100.9/24", "dev", "lan")
+    authority = Authority(tmp_path).create()
+    certificate, key = authority.sign("server", "198.51.100.9")
+    tls = (
+        f"--cert-file={certificate}", f"--key-file={key}", "--client-cert-auth",
+        f"--trusted-ca-file={authority.ca}",
+    )  # fmt: skip
+    client = authority.sign("client")
+    shown = Credentials(ca=authority.ca, certificate=client[0], key=client[1])
+    member = Member(tmp_path, address="198.51.100.9", scheme="https", options=tls)
+    with started(member, shown):
+        files = f"--cacert {authority.ca} --cert {client[0]} --key {client[1]}"
+        found(first, f"--etcd {member.url} {files}")
+        assert not Server(first.state_dir / "cluster").pid()
+        join(second, first)
+        kept = second.state_dir / "cluster"
+        assert (kept / "store.key").read_text() == Path(client[1]).read_text()
+        assert names_seen_by(second) == ["host-1", "host-2"]
+        # Both certificates are needed: the store's, and the one of the daemon where others join.
+        join(third, first, role="manager")
+        assert third.token() != first.token()
+        assert names_seen_by(third) == ["host-1", "host-2", "host-3"]
+
+        first.net("cluster leave")
+        second.net("cluster leave")
+        assert names_seen_by(third) == ["host-3"]
+        error = second.refusal(f"cluster init --name x --etcd {member.url} {files}", status=4)
+        assert error["code"] == "cluster-exists"
+        error = second.refusal(f"cluster init --name x --etcd {member.url}", status=7)
+        assert "certificate" in error["message"]
+        third.net("cluster leave -f")
+        found(third, f"--etcd {member.url} {files}")
+        assert names_seen_by(third) == ["host-3"]
+
+
+def test_an_etcd_that_knows_users_by_name(host: Host, three: list[Machine], tmp_path: Path) -> None:
+    """A user who may write below the prefix is enough; joiners become that user, too."""
+    first, second, _ = three
+    host.run("ip", "address", "add", "198.51.100.9/24", "dev", "lan")
+    secret = tmp_path / "password"
+    secret.write_text("secret\n")
+    with started(Member(tmp_path, address="198.51.100.9")) as member:
+        for words in (
+            "user add root:root", "role add root", "user grant-role root root",
+            "user add netlib:secret", "role add netlib",
+            "role grant-permission netlib --prefix=true readwrite /netlib/",
+            "user grant-role netlib netlib", "auth enable",
+        ):  # fmt: skip
+            member.ctl(*words.split())
+        error = first.refusal(f"cluster init --etcd {member.url}", status=6)
+        assert error["code"] == "not-permitted"
+        found(first, f"--etcd {member.url} --user netlib --password-file {secret}")
+        join(second, first)
+        assert names_seen_by(second) == ["host-1", "host-2"]
+        for pid in Path("/proc").glob("[0-9]*"):
+            assert b"secret" not in (pid / "cmdline").read_bytes().split(b"\0")
+
+
+@contextlib.contextmanager
+def started(member: Member, credentials: Credentials | None = None) -> Iterator[Member]:
+    """A server of the test's own, that answers meanwhile."""
+    member.start()
+    try:
+        answers(member, credentials=credentials)
+        yield member
+    finally:
+        member.kill()
