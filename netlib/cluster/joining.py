@@ -84,7 +84,7 @@ def plan_join(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     joining = prepare(doors, *args, **kwargs)
     lines = [f"host  mkdir -m 0700 {doors.files.folder}"]
     if joining.node.role == "manager":
-        lines.append(f"host  {' '.join(Server(doors.files.folder).command())}")
+        lines.append(f"host  {program()} --name={joining.node.id} --initial-cluster-state=existing")
     return (*lines, f"host  etcdctl put {PREFIX}{keys.node(joining.node.id)} {dump(joining.node)}")
 
 
@@ -163,7 +163,12 @@ def _kept(
         key=files.path(names.KEY),
     )
     if "keys" in answer:
-        files.write(names.CA_KEY, answer["keys"]["ca"])
+        from netlib.cluster.certificates import Authority
+
+        authority = Authority(answer["ca"], answer["keys"]["ca"])
+        files.write(names.CA_KEY, authority.key)
+        # Its daemon soon writes down whose certificates count no more.
+        files.write(names.REVOKED, authority.revoke(()))
         files.write(names.TOKEN_KEY, answer["keys"]["token"])
         membership = replace(
             membership,
@@ -191,8 +196,11 @@ def _serve(
     doors: Doors, node: Node, cluster: Cluster, membership: Membership, answer: Mapping[str, Any]
 ) -> Membership:
     """Run a further server of the store, until it has a vote; the membership with it."""
-    Server(doors.files.folder).configure(
-        node=node.id, address=node.address, cluster=cluster.id, members=answer["servers"]
+    server = Server(doors.files.folder)
+    server.configure(
+        server.flags(
+            node=node.id, address=node.address, cluster=cluster.id, members=answer["servers"]
+        )
     )
     mine = client_url(node.address)
     member.start(doors, replace(membership, endpoints=(mine,)))

@@ -260,7 +260,10 @@ def remove_server(membership: Membership, node: Node) -> None:
 
 
 def forget(store: Store, node: Node) -> None:
-    """Remove all that the cluster knows of a node: its record, its endpoints, their addresses."""
+    """Remove all that the cluster knows of a node, and let its certificate count no more."""
+    cluster, _ = cluster_of(store)
+    if not cluster.external:  # else it was let in by what somebody else's authority signed
+        store.commit(Commit(put={keys.revoked(node.id): node.name}))
     gone: list[str] = [keys.node(node.id), keys.node_name(node.name), keys.alive(node.id)]
     for record in store.range(*under("endpoint/")):
         endpoint = load_as(SharedEndpoint, record.value)
