@@ -46,7 +46,7 @@ def names_seen_by(machine: Machine) -> list[str]:
 
 
 def test_three_hosts_become_a_cluster_and_part_again(three: list[Machine]) -> None:
-    """init, join, ls, update, rm, leave, as every host sees it."""
+    """All that `net cluster` and `net node` do, as every host sees it; who is removed is out."""
     first, second, third = three
     found(first, "--advertise-addr eth0 --lease 5 --default-addr-pool 198.51.100.0/24")
     join(second, first)
@@ -64,8 +64,12 @@ def test_three_hosts_become_a_cluster_and_part_again(three: list[Machine]) -> No
     (seen,) = first.ask("node inspect host-3")["nodes"]
     assert (seen["availability"], seen["labels"]) == ("drain", {"zone": "east"})
 
+    first.net("node rm -f host-3")
+    assert names_seen_by(second) == ["host-1", "host-2"]
+    eventually(lambda: third.net("node ls", status=None).returncode == 7, 20, what="a closed door")
+
     second.net("cluster leave")
-    assert names_seen_by(first) == ["host-1", "host-3"]
+    assert names_seen_by(first) == ["host-1"]
     assert not (second.state_dir / "cluster").exists()
     assert second.refusal("cluster status", status=3)["code"] == "not-a-member"
     first.net("cluster leave -f")
