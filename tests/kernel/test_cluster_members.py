@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import socket
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.certificates import Authority
+from support.console import fences
 from support.etcd import Member, answers
 from support.host import Host
 from support.machines import ROOT, Machine, end_process, machines
@@ -277,6 +279,31 @@ def test_a_manager_goes_on_when_most_are_lost(three: list[Machine]) -> None:
     second.net("cluster leave -f")
     join(second, first, role="manager")
     assert names_seen_by(second) == ["host-1", "host-3", "host-2"]
+
+
+def test_a_cluster_is_restored_as_its_page_says(three: list[Machine], tmp_path: Path) -> None:
+    """The commands of docs/cluster.md, in a copy of the state from before a change."""
+    first, second, _ = three
+    found(first)
+    join(second, first)
+    page = (ROOT / "docs" / "cluster.md").read_text().partition("## Back up and restore")[2]
+    save, restore = (
+        block.replace("/var/lib/netlib", str(first.state_dir))
+        .replace("192.0.2.1", first.address)
+        .replace("/root/", f"{tmp_path}/")
+        for block in fences(page, "sh")[:2]
+    )
+    first.place.run("bash", "-e", "-c", save)
+    first.net("node update --availability drain host-2")
+    first.kill_daemon(signal.SIGTERM)
+    first.place.run("bash", "-e", "-c", restore)
+    first.start_daemon()
+
+    def availabilities() -> list[str]:
+        return [node["availability"] for node in second.ask("node ls")["nodes"]]
+
+    eventually(lambda: second.net("node ls", status=None).returncode == 0, 20)
+    assert availabilities() == ["active", "active"]
 
 
 def test_a_cluster_keeps_its_state_in_an_etcd_that_runs(

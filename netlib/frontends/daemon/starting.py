@@ -21,8 +21,8 @@ _START_SECONDS = 20.0
 
 def launch(folder: Path, firewall: Backend | None = None) -> subprocess.Popen[bytes]:
     """Start a daemon of a state, and go on; what it tells is in daemon.log. Raises OSError."""
-    # By its folder as well: what finds an editable installation is no entry of sys.path.
-    places = [str(Path(netlib.__file__).parents[1]), *sys.path]
+    # Where we are ourselves, too: an editable installation is on nobody's path without `site`.
+    places = [*sys.path, str(Path(netlib.__file__).parents[1])]
     program = (
         f"import sys; sys.path[:0] = {places!r}; "
         "from netlib.frontends.daemon.run import run; "
