@@ -12,8 +12,7 @@ ASK = "curl -sS --max-time 0.5"
 
 def tell(story: Story) -> None:
     """First the default one, then links, then networks of one's own."""
-    outside = story.stage.outside()
-    story.stage.knows_names(outside, OUTSIDE4, www_example_com=OUTSIDE4)
+    outside = story.stage.outside(www_example_com=OUTSIDE4)
     story.stage.is_set()
     _default(story, outside)
     _links(story)
@@ -49,8 +48,8 @@ def _default(story: Story, outside: Place) -> None:
 
 
 def _links(story: Story) -> None:
-    story.say("""The old way around this is a link: an entry in the hosts file, and variables that
-        tell where the other one is. It leads one way only.""")
+    story.say("""The old way around this is a link: an entry in the hosts file, and variables
+        that tell where the other one is. It leads one way only.""")
     story.run("net stop app2")
     story.run("net run -d --name app2 --network bridge:link=db2:database -- sleep 1000")
     story.run(f"net exec app2 -- {ASK} http://database:5432/", says="I am db2")
@@ -82,8 +81,8 @@ def _own(story: Story, outside: Place) -> None:
 
 
 def _apart(story: Story) -> None:
-    story.say("""Who is on another network is kept out, whatever it asks with: by ping, and by TCP.
-        What it sends is dropped on the host, and never arrives.""")
+    story.say("""Who is on another network is kept out, whatever it asks with: by ping, and by
+        TCP. What it sends is dropped on the host, and never arrives.""")
     story.run(f"net run -d --name stranger --network back -- {SERVE} 80")
     db = story.sandbox("db")
     with story.capture(db.at("eth0")) as arriving:

@@ -1,0 +1,94 @@
+"""Isolation between networks, within a network, and from the world."""
+
+from __future__ import annotations
+
+from netlib.labs.packets import kind
+from netlib.labs.stage import OUTSIDE4, Place
+from netlib.labs.story import Story
+
+SERVE = "python3 -m netlib.labs.answer"
+ASK = "curl -sS --max-time 0.3"
+UDP = "python3 -m netlib.labs.ask"
+PING = "ping -c 1 -W 0.3"
+A4, A6 = "198.51.100.2", "2001:db8:1::2"
+
+
+def tell(story: Story) -> None:
+    """Same network, other network, no way out, not even each other."""
+    outside = story.stage.outside(www_example_com=OUTSIDE4)
+    story.stage.answers(outside, 80)
+    story.stage.is_set()
+    _between(story)
+    _internal(story, outside)
+    _within(story)
+    story.run("net check")
+    story.say("Away with it all.")
+    story.run("net stop a b c d e f")
+    story.run("net rm n1 n2 vault quiet")
+
+
+def _between(story: Story) -> None:
+    story.say("Two networks of both families: a and b are on n1, c is on n2.")
+    story.run("net create n1 --subnet 198.51.100.0/25 --subnet 2001:db8:1::/64")
+    story.run("net create n2 --subnet 203.0.113.0/25 --subnet 2001:db8:2:2::/64")
+    story.run(f"net run -d --name a --network n1 -- {SERVE} 80 9999")
+    story.run("net run -d --name b --network n1 -- sleep 1000")
+    story.run("net run -d --name c --network n2 -- sleep 1000")
+    a = story.sandbox("a", port=80)
+    c = story.sandbox("c")
+
+    story.say("b reaches a, by every protocol and at every port, though nothing is published.")
+    story.run(f"net exec b -- {PING} a", says="1 received")
+    story.run(f"net exec b -- {ASK} http://{A4}:9999/", says="I am a")
+    story.run(f"net exec b -- {ASK} 'http://[{A6}]/'", says="I am a")
+    story.run(f"net exec b -- {UDP} {A6} 80", says="I am a")
+
+    story.say("c does not, whatever it tries. Its packets leave it, and never come to a.")
+    with story.capture(c.at("eth0"), a.at("eth0")) as road:
+        for line in (
+            f"{PING} {A4}",
+            f"{PING} {A6}",
+            f"{ASK} http://{A4}/",
+            f"{ASK} 'http://[{A6}]/'",
+        ):
+            story.fails(f"net exec c -- {line}")
+        story.fails(f"net exec c -- {UDP} {A4} 80")
+        tried = {"ICMP", "ICMPv6", "TCP", "UDP"}
+
+        def to_a(packet: object) -> bool:
+            return getattr(packet, "target", "") in {A4, A6}
+
+        seen = story.show(road, to_a, least=4)
+    story.expect(tried == {one.packet.kind for one in seen}, "not all protocols were tried")
+    story.expect({one.point.name for one in seen} == {"c"}, "something came to a")
+
+
+def _internal(story: Story, outside: Place) -> None:
+    story.say("""An internal network has no way out. d is on it, with e beside it: they find
+        each other, by name, too; but nothing leads outside, and no name of the world is asked
+        for.""")
+    story.run("net create vault --internal --subnet 198.51.100.128/25")
+    story.run(f"net run -d --name d --network vault -- {SERVE} 80")
+    story.run("net run -d --name e --network vault -- sleep 1000")
+    story.sandbox("d", port=80)
+    with story.capture(story.stage.host.at("eth0")) as uplink:
+        story.run(f"net exec e -- {ASK} http://d/", says="I am d")
+        story.run("net exec e -- ip route", never="default")
+        story.fails(f"net exec e -- {ASK} http://{OUTSIDE4}/")
+        story.fails("net dns query www.example.com --from e")
+        story.say("At the host's way out there was silence. From n1 the same question gets there:")
+        story.silence(uplink, lambda packet: packet.kind != "ARP")
+        story.run(f"net exec b -- {ASK} http://{OUTSIDE4}/", says="you are 192.0.2.1")
+        story.show(uplink, kind("TCP", "SYN"), least=2)
+
+
+def _within(story: Story) -> None:
+    story.say("""With icc off, members of a network do not reach each other, either: each is
+        alone with the way out.""")
+    story.run("net create quiet -o icc=false --subnet 203.0.113.128/25")
+    story.run(f"net run -d --name f --network quiet -- {SERVE} 80")
+    story.sandbox("f", port=80)
+    story.fails(f"net run --network quiet -- {ASK} http://203.0.113.130/")
+    story.run(f"net run --network quiet -- {ASK} http://{OUTSIDE4}/", says="you are 192.0.2.1")
+    story.draw()
+    story.pause("a and b are on n1, c on n2, d and e on vault, f on quiet")
