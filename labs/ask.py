@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 
-_PATIENCE = 0.3  # seconds; within one machine an answer takes microseconds
+_PATIENCE = 0.5  # seconds; within one machine an answer takes microseconds
 
 
 def main(address: str, port: int) -> int:

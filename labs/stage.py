@@ -21,6 +21,11 @@ from netlib.labs.capture import Point, call_in
 FOLDER = Path("/var/lib/netlib-lab")
 TIMEOUT = 30.0  # seconds that a command may take
 
+# What stories type again and again: our small server, a page that comes, and one that does not.
+SERVE = "python3 -m netlib.labs.answer"
+FETCH = "curl -sS"
+TRY = "curl -sS --max-time 0.5"
+
 # RFC 5737 and RFC 3849 keep these for documentation.
 UPLINK4, UPLINK6 = "192.0.2.1", "2001:db8:2::1"
 OUTSIDE4, OUTSIDE6 = "192.0.2.100", "2001:db8:2::100"

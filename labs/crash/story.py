@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from netlib.labs.packets import either, tcp
-from netlib.labs.stage import UPLINK4, Place
+from netlib.labs.stage import FETCH, SERVE, TRY, UPLINK4, Place
 from netlib.labs.story import Story
 
-SERVE = "python3 -m netlib.labs.answer"
 KILLED = "python3 -m netlib.labs.killed"
-ASK = f"curl -sS --max-time 0.5 http://{UPLINK4}:8080/"
+URL = f"http://{UPLINK4}:8080/"
 WEB = "198.51.100.2"
 
 
@@ -36,13 +35,12 @@ def _connect(story: Story, outside: Place) -> None:
     story.fails(f"{KILLED} 4 connect my-net web -p 8080:80", says="Killed")
     story.run("net exec web -- ip -br -4 addr", says=f"{WEB}/24")
     with story.capture(story.stage.host.at("eth0")) as uplink:
-        story.fails(ASK, at=outside)
+        story.fails(f"{TRY} {URL}", at=outside)
         opening, refusal = story.show(uplink, either(tcp("SYN"), tcp("RST,ACK")), least=2)
     story.expect(not opening.leaves and refusal.leaves, "the host itself should have refused")
     story.say("""The host itself refuses the connection, as nothing leads from its port 8080 to
         web. But it is known what was meant:""")
     story.fails("net check", says="web on my-net: it is pending")
-    story.draw()
     story.pause("web is half connected: the links are there, the published port is not")
 
     story.say("""Who asked for it was never told that it is done; so it is taken back. What
@@ -54,8 +52,9 @@ def _connect(story: Story, outside: Place) -> None:
     story.say("Nothing is in the way of a second try, and now a packet finds its way:")
     story.run("net connect my-net web -p 8080:80")
     with story.capture(story.stage.host.at("eth0")) as uplink:
-        story.run(ASK, at=outside, says="I am web")
+        story.run(f"{FETCH} {URL}", at=outside, says="I am web")
         story.show(uplink, either(tcp("SYN"), tcp("SYN,ACK")), least=2)
+    story.draw()
 
 
 def _disconnect(story: Story) -> None:
@@ -71,10 +70,10 @@ def _disconnect(story: Story) -> None:
 def _flush(story: Story, outside: Place) -> None:
     story.say("""Somebody flushes the firewall, ours and all others. Nothing died, but nothing
         is published any more. It is noticed and put back in the same way.""")
-    story.run(ASK, at=outside, says="I am web")
+    story.run(f"{FETCH} {URL}", at=outside, says="I am web")
     story.run("nft flush ruleset")
-    story.fails(ASK, at=outside)
+    story.fails(f"{TRY} {URL}", at=outside)
     story.fails("net check", says="8080")
     story.run("net repair", says="mended")
-    story.run(ASK, at=outside, says="I am web")
+    story.run(f"{FETCH} {URL}", at=outside, says="I am web")
     story.run("net check")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from netlib.labs.packets import tcp
-from netlib.labs.stage import OUTSIDE4, UPLINK4, Place, sh
+from netlib.labs.stage import FETCH, OUTSIDE4, TRY, UPLINK4, Place, sh
 from netlib.labs.story import Story
 
-ASK = f"curl -sS --max-time 0.5 http://{OUTSIDE4}/"
+URL = f"http://{OUTSIDE4}/"
 WEB = "198.51.100.2"
 
 
@@ -28,7 +28,7 @@ def tell(story: Story) -> None:
     web = story.sandbox("web")
     points = web.at("eth0"), story.stage.host.at("eth0")
     with story.capture(*points) as road:
-        story.run(f"net exec web -- {ASK}", says=f"you are {UPLINK4}")
+        story.run(f"net exec web -- {FETCH} {URL}", says=f"you are {UPLINK4}")
         seen = story.show(road, tcp("SYN"), least=2)
     story.say("""That is the same packet twice: as it left web, and as it left the host, where
         it got the host's address (masquerading), to which answers find back.""")
@@ -44,7 +44,7 @@ def tell(story: Story) -> None:
 
 def _stuck(story: Story, web: Place) -> None:
     with story.capture(web.at("eth0"), story.stage.host.at("eth0")) as road:
-        story.fails(f"net exec web -- {ASK}", says="timed out")
+        story.fails(f"net exec web -- {TRY} {URL}", says="timed out")
         seen = story.show(road, tcp("SYN"))
     story.expect({one.point.name for one in seen} == {"web"}, "it left the host")
 
@@ -60,7 +60,7 @@ def _sysctl(story: Story, web: Place) -> None:
     story.run("net host forwarding on", says="IPv4 forwarding is on")
     story.run("sysctl net.ipv4.conf.all.forwarding", says="= 1")
     story.run("cat /etc/sysctl.d/*netlib*", says="net.ipv4.ip_forward = 1")
-    story.run(f"net exec web -- {ASK}", says="I am outside")
+    story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
 
 
 def _policy(story: Story, web: Place) -> None:
@@ -72,14 +72,14 @@ def _policy(story: Story, web: Place) -> None:
     story.run("net host status", says=["FORWARD policy drop", "in the way"])
     story.say("One way is to set it to ACCEPT, which can be taken back:")
     story.run("net host forward-policy accept", says="FORWARD accept")
-    story.run(f"net exec web -- {ASK}", says="I am outside")
+    story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
     story.run("net host forward-policy leave", says="FORWARD drop")
     _stuck(story, web)
     story.say("""The other leaves the policy: what our networks allowed carries a mark, and one
         rule in that chain lets packets with the mark pass, of all our networks.""")
     story.run("net repair")
     story.run("iptables -S FORWARD", says=["-P FORWARD DROP", "mark"])
-    story.run(f"net exec web -- {ASK}", says="I am outside")
+    story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
     story.run("net host status", never="in the way")
 
 
@@ -89,7 +89,7 @@ def _unmasked(story: Story, outside: Place) -> None:
     )
     story.run("net create plain -o masquerade=false --subnet 203.0.113.0/24")
     story.run(f"ip route add 203.0.113.0/24 via {UPLINK4}", at=outside)
-    story.run(f"net run --network plain -- {ASK}", says="you are 203.0.113.2")
+    story.run(f"net run --network plain -- {FETCH} {URL}", says="you are 203.0.113.2")
     story.run("net rm plain")
 
 

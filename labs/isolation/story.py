@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from netlib.labs.packets import kind
-from netlib.labs.stage import OUTSIDE4, Place
+from netlib.labs.stage import FETCH, OUTSIDE4, SERVE, TRY, Place
 from netlib.labs.story import Story
 
-SERVE = "python3 -m netlib.labs.answer"
-ASK = "curl -sS --max-time 0.3"
 UDP = "python3 -m netlib.labs.ask"
-PING = "ping -c 1 -W 0.3"
 A4, A6 = "198.51.100.2", "2001:db8:1::2"
 
 
@@ -38,18 +35,18 @@ def _between(story: Story) -> None:
     c = story.sandbox("c")
 
     story.say("b reaches a, by every protocol and at every port, though nothing is published.")
-    story.run(f"net exec b -- {PING} a", says="1 received")
-    story.run(f"net exec b -- {ASK} http://{A4}:9999/", says="I am a")
-    story.run(f"net exec b -- {ASK} 'http://[{A6}]/'", says="I am a")
+    story.run("net exec b -- ping -c 1 -W 2 a", says="1 received")
+    story.run(f"net exec b -- {FETCH} http://{A4}:9999/", says="I am a")
+    story.run(f"net exec b -- {FETCH} 'http://[{A6}]/'", says="I am a")
     story.run(f"net exec b -- {UDP} {A6} 80", says="I am a")
 
     story.say("c does not, whatever it tries. Its packets leave it, and never come to a.")
     with story.capture(c.at("eth0"), a.at("eth0")) as road:
         for line in (
-            f"{PING} {A4}",
-            f"{PING} {A6}",
-            f"{ASK} http://{A4}/",
-            f"{ASK} 'http://[{A6}]/'",
+            f"ping -c 1 -W 0.3 {A4}",
+            f"ping -c 1 -W 0.3 {A6}",
+            f"{TRY} http://{A4}/",
+            f"{TRY} 'http://[{A6}]/'",
         ):
             story.fails(f"net exec c -- {line}")
         story.fails(f"net exec c -- {UDP} {A4} 80")
@@ -72,13 +69,13 @@ def _internal(story: Story, outside: Place) -> None:
     story.run("net run -d --name e --network vault -- sleep 1000")
     story.sandbox("d", port=80)
     with story.capture(story.stage.host.at("eth0")) as uplink:
-        story.run(f"net exec e -- {ASK} http://d/", says="I am d")
+        story.run(f"net exec e -- {FETCH} http://d/", says="I am d")
         story.run("net exec e -- ip route", never="default")
-        story.fails(f"net exec e -- {ASK} http://{OUTSIDE4}/")
+        story.fails(f"net exec e -- {TRY} http://{OUTSIDE4}/")
         story.fails("net dns query www.example.com --from e")
         story.say("At the host's way out there was silence. From n1 the same question gets there:")
         story.silence(uplink, lambda packet: packet.kind != "ARP")
-        story.run(f"net exec b -- {ASK} http://{OUTSIDE4}/", says="you are 192.0.2.1")
+        story.run(f"net exec b -- {FETCH} http://{OUTSIDE4}/", says="you are 192.0.2.1")
         story.show(uplink, kind("TCP", "SYN"), least=2)
 
 
@@ -88,7 +85,7 @@ def _within(story: Story) -> None:
     story.run("net create quiet -o icc=false --subnet 203.0.113.128/25")
     story.run(f"net run -d --name f --network quiet -- {SERVE} 80")
     story.sandbox("f", port=80)
-    story.fails(f"net run --network quiet -- {ASK} http://203.0.113.130/")
-    story.run(f"net run --network quiet -- {ASK} http://{OUTSIDE4}/", says="you are 192.0.2.1")
+    story.fails(f"net run --network quiet -- {TRY} http://203.0.113.130/")
+    story.run(f"net run --network quiet -- {FETCH} http://{OUTSIDE4}/", says="you are 192.0.2.1")
     story.draw()
     story.pause("a and b are on n1, c on n2, d and e on vault, f on quiet")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from netlib.labs.packets import either, kind
-from netlib.labs.stage import OUTSIDE4, UPLINK4
+from netlib.labs.stage import FETCH, OUTSIDE4, SERVE, TRY, UPLINK4
 from netlib.labs.story import Story
 
-SERVE = "python3 -m netlib.labs.answer"
-ASK = "curl -sS --max-time 0.5"
 MAC, TV = "02:00:00:00:00:07", "192.0.2.7"
 
 
@@ -30,7 +28,7 @@ def tell(story: Story) -> None:
         way.""")
     host_mac = story.run("cat /sys/class/net/eth0/address")
     with story.capture(neighbour.at("eth0")) as wire:
-        story.run(f"{ASK} http://{TV}/", at=neighbour, says=f"I am tv, you are {OUTSIDE4}")
+        story.run(f"{FETCH} http://{TV}/", at=neighbour, says=f"I am tv, you are {OUTSIDE4}")
         arp = story.show(
             wire, either(kind("ARP", f"who has {TV}"), kind("ARP", f"{TV} is at")), least=2
         )
@@ -41,8 +39,8 @@ def tell(story: Story) -> None:
     story.say("""A second sandbox on the same parent has another MAC. In mode bridge, which is
         the default, the two reach each other, too, without leaving the host.""")
     story.run(f"net run -d --name radio --network lan -- {SERVE} 80")
-    story.run(f"net exec radio -- {ASK} http://{TV}/", says="I am tv, you are 192.0.2.4")
-    story.run(f"{ASK} http://192.0.2.4/", at=neighbour, says="I am radio")
+    story.run(f"net exec radio -- {FETCH} http://{TV}/", says="I am tv, you are 192.0.2.4")
+    story.run(f"{FETCH} http://192.0.2.4/", at=neighbour, says="I am radio")
     story.draw()
     story.pause("tv and radio are on the LAN, beside the neighbour")
 
@@ -51,7 +49,7 @@ def tell(story: Story) -> None:
         to its children.""")
     story.fails("net publish tv 8080:80")
     with story.capture(story.stage.host.at("eth0")) as wire:
-        story.fails(f"{ASK} http://{TV}/")
+        story.fails(f"{TRY} http://{TV}/")
         seen = story.show(wire, kind("ARP", f"who has {TV}"))
         story.silence(wire, kind("ARP", f"{TV} is at"))
     story.expect(seen[0].leaves, "the host asked nobody")
@@ -64,7 +62,7 @@ def tell(story: Story) -> None:
               f"--gateway {OUTSIDE4} --ip-range 192.0.2.4/30 lan")  # fmt: skip
     story.run(f"net run -d --name tv --network lan:ip={TV} -- {SERVE} 80")
     story.sandbox("tv", port=80)
-    story.run(f"{ASK} http://{TV}/", says=f"I am tv, you are {UPLINK4}")
+    story.run(f"{FETCH} http://{TV}/", says=f"I am tv, you are {UPLINK4}")
 
     story.run("net check")
     story.run("net stop tv")

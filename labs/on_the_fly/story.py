@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from netlib.labs.packets import Packet, either, tcp
-from netlib.labs.stage import UPLINK4
+from netlib.labs.stage import FETCH, SERVE, TRY, UPLINK4
 from netlib.labs.story import Story
-
-SERVE = "python3 -m netlib.labs.answer"
 
 
 def mine(packet: Packet) -> bool:
@@ -41,7 +39,7 @@ def tell(story: Story) -> None:
             story.run("net connect front my-nginx -p 8080:80")
             story.run("net exec my-nginx -- ip -br -4 addr", says=["eth0", "eth1", "198.51.100.3"])
             story.run("net dns query my-nginx --from friend", says="198.51.100.3")
-            story.run(f"curl -sS http://{UPLINK4}:8080/", at=outside, says="I am my-nginx")
+            story.run(f"{FETCH} http://{UPLINK4}:8080/", at=outside, says="I am my-nginx")
             story.show(uplink, either(tcp("SYN"), tcp("SYN,ACK")), least=2)
         session.exchange("two", says="you said: two")
         story.draw()
@@ -52,7 +50,7 @@ def tell(story: Story) -> None:
         story.run("net disconnect front my-nginx")
         story.run("net exec my-nginx -- ip -br -4 addr", says="eth0", never="eth1")
         story.fails("net dns query my-nginx --from friend", says="NXDOMAIN")
-        story.fails(f"curl -sS --max-time 0.5 http://{UPLINK4}:8080/", at=outside)
+        story.fails(f"{TRY} http://{UPLINK4}:8080/", at=outside)
         session.exchange("three", says="you said: three")
 
         story.say("""On back we saw one connection that was opened, then three questions with

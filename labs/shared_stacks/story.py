@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from netlib.labs.packets import either, tcp
-from netlib.labs.stage import UPLINK4
+from netlib.labs.stage import FETCH, SERVE, TRY, UPLINK4
 from netlib.labs.story import Story
 
-SERVE = "python3 -m netlib.labs.answer"
-ASK = "curl -sS --max-time 0.5"
 NAMESPACE = "readlink /proc/self/ns/net"
 
 
@@ -23,14 +21,14 @@ def tell(story: Story) -> None:
     story.run(f"net run -d --name front-door --network host -p 8080:80 -- {SERVE} 80",
               says="warning: nothing is published on host")  # fmt: skip
     story.stage.listening(story.stage.host, 80)
-    story.run(f"{ASK} http://{UPLINK4}/", at=outside, says="you are 192.0.2.100")
-    story.fails(f"{ASK} http://{UPLINK4}:8080/", at=outside)
+    story.run(f"{FETCH} http://{UPLINK4}/", at=outside, says="you are 192.0.2.100")
+    story.fails(f"{TRY} http://{UPLINK4}:8080/", at=outside)
 
     story.say("On `none` it has `lo`, which is up, and nothing else: it reaches itself.")
     story.run("net run -d --name hermit --network none -- sleep 1000")
     story.run("net exec hermit -- ip -br link", says="lo", never="eth0")
     story.run("net exec hermit -- ping -c 1 -W 1 127.0.0.1", says="1 received")
-    story.fails(f"net exec hermit -- {ASK} http://{UPLINK4}/")
+    story.fails(f"net exec hermit -- {TRY} http://{UPLINK4}/")
     story.say("It may get a network later.")
     story.run("net create my-net --subnet 198.51.100.0/24")
     story.run("net connect my-net hermit")
@@ -49,8 +47,8 @@ def tell(story: Story) -> None:
     with story.capture(app.at("eth0"), app.at("lo")) as inside:
         story.say("""Within the stack they meet at 127.0.0.1, over lo; from outside the sidecar
             is found at app's address, over the one eth0 that both have.""")
-        story.run(f"net exec sidecar -- {ASK} http://127.0.0.1:80/", says="you are 127.0.0.1")
-        story.run(f"{ASK} http://{UPLINK4}:8081/", at=outside, says="you are 192.0.2.100")
+        story.run(f"net exec sidecar -- {FETCH} http://127.0.0.1:80/", says="you are 127.0.0.1")
+        story.run(f"{FETCH} http://{UPLINK4}:8081/", at=outside, says="you are 192.0.2.100")
         seen = story.show(inside, either(tcp("SYN")), least=3)
     devices = [one.point.device for one in seen]
     story.expect(devices == ["lo", "lo", "eth0"], f"they were seen at {devices}")
