@@ -65,19 +65,25 @@ def _sysctl(story: Story, web: Place) -> None:
 
 def _policy(story: Story, web: Place) -> None:
     story.say("""Then the policy of FORWARD. A program that wants to forward nothing but its
-        own sets it to DROP, and that is for everybody's packets: no rule of ours can help in a
-        table of ours. The status names it.""")
+        own sets it to DROP, and that is for everybody's packets.""")
     story.run("iptables -P FORWARD DROP")
+    if story.stage.firewall == "iptables":
+        story.say("""Our rules stand in iptables, too, and in front of the policy: what they let
+            through never gets there.""")
+        story.run("iptables -S FORWARD", says=["-P FORWARD DROP", "NETLIB"])
+        story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
+        return
+    story.say("No rule in a table of ours can help. The status names what is in the way.")
     _stuck(story, web)
     story.run("net host status", says=["FORWARD policy drop", "in the way"])
     story.say("One way is to set it to ACCEPT, which can be taken back:")
     story.run("net host forward-policy accept", says="FORWARD accept")
     story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
     story.run("net host forward-policy leave", says="FORWARD drop")
-    _stuck(story, web)
     story.say("""The other leaves the policy: what our networks allowed carries a mark, and one
         rule in that chain lets packets with the mark pass, of all our networks.""")
-    story.run("net repair")
+    story.fails("net check", says="is in the way")
+    story.run("net repair", says="mended")
     story.run("iptables -S FORWARD", says=["-P FORWARD DROP", "mark"])
     story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
     story.run("net host status", never="in the way")
