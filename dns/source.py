@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # None: nothing did.
 ZoneSource = Callable[[int, float], Update | None]
 
+# Whoever commits asks to be served, but a container runtime's plugin, whose caller waits: until
+# the container has started and asks for a name, we have looked by ourselves.
+_POLL_SECONDS = 0.2
 _MOST_SERVICES = 32  # of an endpoint: who publishes a range of thousands looks none of them up
 
 
@@ -119,5 +122,4 @@ def state_source(folder: Path) -> ZoneSource:
     """The names of the state in a folder: what a keeper on its own reads."""
     from netlib.store.sqlite import SqliteStore
 
-    # Whoever commits asks to be served, so looking by ourselves is for what they forgot.
-    return store_source(SqliteStore(folder / "state.db", poll_seconds=1.0))
+    return store_source(SqliteStore(folder / "state.db", poll_seconds=_POLL_SECONDS))

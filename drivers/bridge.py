@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from netlib import names
+from netlib.binding import gateway_mode
 from netlib.driver import Capabilities, Option
 from netlib.drivers.endpoint import (
     ENDPOINT_OPTIONS,
@@ -23,28 +24,24 @@ from netlib.drivers.hosted import (
     MTU,
     OUTBOUND,
     check_host_addresses,
-    gateway_sysctls,
-    masquerades,
     uplink_mtu,
 )
+from netlib.drivers.on_bridge import HAIRPIN, ISOLATE, NAMES, bridge_sysctls, passing
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
 from netlib.model import Endpoint, Family, HostFacts, Network, Peer
-from netlib.options import BOOLEAN, is_on
+from netlib.options import is_on
 from netlib.wiring import (
     Address,
     Bridge,
     FirewallBase,
-    Forward,
     Forwarding,
     Noun,
-    Segment,
-    Sysctl,
     VethPair,
     Wiring,
 )
 
-_GATEWAY_MODES = ("nat", "routed", "isolated")
+_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _GATEWAY_MODE_OF: dict[Family, str] = {4: "gateway_mode_ipv4", 6: "gateway_mode_ipv6"}
 _FOR_ALL_OF_A_BRIDGE = (
     "masquerade",
@@ -72,23 +69,18 @@ class BridgeDriver:
         MTU,
         ICC,
         MASQUERADE,
-        Option(
-            key="isolate",
-            help="whether networks that are not isolated either are kept out",
-            default="true",
-            choices=("true", "false", "strict"),
-            live=True,
-        ),
+        ISOLATE,
         Option(
             key="gateway_mode",
-            help="nat; routed: endpoints are reached by their own addresses, at published "
+            help="nat; nat-unprotected: all ports are reached by whoever has a route to the "
+            "endpoint; routed: endpoints are reached by their own addresses, at published "
             "ports; isolated: the host has no address here",
             default="nat",
             choices=_GATEWAY_MODES,
         ),
         Option(
             key="gateway_mode_ipv4",
-            help="gateway_mode of a network that has only IPv4, or the same as for IPv6",
+            help="gateway_mode by IPv4, where it is another one",
             aliases=("com.docker.network.bridge.gateway_mode_ipv4",),
             choices=_GATEWAY_MODES,
         ),
@@ -98,21 +90,11 @@ class BridgeDriver:
             aliases=("com.docker.network.bridge.gateway_mode_ipv6",),
             choices=_GATEWAY_MODES,
         ),
-        Option(
-            key="names",
-            help="whether sandboxes know each other by name",
-            default="true",
-            choices=BOOLEAN,
-        ),
+        NAMES,
         *HOST_BINDING,
         *OUTBOUND,
         IFACE_PREFIX,
-        Option(
-            key="hairpin",
-            help="whether a bridge port may send a frame back where it came from",
-            aliases=("hairpin_mode", "hairpinMode"),
-            choices=BOOLEAN,
-        ),
+        HAIRPIN,
         *ROUTING,
     )
     endpoint_options: ClassVar[tuple[Option, ...]] = (*ENDPOINT_OPTIONS, EXPOSE)
@@ -124,7 +106,8 @@ class BridgeDriver:
             names.check_device(options["bridge.name"])
         check_in_sandbox(network)
         check_host_addresses(network)
-        if _gateway_mode(network) == "isolated" and not network.internal:
+        _check_modes(network)
+        if "isolated" in _modes(network).values() and not network.internal:
             raise InvalidOption(
                 "gateway_mode isolated leaves the network without a way out",
                 "add --internal, or choose nat or routed",
@@ -133,7 +116,7 @@ class BridgeDriver:
             _check_borrowed(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """One gateway mode, and the MTU of the default route's device where none was asked for.
+        """The MTU of the default route's device, or the bridge's, where none was asked for.
 
         Raises InvalidOption where the bridge's name is that of another kind of device,
         InterfaceTaken where another network has it.
@@ -147,12 +130,9 @@ class BridgeDriver:
             )
         if device is not None and device.ours:
             raise InterfaceTaken(f"another network has the bridge {name}", "choose another name")
-        settled = {}
-        if any(option in network.options for option in _GATEWAY_MODE_OF.values()):
-            settled["gateway_mode"] = _gateway_mode(network)
-        if "mtu" not in network.options:
-            settled["mtu"] = str(device.mtu if device else uplink_mtu(host))
-        return settled
+        if "mtu" in network.options:
+            return {}
+        return {"mtu": str(device.mtu if device else uplink_mtu(host))}
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """The bridge with its gateway addresses, and what may pass it.
@@ -167,8 +147,7 @@ class BridgeDriver:
 
     def _nouns(self, network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
         options = network.options
-        mode = options.get("gateway_mode", "nat")
-        closed = network.internal or mode == "isolated"
+        modes, closed = _modes(network), network.internal
         yield FirewallBase()
         if not closed:
             yield from (Forwarding(family=family) for family in network.families())
@@ -178,23 +157,11 @@ class BridgeDriver:
             mtu=int(options.get("mtu", "1500")),
             mac=names.mac_of(network.id),
         )
-        yield from _bridge_sysctls(network, bridge, host)
-        if mode != "isolated":
-            yield from (Address(device=bridge, address=a) for a in network.gateways())
-        yield Forward(
-            bridge=bridge,
-            within="allow" if is_on(options, "icc", default=True) else "published",
-            inbound="drop" if closed else "routed" if mode == "routed" else "published",
-            outbound="drop" if closed else "allow",
-            host="closed" if mode == "isolated" else "gateway" if closed else "open",
-            isolated=options.get("isolate", "true") != "false",
-        )
-        for subnet in network.subnets:
-            gateway = None if mode == "isolated" else subnet.gateway
-            yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=gateway)
-        if mode == "nat" and not closed:
-            for family in network.families():
-                yield from masquerades(network, bridge, family)
+        yield from bridge_sysctls(bridge, network, host)
+        for address in network.gateways():
+            if modes[address.version] != "isolated":
+                yield Address(device=bridge, address=address)
+        yield from passing(network, bridge, modes)
 
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
         """A veth pair from the bridge into the sandbox, its addresses, routes and ports."""
@@ -234,28 +201,17 @@ def bridge_name(network: Network) -> str:
     return network.options.get("bridge.name") or names.bridge(network.id)
 
 
-def _gateway_mode(network: Network) -> str:
-    """The mode, by whichever name it was given. Raises InvalidOption for two different ones.
+def _modes(network: Network) -> dict[Family, str]:
+    return {family: gateway_mode(network, family) for family in network.families()}
 
-    What may come in is one fact of the bridge, so both families have the same.
-    """
-    families = network.families()
+
+def _check_modes(network: Network) -> None:
     for family, option in _GATEWAY_MODE_OF.items():
-        if option in network.options and family not in families:
+        if option in network.options and family not in network.families():
             raise InvalidOption(
                 f"option {option} is for a family that the network does not have",
                 f"leave it out, or give the network IPv{family}",
             )
-    both = network.options.get("gateway_mode")
-    modes = {network.options.get(_GATEWAY_MODE_OF[f], both or "nat") for f in families}
-    if both is not None:
-        modes.add(both)
-    if len(modes) > 1:
-        raise InvalidOption(
-            f"option gateway_mode is {' and '.join(sorted(modes))} on one network",
-            "choose one mode for both families, or make a network for each",
-        )
-    return modes.pop() if modes else "nat"
 
 
 def _check_borrowed(network: Network) -> None:
@@ -269,19 +225,3 @@ def _check_borrowed(network: Network) -> None:
             "would change what the bridge's other ports may do",
             "leave it out, or choose a bridge name that is free",
         )
-
-
-def _bridge_sysctls(network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
-    yield from gateway_sysctls(bridge, network, host)
-    if not is_on(network.options, "icc", default=True):
-        # Members meet in the firewall, which knows the links: the host answers ARP for each of
-        # them (RFC 3069; ip-sysctl.rst, proxy_arp_pvlan), at once.
-        yield Sysctl(device=bridge, path=f"net/ipv4/conf/{bridge}/proxy_arp_pvlan", value="1")
-        delay = f"net/ipv4/neigh/{bridge}/proxy_delay"
-        yield Sysctl(device=bridge, path=delay, value="0", default="80")
-    if host.ipv6:
-        # What is forwarded asks for its neighbour from the link-local address (RFC 4861 section
-        # 4.3), which is tentative for two seconds after the first endpoint came. Its MAC is made
-        # from the network's id, so nobody else has that address (ip-sysctl.rst, accept_dad).
-        path = f"net/ipv6/conf/{bridge}/accept_dad"
-        yield Sysctl(device=bridge, path=path, value="0", default="1")

@@ -29,7 +29,7 @@ def apply(
     """
     failures: list[NetError] = []
     try:
-        with ExitStack() as undo:
+        with kernel.session(), ExitStack() as undo:
             undo.callback(_withdraw, withdraw, failures)
             for stage in plan.stages:
                 _do(stage, kernel, failures)
@@ -78,6 +78,13 @@ def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:
     `subject` names what is removed, for the error.
     """
     failures: list[NetError] = []
+    with kernel.session():
+        _remove(plan, kernel, failures)
+    if failures:
+        raise LeftOver(subject, failures) from failures[0]
+
+
+def _remove(plan: Plan, kernel: Kernel, failures: list[NetError]) -> None:
     for stage in plan.stages:
         # What stays may change on the way: a default route moves to another device.
         kept = tuple(step for step in stage.steps if not isinstance(step, Delete))
@@ -93,5 +100,3 @@ def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:
             kernel.perform(plan.after)
         except NetError as error:
             failures.append(error)
-    if failures:
-        raise LeftOver(subject, failures) from failures[0]

@@ -50,9 +50,10 @@ class Capabilities:
     can lead to its endpoints; else `why_not_published` tells why not. `names`: where the DNS
     resolver listens. `reserves`: further things that the core keeps unique.
     `single`: one network of this kind per host. `interface` False: endpoints have none of
-    their own. `own_mac` False: they have no MAC of their own. `alone`: only a sandbox that is
-    on no network can join. `own_netns` False: the sandbox is the host, so publishing a port
-    of its is needless, and only warned of.
+    their own. `own_mac` False: they have no MAC of their own.
+    `mac_of_address`: it follows from their first address (`names.mac_at`). `alone`: only a
+    sandbox that is on no network can join. `own_netns` False: the sandbox is the host, so
+    publishing a port of its is needless, and only warned of.
     """
 
     scope: Literal["local", "global"] = "local"
@@ -66,6 +67,7 @@ class Capabilities:
     own_netns: bool = True
     interface: bool = True
     own_mac: bool = True
+    mac_of_address: bool = False
     alone: bool = False
 
 

@@ -137,7 +137,8 @@ def _create_vxlan(noun: Vxlan) -> Iterator[Line]:
     yield noun.netns, f"ip link set {noun.name} {port} alias {noun.owner} up"
     yield (
         noun.netns,
-        f"bridge link set dev {noun.name} learning off neigh_suppress on {_flood(noun)}",
+        f"bridge link set dev {noun.name} learning off neigh_suppress on {_flood(noun)}"
+        + (" isolated on" if noun.isolated else ""),
     )
 
 
@@ -167,8 +168,8 @@ def _change(old: Link, noun: Link) -> Iterator[Line]:
             yield from _change_bridge(old, noun)
         case VethPair(), VethPair():
             yield from _change_veth(old, noun)
-        case Vxlan(), Vxlan() if old.flood != noun.flood:
-            yield noun.netns, f"bridge link set dev {noun.name} {_flood(noun)}"
+        case Vxlan(), Vxlan():
+            yield from _change_vxlan(old, noun)
         case Ipvlan(), Ipvlan() if (old.mode, old.flag) != (noun.mode, noun.flag):
             yield noun.netns, f"ip link set {noun.name} type ipvlan mode {noun.mode} {noun.flag}"
 
@@ -191,6 +192,14 @@ def _change_bridge(old: Bridge, noun: Bridge) -> Iterator[Line]:
         words.append(f"mcast_snooping {int(noun.multicast_snooping)}")
     if words:
         yield noun.netns, f"ip link set {noun.name} type bridge {' '.join(words)}"
+
+
+def _change_vxlan(old: Vxlan, noun: Vxlan) -> Iterator[Line]:
+    words = [_flood(noun)] if old.flood != noun.flood else []
+    if old.isolated != noun.isolated:
+        words.append(f"isolated {_switch(noun.isolated)}")
+    if words:
+        yield noun.netns, f"bridge link set dev {noun.name} {' '.join(words)}"
 
 
 def _change_veth(old: VethPair, noun: VethPair) -> Iterator[Line]:

@@ -22,6 +22,7 @@ IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 IPInterface = IPv4Interface | IPv6Interface
 Family = Literal[4, 6]
+FAMILIES: tuple[Family, Family] = (4, 6)
 Protocol = Literal["tcp", "udp", "sctp"]
 State = Literal["pending", "ready", "removing"]
 

@@ -10,6 +10,7 @@ import os
 import re
 
 from netlib.errors import InvalidName
+from netlib.model import IPAddress
 
 # IFNAMSIZ is 16 with the closing NUL (linux/if.h).
 DEVICE_NAME_BYTES = 15
@@ -88,6 +89,19 @@ def mac_of(endpoint_id: str) -> str:
     digits = endpoint_id[:12]
     first = int(digits[:2], 16) & 0xFC | 0x02
     return ":".join([f"{first:02x}", *(digits[i : i + 2] for i in range(2, 12, 2))])
+
+
+def mac_at(network_id: str, address: IPAddress) -> str:
+    """The MAC address that goes with an address of a network, on whatever host it is.
+
+    An address that moves, or is given away again, so leaves no neighbour with a wrong entry. An
+    IPv4 address is in it whole: two of a network never get the same.
+    """
+    hashed = hashlib.sha256(f"{network_id} {address}".encode()).digest()
+    if address.version == 4:
+        of_network = hashlib.sha256(network_id.encode()).digest()
+        hashed = of_network[:2] + address.packed
+    return bytes([hashed[0] & 0xFC | 0x02, *hashed[1:6]]).hex(":")
 
 
 def check_name(name: str, what: str) -> str:

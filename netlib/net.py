@@ -31,6 +31,7 @@ from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
 
 if TYPE_CHECKING:
+    from netlib.cluster.verbs import ClusterVerbs
     from netlib.dns.ask import Told
 
 P = ParamSpec("P")
@@ -124,7 +125,7 @@ class Plans:
     create = _planned(_create.create)
     remove = _asked(_remove.plan_removal)
     connect = _planned(_connect.connect)
-    disconnect = _planned(_disconnect.disconnect)
+    disconnect = _asked(_disconnect.plan_disconnection)
     publish = _planned(_publish.publish)
     unpublish = _planned(_publish.unpublish)
     update = _planned(_update.update)
@@ -210,6 +211,15 @@ class Net:
         finally:
             wait_until_served()
 
+    @property
+    def cluster(self) -> ClusterVerbs:
+        """Membership of a cluster of hosts: make one, join it, leave it, see who is in it."""
+        from netlib.cluster.doors import Doors
+        from netlib.cluster.opening import open_store
+        from netlib.cluster.verbs import ClusterVerbs
+
+        return ClusterVerbs(Doors(self.engine, self.state_dir, open_store))
+
     def files_of(self, sandbox: str) -> Path:
         """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""
         from netlib.sandbox_files import folder_of
@@ -267,11 +277,11 @@ class Net:
 
     create = _verb(_create.create)
     connect = _verb_on_network(_connect.connect)
-    disconnect = _verb(_disconnect.disconnect)
     publish = _verb(_publish.publish)
     unpublish = _verb(_publish.unpublish)
     update = _verb_on_network(_update.update)
 
+    disconnect = _question(_disconnect.disconnect)
     remove = _question(_remove.remove)
     prune = _question(_remove.prune)
 

@@ -122,6 +122,15 @@ class Plan:
         return script(self, firewall)
 
 
+def joined(plans: Iterable[Plan]) -> Plan:
+    """Plans one after the other, as one."""
+    parts = tuple(plans)
+    return Plan(
+        stages=tuple(stage for part in parts for stage in part.stages),
+        after=tuple(effect for part in parts for effect in part.after),
+    )
+
+
 def diff(have: Wiring, want: Wiring) -> Plan:
     """The plan that makes `want` of `have`.
 

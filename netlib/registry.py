@@ -19,6 +19,7 @@ BUILT_IN: Mapping[str, str] = {
     "ipvlan": "netlib.drivers.ipvlan:IpvlanDriver",
     "macvlan": "netlib.drivers.macvlan:MacvlanDriver",
     "none": "netlib.drivers.none:NoneDriver",
+    "overlay": "netlib.drivers.overlay:OverlayDriver",
     "ptp": "netlib.drivers.ptp:PtpDriver",
 }
 

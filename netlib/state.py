@@ -4,7 +4,7 @@ network/<id>                        a network and its recorded wiring
 name/<name>                         the id of the network of that name
 pool/<scope>/<4|6>/<first, hex>     a network's prefix, unique on the host or its LAN
 endpoint/<network>/<id>             an endpoint and its recorded wiring
-member/<network>/<sandbox>          the endpoint that joins them
+member/<network>/<sandbox>/<endpoint>   one that joins them, one for each interface there
 interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface, or is without
                                     one: then `:` and the endpoint's id stand for its name
 device/<name>/<group>/<network>     a network that hangs off a device of the host, see driver.Option
@@ -19,6 +19,7 @@ operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
+cluster/membership                  how this host reaches its cluster's store, and as whom
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from netlib.wiring import Publish, Wiring
 
 T = TypeVar("T")
 REALM_KEY = "host/realm"
+MEMBERSHIP_KEY = "cluster/membership"
 _FEW = 8
 _SHOWN = 80
 
@@ -167,9 +169,14 @@ def endpoint_key(network_id: str, endpoint_id: str) -> str:
     return f"endpoint/{network_id}/{endpoint_id}"
 
 
-def member_key(network_id: str, sandbox: str) -> str:
-    """Where it is kept that a sandbox is on a network."""
-    return f"member/{network_id}/{part(sandbox)}"
+def members(network_id: str, sandbox: str) -> tuple[str, str]:
+    """The range in which it is kept that a sandbox is on a network."""
+    return under(f"member/{network_id}/{part(sandbox)}/")
+
+
+def member_key(endpoint: Endpoint) -> str:
+    """Where it is kept that an endpoint joins its sandbox and its network."""
+    return f"member/{endpoint.network}/{part(endpoint.sandbox.name)}/{endpoint.id}"
 
 
 def interface_key(sandbox: str, ifname: str) -> str:
@@ -339,15 +346,23 @@ class State:
         return bool(self.store.range(*under(f"endpoint/{network_id}/"), limit=1))
 
     def endpoint(self, network: Network, sandbox: str) -> EndpointRecord:
-        """The endpoint that joins a sandbox to a network, or NotConnected."""
-        member = self.store.get(member_key(network.id, sandbox))
-        record = member and self.store.get(endpoint_key(network.id, member.value))
-        if not record:
+        """The oldest endpoint that joins a sandbox to a network, or NotConnected."""
+        found = self.endpoints_between(network.id, sandbox)
+        if not found:
             raise NotConnected(
                 f"{sandbox} is not connected to {network.name}",
                 f"see: net inspect {network.name}",
             )
-        return load_endpoint(record.value, record.revision)
+        return found[0]
+
+    def endpoints_between(self, network_id: str, sandbox: str) -> list[EndpointRecord]:
+        """The endpoints that join a sandbox to a network, oldest first; mostly one."""
+        found: list[EndpointRecord] = []
+        for member in self.store.range(*members(network_id, sandbox)):
+            record = self.store.get(endpoint_key(network_id, member.key.rpartition("/")[2]))
+            if record is not None:
+                found.append(load_endpoint(record.value, record.revision))
+        return sorted(found, key=lambda r: (r.endpoint.created, r.endpoint.id))
 
     def endpoints_of(self, sandbox: str) -> list[EndpointRecord]:
         """A sandbox's endpoints, oldest first."""
@@ -362,16 +377,14 @@ class State:
         """Its links to those that are on its network now."""
         found: list[Link] = []
         for name, alias in endpoint.links.items():
-            member = self.store.get(member_key(endpoint.network, name))
-            record = member and self.store.get(endpoint_key(endpoint.network, member.value))
+            targets = self.endpoints_between(endpoint.network, name)
             box = self.find_sandbox(name)
-            if record and box:
-                target = load_endpoint(record.value, record.revision).endpoint
+            if targets and box:
                 found.append(
                     Link(
                         sandbox=endpoint.sandbox.name,
                         alias=alias,
-                        target=target,
+                        target=targets[0].endpoint,
                         environment=box.environment,
                     )
                 )

@@ -24,6 +24,7 @@ from netlib.wiring import (
     Noun,
     Relay,
     Route,
+    SourceGuard,
     Sysctl,
     Up,
 )
@@ -66,6 +67,8 @@ def _of_stage(stage: Stage, firewall: str, up: set[tuple[str, str]]) -> Iterator
 def _of_firewall(step: Step, firewall: str) -> list[str]:
     if firewall == "none":
         return []
+    if isinstance(subject(step), SourceGuard):
+        firewall = "source_guard"  # whatever the backend is
     commands: list[str] = importlib.import_module(f"netlib.firewall.{firewall}").commands(step)
     return commands
 
@@ -160,6 +163,8 @@ def _route(noun: Route) -> str:
         words.append(f"metric {noun.metric}")
     if noun.on_link:
         words.append("onlink")
+    if noun.src is not None:
+        words.append(f"src {noun.src}")
     return " ".join(words)
 
 

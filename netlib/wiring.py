@@ -206,7 +206,10 @@ class Vlan(Link):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vxlan(Link):
-    """A VXLAN port at `bridge`, learning off, neighbours answered from entries (RFC 7348)."""
+    """A VXLAN port at `bridge`, learning off, neighbours answered from entries (RFC 7348).
+
+    `isolated`: what comes through it reaches no isolated port of the bridge, nor it them.
+    """
 
     fixed = ("vni", "local", "port")
 
@@ -216,6 +219,7 @@ class Vxlan(Link):
     port: int = 4789
     mac: str
     flood: bool = False
+    isolated: bool = False
 
 
 # -- settings and addresses ---------------------------------------------------------------------
@@ -265,7 +269,10 @@ class Up(_OnDevice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(_OnDevice):
-    """A route by a device, through `via` where given (ip-route(8))."""
+    """A route by a device, through `via` where given (ip-route(8)).
+
+    `src` is what the host's own packets have as their source there.
+    """
 
     layer = Layer.ADDRESS
     identity = ("destination", "metric")
@@ -274,6 +281,7 @@ class Route(_OnDevice):
     via: IPAddress | None = None
     metric: int = 0
     on_link: bool = False
+    src: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +322,8 @@ class Forward(Noun):
     `within`: from member to member when bridged packets pass the firewall, and for a
     member's own published port ("allow" or, where members may not talk, "published").
     `inbound`: from elsewhere to members: "published" ports only, "routed" (ports that Open
-    names, and echo requests), "drop" or "allow" (all). `outbound`: from members to elsewhere.
+    names, and echo requests), "drop" or "allow" (all); `inbound6` where IPv6 differs.
+    `outbound`: from members to elsewhere.
     `host`: what members reach of the host: all that its own rules let in ("open"), only the
     gateway's addresses ("gateway"), nothing ("closed").
     `isolated`: False lets other networks' members in that are not isolated either.
@@ -326,9 +335,14 @@ class Forward(Noun):
     bridge: str
     within: Literal["allow", "published"] = "allow"
     inbound: Verdict = "published"
+    inbound6: Verdict | None = None
     outbound: Literal["allow", "drop"] = "allow"
     host: Literal["open", "gateway", "closed"] = "open"
     isolated: bool = True
+
+    def inbound_of(self, family: Family) -> Verdict:
+        """What may come in by a family."""
+        return self.inbound6 if family == 6 and self.inbound6 is not None else self.inbound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,6 +442,44 @@ class DnsRedirect(Noun):
     bridge: str
     gateway: IPAddress
     port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VxlanPort(Noun):
+    """At a UDP port of the host only VxlanMembers of that port are heard (RFC 7348 section 7)."""
+
+    layer = Layer.FIREWALL
+    identity = ("port",)
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VxlanMember(Noun):
+    """A host whose tunnelled frames are taken, and to which nobody behind a bridge sends any."""
+
+    layer = Layer.FIREWALL
+    identity = ("address", "port")
+
+    address: IPAddress
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceGuard(Noun):
+    """A bridge's port is believed only `addresses` behind `mac`, of all that are in `prefixes`.
+
+    Of what else would claim an address of the network's (IP, ARP, neighbour advertisements), or
+    to be a router, nothing passes the port (RFC 6959, RFC 6105).
+    """
+
+    layer = Layer.FIREWALL
+    identity = ("device",)
+
+    device: str
+    mac: str
+    addresses: tuple[IPAddress, ...]
+    prefixes: tuple[IPNetwork, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,10 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    SourceGuard,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
 )
 
 # `+` at the end is a wildcard to iptables, `*` to nft; quotes and brackets would need a
@@ -101,6 +104,12 @@ def words(noun: Noun) -> str:
             return f"IPv{noun.family} masquerade of bridge {noun.bridge}"
         case DnsRedirect():
             return f"DNS redirect of bridge {noun.bridge}"
+        case VxlanPort():
+            return f"VXLAN port {noun.port}"
+        case VxlanMember():
+            return f"VXLAN member {bracketed(noun.address)}:{noun.port}"
+        case SourceGuard():
+            return f"source guard of {noun.device}"
         case Forward():
             return f"forwarding of bridge {noun.bridge}"
         case _:

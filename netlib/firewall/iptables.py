@@ -27,6 +27,8 @@ from netlib.wiring import (
     Publish,
     Segment,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
 )
 
 MASQUERADE = "-j MASQUERADE --random-fully"
@@ -108,8 +110,9 @@ def _forward(noun: Forward, family: Family, marks: Marks) -> list[Element]:
     name = device(noun.bridge)
     facts = [
         Element("filter NETLIB-SAME", f"-i {name} -o {name}", _WITHIN[noun.within]),
-        Element("filter NETLIB-TO", f"-o {name}", _INBOUND[noun.inbound]),
+        Element("filter NETLIB-TO", f"-o {name}", _INBOUND[noun.inbound_of(family)]),
         Element("filter NETLIB-OUT", f"-i {name}", "-j NETLIB-ALLOW"),
+        Element("raw NETLIB-FENCE", f"-i {name}", "-j NETLIB-FENCED"),
     ]
     if noun.outbound == "drop":
         facts.append(Element("filter NETLIB-FROM", f"-i {name}", "-j DROP"))
@@ -234,6 +237,24 @@ def _dns(noun: DnsRedirect, family: Family, marks: Marks) -> list[Element]:
     return facts
 
 
+def _vxlan_port(noun: VxlanPort, family: Family, marks: Marks) -> list[Element]:
+    port = f"-p udp --dport {noun.port}"
+    return [
+        Element("raw NETLIB-TUNNELS", port, "-j NETLIB-TUNNEL"),
+        Element("raw NETLIB-UNTRACKED", port, "-j CT --notrack"),
+    ]
+
+
+def _vxlan_member(noun: VxlanMember, family: Family, marks: Marks) -> list[Element]:
+    if family != family_of(noun.address):
+        return []
+    member, port = _one(noun.address), f"-p udp --dport {noun.port}"
+    return [
+        Element("raw NETLIB-MEMBERS", f"-s {member} {port}", "-j NETLIB-MEMBER"),
+        Element("raw NETLIB-SHUT", f"-d {member} {port}", "-j DROP"),
+    ]
+
+
 def _one(address: IPAddress) -> str:
     """An address as iptables-save prints it."""
     return f"{address}/{address.max_prefixlen}"
@@ -248,6 +269,8 @@ _FACTS: dict[type[Any], Callable[[Any, Family, Marks], list[Element]]] = {
     Allow: _allow,
     Unmasked: _unmasked,
     DnsRedirect: _dns,
+    VxlanPort: _vxlan_port,
+    VxlanMember: _vxlan_member,
     FirewallBase: lambda noun, family, marks: [],
 }
 

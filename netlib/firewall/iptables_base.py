@@ -27,8 +27,10 @@ _FACT_CHAINS = {
         "DNSOK",
     ),
     "nat": ("DNS", "TCP", "UDP", "SCTP", "RANGES", "HAIRPIN", "LEAVE"),
-    "raw": ("GUARD",),
+    "raw": ("GUARD", "FENCE", "TUNNELS", "MEMBERS", "SHUT", "UNTRACKED"),
 }
+
+TABLES = ("raw", "nat", "filter")
 
 Chain = tuple[str, str]  # table and name
 
@@ -39,14 +41,9 @@ def fact_chains(family: Family) -> list[Chain]:
         (table, f"NETLIB-{name}")
         for table, names in _FACT_CHAINS.items()
         for name in names
-        if table in tables(family)
+        if name != "GUARD" or family == 4  # only IPv4 can be routed to a loopback address
     ]
     return [("filter", USER_CHAIN), *found]
-
-
-def tables(family: Family) -> tuple[str, ...]:
-    """The tables that we have chains in. Only IPv4 can be routed to a loopback address."""
-    return ("raw", "nat", "filter") if family == 4 else ("nat", "filter")
 
 
 def jumps(family: Family) -> list[tuple[Chain, str]]:
@@ -57,6 +54,8 @@ def jumps(family: Family) -> list[tuple[Chain, str]]:
         (("nat", "PREROUTING"), "-j NETLIB-PRE"),
         (("nat", "OUTPUT"), "-j NETLIB-LOCAL"),
         (("nat", "POSTROUTING"), "-j NETLIB-POST"),
+        (("raw", "PREROUTING"), "-p udp -j NETLIB-TUNNELS"),
+        (("raw", "OUTPUT"), "-p udp -j NETLIB-UNTRACKED"),
     ]
     if family == 4:
         found.append((("raw", "PREROUTING"), "-d 127.0.0.0/8 -j NETLIB-GUARD"))
@@ -79,7 +78,7 @@ def rules(family: Family, marks: Marks) -> dict[Chain, list[str]]:
     )
     # No IPv6 route_localnet exists, so an answer to ::1 would never come back.
     loopback = ["-d 127.0.0.0/8 -j RETURN"] if family == 4 else ["-d ::1/128 -j RETURN"]
-    local = "-m addrtype --dst-type LOCAL -j NETLIB-PUBLISH"
+    here = "-m addrtype --dst-type LOCAL"
     neighbours = [
         f"-d {prefix} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j NETLIB-ALLOW"
         for prefix in ("fe80::/10", "ff02::/16")
@@ -114,13 +113,23 @@ def rules(family: Family, marks: Marks) -> dict[Chain, list[str]]:
             "GATED": [*neighbours, "-j NETLIB-GATEWAYS", "-j DROP"],
         },
         "nat": {
-            "PRE": ["-j NETLIB-DNS", *loopback, local],
-            "LOCAL": [*(loopback if family == 6 else ()), local],
+            "PRE": ["-j NETLIB-DNS", *loopback, f"{here} -j NETLIB-PUBLISH"],
+            "LOCAL": [*(loopback if family == 6 else ()), f"{here} -j NETLIB-PUBLISH"],
             "PUBLISH": [
                 *(f"-p {name} -j NETLIB-{name.upper()}" for name in ("tcp", "udp", "sctp")),
                 "-j NETLIB-RANGES",
             ],
             "POST": ["-m conntrack --ctstate DNAT -j NETLIB-HAIRPIN", "-j NETLIB-LEAVE"],
+        },
+        "raw": {
+            "TUNNEL": [
+                "-j NETLIB-FENCE",
+                "-j NETLIB-MEMBERS",
+                f"{here} -j DROP",
+                "-j NETLIB-SHUT",
+            ],
+            "FENCED": [f"{here} -j DROP", "-j NETLIB-SHUT"],
+            "MEMBER": [f"{here} -j CT --notrack", "-j ACCEPT"],
         },
     }
     return {

@@ -10,7 +10,7 @@ from typing import cast
 from netlib.firewall import port_tree
 from netlib.firewall.facts import Element, Facts, segments
 from netlib.firewall.iptables import chain
-from netlib.model import Family, IPAddress, IPNetwork, Protocol
+from netlib.model import FAMILIES, Family, IPAddress, IPNetwork, Protocol
 from netlib.wiring import (
     Allow,
     DnsRedirect,
@@ -21,6 +21,8 @@ from netlib.wiring import (
     Publish,
     Unmasked,
     Verdict,
+    VxlanMember,
+    VxlanPort,
 )
 
 _INBOUND: dict[str, Verdict] = {
@@ -34,7 +36,7 @@ _INBOUND: dict[str, Verdict] = {
 def known(there: Mapping[Family, Facts]) -> list[Noun]:
     """The nouns that account for the rules of both families, as far as rules tell."""
     chains = {family: _by_chain(facts.values()) for family, facts in there.items()}
-    found: list[Noun] = list(_forwards(chains))
+    found: list[Noun] = [*_forwards(chains), *_vxlan_ports(chains)]
     for family, rows in chains.items():
         found += _segments(rows)
         found += _masquerades(family, rows)
@@ -43,6 +45,7 @@ def known(there: Mapping[Family, Facts]) -> list[Noun]:
         found += _redirects(rows)
         found += _allowed(rows)
         found += _unmasked(rows)
+        found += _members(rows)
     return found
 
 
@@ -90,20 +93,31 @@ def _column(chains: Mapping[Family, Rows], name: str, option: str) -> dict[str, 
 
 
 def _forwards(chains: Mapping[Family, Rows]) -> Iterator[Noun]:
-    same, to = _column(chains, "SAME", "-i"), _column(chains, "TO", "-o")
+    same = _column(chains, "SAME", "-i")
+    to4, to6 = (_column({f: chains[f]}, "TO", "-o") if f in chains else {} for f in FAMILIES)
     source, host = _column(chains, "FROM", "-i"), _column(chains, "HOST", "-i")
     mutual, out = _column(chains, "MUTUAL", "-i"), _column(chains, "OUT", "-i")
-    for bridge in dict.fromkeys([*out, *same, *to, *source, *host, *mutual]):
+    for bridge in dict.fromkeys([*out, *same, *to4, *to6, *source, *host, *mutual]):
         inside = same.get(bridge) == "-j NETLIB-LINKED"
+        inbound, inbound6 = (_INBOUND.get(to.get(bridge, ""), "published") for to in (to4, to6))
         reach = {"": "open", "-j DROP": "closed"}.get(host.get(bridge, ""), "gateway")
         yield Forward(
             bridge=bridge,
             within="published" if inside else "allow",
-            inbound=_INBOUND.get(to.get(bridge, ""), "published"),
+            inbound=inbound,
+            inbound6=None if inbound6 == inbound else inbound6,
             outbound="drop" if bridge in source else "allow",
             host="open" if reach == "open" else "closed" if reach == "closed" else "gateway",
             isolated=bridge not in mutual,
         )
+
+
+def _vxlan_ports(chains: Mapping[Family, Rows]) -> Iterator[Noun]:
+    """One for each port, as it is in both families."""
+    names = ("NETLIB-TUNNELS", "NETLIB-UNTRACKED")
+    every = [row for rows in chains.values() for name in names for row in rows.get(name, ())]
+    for port in dict.fromkeys(row.span()[0] for row in every):
+        yield VxlanPort(port=port)
 
 
 def _segments(rows: Rows) -> Iterator[Noun]:
@@ -220,3 +234,8 @@ def _redirects(rows: Rows) -> Iterator[Noun]:
         found[row.options["-i"], row.address("-d")] = port
     for (bridge, gateway), port in found.items():
         yield DnsRedirect(bridge=bridge, gateway=gateway, port=port)
+
+
+def _members(rows: Rows) -> Iterator[Noun]:
+    for row in rows.get("NETLIB-MEMBERS", ()):
+        yield VxlanMember(address=row.address("-s"), port=row.span()[0])

@@ -11,7 +11,7 @@ from netlib.firewall import port_tree
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element
 from netlib.firewall.iptables import chain, line, table
-from netlib.firewall.iptables_base import USER_CHAIN, fact_chains, jumps, rules, tables
+from netlib.firewall.iptables_base import TABLES, USER_CHAIN, fact_chains, jumps, rules
 from netlib.model import Family
 
 Chain = tuple[str, str]  # table and name
@@ -85,6 +85,24 @@ def facts(state: State) -> dict[tuple[str, str], Element]:
     return found
 
 
+def met(state: State) -> dict[tuple[str, str], Element]:
+    """Of the facts those that packets meet: in chains of the port tree that are led to."""
+    return {
+        place: element
+        for place, element in facts(state).items()
+        if table(element) != "nat" or _is_met(state, chain(element))
+    }
+
+
+def _is_met(state: State, name: str) -> bool:
+    link = port_tree.link(name)
+    while link is not None:
+        if not any(e.says(link.element) for e in state.get(("nat", link.parent)) or ()):
+            return False
+        link = port_tree.link(link.parent)
+    return True
+
+
 # -- the base -----------------------------------------------------------------------------------
 
 
@@ -92,7 +110,7 @@ def base_script(state: State, family: Family, marks: Marks) -> str:
     """What makes the base of what is there; empty when it is whole. Facts stay."""
     wanted = rules(family, marks)
     scripts: dict[str, list[str]] = {}
-    for table_name in tables(family):
+    for table_name in TABLES:
         made, lines = [], []
         for place, rows in wanted.items():
             if place[0] == table_name and not _is(state.get(place), place, rows):
@@ -117,7 +135,7 @@ def base_script(state: State, family: Family, marks: Marks) -> str:
 def removal_script(state: State, family: Family) -> str:
     """What takes away all that is ours; NETLIB-USER stays where it holds rules."""
     scripts: dict[str, list[str]] = {}
-    for table_name in ("raw", "nat", "filter"):
+    for table_name in TABLES:
         ours = [name for (t, name) in state if t == table_name and name.startswith("NETLIB-")]
         users = state.get((table_name, USER_CHAIN)) or []
         needed = {e.value.split(" ")[1] for e in users if " " in e.value} & set(ours)
@@ -161,9 +179,13 @@ def needed(gone: Iterable[Element], come: Iterable[Element]) -> list[Chain]:
     return list(found)
 
 
-def above(state: State, gone: Iterable[Element]) -> Chain | None:
-    """A chain of the port tree that must be read too: its child appears, or may vanish."""
+def above(state: State, gone: Iterable[Element], come: Iterable[Element]) -> Chain | None:
+    """A chain of the port tree that must be read too: its child appears, or may vanish.
+
+    Also where somebody flushed chains: one of ours is never empty, nor has what is to come.
+    """
     losing: dict[str, int] = {}
+    odd = {chain(e) for e in come if e in (state.get((table(e), chain(e))) or ())}
     for element in gone:
         losing[chain(element)] = losing.get(chain(element), 0) + 1
     # The deepest first: a chain that vanishes takes a line of the one above along.
@@ -172,10 +194,12 @@ def above(state: State, gone: Iterable[Element]) -> Chain | None:
         if link is None:
             continue
         lines = state["nat", name]
+        if lines == [] or name in odd:
+            odd |= {name, link.parent}
         vanishes = lines is not None and len(lines) <= losing.get(name, 0)
         if vanishes:
             losing[link.parent] = losing.get(link.parent, 0) + 1
-        if (lines is None or vanishes) and ("nat", link.parent) not in state:
+        if (lines is None or vanishes or name in odd) and ("nat", link.parent) not in state:
             return "nat", link.parent
     return None
 
@@ -219,7 +243,7 @@ class Draft:
         """The change for iptables-restore --noflush; empty when nothing changes."""
         self._end_chains()
         parts: dict[str, list[str]] = {}
-        for name in ("raw", "nat", "filter"):
+        for name in TABLES:
             rows = [*self._made.get(name, ()), *self._body.get(name, ())]
             rows += self._ended.get(name, ())
             if rows:
@@ -229,9 +253,11 @@ class Draft:
     def _lines(self, element: Element) -> list[Element]:
         place = table(element), chain(element)
         lines = self.state.get(place)
-        if lines is not None:
-            return lines
         link = port_tree.link(place[1])
+        if lines is not None:
+            if link is not None and ("nat", link.parent) in self.state:
+                self.add(link.element)  # where somebody flushed the chain above
+            return lines
         if link is None and not place[1].startswith(_NETWORK_CHAIN):
             raise Missing(element, base=True)
         lines = self._make(*place)

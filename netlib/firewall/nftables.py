@@ -18,7 +18,7 @@ from netlib.firewall.base import (
 )
 from netlib.firewall.facts import Element
 from netlib.firewall.nftables_base import TABLE, base
-from netlib.model import Family
+from netlib.model import FAMILIES, Family
 from netlib.plan import Change, Create, Delete, Ensure, Step
 from netlib.wiring import (
     Allow,
@@ -31,6 +31,8 @@ from netlib.wiring import (
     Publish,
     Segment,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
 )
 
 
@@ -79,21 +81,33 @@ def script(steps: Iterable[Step], marks: Marks) -> str:
     So a fact can move from one noun to another within the transaction. Commands on elements
     stand in one line: nft counts columns, not lines, when it points at the one it refused.
     """
-    bases: list[str] = []
-    out: list[Element] = []
+    known = list(steps)
+    gone, come = difference(known)
+    bases = [base(marks)] if has_base(known) else []
+    return "\n".join([*bases, together([*delete(gone), *add(come)])])
+
+
+def has_base(steps: Iterable[Step]) -> bool:
+    """Whether the base is to be made."""
+    return any(
+        isinstance(step, Create | Ensure) and isinstance(step.noun, FirewallBase) for step in steps
+    )
+
+
+def difference(steps: Iterable[Step]) -> tuple[list[Element], list[Element]]:
+    """The elements that steps take away, and those that they add."""
+    gone: list[Element] = []
     come: list[Element] = []
     for step in steps:
         if isinstance(step, Change):
             old, new = elements(step.old), elements(step.new)
-            out += [e for e in old if e not in new]
+            gone += [e for e in old if e not in new]
             come += [e for e in new if e not in old]
-        elif isinstance(step.noun, FirewallBase):
-            bases = bases if isinstance(step, Delete) else [base(marks)]
         elif isinstance(step, Delete):
-            out += elements(step.noun)
+            gone += elements(step.noun)
         else:
             come += elements(step.noun)
-    return "\n".join([*bases, together([*delete(out), *add(come)])])
+    return gone, come
 
 
 def together(commands: Iterable[str]) -> str:
@@ -101,18 +115,18 @@ def together(commands: Iterable[str]) -> str:
     return "; ".join(commands)
 
 
-def add(facts: Iterable[Element]) -> list[str]:
+def add(facts: Iterable[Element], table: str = TABLE) -> list[str]:
     """Commands that add elements, one for each container in a row."""
     return [
-        f"add element {TABLE} {name} {{ {', '.join(_shown(e) for e in group)} }}"
+        f"add element {table} {name} {{ {', '.join(_shown(e) for e in group)} }}"
         for name, group in groupby(facts, key=lambda e: e.container)
     ]
 
 
-def delete(facts: Iterable[Element]) -> list[str]:
+def delete(facts: Iterable[Element], table: str = TABLE) -> list[str]:
     """Commands that delete elements by their keys."""
     return [
-        f"delete element {TABLE} {name} {{ {', '.join(e.key for e in group)} }}"
+        f"delete element {table} {name} {{ {', '.join(e.key for e in group)} }}"
         for name, group in groupby(facts, key=lambda e: e.container)
     ]
 
@@ -144,7 +158,10 @@ def _forward(noun: Forward) -> list[Element]:
     facts = [
         Element("bridges", name),
         Element("same", f"{name} . {name}", _WITHIN[noun.within]),
-        Element("to", name, _INBOUND[noun.inbound]),
+        *(
+            Element("inbound", f"ipv{family} . {name}", _INBOUND[noun.inbound_of(family)])
+            for family in FAMILIES
+        ),
     ]
     if noun.outbound == "drop":
         facts.append(Element("from", name, "drop"))
@@ -242,6 +259,14 @@ def _dns(noun: DnsRedirect) -> list[Element]:
     return facts
 
 
+def _vxlan_port(noun: VxlanPort) -> list[Element]:
+    return [Element("vxlan", str(noun.port))]
+
+
+def _vxlan_member(noun: VxlanMember) -> list[Element]:
+    return [Element(f"members{family_of(noun.address)}", f"{noun.address} . {noun.port}")]
+
+
 _wide = prefix_text
 
 _FACTS: dict[type[Any], Callable[[Any], list[Element]]] = {
@@ -253,5 +278,7 @@ _FACTS: dict[type[Any], Callable[[Any], list[Element]]] = {
     Allow: _allow,
     Unmasked: _unmasked,
     DnsRedirect: _dns,
+    VxlanPort: _vxlan_port,
+    VxlanMember: _vxlan_member,
     FirewallBase: lambda noun: [],
 }

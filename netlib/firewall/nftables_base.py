@@ -16,9 +16,13 @@ USER_CHAIN = "NETLIB-USER"
 # The fingerprint's set: what the base looked like when it was loaded.
 FINGERPRINT = "fingerprint"
 
-_CONTAINERS = """
+# Also what the packer of elements knows their types by.
+CONTAINERS = """
   set fingerprint { type mark; }
   set bridges { type ifname; }
+  set vxlan { type inet_service; }
+  set members4 { type ipv4_addr . inet_service; }
+  set members6 { type ipv6_addr . inet_service; }
   set mutual { type ifname; }
   set gateways4 { type ifname . ipv4_addr; }
   set gateways6 { type ifname . ipv6_addr; }
@@ -26,7 +30,7 @@ _CONTAINERS = """
   set subnets6 { type ifname . ipv6_addr; flags interval; }
   map same { type ifname . ifname : verdict; }
   map from { type ifname : verdict; }
-  map to { type ifname : verdict; }
+  map inbound { type nf_proto . ifname : verdict; }
   map host { type ifname : verdict; }
   map leave { type nf_proto . ifname : verdict; }
   map outbound4 { type ifname : ipv4_addr; }
@@ -61,6 +65,7 @@ flags interval; }
 # it. priority dstnat is refused in output, hence its number.
 _HOOKS = {
     "guard": "type filter hook prerouting priority raw; policy accept;",
+    "unguarded": "type filter hook output priority raw; policy accept;",
     "prerouting": "type nat hook prerouting priority dstnat; policy accept;",
     "output": "type nat hook output priority -100; policy accept;",
     "forward": "type filter hook forward priority mangle - 10; policy accept;",
@@ -71,7 +76,20 @@ _HOOKS = {
 # `l4` before the --from maps: nft 1.0.6 wants to see a transport protocol before it rewrites
 # a port from an interval map that is loaded in the same file.
 _RULES = {
-    "guard": "ip daddr 127.0.0.0/8 iifname @bridges drop",
+    "guard": """
+        ip daddr 127.0.0.0/8 iifname @bridges drop
+        udp dport @vxlan goto tunnel""",
+    "unguarded": "udp dport @vxlan notrack",
+    "tunnel": """
+        iifname @bridges fib daddr type local drop
+        iifname @bridges ip daddr . udp dport @members4 drop
+        iifname @bridges ip6 daddr . udp dport @members6 drop
+        ip saddr . udp dport @members4 goto member
+        ip6 saddr . udp dport @members6 goto member
+        fib daddr type local drop
+        ip daddr . udp dport @members4 drop
+        ip6 daddr . udp dport @members6 drop""",
+    "member": "fib daddr type local notrack",
     "prerouting": """
         dnat ip to iifname . ip daddr . meta l4proto . th dport map @dns4
         dnat ip6 to iifname . ip6 daddr . meta l4proto . th dport map @dns6
@@ -98,7 +116,7 @@ _RULES = {
         iifname . oifname vmap @same
         iifname vmap @from
         iifname @mutual oifname @mutual goto allow
-        oifname vmap @to
+        meta nfproto . oifname vmap @inbound
         iifname @bridges goto allow""",
     "invalid": """
         iifname @bridges drop
@@ -186,7 +204,7 @@ def base(marks: Marks) -> str:
 def base_without_fingerprint(marks: Marks) -> str:
     """The base's table, sets, maps, chains and rules."""
     values = {"allowed": f"{marks.allowed:#x}", "l4": "{ tcp, udp, sctp }"}
-    lines = [f"table {TABLE} {{", *_CONTAINERS.strip().splitlines(), f"chain {USER_CHAIN} {{ }}"]
+    lines = [f"table {TABLE} {{", *CONTAINERS.strip().splitlines(), f"chain {USER_CHAIN} {{ }}"]
     lines += [f"chain {name} {{ {_HOOKS.get(name, '')} }}" for name in _RULES]
     lines += ["}", *(f"flush chain {TABLE} {name}" for name in _RULES), f"table {TABLE} {{"]
     for name, rules in _RULES.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 
 from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
@@ -22,6 +23,9 @@ class Kernel(typing.Protocol):
 
     firewall: str  # the backend's name: nftables, iptables, none
 
+    def session(self) -> AbstractContextManager[None]:
+        """What the calling thread opens for one stage is kept for the next, until the end."""
+
     def do(self, stage: Stage) -> None:
         """Do all steps of a stage; on failure leave the host as it was and raise.
 
@@ -39,6 +43,12 @@ class Kernel(typing.Protocol):
         KernelError that names everything that failed.
         """
 
+    def forget_vtep(self, device: str, address: IPAddress) -> None:
+        """Silence a VTEP: take all of a VXLAN device's FdbEntries for it away, in one message.
+
+        Half of them: the bridge's halves stay until they are deleted or made anew.
+        """
+
     def perform(self, effects: Sequence[Effect]) -> None:
         """Do what leaves no thing: all that can be done, then raise the first failure."""
 
@@ -46,6 +56,12 @@ class Kernel(typing.Protocol):
         """Of these nouns, those whose thing is there, as it is now.
 
         What can not be read back of a thing (an announcement) is taken from the noun.
+        """
+
+    def entries(self, device: str) -> Wiring:
+        """All FdbEntries of a VXLAN device of the host, or all Neighbours of another one.
+
+        Whoever made them: so foreign ones are found. Learned neighbours don't count.
         """
 
     def marked(self) -> Wiring:

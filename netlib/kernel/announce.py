@@ -8,8 +8,8 @@ from collections.abc import Callable
 from ipaddress import IPv6Interface
 
 from netlib.errors import NotThere
-from netlib.kernel.netns import Namespaces
-from netlib.kernel.refusals import of_os_error
+from netlib.kernel.errnos import of_os_error
+from netlib.kernel.netns import Session
 from netlib.model import IPInterface
 from netlib.wiring import Announce
 
@@ -19,18 +19,20 @@ _ICMPV6 = 58
 _OVERRIDE = 0x20000000
 
 
-def announce(effect: Announce, namespaces: Namespaces) -> None:
+def announce(
+    effect: Announce, session: Session, close_later: Callable[[socket.socket], None]
+) -> None:
     """Send one announcement from the address's own device."""
     frame_type = _ARP if effect.address.version == 4 else _IPV6
     what = f"{effect.address.ip} can't be announced at {effect.device} in {effect.netns}"
 
     def work() -> None:
         try:
-            _send(effect, frame_type, namespaces.close_later)
+            _send(effect, frame_type, close_later)
         except OSError as error:
             raise of_os_error(error, what) from error
 
-    namespaces.run_in(effect.netns, work)
+    session.run_in(effect.netns, work)
 
 
 def _send(effect: Announce, frame_type: int, close_later: Callable[[socket.socket], None]) -> None:

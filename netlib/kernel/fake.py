@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 
 from netlib.errors import (
@@ -40,7 +41,16 @@ from netlib.model import (
     Protocol,
 )
 from netlib.plan import Change, Create, Delete, Stage, Step
-from netlib.wiring import Announce, Effect, Layer, Link, Noun, Wiring
+from netlib.wiring import (
+    Announce,
+    Effect,
+    FdbEntry,
+    Layer,
+    Link,
+    Neighbour,
+    Noun,
+    Wiring,
+)
 
 Failing = Callable[[Step | Effect], NetError | None]
 
@@ -127,6 +137,10 @@ class FakeKernel:
 
     # -- the protocol -----------------------------------------------------------------------------
 
+    def session(self) -> AbstractContextManager[None]:
+        """Nothing is kept open here."""
+        return nullcontext()
+
     def do(self, stage: Stage) -> None:
         """Do all steps of a stage, or none and raise."""
         with self._lock:
@@ -178,6 +192,20 @@ class FakeKernel:
         with self._lock:
             seen = (self._host.observe(noun) for noun in nouns)
             return Wiring(noun for noun in seen if noun is not None)
+
+    def entries(self, device: str) -> Wiring:
+        """All that is entered for a device."""
+        with self._lock:
+            kinds = FdbEntry | Neighbour
+            found = self._host.riders(self._host.spot(HOST, device))
+            return Wiring(noun for noun in found if isinstance(noun, kinds))
+
+    def forget_vtep(self, device: str, address: IPAddress) -> None:
+        """Take all of a VXLAN device's entries for a VTEP away."""
+        with self._lock:
+            for noun in self._host.riders(self._host.spot(HOST, device)):
+                if isinstance(noun, FdbEntry) and noun.remote == address:
+                    self._host.delete(noun)
 
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""

@@ -1,6 +1,7 @@
 """Connections are forgotten in the background: the kernel walks its whole table to find them.
 
-That takes 10 ms and more, whatever is in it. Those of several ports are found in one walk.
+That takes 10 ms and more, whatever is in it. Those of several ports are found in one walk, so a
+walk waits a little for more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from netlib.errors import NetError
 from netlib.kernel.netns import Namespaces
 from netlib.wiring import ForgetFlows
 
+_LINGER_SECONDS = 0.1
+
 
 class FlowsToForget:
     """A thread that is there while there is something to forget."""
@@ -22,6 +25,7 @@ class FlowsToForget:
         self._lock = threading.Lock()
         self._waiting: list[ForgetFlows] = []
         self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
 
     def add(self, effects: Iterable[ForgetFlows]) -> None:
         """Have these forgotten soon."""
@@ -33,6 +37,7 @@ class FlowsToForget:
 
     def close(self) -> None:
         """Wait for what is under way."""
+        self._closing.set()
         with self._lock:
             thread = self._thread
         if thread is not None:
@@ -42,6 +47,7 @@ class FlowsToForget:
         from netlib.kernel import conntrack
 
         while True:
+            self._closing.wait(_LINGER_SECONDS)
             with self._lock:
                 batch, self._waiting = self._waiting, []
                 if not batch:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from netlib.kernel import links, netlink, rtnl, settings
 from netlib.kernel import rtnl_entries as entries
+from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netns import Namespaces
-from netlib.kernel.refusals import is_absence
 from netlib.model import Device, Family, HostFacts, IPNetwork
 
 # Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
@@ -18,15 +19,16 @@ _FAR_AWAY = (IPv4Address("240.0.0.1"), IPv6Address("2000::"))
 _UNICAST, _BROADCAST, _MULTICAST = 1, 3, 5  # types of routes (rtnetlink(7))
 
 
-def facts(devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces) -> HostFacts:
+def facts(
+    devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces, uplink: Uplink
+) -> HostFacts:
     """The host as it is now."""
     asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
-    index = _uplink(socket)
     forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
         boot_id=_boot_id(),
         netns=namespaces.host_inode,
-        uplink=_device(rtnl.get_link_at(index), socket) if index else None,
+        uplink=uplink.device(socket),
         devices={name: device for name, device in asked.items() if device is not None},
         forwarding=forwarding,
         bridge_netfilter=bridge_netfilter,
@@ -41,7 +43,7 @@ def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNet
     ignored = {rtnl.read_link(body).ifindex for name in besides for body in _link(name, socket)}
     for version in (4, 6):
         make = IPv4Network if version == 4 else IPv6Network
-        for body in socket.ask(entries.routes(version)):
+        for body in socket.ask(entries.routes(version), "the routes of the host"):
             state = entries.read_route(body)
             _, packed, length = state.destination
             if state.ifindex in ignored or state.kind in (_BROADCAST, _MULTICAST):
@@ -57,12 +59,12 @@ def _link(name: str, socket: netlink.Socket) -> list[bytes]:
 
 
 def _asked(request: netlink.Request, socket: netlink.Socket) -> list[bytes]:
-    try:
-        return list(socket.ask(request))
-    except netlink.Refusal as refusal:
-        if is_absence(refusal):
+    answer = socket.try_to_ask(request)
+    if isinstance(answer, Refusal):
+        if is_absence(answer):
             return []
-        raise
+        raise refused(answer, "a device of the host can't be read")
+    return answer
 
 
 def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
@@ -80,17 +82,45 @@ def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
     )
 
 
-def _uplink(socket: netlink.Socket) -> int:
+class Uplink:
+    """Looks at the device of the default route, and remembers what it keeps.
+
+    Asking rtnetlink would wait for whoever changes links just then, 10 ms and more for one
+    that deletes some. So only what a device keeps with its index and name comes from there:
+    its kind, and the mark that ours are given as they are made.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[int, Device] | None = None
+
+    def device(self, socket: netlink.Socket) -> Device | None:
+        """It as it is now; None where no default route is."""
+        index = _uplink_index(socket)
+        name = socket.device(index) if index else ""
+        if not name:
+            return None
+        last = self._last
+        if last is None or (last[0], last[1].name) != (index, name):
+            found = _device(rtnl.get_link_at(index), socket)
+            if found is not None:
+                self._last = index, found
+            return found
+        mac = socket.mac(name)
+        return replace(
+            last[1], mtu=socket.mtu(name), mac=rtnl.mac_text(mac) if mac else last[1].mac
+        )
+
+
+def _uplink_index(socket: netlink.Socket) -> int:
     """The index of the default route's device: of IPv4's, else of IPv6's; 0 if there is none.
 
     The kernel chooses by metric and policy, at a cost that does not grow with the tables.
     """
     for address in _FAR_AWAY:
-        try:
-            (body,) = socket.ask(entries.route_to(address))
-        except netlink.Refusal:
+        answer = socket.try_to_ask(entries.route_to(address))
+        if isinstance(answer, Refusal):
             continue  # unreachable, prohibited, no IPv6: whatever it is called, no way out
-        state = entries.read_route(body)
+        state = entries.read_route(answer[0])
         if state.ifindex and state.kind == _UNICAST:
             return state.ifindex
     return 0

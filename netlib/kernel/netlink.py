@@ -7,13 +7,13 @@ general library's import alone costs more than all of the kernel's work.
 from __future__ import annotations
 
 import itertools
-import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from netlib.errors import KernelError
+from netlib.kernel.errnos import Refusal, refused
 
 ROUTE = 0  # NETLINK_ROUTE
 NETFILTER = 12  # NETLINK_NETFILTER
@@ -23,6 +23,7 @@ ACK = 0x004
 DUMP = 0x300
 REPLACE = 0x100
 EXCLUSIVE = 0x200
+BULK = 0x200  # of a deletion
 CREATE = 0x400
 APPEND = 0x800
 
@@ -48,7 +49,10 @@ _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 IFREQ_INDEX = struct.Struct("16si20x")
 IFREQ_FLAGS = struct.Struct("16sH22x")
+_HWADDR = struct.Struct("16xH6s16x")  # sa_family, the address's first bytes
+_ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK
 _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8933
+_SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
 
 
 class Request(NamedTuple):
@@ -57,15 +61,6 @@ class Request(NamedTuple):
     kind: int
     flags: int
     body: bytes
-
-
-class Refusal(KernelError):
-    """The kernel's no: an error number (errno(3)) and its explanation, if it gave one."""
-
-    def __init__(self, errno: int, explanation: str = "") -> None:
-        super().__init__(f"Linux refuses: {explanation or os.strerror(errno)}")
-        self.errno = errno
-        self.explanation = explanation
 
 
 class NoAnswer(KernelError):
@@ -120,6 +115,18 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def members(data: bytes, kind: int) -> Iterator[bytes]:
+    """The payloads of all attributes of one type, for lists."""
+    offset, end = 0, len(data)
+    while offset + 4 <= end:
+        length, found = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            break
+        if found & _TYPE_MASK == kind:
+            yield data[offset + 4 : offset + length]
+        offset += length + 3 & ~3
+
+
 def number(payload: bytes | None, default: int = 0) -> int:
     """An unsigned integer in the host's order."""
     import sys
@@ -135,8 +142,8 @@ def string(payload: bytes | None) -> str:
 class Socket:
     """A netlink socket, for one thread at a time, in the namespace of the thread that made it.
 
-    It stays in that namespace whichever thread uses it. After an exception other than
-    Refusal an answer may still be under way: close it.
+    It stays in that namespace whichever thread uses it. After NoAnswer, or an interrupt, an
+    answer may still be under way: close it.
     """
 
     def __init__(self, protocol: int = ROUTE) -> None:
@@ -167,16 +174,42 @@ class Socket:
             answers += self._batch(requests[start : start + _BATCH])
         return answers
 
-    def ask(self, request: Request) -> Iterator[bytes]:
-        """The bodies of the answers to a get or a dump. Raises Refusal."""
+    def transaction(self, begin: Request, requests: Sequence[Request], end: Request) -> bool:
+        """Whether the kernel did all of them, as one; else it did none, and the socket is spent.
+
+        The requests themselves ask for their acknowledgement.
+        """
+        first, *sequences, _ = self._send([begin, *requests, end], _REQUEST)
+        waiting = set(sequences)
+        while waiting:
+            for kind, flags, sequence, body in self._receive():
+                # What refuses the whole is told of its beginning, before or instead of all else.
+                if kind == _ERROR and (sequence in waiting or sequence == first):
+                    if _refusal(flags, body) is not None:
+                        return False
+                    waiting.discard(sequence)
+        return True
+
+    def ask(self, request: Request, what: str) -> list[bytes]:
+        """The bodies of the answers to a get or a dump.
+
+        A refusal is raised as the error that it is; `what` names what could not be read.
+        """
+        answer = self.try_to_ask(request)
+        if isinstance(answer, Refusal):
+            raise refused(answer, f"{what} can't be read")
+        return answer
+
+    def try_to_ask(self, request: Request) -> list[bytes] | Refusal:
+        """The bodies of the answers to a get or a dump, or the kernel's no."""
         if request.flags & DUMP != DUMP:
-            return iter(self._collect(request)[0])
+            return self._collect(request)[0]
         for _ in range(5):
             bodies, interrupted = self._collect(request)
-            if not interrupted:
+            if isinstance(bodies, Refusal) or not interrupted:
                 break
         # What changes faster than it can be listed is listed as it was seen last.
-        return iter(bodies)
+        return bodies
 
     def index(self, device: str) -> int:
         """The index of a device, 0 if there is none (netdevice(7))."""
@@ -204,6 +237,24 @@ class Socket:
         except OSError:
             return False
         return bool(IFREQ_FLAGS.unpack(answer)[1] & 1)
+
+    def mtu(self, device: str) -> int:
+        """A device's MTU in bytes, 0 if there is none."""
+        try:
+            answer = self._ioctl(_SIOCGIFMTU, IFREQ_INDEX.pack(device.encode(), 0))
+        except OSError:
+            return 0
+        found: int = IFREQ_INDEX.unpack(answer)[1]
+        return found
+
+    def mac(self, device: str) -> bytes | None:
+        """A device's hardware address, None if it has none of six bytes."""
+        try:
+            answer = self._ioctl(_SIOCGIFHWADDR, IFREQ_INDEX.pack(device.encode(), 0))
+        except OSError:
+            return None
+        kind, address = _HWADDR.unpack(answer)
+        return address if kind in _ETHERNET else None
 
     def _ioctl(self, command: int, request: bytes) -> bytes:
         import fcntl
@@ -233,7 +284,7 @@ class Socket:
                     answers[sequence] = _refusal(flags, body)
         return [answers[sequence] for sequence in waiting]
 
-    def _collect(self, request: Request) -> tuple[list[bytes], bool]:
+    def _collect(self, request: Request) -> tuple[list[bytes] | Refusal, bool]:
         bodies: list[bytes] = []
         interrupted = False
         (wanted,) = self._send([request], _REQUEST)
@@ -245,9 +296,7 @@ class Socket:
                 interrupted = interrupted or bool(flags & _DUMP_INTERRUPTED)
                 if kind in (_ERROR, _DONE):
                     refusal = _refusal(flags, body)
-                    if refusal is not None:
-                        raise refusal
-                    return bodies, interrupted
+                    return bodies if refusal is None else refusal, interrupted
                 bodies.append(body)
                 if single:
                     return bodies, False

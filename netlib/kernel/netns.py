@@ -317,7 +317,10 @@ def _no_entry(error: OSError) -> NetError:
 
 
 class Session:
-    """The sockets and descriptors of one operation, each namespace opened once at most."""
+    """The sockets and descriptors of one operation, each namespace opened once at most.
+
+    It may be used again after its end, and then opens them anew.
+    """
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
@@ -329,6 +332,8 @@ class Session:
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        self._fds.clear()
+        self._sockets.clear()
         self._open.__exit__(*exception)
 
     def fd(self, netns: Netns) -> int:

@@ -10,9 +10,11 @@ from ipaddress import IPv4Address
 from netlib.errors import NetError, NotThere
 from netlib.kernel import rtnl
 from netlib.kernel import rtnl_entries as entries
+from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.journal import Journal
-from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Refusal, Request, Socket
-from netlib.kernel.refusals import is_absence, thing, translated
+from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Request, Socket
+from netlib.kernel.refusals import thing, translated
+from netlib.model import IPAddress, IPInterface
 from netlib.plan import Change, Create, Delete, Step, in_order, subject
 from netlib.wiring import Address, FdbEntry, Neighbour, Noun, Route, Up
 
@@ -37,19 +39,23 @@ def do_riders(steps: Sequence[Step], socket: Socket, journal: Journal) -> None:
         for step, _ in parts:
             journal.note(step)
         raise
-    failure: NetError | None = None
-    for (step, _), refusal in zip(parts, answers, strict=True):
-        index = indexes[_device(step)]
-        if refusal is None or _is_settled(step, refusal, asleep, index, socket):
-            journal.note(step)
-        elif failure is None:
-            failure = translated(refusal, step)
-    if failure is None:
-        return
     for device in asleep:
         down = rtnl.set_link(index=indexes[device], up=False)
         journal.restore.append(lambda down=down: _quietly(socket, down))  # type: ignore[misc]
-    raise failure
+    refused: list[tuple[Step, Refusal]] = []
+    for (step, _), refusal in zip(parts, answers, strict=True):
+        if refusal is None:
+            journal.note(step)
+        else:
+            refused.append((step, refusal))
+    failure: NetError | None = None
+    for step, refusal in refused:
+        if _is_settled(step, refusal, asleep, indexes[_device(step)], socket):
+            journal.note(step)
+        elif failure is None:
+            failure = translated(refusal, step)
+    if failure is not None:
+        raise failure
 
 
 def remove_riders(nouns: Iterable[Noun], socket: Socket) -> None:
@@ -67,6 +73,46 @@ def remove_riders(nouns: Iterable[Noun], socket: Socket) -> None:
     for (step, _), refusal in zip(parts, answers, strict=True):
         if refusal is not None and not is_absence(refusal):
             raise translated(refusal, step)
+
+
+def forget_vtep(device: str, address: IPAddress, socket: Socket) -> None:
+    """Remove a VXLAN device's own entries for a VTEP: one message, where Linux knows it."""
+    index = socket.index(device)
+    if not index:
+        return
+    (refusal,) = socket.transact([entries.delete_tunnel_entries(index, address)])
+    if refusal is None or is_absence(refusal):
+        return
+    # Before Linux 6.7 such a message was none, or one without a MAC address.
+    found = [s for s in _forwarding(index, socket) if s.address == address and not s.at_master]
+    requests = [entries.delete_tunnel_entry(index, state.mac, address) for state in found]
+    for answer in socket.transact(requests):
+        if answer is not None and not is_absence(answer):
+            raise refused(answer, f"the entries of {device} for {address} can't be removed")
+
+
+def entries_of(device: str, socket: Socket) -> Iterator[Noun]:
+    """The forwarding entries of a VXLAN device, or the permanent neighbours of another one."""
+    index = socket.index(device)
+    if not index:
+        return
+    found = _forwarding(index, socket)
+    whole = {state.mac for state in found if entries.is_sticky(state)}
+    for state in found:
+        if not state.at_master and state.address is not None:
+            is_half = state.mac not in whole and state.mac != entries.ZERO_MAC
+            remote = _NOWHERE if is_half else state.address
+            yield FdbEntry(device=device, mac=state.mac, remote=remote)
+    for version in (4, 6):
+        for neighbour in _neighbours(index, version, socket).values():
+            if neighbour.state & entries.PERMANENT and neighbour.address is not None:
+                yield Neighbour(device=device, address=neighbour.address, mac=neighbour.mac)
+
+
+def _forwarding(index: int, socket: Socket) -> list[entries.NeighbourState]:
+    bodies = _listed(entries.fdb_of(index), "the entries of a device", socket)
+    states = map(entries.read_neighbour, bodies)
+    return [state for state in states if state.ifindex == index]
 
 
 def _device(step: Step) -> str:
@@ -130,7 +176,14 @@ def _requests(
                 if changing
                 else entries.new_route
             )
-            yield make(noun.destination, index, noun.via, noun.metric, noun.on_link)
+            yield make(
+                noun.destination,
+                index,
+                noun.via,
+                noun.metric,
+                on_link=noun.on_link,
+                src=noun.src,
+            )
         case Neighbour() if deleting:
             yield entries.delete_neighbour(index, noun.address)
         case Neighbour():
@@ -157,8 +210,21 @@ def _fdb_requests(step: Step, noun: FdbEntry, index: int) -> Iterator[Request]:
 
 
 def _has_addresses(index: int, socket: Socket) -> bool:
-    found = (entries.read_address(body)[1] for body in socket.ask(entries.addresses_of(index)))
-    return any(not address.ip.is_link_local for address in found)
+    return any(not address.ip.is_link_local for address in _addresses(index, socket))
+
+
+def _listed(request: Request, what: str, socket: Socket) -> list[bytes]:
+    """The answers to a dump: none if its device is gone meanwhile."""
+    try:
+        return socket.ask(request, what)
+    except NotThere:
+        return []
+
+
+def _addresses(index: int, socket: Socket) -> list[IPInterface]:
+    bodies = _listed(entries.addresses_of(index), "the addresses of a device", socket)
+    states = map(entries.read_address, bodies)
+    return [address for at, address in states if at == index]
 
 
 def _is_settled(step: Step, refusal: Refusal, asleep: set[str], index: int, socket: Socket) -> bool:
@@ -181,7 +247,8 @@ def _is_settled(step: Step, refusal: Refusal, asleep: set[str], index: int, sock
 
 
 def _neighbours(index: int, version: int, socket: Socket) -> dict[object, entries.NeighbourState]:
-    states = map(entries.read_neighbour, socket.ask(entries.neighbours_of(index, version)))
+    bodies = _listed(entries.neighbours_of(index, version), "the neighbours of a device", socket)
+    states = map(entries.read_neighbour, bodies)
     return {state.address: state for state in states if state.ifindex == index}
 
 
@@ -217,8 +284,7 @@ class Observer:
             return False
         key = ("addresses", index)
         if key not in self._cache:
-            states = map(entries.read_address, self._socket.ask(entries.addresses_of(index)))
-            self._cache[key] = {address for at, address in states if at == index}
+            self._cache[key] = set(_addresses(index, self._socket))
         found = self._cache[key]
         assert isinstance(found, set)
         return noun.address in found
@@ -227,7 +293,8 @@ class Observer:
         version = noun.destination.version
         key = ("routes", version)
         if key not in self._cache:
-            states = map(entries.read_route, self._socket.ask(entries.routes(version, _MAIN)))
+            bodies = self._socket.ask(entries.routes(version, _MAIN), "the routes")
+            states = map(entries.read_route, bodies)
             self._cache[key] = {(s.destination, s.metric): s for s in states if s.table == _MAIN}
         found = self._cache[key]
         assert isinstance(found, dict)
@@ -237,7 +304,7 @@ class Observer:
         if state is None:
             return None
         device = self._socket.device(state.ifindex)
-        return replace(noun, device=device, via=state.via, on_link=state.on_link)
+        return replace(noun, device=device, via=state.via, on_link=state.on_link, src=state.src)
 
     def _neighbour(self, index: int, noun: Neighbour) -> Neighbour | None:
         version = noun.address.version
@@ -254,8 +321,7 @@ class Observer:
     def _fdb_entry(self, index: int, noun: FdbEntry) -> FdbEntry | None:
         key = ("fdb", index)
         if key not in self._cache:
-            states = map(entries.read_neighbour, self._socket.ask(entries.fdb_of(index)))
-            self._cache[key] = [state for state in states if state.ifindex == index]
+            self._cache[key] = _forwarding(index, self._socket)
         found = self._cache[key]
         assert isinstance(found, list)
         known = [state for state in found if state.mac == noun.mac]
@@ -264,6 +330,6 @@ class Observer:
             return None
         if noun.mac == entries.ZERO_MAC:
             return noun if noun.remote in remotes else None
-        if not any(state.at_master for state in known):
+        if not any(entries.is_sticky(state) for state in known):
             return replace(noun, remote=_NOWHERE)  # half an entry, to be changed into a whole
         return replace(noun, remote=remotes[0])

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from netlib.kernel.netlink import (
+    BULK,
     CREATE,
     DUMP,
     EXCLUSIVE,
@@ -93,10 +94,17 @@ class RouteState(NamedTuple):
     on_link: bool
     table: int
     kind: int
+    src: IPAddress | None = None
 
 
 def _route_body(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
+    destination: IPNetwork,
+    index: int,
+    via: IPAddress | None,
+    metric: int,
+    *,
+    on_link: bool,
+    src: IPAddress | None,
 ) -> bytes:
     scope = _SCOPE_LINK if via is None and destination.version == 4 else _SCOPE_UNIVERSE
     return b"".join(
@@ -116,31 +124,50 @@ def _route_body(
             u32(4, index),  # RTA_OIF
             attribute(5, via.packed) if via is not None else b"",  # RTA_GATEWAY
             u32(6, metric) if metric else b"",  # RTA_PRIORITY
+            attribute(7, src.packed) if src is not None else b"",  # RTA_PREFSRC
         ]
     )
 
 
 def new_route(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
+    destination: IPNetwork,
+    index: int,
+    via: IPAddress | None = None,
+    metric: int = 0,
+    *,
+    on_link: bool = False,
+    src: IPAddress | None = None,
 ) -> Request:
     """Make a route in the main table."""
-    body = _route_body(destination, index, via, metric, on_link)
+    body = _route_body(destination, index, via, metric, on_link=on_link, src=src)
     return Request(NEWROUTE, CREATE | EXCLUSIVE, body)
 
 
 def replace_route(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
+    destination: IPNetwork,
+    index: int,
+    via: IPAddress | None = None,
+    metric: int = 0,
+    *,
+    on_link: bool = False,
+    src: IPAddress | None = None,
 ) -> Request:
     """Make a route in place of the one with the same destination and metric."""
-    body = _route_body(destination, index, via, metric, on_link)
+    body = _route_body(destination, index, via, metric, on_link=on_link, src=src)
     return Request(NEWROUTE, CREATE | REPLACE, body)
 
 
 def delete_route(
-    destination: IPNetwork, index: int, via: IPAddress | None, metric: int, on_link: bool
+    destination: IPNetwork,
+    index: int,
+    via: IPAddress | None = None,
+    metric: int = 0,
+    *,
+    on_link: bool = False,
+    src: IPAddress | None = None,
 ) -> Request:
     """Remove a route from the main table."""
-    body = bytearray(_route_body(destination, index, via, metric, on_link))
+    body = bytearray(_route_body(destination, index, via, metric, on_link=on_link, src=src))
     body[6] = _SCOPE_NOWHERE  # any scope
     return Request(DELROUTE, 0, bytes(body))
 
@@ -178,6 +205,7 @@ def read_route(body: bytes) -> RouteState:
         on_link=bool(flags & _ON_LINK),
         table=number(found.get(15), table),
         kind=kind,
+        src=ip_address(found[7]) if 7 in found else None,
     )
 
 
@@ -228,6 +256,12 @@ def delete_port_entry(index: int, mac: str) -> Request:
     return Request(DELNEIGH, 0, _fdb_body(index, mac, NO_ARP, AT_MASTER, None))
 
 
+def delete_tunnel_entries(index: int, remote: IPAddress) -> Request:
+    """Remove a VXLAN device's own entries for a VTEP, all in one (Linux 6.7, vxlan_flush)."""
+    header = _NEIGHBOUR.pack(AF_BRIDGE, index, 0, SELF, 0)
+    return Request(DELNEIGH, BULK, header + attribute(1, remote.packed))
+
+
 def fdb_of(index: int) -> Request:
     """All forwarding entries of a device: its own and those of the bridge for this port."""
     return Request(GETNEIGH, DUMP, _NEIGHBOUR.pack(AF_BRIDGE, index, 0, 0, 0))
@@ -251,6 +285,11 @@ class NeighbourState(NamedTuple):
     mac: str
     address: IPv4Address | IPv6Address | None
     at_master: bool
+
+
+def is_sticky(state: NeighbourState) -> bool:
+    """Whether a bridge's entry stays whatever frames it sees."""
+    return state.at_master and bool(state.flags & STICKY) and bool(state.state & NO_ARP)
 
 
 def read_neighbour(body: bytes) -> NeighbourState:

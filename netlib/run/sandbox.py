@@ -11,11 +11,10 @@ from typing import IO
 from netlib.errors import InvalidRequest, NetError, NoSuchSandbox
 from netlib.model import Netns, Sandbox
 from netlib.net import Net
-from netlib.plan import Plan
+from netlib.plan import Plan, joined
 from netlib.run import signals
 from netlib.run.child import HOST_NETWORK, OWN_NETWORK, Child, start_time
 from netlib.run.request import HOST_GATEWAY, Attachment, RunRequest
-from netlib.verbs.remove import joined
 
 Told = Callable[[str], None]
 # Those of a sandbox's folder, shown below /etc.

@@ -69,7 +69,8 @@ class Store(Protocol):
     """Safe to use from many threads and many processes at once.
 
     Every implementation passes tests/contract/test_store.py. Failures are StoreErrors, or
-    NotPermitted; so is every use after close().
+    NotPermitted; so is every use after close(). Revisions grow, but not always by one: a
+    server counts what it does for others, too. Keys do not start with `~`.
     """
 
     def get(self, key: str) -> Record | None:
@@ -90,7 +91,10 @@ class Store(Protocol):
         """
 
     def revision(self) -> int:
-        """That of the last commit that wrote or removed something; 0 before the first."""
+        """That of the last commit that wrote or removed something here, or a later one.
+
+        Whoever reads it first, then everything, misses nothing in `changes` since then.
+        """
 
     def changes(self, since: int, timeout_seconds: float = 0.0) -> Iterable[Event] | None:
         """Events after revision `since`, in order; waits for the first up to the time-out.
@@ -101,6 +105,37 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back files and sockets."""
+
+
+class Leases(Protocol):
+    """Life spans that keys can be given: when one ends, all keys that have it are removed.
+
+    They are removed in one commit of nobody's: at one revision, an event for each.
+    """
+
+    def grant(self, ttl_seconds: float) -> int:
+        """A new lease's id, for commits through `leased`; it ends if it is not kept alive.
+
+        The store may round the time up, to some seconds.
+        """
+
+    def keep_alive(self, lease: int) -> float:
+        """Start the lease's time anew; how many seconds it is. Raises LeaseLost if it ended."""
+
+    def revoke(self, lease: int) -> None:
+        """End the lease now; nothing happens if it ended before."""
+
+
+class LeasedStore(Store, Leases, Protocol):
+    """A Store with leases: what hosts share, so that what is a dead host's goes by itself."""
+
+    def leased(self, lease: int) -> Store:
+        """The same data; a key put through it goes with the lease, until it is put again.
+
+        Who puts a key last decides: through another lease it changes over to that one,
+        through the store itself it stays for good. A commit that puts something raises
+        LeaseLost if the lease ended, and StoreConflict before that. Close the store, not this.
+        """
 
 
 def prefix_end(prefix: str) -> str:
@@ -118,6 +153,8 @@ __all__ = [
     "Commit",
     "Condition",
     "Event",
+    "LeasedStore",
+    "Leases",
     "Record",
     "Store",
     "Unchanged",

@@ -10,13 +10,13 @@ from netlib.apply import apply, tear_down
 from netlib.engine import Engine
 from netlib.errors import NetError
 from netlib.model import Sandbox
-from netlib.plan import Plan, diff
+from netlib.plan import Plan, diff, joined
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.verbs.disconnect import leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours
-from netlib.verbs.remove import Watch, joined
+from netlib.verbs.remove import Watch
 from netlib.wiring import FirewallBase, Noun, Wiring
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from netlib import names
 from netlib import state as keys
-from netlib.addressing import choose_addresses, lease_puts
+from netlib.addressing import Choice, choose_addresses, lease_puts
 from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
@@ -25,14 +25,13 @@ from netlib.links import exposed
 from netlib.model import Endpoint, HostFacts, IPAddress, Network, Sandbox
 from netlib.operation import Operation
 from netlib.options import canonical
-from netlib.plan import Plan
+from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.publishing import claim_ports, resolve_ports
 from netlib.rewiring import conditions, held, plan_of, puts, relink, reverts, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Unchanged
 from netlib.verbs.create import create_built_in
-from netlib.verbs.remove import joined
 
 _MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -50,6 +49,7 @@ def connect(
     ifname: str | None = None,
     gateway_priority: int = 0,
     options: Mapping[str, str] | None = None,
+    again: bool = False,
 ) -> Operation[Endpoint]:
     """Join a sandbox to a network.
 
@@ -59,6 +59,7 @@ def connect(
     "127.0.0.1:8080:80/tcp". `addresses`: at most one of each family that the network has.
     `links`: aliases by the names of other sandboxes.
     `gateway_priority`: the sandbox's endpoint with the highest gives it its default route.
+    `again`: with one more interface, where it is on the network already.
 
     Raises NoSuchNetwork, NoSuchSandbox, AlreadyConnected, AddressTaken, PortTaken,
     InterfaceTaken, Exhausted, InvalidRequest, KernelError.
@@ -76,7 +77,8 @@ def connect(
     box = engine.sandbox(sandbox)
     if known.state != "ready":
         raise InvalidRequest(f"network {known.name} is being removed or made", "run: net repair")
-    if engine.state.store.get(keys.member_key(known.id, box.name)):
+    members = keys.members(known.id, box.name)
+    if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)
     checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
     host_name = checked.get("host_interface_name")
@@ -94,13 +96,14 @@ def connect(
             raise Unsupported(why, "publish on another network of the sandbox")
         requests, warnings = [], (f"nothing is published on {known.name}: needless, as "
                                   f"{able.why_not_published}",)  # fmt: skip
+    device = _ifname(engine, able, known, box, ifname)
     chosen = choose_addresses(engine.state, known, able, addresses)
     endpoint = Endpoint(
         id=endpoint_id,
         network=known.id,
         sandbox=box,
-        ifname=_ifname(engine, able, known, box, ifname),
-        mac=_mac(driver, known, mac, endpoint_id),
+        ifname=device,
+        mac=_mac(driver, known, mac, endpoint_id, chosen),
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
@@ -117,7 +120,7 @@ def connect(
     port_conditions, port_puts = claim_ports(known, endpoint)
     leases = lease_puts(known.id, chosen, endpoint, host.boot_id, engine.clock())
     claims = {
-        keys.member_key(known.id, box.name): endpoint.id,
+        keys.member_key(endpoint): endpoint.ifname,
         keys.place_key(endpoint): f"{known.id}/{endpoint.id}",
         **leases,
         **dict.fromkeys(keys.link_keys(endpoint), box.name),
@@ -148,6 +151,7 @@ def connect(
                 # Written by every change of the sandbox's endpoints, so that two at once can't
                 # both take the default route.
                 Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
+                *(() if again else (Absent(*members),)),
                 *(Absent(key) for key in claims if key not in port_puts),
                 *port_conditions,
                 *conditions(changes),
@@ -237,9 +241,24 @@ def _ifname(
     return next(name for n in range(10000) if (name := f"{prefix}{n}") not in taken)
 
 
-def _mac(driver: Driver, network: Network, asked: str | None, endpoint_id: str) -> str:
+def _mac(
+    driver: Driver,
+    network: Network,
+    asked: str | None,
+    endpoint_id: str,
+    addresses: Sequence[Choice],
+) -> str:
     """The interface's MAC address, none where it can't have one of its own."""
     able = driver.capabilities
+    if able.mac_of_address:
+        found = names.mac_at(network.id, addresses[0].address.ip)
+        if asked and _read_mac(asked) != found:
+            raise Unsupported(
+                f"on {network.name} a MAC address follows from the IP address, so that no other "
+                "host ever has a wrong one",
+                "leave it out",
+            )
+        return found
     if able.interface and able.own_mac and not is_exclusive(driver, network):
         return _read_mac(asked) if asked else names.mac_of(endpoint_id)
     if asked:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from netlib import state as keys
 from netlib.engine import Engine
-from netlib.errors import NetError
+from netlib.errors import NetError, NotConnected
 from netlib.model import Sandbox
 from netlib.operation import Operation
+from netlib.plan import Plan, joined
 from netlib.publishing import claim_ports
 from netlib.rewiring import Rewiring, conditions, held, plan_of, puts, relink, rewire_sandbox
 from netlib.state import EndpointRecord
@@ -17,7 +18,7 @@ from netlib.store import Commit, Unchanged
 
 def disconnect(
     engine: Engine, network: str, sandbox: str | Sandbox, *, force: bool = False
-) -> Operation[None]:
+) -> None:
     """Take a sandbox off a network; its address is free once the link is gone.
 
     The default route moves to the sandbox's next endpoint. Works for a sandbox that has
@@ -27,9 +28,38 @@ def disconnect(
 
     Example:  net disconnect my-net web
     """
+    for record in _between(engine, network, sandbox):
+        depart(engine, record, force=force)
+
+
+def plan_disconnection(
+    engine: Engine, network: str, sandbox: str | Sandbox, *, force: bool = False
+) -> Plan:
+    """What `disconnect` would do."""
+    records = _between(engine, network, sandbox)
+    return joined(leave(engine, record, force=force).plan for record in records)
+
+
+def depart(engine: Engine, record: EndpointRecord, *, force: bool = False) -> None:
+    """Remove an endpoint as its record is by then. NotConnected: somebody else was first."""
+    endpoint = record.endpoint
+    key = keys.endpoint_key(endpoint.network, endpoint.id)
+
+    def prepare() -> Operation[None]:
+        found = engine.state.store.get(key)
+        if found is None:
+            raise NotConnected(f"{endpoint.sandbox.name} is disconnected already", "see: net ps")
+        return leave(engine, keys.load_endpoint(found.value, found.revision), force=force)
+
+    engine.run(prepare)
+
+
+def _between(engine: Engine, network: str, sandbox: str | Sandbox) -> list[EndpointRecord]:
+    """The endpoints, oldest first. Raises NoSuchNetwork, NotConnected."""
     known = engine.state.network(network).network
     name = sandbox.name if isinstance(sandbox, Sandbox) else _name(engine, sandbox)
-    return leave(engine, engine.state.endpoint(known, name), force=force)
+    engine.state.endpoint(known, name)
+    return engine.state.endpoints_between(known.id, name)
 
 
 def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Operation[None]:
@@ -52,7 +82,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     _, port_puts = claim_ports(network, endpoint)
     gone = [
         key,
-        keys.member_key(endpoint.network, box.name),
+        keys.member_key(endpoint),
         keys.place_key(endpoint),
         *(keys.address_key(endpoint.network, a.ip) for a in endpoint.addresses),
         *keys.link_keys(endpoint),

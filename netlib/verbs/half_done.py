@@ -82,7 +82,7 @@ def stale_claims(engine: Engine) -> tuple[str, ...]:
     for record in engine.state.endpoints():
         endpoint = record.endpoint
         held.update(keys.address_key(endpoint.network, a.ip) for a in endpoint.addresses)
-        held.add(keys.member_key(endpoint.network, endpoint.sandbox.name))
+        held.add(keys.member_key(endpoint))
         held.add(keys.place_key(endpoint))
         held.update(keys.link_keys(endpoint))
         if endpoint.network in networks:

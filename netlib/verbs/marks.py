@@ -22,7 +22,10 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    SourceGuard,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
     Wiring,
 )
 
@@ -40,6 +43,8 @@ def ours(engine: Engine) -> Iterable[Noun]:
     }
     there = engine.facts(sorted(_bridges(marked))).devices
     for noun in marked:
+        if isinstance(noun, VxlanPort | VxlanMember):
+            continue  # they go with the host's membership in a cluster
         if isinstance(noun, Link):
             if noun.name in mine:
                 yield noun
@@ -55,6 +60,8 @@ def _speaks_of(noun: Noun, segments: Iterable[Segment]) -> set[str]:
     """The bridges that a fact of the firewall is about."""
     if isinstance(noun, Forward | Segment | Masquerade | Unmasked | DnsRedirect):
         return {noun.bridge}
+    if isinstance(noun, SourceGuard):
+        return {noun.device}
     if isinstance(noun, Publish | Open | Allow):
         return _behind(noun.target, segments)
     return set()  # a relay or a resolver is asked for by the folder of its state

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from netlib import state as keys
 from netlib.claims import claims_of
 from netlib.engine import Engine
-from netlib.errors import BuiltInNetwork, DriverError, InUse, NoSuchNetwork, UnknownDriver
+from netlib.errors import (
+    BuiltInNetwork,
+    DriverError,
+    InUse,
+    NoSuchNetwork,
+    NotConnected,
+    UnknownDriver,
+)
 from netlib.filters import BUILT_IN, PRUNE_KEYS, Seen, matcher
 from netlib.model import Network
 from netlib.operation import Operation
-from netlib.plan import Plan, diff
+from netlib.plan import Plan, diff, joined
 from netlib.state import NetworkRecord
 from netlib.store import Commit, under
 from netlib.subnetting import pool_keys
-from netlib.verbs.disconnect import leave
+from netlib.verbs.disconnect import depart, leave
 from netlib.wiring import Wiring
 
 Watch = Callable[[str, int, int], None]
@@ -33,12 +41,8 @@ def remove(engine: Engine, network: str, *, force: bool = False) -> None:
     known = _removable(engine.state.network(network)).network
     if force:
         for record in engine.state.endpoints(known.id):
-            endpoint = record.endpoint
-
-            def prepare(name: str = endpoint.sandbox.name) -> Operation[None]:
-                return leave(engine, engine.state.endpoint(known, name), force=True)
-
-            engine.run(prepare)
+            with suppress(NotConnected):  # somebody else was first
+                depart(engine, record, force=True)
     engine.run(lambda: dissolve(engine, engine.state.network(known.id)))
 
 
@@ -79,15 +83,6 @@ def prune(
 def plan_pruning(engine: Engine, filters: Iterable[str] = ()) -> Plan:
     """What `prune` would do."""
     return joined(dissolve(engine, record).plan for record in _unused(engine, filters))
-
-
-def joined(plans: Iterable[Plan]) -> Plan:
-    """Plans one after the other, as one."""
-    parts = tuple(plans)
-    return Plan(
-        stages=tuple(stage for part in parts for stage in part.stages),
-        after=tuple(effect for part in parts for effect in part.after),
-    )
 
 
 def _unused(engine: Engine, filters: Iterable[str]) -> list[NetworkRecord]:

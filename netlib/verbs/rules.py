@@ -90,8 +90,12 @@ def _what(noun: Noun) -> str:
         case FirewallBase():
             return "base"
         case Forward():
-            return f"forward {noun.bridge}: in {noun.inbound}, out {noun.outbound}, within " + (
-                noun.within
+            return " ".join(
+                [
+                    f"forward {noun.bridge}: in {noun.inbound}",
+                    *([f"(IPv6: {noun.inbound6})"] if noun.inbound6 else ()),
+                    f"out {noun.outbound}, within {noun.within}",
+                ]
             )
         case Segment():
             return f"segment {noun.bridge}: {noun.prefix}"
@@ -153,12 +157,14 @@ def _reason(noun: Noun, network: str, endpoint: EndpointRecord | None) -> str:
 
 
 def _policy(noun: Forward, network: str) -> Iterator[str]:
-    yield {
-        "published": f"others reach only published ports of {network}",
-        "routed": f"others reach only opened ports of {network}",
-        "drop": f"nobody else reaches {network}",
-        "allow": f"everybody reaches {network}",
-    }[noun.inbound]
+    for verdict, by in ((noun.inbound, ""), (noun.inbound6, " by IPv6")):
+        if verdict is not None:
+            yield {
+                "published": f"others reach only published ports of {network}",
+                "routed": f"others reach only opened ports of {network}",
+                "drop": f"nobody else reaches {network}",
+                "allow": f"everybody reaches {network}",
+            }[verdict] + by
     if noun.outbound == "drop":
         yield "its members reach nobody else"
     if noun.within == "published":

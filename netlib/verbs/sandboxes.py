@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 
 from netlib import names
 from netlib import state as keys
@@ -18,11 +17,9 @@ from netlib.errors import (
     StoreConflict,
 )
 from netlib.model import HOST, Netns, Sandbox
-from netlib.operation import Operation
-from netlib.plan import Plan
+from netlib.plan import Plan, joined
 from netlib.store import Absent, Commit, Condition, Unchanged
-from netlib.verbs.disconnect import leave
-from netlib.verbs.remove import joined
+from netlib.verbs.disconnect import depart, leave
 
 
 def create_sandbox(
@@ -171,15 +168,10 @@ def remove_sandbox(engine: Engine, name: str) -> None:
     while not _end(engine, box):
         for record in engine.state.endpoints_of(name):
             try:
-                engine.run(partial(_leave_again, engine, record.endpoint.network, name))
+                depart(engine, record)
             except (NotConnected, NoSuchNetwork):
                 continue  # somebody else did it
     engine.changed(box)
-
-
-def _leave_again(engine: Engine, network_id: str, name: str) -> Operation[None]:
-    network = engine.state.network(network_id).network
-    return leave(engine, engine.state.endpoint(network, name))
 
 
 def _end(engine: Engine, box: Sandbox) -> bool:

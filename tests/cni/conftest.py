@@ -85,12 +85,17 @@ def daemon(
 
 @pytest.fixture
 def runtime(request: pytest.FixtureRequest, host: Host, net: Net) -> Runtimes:
-    """Makes runtimes: `runtime({"subnet": "198.51.100.0/24"})`; `daemon` as parameter: by one."""
+    """Makes runtimes: `runtime({"subnet": "198.51.100.0/24"})`.
+
+    As parameter `daemon`: by one; `processes`: each call by a process of its own.
+    """
     where = getattr(request, "param", "here")
     if where == "daemon":
         request.getfixturevalue("daemon")
 
     def run(kind: str, environment: Mapping[str, str], stdin: bytes) -> tuple[str, int]:
+        if kind == "netlib" and where == "processes":
+            return in_a_process(host, environment, stdin)
         if kind == "netlib" and where == "here":
             said = answer(lambda: net, environment, stdin)
             assert not said.log, said.log
@@ -123,3 +128,22 @@ def ask_daemon(host: Host, environment: Mapping[str, str], stdin: bytes) -> tupl
         channel.close()
         for descriptor in opened:
             os.close(descriptor)
+
+
+def in_a_process(host: Host, environment: Mapping[str, str], stdin: bytes) -> tuple[str, int]:
+    """What a process says that has nothing in common with any other."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with Net(host.state_dir) as net:
+                said = answer(lambda: net, environment, stdin)
+                os.write(writer, f"{said.stdout}{said.log}".encode())
+            os._exit(said.status)
+        finally:
+            os._exit(2)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return text, os.waitstatus_to_exitcode(status)

@@ -10,6 +10,7 @@ import pytest
 from support.host import Host
 from support.libcni import CniError, Runtime
 from support.made import made
+from support.patience import eventually
 from support.traffic import fetch, serve
 
 from netlib import Net
@@ -149,6 +150,40 @@ def test_a_container_can_be_on_several_networks(host: Host, net: Net, runtime: R
     assert leases(net) == []
 
 
+@both
+def test_a_container_can_have_two_interfaces_on_one_network(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Each with its address; the route and the name are what is left when one goes."""
+    web, db = host.sandbox("web"), host.sandbox("db")
+    front = runtime()
+    for ifname in ("eth0", "eth1"):
+        front.add("one", web.netns.path, ifname, aliases=["www"])
+    front.add("two", db.netns.path)
+    with pytest.raises(CniError, match="eth1") as refusal:
+        front.add("one", web.netns.path, "eth1")
+    assert refusal.value.code == 4
+
+    def addresses() -> set[str]:
+        return {line.split()[-1] for line in db.run(
+            "dig", "+short", "www", "@198.51.100.1").stdout.splitlines()}  # fmt: skip
+
+    both = {"198.51.100.2", "198.51.100.3"}
+    eventually(lambda: addresses() == both)
+    for address in both:
+        db.run("ping", "-c", "1", "-W", "2", address)
+    for ifname in ("eth0", "eth1"):
+        front.check("one", ifname)
+    front.delete("one", "eth0")
+    assert "default via 198.51.100.1 dev eth1" in web.run("ip", "route").stdout
+    eventually(lambda: addresses() == {"198.51.100.3"})
+    front.check("one", "eth1")
+    front.add("one", web.netns.path, "eth0")
+    net.disconnect("front", "cni-one")
+    assert [e.sandbox.name for e in net.endpoints()] == ["cni-two"]
+    assert net.check() == ()
+
+
 def test_capability_args_choose_address_mac_names_and_dns(
     host: Host, net: Net, runtime: Runtimes
 ) -> None:
@@ -227,10 +262,13 @@ def test_addresses_of_another_ipam_plugin(
     ipam = {"host-local": {"dataDir": folder, "subnet": SUBNET, "rangeStart": "198.51.100.7"},
             "static": {"addresses": [{"address": "198.51.100.7/24",
                                       "gateway": "198.51.100.1"}]}}[kind]  # fmt: skip
+    ipam["routes"] = [{"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "198.51.100.9"}]
     web, db = host.sandbox("web"), host.sandbox("db")
     front = runtime({"ipam": {"type": kind, **ipam}}, version="1.0.0")
     result = front.add("one", web.netns.path)
     assert result["ips"][0]["address"] == "198.51.100.7/24"
+    assert "203.0.113.0/24 via 198.51.100.9" in web.run("ip", "route").stdout
+    assert {"dst": "203.0.113.0/24", "gw": "198.51.100.9"} in result["routes"]
     front.check("one")
     front.delete("one")
     if kind == "host-local":
@@ -293,17 +331,21 @@ def test_check_needs_the_namespace_and_the_result(host: Host, runtime: Runtimes)
 def test_garbage_collection_frees_what_is_not_valid(
     host: Host, net: Net, runtime: Runtimes
 ) -> None:
-    """Also what the runtime forgot; what others made on that network stays."""
+    """Also what the runtime forgot; what others made on that network stays, and another list."""
     net.create_sandbox("mine")
     front = runtime()
     for name in ("one", "two", "three"):
         front.add(name, host.sandbox(name).netns.path)
     net.connect("front", "mine")
+    also = runtime({"network": "front"}, name="also")
+    also.add("four", host.sandbox("four").netns.path)
     front.cache.clear()
     front.collect([("two", "eth0")])
 
-    assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
+    assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-four", "cni-two", "mine"]
     assert net.check() == ()
+    also.collect([])
+    assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
 
 
 def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
@@ -312,6 +354,10 @@ def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
     """50: no ADD would succeed; 51: what is attached is not served as it should be."""
     front = runtime({"subnet": "198.51.100.0/30"})
     front.status()
+    for impossible in ({"network": "nobody"}, {"driver": "brigde"}, {"options": {"mtuu": 1}}):
+        with pytest.raises(CniError) as refusal:
+            runtime(impossible, name="no").status()
+        assert refusal.value.code == 50
     front.add("one", host.sandbox("one").netns.path)
     with pytest.raises(CniError, match="no free IPv4") as refusal:
         front.status()
@@ -415,32 +461,39 @@ def test_before_other_plugins(host: Host, runtime: Runtimes) -> None:
     front.delete("one")
 
 
-@both
-def test_many_at_once(host: Host, net: Net, runtime: Runtimes) -> None:
-    """Thirty ADDs at once on a network that is not there yet: no duplicate, no leak."""
-    names = [f"c{number}" for number in range(30)]
+@pytest.mark.parametrize("runtime", ["processes", "daemon"], indirect=True)
+def test_a_hundred_at_once(host: Host, net: Net, runtime: Runtimes) -> None:
+    """On a network that is not there yet: no duplicate, no leak. Half of them publish a port."""
+    names = [f"c{number}" for number in range(100)]
     paths = {name: host.sandbox(name).netns.path for name in names}
     front = runtime()
     failures: list[Exception] = []
 
-    def work(name: str) -> None:
-        try:
-            front.add(name, paths[name])
-        except Exception as error:
-            failures.append(error)
+    def add(name: str) -> None:
+        number = int(name[1:])
+        port = [{"hostPort": 8000 + number, "containerPort": 80}] if number % 2 else []
+        front.add(name, paths[name], portMappings=port)
 
-    def all_at_once(target: object) -> None:
-        threads = [threading.Thread(target=target, args=(name,)) for name in names]  # type: ignore[arg-type]
+    def all_at_once(target: Callable[[str], object]) -> None:
+        def work(name: str) -> None:
+            try:
+                target(name)
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in names]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        assert failures == []
 
-    all_at_once(work)
-    assert failures == []
+    all_at_once(add)
     addresses = {ip_interface(front.cache[n, "eth0"][0]["ips"][0]["address"]) for n in names}
     assert len(addresses) == len(names)
     assert net.check() == ()
     all_at_once(front.delete)
     assert leases(net) == []
     assert len(made(net)) == 1
+    assert net.sandboxes() == ()
+    assert net.check() == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from support.overlay import Placed
 
 from netlib.driver import Driver
 from netlib.registry import Registry
@@ -94,3 +95,21 @@ class TestHost(Contract):
     """The host's own."""
 
     name = "host"
+
+
+class TestOverlay(DriverContract):
+    """Overlay networks, of a host that is in a cluster."""
+
+    @pytest.fixture
+    def driver(self) -> Driver:
+        """The driver."""
+        return Placed()
+
+
+class TestQuietOverlay(TestOverlay):
+    """Overlay networks whose members may not talk, and whose frames are flooded."""
+
+    @pytest.fixture
+    def network_options(self) -> Mapping[str, str]:
+        """No traffic between containers."""
+        return {"icc": "false", "flood": "on", "source_guard": "false"}

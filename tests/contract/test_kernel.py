@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -31,6 +32,7 @@ from netlib.plan import Change, Create, Delete, Plan, Stage, Step, diff, subject
 from netlib.wiring import (
     Address,
     Announce,
+    FdbEntry,
     FirewallBase,
     ForgetFlows,
     Forward,
@@ -41,9 +43,12 @@ from netlib.wiring import (
     Publish,
     Route,
     Segment,
+    SourceGuard,
     Sysctl,
     Up,
     Vxlan,
+    VxlanMember,
+    VxlanPort,
     Wiring,
 )
 
@@ -412,6 +417,9 @@ class _FailsAt:
         self._kernel = kernel
         self._left = number
 
+    def session(self) -> AbstractContextManager[None]:
+        return self._kernel.session()
+
     def do(self, stage: Stage) -> None:
         self._left -= 1
         if self._left == -1:
@@ -478,6 +486,114 @@ def test_a_port_that_is_taken_in_part_is_refused(world: World) -> None:
     world.make(FirewallBase(), replace(PUBLISH, port=8000, count=10))
     with pytest.raises(AlreadyThere):
         world.kernel.do(stage(Create(replace(PUBLISH, port=8005))))
+
+
+# -- overlays -------------------------------------------------------------------------------------
+
+VTEPS = ip_address("192.0.2.2"), ip_address("192.0.2.3")
+FLOODED = "00:00:00:00:00:00"
+GUARD = SourceGuard(
+    device="nv-2",
+    mac="02:00:00:00:01:02",
+    addresses=(ip_address("198.51.100.2"), ip_address("2001:db8:1::2")),
+    prefixes=(ip_network("198.51.100.0/24"), ip_network("2001:db8:1::/64")),
+)
+
+
+def peers() -> list[Noun]:
+    """Four endpoints on each of two hosts, and those hosts for what is flooded."""
+    nouns: list[Noun] = []
+    for number in range(8):
+        mac = f"02:00:00:00:09:{number:02x}"
+        nouns += [
+            FdbEntry(device="nx-1", mac=mac, remote=VTEPS[number % 2]),
+            Neighbour(device="nl-1", address=ip_address(f"198.51.100.{number + 10}"), mac=mac),
+            Neighbour(device="nl-1", address=ip_address(f"2001:db8:1::{number + 10}"), mac=mac),
+        ]
+    return [*nouns, *(FdbEntry(device="nx-1", mac=FLOODED, remote=vtep) for vtep in VTEPS)]
+
+
+def test_peers_are_found_as_they_were_entered_and_can_be_listed(world: World) -> None:
+    """Also by who does not know which there are."""
+    want = Wiring(peers())
+    world.make(BRIDGE, ADDRESS, ADDRESS6, VXLAN, *want)
+
+    assert want == world.kernel.observe(want)
+    assert not diff(world.kernel.observe(want), want)
+    listed = world.kernel.entries("nx-1") | world.kernel.entries("nl-1")
+    assert {noun.key(): noun for noun in listed} == {noun.key(): noun for noun in want}
+    assert not world.kernel.entries("no")
+
+
+def test_a_vtep_is_silenced_at_once(world: World) -> None:
+    """Its entries count as gone, the other's stay, and all can be removed or made again."""
+    want = Wiring(peers())
+    world.make(BRIDGE, ADDRESS, ADDRESS6, VXLAN, *want)
+    gone = [n for n in want if isinstance(n, FdbEntry) and n.remote == VTEPS[0]]
+    left = [n for n in want if n not in gone]
+
+    for _ in range(2):
+        world.kernel.forget_vtep("nx-1", VTEPS[0])
+        assert Wiring(left) == world.there(*want)
+    world.kernel.forget_vtep("no", VTEPS[0])
+    apply(diff(world.there(*want), want), world.kernel)
+    assert want == world.there(*want)
+
+    world.kernel.forget_vtep("nx-1", VTEPS[0])
+    tear_down(diff(Wiring(gone), NOTHING), world.kernel, "what is gone")
+    assert Wiring(left) == world.there(*want)
+
+
+def test_a_peer_moves_to_another_host(world: World) -> None:
+    """One entry changes; it never was on both."""
+    (entry, *_) = peers()
+    assert isinstance(entry, FdbEntry)
+    world.make(BRIDGE, VXLAN, entry)
+    moved = replace(entry, remote=VTEPS[1])
+
+    apply(diff(Wiring([entry]), Wiring([moved])), world.kernel)
+
+    assert Wiring([moved]) == world.there(entry)
+    assert list(world.kernel.entries("nx-1")) == [moved]
+
+
+def test_a_route_tells_what_the_host_calls_itself_there(world: World) -> None:
+    """It comes, changes and goes with its source address."""
+    own = [Address(device="nl-1", address=ip_interface(f"198.51.100.{n}/32")) for n in (1, 254)]
+    route = Route(device="nl-1", destination=ip_network("198.51.100.0/24"), src=own[1].address.ip)
+    six = Address(device="nl-1", address=ip_interface("2001:db8:1::fe/128"))
+    route6 = Route(device="nl-1", destination=ip_network("2001:db8:1::/64"), src=six.address.ip)
+    want = Wiring([BRIDGE, *own, six, route, route6])
+    apply(diff(NOTHING, want), world.kernel)
+    assert want == world.kernel.observe(want)
+
+    other = replace(route, src=own[0].address.ip)
+    apply(diff(Wiring([route]), Wiring([other])), world.kernel)
+    assert Wiring([other]) == world.there(route)
+
+    tear_down(diff(want, NOTHING), world.kernel, "all")
+    assert not world.kernel.observe(want)
+
+
+def test_guards_and_members_come_change_and_go(world: World) -> None:
+    """The bridge's own table is made with the first guard, and after it was lost."""
+    nouns = [GUARD, VxlanPort(port=4789), VxlanMember(address=VTEPS[0], port=4789)]
+    world.make(FirewallBase(), *nouns)
+    assert Wiring(nouns) == world.there(*nouns)
+    assert {n.key() for n in nouns} == {n.key() for n in world.kernel.marked()}
+
+    moved = replace(GUARD, addresses=(ip_address("198.51.100.3"),))
+    apply(diff(Wiring([GUARD]), Wiring([moved])), world.kernel)
+    assert Wiring([moved]) == world.there(GUARD)
+    other = replace(GUARD, device="nv-3", mac="02:00:00:00:01:03")
+    world.make(other)
+    world.kernel.do(stage(Delete(moved)))
+    assert Wiring([other]) == world.there(GUARD, other)
+    with pytest.raises(NotThere):
+        world.kernel.do(stage(Delete(moved)))
+    world.kernel.remove(stage(Delete(moved)))
+    tear_down(diff(Wiring([other, *nouns[1:]]), NOTHING), world.kernel, "all")
+    assert not world.kernel.marked()
 
 
 # -- shared things and questions ------------------------------------------------------------------

@@ -165,8 +165,7 @@ def test_options_that_can_not_be_name_themselves(one: EngineHost) -> None:
         ("routes.*no subnet", {"routes": "10.0.0.0/8 via 192.0.2.200"}),
         ("routes.*twice", {"routes": "10.0.0.0/8 via 198.51.100.1,10.0.0.0/8 via 198.51.100.2"}),
         ("metric", {"metric": "-1"}),
-        ("nat and routed", {"com.docker.network.bridge.gateway_mode_ipv6": "routed"}),
-        ("nat and routed", {"gateway_mode": "nat", "gateway_mode_ipv4": "routed"}),
+        ("isolated.*--internal", {"com.docker.network.bridge.gateway_mode_ipv6": "isolated"}),
     ):
         refused(one, InvalidOption, match, create(**options))
     refused(one, InvalidName, "a/b", create(iface_prefix="a/b"))

@@ -11,6 +11,7 @@ from support.firewalls import firewall
 from support.golden import Golden
 from support.host import Host
 
+from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.plan import Create, Ensure
 from netlib.wiring import (
     DnsRedirect,
@@ -20,6 +21,9 @@ from netlib.wiring import (
     Noun,
     Publish,
     Segment,
+    SourceGuard,
+    VxlanMember,
+    VxlanPort,
 )
 
 pytestmark = pytest.mark.kernel
@@ -47,7 +51,16 @@ EXAMPLE: list[Noun] = [
     Publish(
         family=6, protocol="tcp", port=8080, target=ip_address("2001:db8:a::2"), target_port=80
     ),
+    VxlanPort(port=4789),
+    VxlanMember(address=ip_address("192.0.2.1"), port=4789),
+    VxlanMember(address=ip_address("2001:db8::1"), port=4789),
 ]
+GUARD = SourceGuard(
+    device="nv-example",
+    mac="02:00:c6:33:64:02",
+    addresses=(ip_address("198.51.100.2"), ip_address("2001:db8:a::2")),
+    prefixes=(ip_network("198.51.100.0/24"), ip_network("2001:db8:a::/64")),
+)
 
 
 def make(name: str, host: Host) -> None:
@@ -58,12 +71,16 @@ def make(name: str, host: Host) -> None:
 
 
 def nft_table(host: Host) -> str:
-    """Our table as nft lists it; skipped where this nft writes rules in another form."""
+    """Our two tables as nft lists them; skipped where this nft writes rules in another form."""
     version = host.run("nft", "--version").stdout
     if "v1.0.6" not in version:
         pytest.skip("the golden text is as nft 1.0.6 lists it")
     make("nftables", host)
-    return host.run("nft", "list", "table", "inet", "netlib").stdout
+    guards = SourceGuards()
+    guards.do([Create(GUARD)])
+    guards.close()
+    tables = (("inet", "netlib"), ("bridge", "netlib"))
+    return "".join(host.run("nft", "list", "table", *table).stdout for table in tables)
 
 
 def iptables_save(host: Host, program: str) -> str:

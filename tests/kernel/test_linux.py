@@ -358,7 +358,8 @@ def test_flows_to_a_host_port_are_forgotten(
     kernel.perform([effect])
 
     assert ports() == ({"7001", "7009"} if count == 1 else {"7009"})
-    kernel.perform([replace(effect, port=port, count=1) for port in (7001, 7009)])
+    both = [replace(effect, family=version, host=None, port=7000, count=10) for version in (4, 6)]
+    kernel.perform(both)
     assert ports() == set()
     for listener in listeners:
         listener.close()

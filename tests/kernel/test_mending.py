@@ -81,6 +81,13 @@ def flush(stage: Stage) -> None:
                 stage.host.run(program, "-t", table, "-F", check=False)
 
 
+def flush_ports(stage: Stage) -> None:
+    if stage.net.engine.kernel.firewall == "nftables":
+        stage.on_host("nft", "flush", "map", "inet", "netlib", "any4")
+    else:
+        stage.on_host("iptables", "-t", "nat", "-F", "NETLIB-TCP")
+
+
 def kill_relay(stage: Stage) -> None:
     found = [p for p in Path("/proc").iterdir() if is_relay_of(p, stage.host)]
     assert found
@@ -100,6 +107,7 @@ def is_relay_of(process: Path, host: Host) -> bool:
 
 LOSSES: dict[str, tuple[Callable[[Stage], None], str]] = {
     "the firewall's rules": (flush, "front"),
+    "published ports": (flush_ports, "web on front"),
     "the bridge": (lambda s: s.on_host("ip", "link", "del", "front0"), "front"),
     "the bridge is down": (lambda s: s.on_host("ip", "link", "set", "front0", "down"), "front"),
     "the bridge's address": (

@@ -15,6 +15,7 @@ from netlib.dns.client import Resolver
 from netlib.kernel import named, settings
 from netlib.kernel.linux import LinuxKernel
 from netlib.kernel.netfilter import libnftables, program
+from netlib.kernel.netfilter.ruleset import Ruleset
 from netlib.kernel.netlink import Socket
 from netlib.relay.door import RelayDoor
 from netlib.store.sqlite import SqliteStore
@@ -28,6 +29,7 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (Socket, "transact"),
     (settings, "write"),
     (libnftables.Library, "run"),
+    (Ruleset, "change"),
     (program.Place, "run"),
     (RelayDoor, "_ask"),
     (Resolver, "_ask"),

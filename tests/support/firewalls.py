@@ -22,7 +22,7 @@ def firewall(name: str, lock_dir: Path = Path("/run/netlib")) -> Iterator[Nftabl
     if name == "nftables":
         made = Nftables()
     elif name == "nftables-program":
-        made = Nftables(nft=Program(Place()))
+        made = Nftables(nft=Program(Place()), packs=False)
     else:
         variant = name.removeprefix("iptables-")
         assert variant in ("nft", "legacy")

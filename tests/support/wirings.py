@@ -10,6 +10,7 @@ from netlib.model import Netns
 from netlib.wiring import (
     Address,
     Bridge,
+    FdbEntry,
     Forwarding,
     Loopback,
     Neighbour,
@@ -18,6 +19,7 @@ from netlib.wiring import (
     Sysctl,
     Up,
     VethPair,
+    Vxlan,
     Wiring,
 )
 
@@ -100,6 +102,33 @@ def _bridges(draw: st.DrawFn, number: int) -> list[Noun]:
         mac = f"02:00:00:00:02:0{draw(st.integers(1, 2))}"
         address4 = ip_address(f"10.{number}.0.{last}")
         nouns.append(Neighbour(device=name, address=address4, mac=mac))
+    if draw(st.booleans()):
+        nouns += draw(_tunnels(number))
+    return nouns
+
+
+@st.composite
+def _tunnels(draw: st.DrawFn, number: int) -> list[Noun]:
+    """The VXLAN port of a bridge, and its peers."""
+    name = f"nx-{number}"
+    port = Vxlan(
+        name=name,
+        owner=f"netlib:{draw(st.integers(1, 2))}",
+        mtu=1400,
+        bridge=f"nl-{number}",
+        vni=draw(st.integers(1, 2)) * 10 + number,
+        local=ip_address("192.0.2.1"),
+        mac=f"02:00:00:00:03:0{number}",
+        flood=draw(st.booleans()),
+        isolated=draw(st.booleans()),
+    )
+    nouns: list[Noun] = [port]
+    for last in draw(st.lists(st.integers(1, 4), unique=True)):
+        remote = ip_address(f"192.0.2.{draw(st.integers(2, 3))}")
+        nouns.append(FdbEntry(device=name, mac=f"02:00:00:00:04:0{last}", remote=remote))
+    for last in draw(st.lists(st.integers(2, 3), unique=True)):
+        remote = ip_address(f"192.0.2.{last}")
+        nouns.append(FdbEntry(device=name, mac="00:00:00:00:00:00", remote=remote))
     return nouns
 
 

@@ -313,8 +313,9 @@ def test_every_command_that_changes_something_can_be_tried() -> None:
     """--dry-run is everywhere but where it would be nonsense."""
     reading = {"ls", "inspect", "port", "ps", "check", "rules", "completion", "driver ls",
                "sandbox ls", "exec", "host status", "env", "graph", "daemon", "events",
-               "cni conflist", "dns query", "dns stats", "dns log", "lab ls",
-                   "lab run"}  # fmt: skip
+               "cni conflist", "dns query", "dns stats", "dns log", "lab ls", "lab run",
+               "cluster status", "cluster join-token", "node ls", "node inspect",
+               "node update", "node rm"}  # fmt: skip
 
     without = {
         name
@@ -377,7 +378,7 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("create --subnet 192.0.2.0/24 --gateway 198.51.100.1 x", 2, "invalid-address"),
         ("create -o nonsense=1 x", 2, "invalid-option"),
         ("create -o mtu=huge x", 2, "invalid-option"),
-        ("create -o mtu x", 2, "usage"),
+        ("create -o mtu x", 2, "invalid-option"),
         ("create -d nonsense x", 3, "unknown-driver"),
         ("create --subnet 192.0.2.0/25 x", 4, "pool-overlap"),
         ("create front", 4, "name-taken"),

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from support.golden import Golden
+from support.overlay import Placed
 
 from netlib.kernel.fake import FakeKernel
 from netlib.net import Net
+from netlib.registry import Registry
 from netlib.store.memory import MemoryStore
 
 CASES: dict[str, dict[str, object]] = {
@@ -21,6 +23,9 @@ CASES: dict[str, dict[str, object]] = {
     "ipvlan-l2": {"driver": "ipvlan", "gateways": ["192.0.2.100"]},
     "ipvlan-l3": {"driver": "ipvlan", "options": {"mode": "l3", "flag": "vepa"}},
     "ptp": {"driver": "ptp"},
+    "overlay": {"driver": "overlay", "ipv6": True},
+    "overlay-flood": {"driver": "overlay", "options": {"flood": "on", "icc": "off"}},
+    "overlay-internal": {"driver": "overlay", "internal": True},
 }
 
 
@@ -29,7 +34,8 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Iterator[Net]:
     """A host in memory, on which ids follow one another."""
     numbers = iter(range(1, 100))
     monkeypatch.setattr("netlib.names.new_id", lambda realm="": f"{next(numbers):02x}" * 32)
-    with Net(store=MemoryStore(), kernel=FakeKernel()) as net:
+    registry = Registry({"overlay": Placed()})
+    with Net(store=MemoryStore(), kernel=FakeKernel(), registry=registry) as net:
         yield net
 
 

@@ -20,11 +20,12 @@ from netlib.firewall import (
     nftables,
     nftables_facts,
     port_tree,
+    source_guard,
 )
 from netlib.firewall.base import Marks
 from netlib.firewall.facts import Element, observed
 from netlib.firewall.iptables_base import fact_chains
-from netlib.firewall.iptables_state import Clash, Missing, State, above, change, facts
+from netlib.firewall.iptables_state import Clash, Missing, State, above, change, facts, met
 from netlib.firewall.nftables_base import base
 from netlib.model import Family, IPNetwork
 from netlib.plan import Change, Create, Delete, Ensure
@@ -38,7 +39,10 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    SourceGuard,
     Unmasked,
+    VxlanMember,
+    VxlanPort,
 )
 
 MARKS = Marks()
@@ -172,13 +176,14 @@ def nouns(draw: st.DrawFn) -> Noun:
     family = draw(st.sampled_from(FAMILIES))
     bridge = draw(devices)
     prefix = draw(networks(family, 8))
-    kind = draw(st.integers(0, 7))
+    kind = draw(st.integers(0, 9))
     if kind == 0:
         outbound = draw(st.sampled_from(["allow", "drop"]))
         return Forward(
             bridge=bridge,
             within=draw(st.sampled_from(["allow", "published"])),
             inbound=draw(st.sampled_from(["published", "routed", "drop", "allow"])),
+            inbound6=draw(st.sampled_from([None, "published", "routed", "allow"])),
             outbound=outbound,  # type: ignore[arg-type]  # sampled
             host=draw(st.sampled_from(["open", "gateway", "closed"])),
             isolated=True,
@@ -211,6 +216,10 @@ def nouns(draw: st.DrawFn) -> Noun:
             port=first,
             count=draw(st.integers(1, 65536 - first)),
         )
+    if kind == 7:
+        return VxlanPort(port=draw(ports))
+    if kind == 8:
+        return VxlanMember(address=draw(addresses[family]), port=draw(ports))
     return DnsRedirect(bridge=bridge, gateway=draw(addresses[family]), port=draw(ports))
 
 
@@ -245,6 +254,22 @@ def test_every_rule_survives_a_listing(noun: Noun) -> None:
         for element in iptables.elements(noun, family, MARKS):
             row = iptables.line("-A", element)
             assert iptables_state.rule(iptables.table(element), row).says(element)
+
+
+@given(st.sampled_from([4, 6]), st.data())
+def test_a_source_guard_is_read_as_it_was_written(family: Family, data: st.DataObject) -> None:
+    """What nft lists of it is the same guard."""
+    guard = SourceGuard(
+        device=data.draw(devices),
+        mac="02:00:00:00:00:01",
+        addresses=tuple(data.draw(st.lists(addresses[family], unique=True, min_size=1))),
+        prefixes=tuple(data.draw(st.lists(networks(family, 8), unique=True, min_size=1))),
+    )
+    there = {e.place: e for e in source_guard.elements(guard)}
+    (known,) = source_guard.known(there)
+
+    assert known == guard
+    assert observed([guard], there, [known], source_guard.elements) == [guard]
 
 
 # -- the port tree ------------------------------------------------------------------------------
@@ -424,9 +449,24 @@ def test_only_chains_that_may_change_are_read() -> None:
     assert link is not None
     neighbour = Element(port.container, "-p tcp --dport 8081", port.value)
 
-    assert above({leaf: None}, []) == parent
-    assert above({leaf: [neighbour]}, []) is None
-    assert above({leaf: [port, neighbour]}, [port]) is None
-    assert above({leaf: [port]}, [port]) == parent
-    assert above({leaf: [port], parent: [link.element]}, [port]) == grand
-    assert above({leaf: [port], parent: [link.element, neighbour]}, [port]) is None
+    assert above({leaf: None}, [], []) == parent
+    assert above({leaf: [neighbour]}, [], []) is None
+    assert above({leaf: [port, neighbour]}, [port], []) is None
+    assert above({leaf: [port]}, [port], []) == parent
+    assert above({leaf: [port], parent: [link.element]}, [port], []) == grand
+    assert above({leaf: [port], parent: [link.element, neighbour]}, [port], []) is None
+    # Somebody flushed chains: those above may be empty, too.
+    assert above({leaf: []}, [], [port]) == parent
+    assert above({leaf: [port]}, [], [port]) == parent
+    assert above({leaf: [port], parent: [link.element]}, [], [port]) == grand
+
+
+def test_ports_that_no_packet_gets_to_are_led_to_again() -> None:
+    """Whichever chain of the tree was flushed."""
+    port = rules([WEB])
+    _, whole = change(empty(), [], port)
+    assert all(e.place in met(whole) for e in port)
+    for name in ("NETLIB-TCP", "NETLIB-TCP-1", "NETLIB-TCP-1f", "NETLIB-TCP-1f9"):
+        damaged = {**whole, ("nat", name): []}
+        assert not any(e.place in met(damaged) for e in port)
+        assert change(damaged, [], port)[1] == whole

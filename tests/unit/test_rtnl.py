@@ -81,7 +81,7 @@ def test_a_route_is_read_as_it_was_packed(destination: str, via: str | None, met
     network = ip_network(destination)
     gateway = ip_address(via) if via else None
 
-    state = entries.read_route(entries.new_route(network, 5, gateway, metric, True).body)
+    state = entries.read_route(entries.new_route(network, 5, gateway, metric, on_link=True).body)
 
     assert state.destination == (
         entries.family(network),

@@ -95,7 +95,7 @@ def create_command(
             attachable=attachable,
             records=records,
             servers=servers,
-            options=pairs("-o", options),
+            options=pairs("-o", options, bare=True),
             labels=pairs("--label", labels, bare=True),
         )
         if isinstance(made, Plan):

@@ -177,7 +177,7 @@ def stop_command(
 
     with session.net() as net:
         if dry_run:
-            from netlib.verbs.remove import joined
+            from netlib.plan import joined
 
             boxes = [net.engine.state.sandbox(name) for name in names]
             script = "".join(f"host  kill -TERM {box.pid}\n" for box in boxes if box.pid)

@@ -29,7 +29,7 @@ def rm_command(
     """
     with session.net() as net:
         if dry_run:
-            from netlib.verbs.remove import joined
+            from netlib.plan import joined
 
             plans = [net.plan.remove(network, force=force) for network in networks]
             session.show_plan(net, joined(plans))

@@ -120,7 +120,7 @@ def sandbox_rm(session: Session, names: tuple[str, ...], dry_run: bool) -> int |
     """
     with session.net() as net:
         if dry_run:
-            from netlib.verbs.remove import joined
+            from netlib.plan import joined
 
             plan = joined(net.plan.remove_sandbox(name) for name in names)
             script = "".join(f"host  ip netns delete {name}\n" for name in names)

@@ -22,7 +22,7 @@ from netlib.errors import (
 from netlib.frontends.cni import networks
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.declaring import Range
-from netlib.frontends.cni.delegate import Ipam, addresses_of, ranges_of
+from netlib.frontends.cni.delegate import Ipam, addresses_of, ranges_of, routes_of
 from netlib.frontends.cni.describing import describe
 from netlib.frontends.cni.refusal import (
     INVALID_CONFIG,
@@ -39,11 +39,13 @@ from netlib.operation import Operation
 from netlib.plan import subject
 from netlib.state import EndpointRecord
 from netlib.verbs.connect import connect
-from netlib.verbs.disconnect import leave
+from netlib.verbs.disconnect import depart, leave
 from netlib.wiring import Wiring
 
 KIND = "cni"
 _OPERATION = "cni.operation"
+# The configuration's name: several may attach to one network.
+CONFIGURED = "cni.network"
 _TRIES = 100
 
 
@@ -79,7 +81,10 @@ def add(call: Call, netns: Netns) -> Result:
         netns=netns,
         kind=KIND,
         hostname="",
-        labels={_OPERATION: request.operation} if request.operation else {},
+        labels={
+            CONFIGURED: config.name,
+            **({_OPERATION: request.operation} if request.operation else {}),
+        },
         created=net.engine.clock(),
     )
     if not config.delegate:
@@ -105,8 +110,11 @@ def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
 
 def _attach(call: Call, box: Sandbox, delegated: Result | None) -> Result:
     net, _, config = call
-    sets = tuple(one for group in config.address_sets for one in group)
-    around = networks.ensure(net, config, ranges_of(delegated) if delegated else sets)
+    if delegated:
+        around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
+    else:
+        sets = tuple(one for group in config.address_sets for one in group)
+        around = networks.ensure(net, config, sets)
     record = _connect(call, box, around.network, delegated)
     try:
         return describe(call, around, record, delegated)
@@ -139,6 +147,7 @@ def _connect(
                     mac=config.mac or None,
                     aliases=config.aliases,
                     ifname=call.ifname,
+                    again=True,
                 )
             )
             # The plan of a new endpoint has all its nouns: no need to read them again.
@@ -205,20 +214,10 @@ def delete(call: Call, netns: Netns | None) -> None:
 
 def delete_endpoint(call: Call, network_id: str) -> None:
     """Remove the endpoint, if there is one, on this network."""
-    net, request, _ = call
     record = find_record(call)
-    if record is None or record.endpoint.network != network_id:
-        return
-    key = keys.endpoint_key(network_id, record.endpoint.id)
-
-    def prepare() -> Operation[None]:
-        found = net.engine.state.store.get(key)
-        if found is None:
-            raise NotConnected(f"{request.sandbox} is not connected")
-        return leave(net.engine, keys.load_endpoint(found.value, found.revision))
-
-    with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
-        net.engine.run(prepare)
+    if record is not None and record.endpoint.network == network_id:
+        with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
+            depart(call.net.engine, record)
 
 
 def raise_all(failures: list[NetError]) -> None:

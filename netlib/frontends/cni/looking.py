@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from ipaddress import ip_interface
 
-from netlib import state as keys
 from netlib.errors import NetError, NotConnected
 from netlib.frontends.cni import attaching, networks
-from netlib.frontends.cni.attaching import KIND, find_record, raise_all
+from netlib.frontends.cni.attaching import CONFIGURED, KIND, find_record, raise_all
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.config import VALID_ATTACHMENTS
 from netlib.frontends.cni.delegate import Ipam
@@ -24,11 +24,10 @@ from netlib.frontends.cni.request import SANDBOX_PREFIX
 from netlib.frontends.cni.results import Result
 from netlib.model import Endpoint, Netns, Network
 from netlib.net import Net
-from netlib.operation import Operation
 from netlib.plan import Change, Plan, Stage, Step
 from netlib.state import EndpointRecord
 from netlib.verbs.check import Finding, examine
-from netlib.verbs.disconnect import leave
+from netlib.verbs.disconnect import depart
 from netlib.wiring import VethPair
 
 # How the names of our own devices begin, see netlib.names.
@@ -127,10 +126,10 @@ def status(call: Call) -> None:
     if config.delegate:
         Ipam(request, config).forward("STATUS")
     if network is None:
-        if config.declared is None:
-            raise Refusal(
-                NOT_AVAILABLE, f"there is no network {config.network!r}", "run: net create"
-            )
+        try:
+            networks.plan(net, config)
+        except NetError as error:
+            raise Refusal(NOT_AVAILABLE, error.message, error.hint) from error
         return
     if network.state != "ready":
         raise Refusal(NOT_AVAILABLE, f"network {network.name} is {network.state}")
@@ -170,14 +169,7 @@ def collect(call: Call) -> None:
     for record in net.engine.state.endpoints(network.id) if network else ():
         box = record.endpoint.sandbox
         container = box.name.removeprefix(SANDBOX_PREFIX)
-        if box.kind == KIND and (container, record.endpoint.ifname) not in valid:
-            key = keys.endpoint_key(record.endpoint.network, record.endpoint.id)
-            attempt(lambda key=key: net.engine.run(lambda: _leave(net, key)))  # type: ignore[misc]
+        mine = box.kind == KIND and box.labels.get(CONFIGURED) == config.name
+        if mine and (container, record.endpoint.ifname) not in valid:
+            attempt(partial(depart, net.engine, record))
     raise_all(failures)
-
-
-def _leave(net: Net, key: str) -> Operation[None]:
-    found = net.engine.state.store.get(key)
-    if found is None:
-        raise NotConnected("it is gone already")
-    return leave(net.engine, keys.load_endpoint(found.value, found.revision))

@@ -9,14 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netlib.errors import DaemonLost, KernelError, NetError, from_document
+from netlib.errors import DaemonLost, KernelError, NetError
 from netlib.frontends.daemon.calls import VERBS, pack
+from netlib.frontends.daemon.findings import read_error
 from netlib.frontends.daemon.journal import look_up
 from netlib.frontends.daemon.messages import VERSION, Channel, Lost, connect
 from netlib.model import Netns, Sandbox
 from netlib.names import new_id
 from netlib.net import Net
 from netlib.settings import Backend, state_folder
+from netlib.verbs.remove import Watch
 
 _HELLO_SECONDS = 5.0
 
@@ -65,25 +67,40 @@ class Client(Net):
 
     def _ask(self, verb: str, *arguments: Any, **named: Any) -> Any:
         operation = new_id()
+        watch = named.pop("watch", None)
+        if arguments and callable(arguments[-1]):
+            *arguments, watch = arguments  # type: ignore[assignment]
         opened: list[int] = []
         placed = [self._placed(value, opened) for value in arguments]
         document = {
             "do": "call",
             "verb": verb,
             "operation": operation,
+            "watched": watch is not None,
             "arguments": pack(placed),
             "named": {key: pack(self._placed(value, opened)) for key, value in named.items()},
         }
         try:
-            answer = self._channel.call(document, descriptors=tuple(opened)).document
+            answer = self._answer(document, tuple(opened), watch)
         except Lost:
-            return self._looked_up(verb, operation, partial(getattr(Net, verb), self),
-                                   arguments, named)  # fmt: skip
+            again = partial(getattr(Net, verb), self, *arguments, **named)
+            again = partial(again, watch=watch) if watch else again
+            return again() if VERBS[verb].repeats else self._looked_up(verb, operation, again)
         finally:
             for descriptor in opened:
                 os.close(descriptor)
         self.engine.tell(answer.get("warnings", ()))
         return _result(verb, answer)
+
+    def _answer(
+        self, document: dict[str, Any], descriptors: tuple[int, ...], watch: Watch | None
+    ) -> dict[str, Any]:
+        """The answer; on the way there `watch` is told how far it is."""
+        answer = self._channel.call(document, descriptors=descriptors).document
+        while watch is not None and "progress" in answer:
+            watch(*answer["progress"])
+            answer = self._channel.receive().document
+        return answer
 
     def _placed(self, value: Any, opened: list[int]) -> Any:
         """A reference to a namespace is resolved here, where it was written, and handed over."""
@@ -101,18 +118,16 @@ class Client(Net):
         self,
         verb: str,
         operation: str,
-        here: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        named: dict[str, Any],
+        here: Callable[[], Any],
     ) -> Any:
         """The daemon is gone: what it did is found in the state, and never done again blindly."""
         with self.engine.lock.alone():  # nothing of it is under way any more
             answer = look_up(self.engine.state.store, operation)
         if answer is None:
-            return here(*arguments, **named)
+            return here()
         if answer:
             return _result(verb, answer)
-        self.repair()
+        Net.repair(self)
         raise DaemonLost(
             f"the daemon ended while it did this ({verb})",
             "what it left half done was taken back; see: net ps, net ls",
@@ -135,9 +150,7 @@ class _Here:
 
 def _result(verb: str, answer: dict[str, Any]) -> Any:
     if "error" in answer:
-        error = from_document(answer["error"])
-        error.exit_status = answer["error"].get("exit_status", error.exit_status)
-        raise error
+        raise read_error(answer["error"])
     if "result" not in answer:
         raise KernelError("the daemon's answer can't be read", "restart it, and try again")
-    return VERBS[verb](answer["result"])
+    return VERBS[verb].read(answer["result"])

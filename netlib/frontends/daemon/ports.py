@@ -61,25 +61,31 @@ class Holder:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let all go."""
+        """Let all go, at the latest when the state is closed: that wakes who waits for changes."""
         self._ending.set()
-        self._thread.join(2 * _POLL_SECONDS)
-        for held in self._held.values():
-            for sock in held.values():
-                sock.close()
 
     def held(self) -> set[HostPort]:
         """What is held now."""
         return {port for held in list(self._held.values()) for port in list(held)}
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            for held in self._held.values():
+                for sock in held.values():
+                    sock.close()
+
+    def _follow(self) -> None:
         store = self._net.engine.state.store
-        revision = self._read_all()
+        revision: int | None = None
         while not self._ending.is_set():
             try:
+                if revision is None:
+                    revision = self._read_all()
                 changes = store.changes(revision, _POLL_SECONDS)
                 if changes is None:
-                    revision = self._read_all()
+                    revision = None
                     continue
                 for change in changes:
                     revision = max(revision, change.revision)
@@ -125,7 +131,7 @@ class Holder:
         endpoint = record.endpoint
         relayed = {(n.protocol, str(n.host), n.port) for n in record.wiring if isinstance(n, Relay)}
         network = self._network(endpoint)
-        if network is None or network.options.get("gateway_mode") == "routed":
+        if network is None:
             return
         for port in endpoint.ports:
             for one in bound(network, port):

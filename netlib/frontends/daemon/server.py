@@ -7,18 +7,20 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netlib.codec import to_json
-from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError, to_document
-from netlib.frontends.cni import answer
+from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError
+from netlib.frontends.cni.plugin import Answer, answer
 from netlib.frontends.cni.refusal import UNKNOWN_CONTAINER, Refusal
 from netlib.frontends.cni.request import Request
 from netlib.frontends.daemon.calls import VERBS, unpack
 from netlib.frontends.daemon.events import Bus, follow
+from netlib.frontends.daemon.findings import write_error
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, VERSION, Channel, Lost, Message, peer
 from netlib.frontends.daemon.namespaces import locate
@@ -113,6 +115,8 @@ class Server:
                     self._answer(channel, message)
         except Lost:
             pass  # clients go when they like
+        except Exception:  # it loses its connection, and nobody else anything
+            self._log(traceback.format_exc())
         finally:
             channel.close()
 
@@ -137,7 +141,7 @@ class Server:
                     f"the daemon speaks version {VERSION} and was asked in another",
                     "restart it after an update",
                 )
-                channel.send({"error": _error(error)})
+                channel.send({"error": write_error(error)})
                 return
             match document.get("do"):
                 case "hello":
@@ -150,7 +154,7 @@ class Server:
                     self._idle_while_following(channel)
                 case other:
                     error = InvalidRequest(f"the daemon does not know how to do {other!r}")
-                    channel.send({"error": _error(error)})
+                    channel.send({"error": write_error(error)})
         finally:
             for descriptor in message.descriptors:
                 os.close(descriptor)
@@ -179,38 +183,62 @@ class Server:
             except NamespaceGone as error:
                 raise Refusal(UNKNOWN_CONTAINER, error.message, error.hint) from error
 
-        said = answer(
-            lambda: self._net,
-            environment,
-            message.body,
-            operation=str(message.document.get("operation", "")),
-            enter=enter,
-        )
-        if said.log:
-            self._log(said.log)
-        channel.send({"status": said.status}, said.stdout.encode())
+        def serve(command: str) -> Answer:
+            said = answer(
+                lambda: self._net,
+                {**environment, "CNI_COMMAND": command},
+                message.body,
+                operation=str(message.document.get("operation", "")),
+                enter=enter,
+            )
+            if said.log:
+                self._log(said.log)
+            return said
+
+        command = environment.get("CNI_COMMAND", "")
+        said = serve(command)
+        try:
+            channel.send({"status": said.status}, said.stdout.encode())
+        except Lost:
+            # It was killed: its runtime knows of no attachment, and has called DEL perhaps
+            # before there was one.
+            if command == "ADD" and not said.status:
+                serve("DEL")
+            raise
 
     def _warn(self, text: str) -> None:
         """Keep a warning for whose request this thread is at."""
         self._told.warnings = [*getattr(self._told, "warnings", ()), text]
 
     def _call(self, channel: Channel, message: Message) -> None:
-        operation = str(message.document["operation"])
-        self._journal.begin(operation)
+        operation = str(message.document.get("operation", ""))
+        verb = VERBS.get(message.document.get("verb", ""))
+        noted = operation and verb is not None and not verb.repeats
+        if noted:
+            self._journal.begin(operation)
+        found = self._answered(channel, message)
+        if noted:
+            self._journal.end(operation, found)
+        channel.send(found)
+        if noted:
+            self._journal.answered(operation)
+
+    def _answered(self, channel: Channel, message: Message) -> dict[str, Any]:
+        """A verb's result or error, and what it warned of."""
         self._told.warnings = []
         try:
-            found: dict[str, Any] = {"result": to_json(self._done(message))}
+            found: dict[str, Any] = {"result": self._done(channel, message)}
         except NetError as error:
-            found = {"error": _error(error)}
-        except (KeyError, TypeError, ValueError) as error:
-            found = {"error": _error(InvalidRequest(f"the request can't be read: {error!r}"))}
+            found = {"error": write_error(error)}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._log(traceback.format_exc())
+            refusal = InvalidRequest(f"the daemon can't do what was asked: {error!r}")
+            found = {"error": write_error(refusal)}
         if self._told.warnings:
             found["warnings"] = self._told.warnings
-        self._journal.end(operation, found)
-        channel.send(found)
-        self._journal.answered(operation)
+        return found
 
-    def _done(self, message: Message) -> Any:
+    def _done(self, channel: Channel, message: Message) -> Any:
         verb = message.document["verb"]
         if verb not in VERBS:
             raise InvalidRequest(f"the daemon does not know the verb {verb!r}")
@@ -222,7 +250,9 @@ class Server:
             key: self._placed(unpack(value), descriptors)
             for key, value in message.document["named"].items()
         }
-        return getattr(self._net, verb)(*arguments, **named)
+        if message.document.get("watched"):
+            named["watch"] = partial(_progress, channel)
+        return VERBS[verb].write(getattr(self._net, verb)(*arguments, **named))
 
     def _placed(self, value: Any, descriptors: Iterator[int]) -> Any:
         """A sandbox by the descriptor that came with it: as the state knows it, or as found."""
@@ -235,8 +265,10 @@ class Server:
         return known or replace(value, netns=netns)
 
 
-def _error(error: NetError) -> dict[str, Any]:
-    return {**to_document(error), "exit_status": error.exit_status}
+def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
+    """Tell who waits how far it is; who has gone is not waited for."""
+    with suppress(Lost):
+        channel.send({"progress": [subject, number, total]})
 
 
 @contextmanager
@@ -253,7 +285,11 @@ def listening(folder: Path) -> Iterator[socket.socket]:
         except BlockingIOError as error:
             raise InUse(f"a daemon serves {folder} already", "one is enough") from error
         if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-            yield socket.socket(fileno=3)
+            for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+                os.environ.pop(name, None)  # for us, not for what we start
+            with socket.socket(fileno=3) as sock:
+                sock.set_inheritable(False)
+                yield sock
             return
         with socket.socket(socket.AF_UNIX) as sock:
             place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -44,14 +44,19 @@ _POLL_SECONDS = 5.0
 
 
 class Watch:
-    """Two sockets and one thread."""
+    """Two sockets and one thread. `poll_seconds`: how often iptables is looked at."""
 
     def __init__(
-        self, net: Net, log: Callable[[str], None], tell: Tell = lambda event: None
+        self,
+        net: Net,
+        log: Callable[[str], None],
+        tell: Tell = lambda event: None,
+        poll_seconds: float = _POLL_SECONDS,
     ) -> None:
         self._net = net
         self._log = log
         self._tell = tell
+        self._poll_seconds = poll_seconds
         self._wake, self._waker = socket.socketpair()
         self._links = _subscribed(_ROUTE, _GROUP_LINK)
         self._rules = _subscribed(_NETFILTER, _GROUP_NFTABLES)
@@ -78,7 +83,7 @@ class Watch:
             poller.register(sock, select.POLLIN)
         polls = self._net.engine.kernel.firewall == "iptables"
         while not self._ending.is_set():
-            ready = {fd for fd, _ in poller.poll(_POLL_SECONDS * 1000 if polls else None)}
+            ready = {fd for fd, _ in poller.poll(self._poll_seconds * 1000 if polls else None)}
             if self._ending.is_set():
                 return
             rules = not ready and polls

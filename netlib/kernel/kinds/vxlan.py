@@ -10,6 +10,7 @@ from netlib.kernel import netlink, rtnl
 from netlib.kernel.kinds.common import (
     BROADCAST_FLOOD,
     FLOOD,
+    ISOLATED,
     LEARNING,
     MULTICAST_FLOOD,
     SUPPRESS,
@@ -34,6 +35,7 @@ def _settings(noun: Vxlan) -> Iterator[Request]:
         u8(FLOOD, flood),
         u8(MULTICAST_FLOOD, flood),
         u8(BROADCAST_FLOOD, flood),
+        u8(ISOLATED, noun.isolated),
     )
     port = (flags, without_generated_address(noun.mtu)) if noun.bridge else ()
     yield rtnl.set_link(name, text(rtnl.ALIAS, noun.owner), *port)
@@ -91,4 +93,5 @@ def read(noun: Vxlan, state: LinkState, session: Session | None = None) -> Vxlan
         local=noun.local if local is None else ip_address(local),
         port=int.from_bytes(data.get(15, b""), "big"),
         flood=any(netlink.number(port.get(flag)) for flag in flags),
+        isolated=bool(netlink.number(port.get(ISOLATED))),
     )

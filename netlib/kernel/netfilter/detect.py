@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from netlib.errors import NetError, Unsupported
 from netlib.firewall.base import Marks
-from netlib.firewall.nftables_base import TABLE, base
+from netlib.firewall.nftables_base import base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.nftables import Nftables
 from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.ruleset import Ruleset
+from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.kernel.netfilter.variants import (
     FAMILIES,
     LOCK_DIR,
@@ -88,6 +90,9 @@ def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
         other.remove_all()
         other.close()
     chosen.remove_all()
+    guards = SourceGuards()
+    guards.remove_all()
+    guards.close()
     if chosen.name != "none":
         with foreign(chosen) as chains:
             chains.withdraw()
@@ -98,8 +103,8 @@ def foreign(chosen: Chosen) -> Iterator[Foreign]:
     """The foreign chains beside a backend's."""
     from netlib.kernel.netfilter.foreign import Foreign
 
-    with _asking(chosen) as (place, nft):
-        yield Foreign(place, chosen.marks, nft=nft, own=chosen.variant)
+    with _asking(chosen) as (place, nft, ruleset):
+        yield Foreign(place, chosen.marks, ruleset, nft=nft, own=chosen.variant)
 
 
 def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Real]:
@@ -108,13 +113,13 @@ def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Real]:
     Cheap where there are none: where nft can be asked, hardly ever a program is started.
     """
     found: list[Real] = []
-    with _asking(chosen) as (place, nft):
-        if nft is not None and not isinstance(chosen, Nftables) and _has_table(nft):
+    with _asking(chosen) as (place, nft, ruleset):
+        if nft is not None and not isinstance(chosen, Nftables) and ruleset.has_table():
             found.append(Nftables())
         for variant in VARIANTS:
             if variant == chosen.variant:
                 continue
-            if is_installed(variant) and _may_have_ours(variant, place, nft):
+            if is_installed(variant) and _may_have_ours(variant, place, nft, ruleset):
                 other = _open_iptables(Marks(), lock_dir, variant)
                 if other.is_there():
                     found.append(other)
@@ -124,20 +129,21 @@ def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Real]:
 
 
 @contextmanager
-def _asking(chosen: Chosen) -> Iterator[tuple[Place, Nft | None]]:
-    """A backend's namespace, and nft there, if there is one.
+def _asking(chosen: Chosen) -> Iterator[tuple[Place, Nft | None, Ruleset]]:
+    """A backend's namespace, nft there, if there is one, and then the rules.
 
     The backend's own where it has one: closing a socket of nf_tables waits 10 ms or more for
     all that was deleted before (nf_tables_rcv_nl_event in net/netfilter/nf_tables_api.c).
     """
     if isinstance(chosen, Nftables):
-        yield chosen.place, chosen.nft
+        yield chosen.place, chosen.nft, chosen.ruleset
         return
     place = chosen.place or Place()
-    nft = _open(place)
+    nft, ruleset = _open(place), Ruleset(place)
     try:
-        yield place, nft
+        yield place, nft, ruleset
     finally:
+        ruleset.close()
         if nft is not None:
             nft.close()
         if chosen.place is None:
@@ -171,39 +177,25 @@ def _nftables(marks: Marks) -> Nftables:
     except NetError:
         place.close()
         raise
+    made = Nftables(marks, place=place, nft=nft)
     try:
-        if not _has_table(nft):
+        if not made.ruleset.has_table():
             nft.check(base(marks))
     except NftFailed as error:
-        if error.number not in (errno.EPERM, errno.EACCES):
-            nft.close()
-            place.close()
-            raise
         # Who may not ask may not change anything either, and is told so when he tries.
-    return Nftables(marks, place=place, nft=nft)
+        if error.number not in (errno.EPERM, errno.EACCES):
+            made.close()
+            raise
+    return made
 
 
-def _may_have_ours(variant: Variant, place: Place, nft: Nft | None) -> bool:
+def _may_have_ours(variant: Variant, place: Place, nft: Nft | None, ruleset: Ruleset) -> bool:
     if variant == "legacy":
         return any(legacy_is_loaded(place, family) for family in FAMILIES)
-    return nft is None or _has_our_chains(nft)
-
-
-def _has_table(nft: Nft) -> bool:
-    # Not by listing tables, for which nft fetches every element of every set.
-    return any(
-        f"{o['chain']['family']} {o['chain']['table']}" == TABLE
-        for o in nft.listed("list chains")
-        if "chain" in o
-    )
-
-
-def _has_our_chains(nft: Nft) -> bool:
-    """Whether iptables-nft holds chains of ours: their tables are nft's too."""
-    return any(
-        o["chain"]["name"].startswith("NETLIB-") and o["chain"]["family"] in ("ip", "ip6")
-        for o in nft.listed("list chains")
-        if "chain" in o
+    # iptables-nft's tables are nft's too.
+    return nft is None or any(
+        chain.name.startswith("NETLIB-") and chain.family in ("ip", "ip6")
+        for chain in ruleset.chains()
     )
 
 

@@ -19,6 +19,7 @@ from netlib.firewall.base import Marks
 from netlib.firewall.nftables_base import TABLE
 from netlib.kernel.netfilter.libnftables import Nft
 from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.ruleset import Rule, Ruleset, verdict
 from netlib.kernel.netfilter.variants import (
     FAMILIES,
     VARIANTS,
@@ -32,6 +33,7 @@ from netlib.model import Family
 COMMENT = "netlib"
 _HOOKS = {"FORWARD": "forward", "INPUT": "input"}
 _REFUSALS = ("DROP", "REJECT")
+_FINAL = (("immediate", "drop"), ("target", "REJECT"))
 _RULE = re.compile(r"-A (\S+) ?(.*?) ?-[jg] (\S+)(.*)$")
 
 
@@ -70,9 +72,16 @@ class Foreign:
     """
 
     def __init__(
-        self, place: Place, marks: Marks, *, nft: Nft | None = None, own: Variant | None = None
+        self,
+        place: Place,
+        marks: Marks,
+        ruleset: Ruleset,
+        *,
+        nft: Nft | None = None,
+        own: Variant | None = None,
     ) -> None:
         self._place = place
+        self._ruleset = ruleset
         self._marks = marks
         self._nft = nft
         self._own = own
@@ -122,8 +131,7 @@ class Foreign:
                 if variant == "legacy":
                     there = legacy_is_loaded(self._place, family)
                 else:
-                    table = "ip filter" if family == 4 else "ip6 filter"
-                    there = tables is None or table in tables
+                    there = tables is None or _filter_table(family) in tables
                 if there:
                     yield variant, family
 
@@ -131,13 +139,24 @@ class Foreign:
         """All nft tables that have chains, `ip filter`; None when nft can't be asked."""
         if self._nft is None:
             return None
-        listed = self._nft.listed("list chains")
-        return {f"{o['chain']['family']} {o['chain']['table']}" for o in listed if "chain" in o}
+        return {f"{chain.family} {chain.table}" for chain in self._ruleset.chains()}
+
+    def _may_refuse(self, variant: Variant, family: Family) -> bool:
+        """False where nothing in a filter table can refuse all; a look that starts no program."""
+        if variant == "legacy" or self._nft is None:
+            return True
+        table = _filter_table(family)
+        return any(
+            chain.drops and chain.hook
+            for chain in self._ruleset.chains()
+            if f"{chain.family} {chain.table}" == table
+        ) or any(map(_is_final, self._ruleset.rules(table)))
 
     def _iptables(self) -> list[_Chain]:
         return [
             found
             for variant, family in self._worth_asking()
+            if self._may_refuse(variant, family)
             for found in _refusing(variant, family, self._listed(variant, family, ""))
         ]
 
@@ -167,20 +186,15 @@ class Foreign:
         if self._nft is None:
             return []
         found: list[Obstacle] = []
-        for item in self._nft.listed("list chains"):
-            chain = item.get("chain", {})
-            table = f"{chain.get('family')} {chain.get('table')}"
-            if chain.get("hook") not in _HOOKS.values() or chain.get("type") != "filter":
+        for chain in self._ruleset.chains():
+            table = f"{chain.family} {chain.table}"
+            if not chain.hook or chain.type != "filter":
                 continue
-            if table in (TABLE, "ip filter", "ip6 filter") or chain["family"] not in (
-                "inet",
-                "ip",
-                "ip6",
-            ):
+            if table in (TABLE, "ip filter", "ip6 filter"):
                 continue
-            where = f"{table} {chain['name']}"
+            where = f"{table} {chain.name}"
             rules = [o["rule"] for o in self._nft.listed(f"list chain {where}") if "rule" in o]
-            why = "its policy is drop" if chain.get("policy") == "drop" else ""
+            why = "its policy is drop" if chain.drops else ""
             if rules and _refuses_all(rules[-1]):
                 why = "its last rule refuses all"
             wanted = [kind for kind in ("ct", "meta") if not _accepts(rules, kind, self._marks)]
@@ -189,8 +203,8 @@ class Foreign:
             bit = f"{self._marks.allowed:#x}"
             found.append(
                 Obstacle(
-                    where=f"nft table {table} chain {chain['name']}",
-                    hook=chain["hook"],
+                    where=f"nft table {table} chain {chain.name}",
+                    hook=chain.hook,
                     why=why,
                     rules=tuple(
                         f"nft insert rule {where} {kind} mark and {bit} == {bit} accept"
@@ -200,6 +214,22 @@ class Foreign:
                 )
             )
         return found
+
+
+def _filter_table(family: Family) -> str:
+    return "ip filter" if family == 4 else "ip6 filter"
+
+
+def _is_final(rule: Rule) -> bool:
+    """Whether an iptables-nft rule refuses whatever comes to it.
+
+    Its expressions are what it matches by, a counter, and then a verdict or a target.
+    """
+    found = [expression for expression in rule.expressions if expression[0] != "counter"]
+    if len(found) != 1:
+        return False
+    name, details = found[0]
+    return name == "reject" or (name, verdict(name, details)) in _FINAL
 
 
 def _rules(marks: Marks) -> list[str]:

@@ -85,7 +85,7 @@ class Iptables:
         """Of these nouns, those whose thing is there, as it is now."""
         wanted = list(nouns)
         saved = {family: self._saved(family) for family in self._families}
-        there = {family: states.facts(state) for family, state in saved.items()}
+        there = {family: states.met(state) for family, state in saved.items()}
         found = observed(
             (n for n in wanted if not isinstance(n, FirewallBase)),
             _merged(there),
@@ -142,7 +142,7 @@ class Iptables:
         gone, come = self._rules(family, steps)
         if not gone and not come:
             return "", ""
-        before = self._read(family, states.needed(gone, come), gone)
+        before = self._read(family, gone, come)
         changes = any(isinstance(step, Change) for step in steps)
         try:
             script, after = states.change(before, gone, come, tolerant=tolerant)
@@ -151,7 +151,7 @@ class Iptables:
                 raise self._translated(problem, steps, family) from problem
             gone, come = self._healing(family, steps, before)
             try:
-                before = self._read(family, states.needed(gone, come), gone)
+                before = self._read(family, gone, come)
                 script, after = states.change(before, gone, come, tolerant=tolerant)
             except (states.Missing, states.Clash) as other:
                 raise self._translated(other, steps, family) from other
@@ -238,16 +238,17 @@ class Iptables:
         return (4, 6)
 
     def _read(
-        self, family: Family, chains: Sequence[states.Chain], gone: Sequence[Element]
+        self, family: Family, gone: Sequence[Element], come: Sequence[Element]
     ) -> states.State:
         """The chains, and those of the port tree above them as far as a change may reach."""
+        chains = states.needed(gone, come)
         # Legacy fetches a whole table for one chain too.
         if len(chains) > _SINGLY or self.variant == "legacy":
             tables = {table for table, _ in chains}
             state = self._saved(family, tables.pop() if len(tables) == 1 else "")
             return {**dict.fromkeys(chains), **state}
         state = {place: self._chain(family, place) for place in chains}
-        while (more := states.above(state, gone)) is not None:
+        while (more := states.above(state, gone, come)) is not None:
             state[more] = self._chain(family, more)
         return state
 

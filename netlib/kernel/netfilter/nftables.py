@@ -13,9 +13,9 @@ from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
 from netlib.kernel.netfilter import ensures_base
-from netlib.kernel.netfilter.generation import Generation
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
+from netlib.kernel.netfilter.ruleset import Ruleset
 from netlib.kernel.netfilter.variants import Variant
 from netlib.plan import Change, Delete, Ensure, Step, subject
 from netlib.wiring import FirewallBase, Noun
@@ -41,21 +41,32 @@ class Nftables:
         place: Place | None = None,
         nft: Nft | None = None,
         after_base: Callable[[], object] | None = None,
+        packs: bool = True,
     ) -> None:
-        """`after_base` is called whenever the base was ensured."""
+        """`after_base` is called whenever the base was ensured, or somebody changed rules.
+
+        `packs`: elements go to the kernel as we pack them; else nft is told all.
+        """
         self.marks = marks or Marks()
         self.place = place or Place()
         self.nft = nft or open_nft(self.place)
         self.after_base = after_base
-        self._generation = Generation(self.place)
-        # The rules' generation when the base was found whole and nothing stood in its way.
+        self.ruleset = Ruleset(self.place)
+        self._packs = packs
+        # The rules' generation when the base was found whole and nothing stood in its way,
+        # and what the base was then.
         self._whole_at: int | None = None
+        self._whole: int | None = None
         self._counting = threading.Lock()
 
     def do(self, steps: Sequence[Step]) -> None:
         """Do all steps in one transaction, or none and raise. Strict, as Kernel.do is."""
+        if all(isinstance(step, Ensure) for step in steps) and self._is_known_whole():
+            return
+        if self._packs and self._done_quickly(steps):
+            return
         commands = text.script(steps, self.marks)
-        if not commands.strip() or self._is_known_whole(steps):
+        if not commands.strip():
             return
         try:
             self.nft.run(commands)
@@ -67,9 +78,11 @@ class Nftables:
         if ensures_base(steps):
             if self.after_base is not None:
                 self.after_base()
-            self._note(whole=True)
+            with self._counting:
+                self._note(whole=True)
         else:
-            self._note(whole=False)
+            with self._counting:
+                self._note(whole=False)
 
     def remove(self, steps: Sequence[Step]) -> None:
         """Do the steps that can be done: a Delete of what is absent is no failure."""
@@ -129,28 +142,48 @@ class Nftables:
     def close(self) -> None:
         """Give back the socket and the namespace."""
         self.nft.close()
-        self._generation.close()
+        self.ruleset.close()
         self.place.close()
 
-    def _is_known_whole(self, steps: Sequence[Step]) -> bool:
-        """Whether only the base is asked for, and only we changed rules since it was ensured.
+    def _done_quickly(self, steps: Sequence[Step]) -> bool:
+        """Whether the kernel did all of it as we packed it; what it refuses, nft explains."""
+        if text.has_base(steps):
+            return False
+        gone, come = text.difference(steps)
+        if not gone and not come:
+            return True
+        with self._counting:
+            if not self.ruleset.change(gone, come):
+                return False
+            self._note(whole=False)
+        return True
+
+    def _is_known_whole(self) -> bool:
+        """Whether the base is as it was when it was ensured, and nothing new is in its way.
 
         Legacy iptables has no generation: what comes there is met when the base is ensured
         by another process, or again after somebody changed nftables.
         """
-        if not all(isinstance(step, Ensure) for step in steps):
-            return False
         with self._counting:
-            return self._whole_at is not None and self._whole_at == self._generation.read()
+            now = self.ruleset.generation() if self._whole_at is not None else None
+            if now is None or now == self._whole_at:
+                return now is not None
+            if self._whole is None or self.ruleset.own_base() != self._whole:
+                return False
+        if self.after_base is not None:  # it was others' rules that changed
+            self.after_base()
+        with self._counting:
+            if now == self.ruleset.generation():  # else what came is looked at the next time
+                self._whole_at = now
+        return True
 
     def _note(self, *, whole: bool) -> None:
         """Follow the generation over a transaction of ours; lose it when others had one too."""
-        with self._counting:
-            now = self._generation.read()
-            if whole or (self._whole_at is not None and now == self._whole_at + 1):
-                self._whole_at = now
-            else:
-                self._whole_at = None
+        now = self.ruleset.generation()
+        if whole:
+            self._whole_at, self._whole = now, self.ruleset.own_base()
+        elif self._whole_at is not None and now == self._whole_at + 1:
+            self._whole_at = now
 
     def _run(self, commands: str) -> None:
         try:
