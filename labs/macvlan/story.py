@@ -26,7 +26,7 @@ def tell(story: Story) -> None:
     story.say("""The neighbour looks for 192.0.2.7, and gets an answer from a MAC address that
         is not the host's. Then it asks tv itself: nothing is published or translated on the
         way.""")
-    host_mac = story.run("cat /sys/class/net/eth0/address")
+    story.run("ip -br link show eth0", never=MAC)
     with story.capture(neighbour.at("eth0")) as wire:
         story.run(f"{FETCH} http://{TV}/", at=neighbour, says=f"I am tv, you are {OUTSIDE4}")
         arp = story.show(
@@ -34,7 +34,7 @@ def tell(story: Story) -> None:
         )
         opening = story.show(wire, kind("TCP", "SYN"), least=2, most=2)
     story.expect(f"{TV} is at {MAC}" in arp[-1].packet.what, "the answer names another MAC")
-    story.expect(opening[1].packet.source_mac == MAC != host_mac, "the host answered for it")
+    story.expect(opening[1].packet.source_mac == MAC, "another machine answered for it")
 
     story.say("""A second sandbox on the same parent has another MAC. In mode bridge, which is
         the default, the two reach each other, too, without leaving the host.""")
@@ -50,9 +50,9 @@ def tell(story: Story) -> None:
     story.fails("net publish tv 8080:80")
     with story.capture(story.stage.host.at("eth0")) as wire:
         story.fails(f"{TRY} http://{TV}/")
-        seen = story.show(wire, kind("ARP", f"who has {TV}"))
-        story.silence(wire, kind("ARP", f"{TV} is at"))
-    story.expect(seen[0].leaves, "the host asked nobody")
+        asks, answers = kind("ARP", f"who has {TV}"), kind("ARP", f"{TV} is at")
+        story.show(wire, lambda packet: asks(packet) and packet.source == UPLINK4)
+        story.silence(wire, lambda packet: answers(packet) and packet.target == UPLINK4)
 
     story.say("""The option host_shim helps: the host gets a macvlan of its own, and routes to
         the sandboxes by it.""")

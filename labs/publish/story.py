@@ -31,7 +31,7 @@ def tell(story: Story) -> None:
         the host it goes to the host's port 8080; inside, to the sandbox's port 80. Only the
         target was changed: the source is the client's, which is why the server could tell who
         asks. The answer takes the same road back, and there its source becomes the host's.""")
-    seen = story.show(road, either(tcp("SYN"), tcp("SYN,ACK")), least=4)
+    seen = story.show(road, either(tcp("SYN"), tcp("SYN,ACK")), least=4, most=4)
     before, after, inside, back = (one.packet for one in seen)
     story.expect((before.target, before.target_port) == (UPLINK4, 8080), "it asks the host")
     story.expect((after.target, after.target_port) == (WEB, 80), "the target is changed")
