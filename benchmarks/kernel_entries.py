@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
@@ -47,6 +48,7 @@ def _measure(show: Show) -> None:
         first = _peers(0, 1, facts)
         apply(diff(Wiring(), first), kernel)  # what is imported late is imported
         start = 1
+        show("a frame to a peer, with one of them", _frame_us(0), "µs")
         for number in (1000, 1000, 1000, 10_000, 40_000):
             before = _slabs()
             began = time.perf_counter()
@@ -63,6 +65,7 @@ def _measure(show: Show) -> None:
         for name, size in sorted(_grown(before, _slabs()).items(), key=lambda item: -item[1])[:8]:
             show(f"memory of one peer in {name}", size / number, "B")
         show("memory of one peer, all", sum(_grown(before, _slabs()).values()) / number, "B")
+        show(f"a frame to a peer, with {start} of them", _frame_us(0, start // 2, start - 1), "µs")
         began = time.perf_counter()
         one = _peers(start, 1, facts)
         apply(diff(Wiring(), one), kernel)
@@ -82,12 +85,31 @@ def _peers(start: int, number: int, facts: HostFacts) -> Wiring:
     for index in range(start, start + number):
         addresses = tuple(subnet.prefix[1000 + index] for subnet in _SUBNETS)
         peer = Peer(
-            mac=names.mac_at(_NETWORK.id, addresses[0]),
+            mac=_mac(index),
             addresses=addresses,
             host=ip_address("198.51.100.0") + index % 256,
         )
         found.extend(driver.peer_wiring(_NETWORK, peer, facts))
     return Wiring(found)
+
+
+def _frame_us(*indexes: int, number: int = 20_000) -> float:
+    """How long the kernel takes to look a peer up and send a frame to its host, in all."""
+    source = bytes.fromhex(names.mac_at(_NETWORK.id, _SUBNETS[0].prefix[3]).replace(":", ""))
+    frames = [
+        bytes.fromhex(_mac(index).replace(":", "")) + source + b"\x88\xb5" + bytes(50)
+        for index in indexes
+    ]
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((names.vxlan(_NETWORK.id), 0))
+        began = time.perf_counter()
+        for turn in range(number):
+            sender.send(frames[turn % len(frames)])
+        return (time.perf_counter() - began) * 1e6 / number
+
+
+def _mac(index: int) -> str:
+    return names.mac_at(_NETWORK.id, _SUBNETS[0].prefix[1000 + index])
 
 
 def _slabs() -> dict[str, int]:

@@ -18,6 +18,7 @@ from netlib.rewiring import Rewiring, conditions, describe, describe_network, pu
 from netlib.state import NetworkRecord
 from netlib.store import Commit
 from netlib.subnetting import choose_subnets, claim_pools
+from netlib.verbs.create import lent_devices
 from netlib.wiring import Wiring
 
 
@@ -74,17 +75,17 @@ def update(
                 f"option {key} of {old.name} can't change while the network exists",
                 f"these can: {', '.join(sorted(live))}; for others make a new network",
             )
+    host = engine.facts(old.borrowed)
     added = (
         choose_subnets(
             engine,
-            driver.capabilities,
+            driver,
+            old,
             subnets=subnets,
             gateways=parts[0],
             ip_ranges=parts[1],
             aux_addresses=parts[2],
-            ipv4=False,
-            ipv6=False,
-            borrowed=old.borrowed,
+            lent=lent_devices(driver, old, host),
             cluster=engine.cluster if shared else None,
         )
         if subnets
@@ -105,7 +106,6 @@ def update(
         from netlib.verbs.shared import update_shared
 
         return update_shared(engine, record, shared, new)
-    host = engine.facts(d for d in old.borrowed)
     new = replace(new, options={**new.options, **driver.settle(new, host)})
     return change_network(engine, record, new, host)
 
