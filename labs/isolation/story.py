@@ -55,7 +55,7 @@ def _between(story: Story) -> None:
     kinds = {one.packet.kind for one in seen}
     story.expect(kinds == {"ICMP", "ICMPv6", "TCP", "UDP"}, f"it was not tried by all: {kinds}")
     story.expect({one.point.name for one in seen} == {"c"}, "something came to a")
-    if story.stage.firewall == "nftables":
+    if story.stage.has_nft:
         story.say("Between them they meet a rule. The kernel tells which, of one more:")
         with story.trace(f"ip saddr {C4} ip daddr {A4}") as followed:
             story.fails(f"net exec c -- ping -c 1 -W 0.3 {A4}")
