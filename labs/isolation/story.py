@@ -48,7 +48,7 @@ def _between(story: Story) -> None:
             f"ping -c 1 -W 0.3 {A6}",
             f"{TRY} http://{A4}/",
             f"{TRY} 'http://[{A6}]/'",
-            f"{UDP} {A4} 80",
+            f"{UDP} {A4} 80 0.5",
         ):
             story.fails(f"net exec c -- {line}")
         seen = story.show(road, _from_c_to_a, least=5)
