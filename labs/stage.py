@@ -162,6 +162,7 @@ class Stage:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if waits else subprocess.DEVNULL,
             text=True,
+            start_new_session=True,  # Ctrl-C on a terminal is for the story
         )
         self._processes.append(process)
         if waits:
