@@ -67,13 +67,13 @@ class Servers:
         """The answer, for a question that may be asked again. Raises Refused, or a NetError."""
         deadline = deadline or self.deadline()
         body = json.dumps(question).encode()
-        failures: dict[str, str] = {}
+        failures: dict[str, str] = {}  # the first of each: later attempts have less time
         while True:
             for endpoint, until in self._round(deadline):
                 try:
                     return self._ask(endpoint, path, body, until)
                 except (NotReached, Lost) as error:
-                    failures[endpoint.url] = str(error)
+                    failures.setdefault(endpoint.url, str(error))
             self._pause(deadline, failures)
 
     def ask_once(self, path: str, question: Json, deadline: float) -> Json:
@@ -85,7 +85,7 @@ class Servers:
                 try:
                     return self._ask(endpoint, path, body, until)
                 except NotReached as error:
-                    failures[endpoint.url] = str(error)
+                    failures.setdefault(endpoint.url, str(error))
             self._pause(deadline, failures)
 
     def stream(self, path: str, question: Json, deadline: float) -> Connection:
@@ -97,7 +97,7 @@ class Servers:
                 try:
                     return self._start(endpoint, path, body, until)
                 except (NotReached, Lost) as error:
-                    failures[endpoint.url] = str(error)
+                    failures.setdefault(endpoint.url, str(error))
             self._pause(deadline, failures)
 
     def ask_at(self, endpoint: Endpoint, path: str, question: Json) -> Json:
