@@ -301,11 +301,13 @@ def test_a_server_that_never_answers_is_not_waited_for(prefix: str) -> None:
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n",
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found",
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
         b"",
     ],
-    ids=["ssh", "not found", "html", "bad chunk", "half", "nothing"],
+    ids=["ssh", "not found", "html", "object", "list", "bad chunk", "half", "nothing"],
 )
 def test_what_is_no_etcd_is_an_error(answer: bytes) -> None:
     """Whatever listens there, no call hangs or fails otherwise."""
@@ -333,6 +335,21 @@ def test_what_is_no_etcd_is_an_error(answer: bytes) -> None:
                 uses(store)[number]()
         listener.shutdown(socket.SHUT_RDWR)
         server.join(5)
+
+
+def test_a_watch_that_never_begins_is_not_waited_for(store: EtcdStore, prefix: str) -> None:
+    """The server took the request, and then says nothing."""
+    revision = put(store, a="1")
+    with (
+        lossy(shared().port) as way,
+        closing(EtcdStore([way.url], prefix=prefix, timeout_seconds=0.3)) as other,
+    ):
+        other.revision()
+        way.lose("/v3/watch", *["silence"] * 100)  # type: ignore[arg-type]
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            other.changes(revision, timeout_seconds=30)
+        assert time.monotonic() - began < 3
 
 
 def test_a_server_is_found_by_an_ipv6_address(tmp_path: Path) -> None:
