@@ -3,7 +3,7 @@
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: help dev check test test-matrix demo labs bench bench-dns bench-cni bench-overlay docs lock clean
+.PHONY: help dev check test test-matrix demo labs bench bench-dns bench-cni bench-scale bench-overlay docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,6 +43,9 @@ bench-overlay: dev ## what an overlay carries, beside a VXLAN by hand; what its 
 
 bench-cni: dev ## measure CNI calls beside the reference plugins
 	@$(BIN)/python -m benchmarks.cni_calls
+
+bench-scale: dev ## what endpoints, watchers and hosts cost etcd and the kernel (docs/scale.md)
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: dev ## rewrite the pages that are made of the code
 	$(BIN)/python tools/docs.py
