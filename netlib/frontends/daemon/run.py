@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+from netlib.cluster.manager import Manager
 from netlib.frontends.daemon.events import Bus
 from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.server import Server, listening
@@ -39,10 +40,12 @@ def run(
             _log(f"not mended: {finding.subject}: {error}")
         bus = Bus()
         holder, watch = Holder(net, _log), Watch(net, _log, bus.tell)
+        manager = Manager(net.cluster.doors, _log)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
         watch.start()
+        manager.start()
         if ready is not None:
             ready.set()
         _notify("READY=1")
@@ -50,6 +53,7 @@ def run(
             server.run()
         finally:
             _notify("STOPPING=1")
+            manager.stop()
             watch.stop()
             holder.stop()
 
