@@ -35,7 +35,8 @@ def lan(host: Host, place: Place | Host, device: str, network: str) -> Iterator[
     """A DHCP server there, and the plugin's daemon; what `ipam` has to say."""
     leases, path = host.state_dir / "leases", host.state_dir / "dhcp.sock"
     server = place.popen(
-        "dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--user=root",
+        "dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null",
+        "--user=", "--group=",
         f"--interface={device}", "--bind-interfaces", "--except-interface=lo",
         f"--dhcp-range={network}.50,{network}.59,255.255.255.0,1h", "--no-ping",
         f"--dhcp-option=option:router,{network}.9",
@@ -47,6 +48,7 @@ def lan(host: Host, place: Place | Host, device: str, network: str) -> Iterator[
     with ended(server), ended(daemon):
         eventually(path.exists)
         eventually(leases.exists)
+        assert server.poll() is None
         yield {"type": "dhcp", "daemonSocketPath": str(path)}
 
 
