@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -142,6 +143,24 @@ def test_a_network_of_net_create_can_be_joined_by_name(
     with pytest.raises(CniError, match="bakc") as refusal:
         runtime({"network": "bakc"}).add("two", web.netns.path)
     assert refusal.value.code == 3
+
+
+def test_a_network_that_is_always_there_can_be_joined(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """It is made by the first who does."""
+    front = runtime({"network": "bridge"})
+    for name in ("one", "two"):
+        front.add(name, host.sandbox(name).netns.path)
+        front.check(name)
+    assert net.check() == ()
+    for name, code in (("none", 7), ("host", 7)):
+        with pytest.raises(CniError) as refusal:
+            runtime({"network": name}).add("three", host.sandbox(name).netns.path)
+        assert refusal.value.code == code
+    front.delete("one")
+    front.add("one", host.sandbox("again").netns.path)
+    assert len(net.endpoints()) == 2
 
 
 def test_a_container_can_be_on_several_networks(host: Host, net: Net, runtime: Runtimes) -> None:
@@ -390,12 +409,17 @@ def test_a_failed_add_leaves_nothing(host: Host, net: Net, runtime: Runtimes) ->
     before = [r.key for r in net.engine.state.store.range("a", "z")]
     other = host.sandbox("other")
     other.run("ip", "link", "add", "taken", "type", "bridge")
+    pipe = host.state_dir / "pipe"
+    os.mkfifo(pipe)
     cases = [
         ("one", web.netns.path, "eth0", 4, {}),
         ("two", other.netns.path, "eth0", 103, {}),
         ("two", other.netns.path, "eth0", 7, {"ips": ["203.0.113.9"]}),
         ("two", other.netns.path, "eth0", 101, {"ips": ["198.51.100.2"]}),
         ("two", "/run/netns/nope", "eth0", 3, {}),
+        ("two", "/etc/hostname", "eth0", 3, {}),
+        ("two", "/proc/self/ns/mnt", "eth0", 3, {}),
+        ("two", str(pipe), "eth0", 3, {}),
         ("two", host.netns.path, "eth0", 8, {}),
     ]
     for container, path, ifname, code, args in cases:
