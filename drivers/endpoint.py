@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netlib import names
@@ -15,6 +15,7 @@ from netlib.model import (
     Family,
     HostFacts,
     IPAddress,
+    IPInterface,
     IPNetwork,
     Netns,
     Network,
@@ -88,7 +89,7 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
     for address in endpoint.addresses:
         yield Address(netns=netns, device=device, address=address, announce=True)
     gateways = {family: _gateway(network, endpoint, family) for family in endpoint.gateway_for}
-    yield from routes(network, device, netns, gateways)
+    yield from routes(network, device, netns, gateways, endpoint.addresses)
     for destination, via in endpoint.routes.items():
         if destination not in EVERYWHERE.values():
             yield Route(
@@ -101,9 +102,17 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
 
 
 def routes(
-    network: Network, device: str, netns: Netns, gateways: Mapping[Family, IPAddress | None]
+    network: Network,
+    device: str,
+    netns: Netns,
+    gateways: Mapping[Family, IPAddress | None],
+    addresses: Iterable[IPInterface] = (),
 ) -> list[Route]:
-    """Default routes through `gateways`, and the network's static routes."""
+    """Default routes through `gateways`, and the network's static routes.
+
+    With `addresses`, a gateway in no prefix of theirs is reached on the link all the same.
+    """
+    near = [address.network for address in addresses]
     metric = number(network.options, "metric", 0, 2**32 - 1) or 0
     result: list[Route] = []
     for family, gateway in gateways.items():
@@ -115,6 +124,7 @@ def routes(
                     destination=DEFAULT[family],
                     via=gateway,
                     metric=metric,
+                    on_link=bool(near) and not any(gateway in prefix for prefix in near),
                 )
             )
     for text in filter(

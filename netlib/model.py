@@ -117,12 +117,17 @@ class Network:
         return tuple(dict.fromkeys(subnet.family for subnet in self.subnets))
 
     def gateways(self) -> tuple[IPInterface, ...]:
-        """The gateways with their prefix lengths, in the subnets' order."""
-        return tuple(
-            interface(subnet.gateway, subnet.prefix.prefixlen)
-            for subnet in self.subnets
-            if subnet.gateway is not None
-        )
+        """The gateways, each once, with the prefix length of the subnet that it is in."""
+        found: dict[IPAddress, IPInterface] = {}
+        for subnet in self.subnets:
+            if subnet.gateway is None:
+                continue
+            if subnet.gateway in subnet.prefix:
+                found[subnet.gateway] = interface(subnet.gateway, subnet.prefix.prefixlen)
+            else:
+                alone = interface(subnet.gateway, subnet.gateway.max_prefixlen)
+                found.setdefault(subnet.gateway, alone)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,13 +257,19 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What a network device of the host is. `ours`: it carries our mark."""
+    """What a network device of the host is. `ours`: it carries our mark.
+
+    Of one that is not ours, `addresses` are the host's on it, but link-local ones, and
+    `routers` where the default routes by it lead.
+    """
 
     name: str
     kind: str
     mtu: int
     mac: str = ""
     ours: bool = False
+    addresses: tuple[IPInterface, ...] = ()
+    routers: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,17 +121,18 @@ def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
 
 def _attach(call: Call, box: Sandbox, delegated: Result | None) -> Result:
     net, _, config = call
-    if delegated:
-        around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
-    else:
-        sets = tuple(one for group in config.address_sets for one in group)
-        around = networks.ensure(net, config, sets)
-    record = _connect(call, box, around.network, delegated)
-    try:
-        return describe(call, around, record, delegated)
-    except BaseException:
-        delete_endpoint(call, around.network.id)
-        raise
+    with net.engine.room():
+        if delegated:
+            around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
+        else:
+            sets = tuple(one for group in config.address_sets for one in group)
+            around = networks.ensure(net, config, sets)
+        record = _connect(call, box, around.network, delegated)
+        try:
+            return describe(call, around, record, delegated)
+        except BaseException:
+            delete_endpoint(call, around.network.id)
+            raise
 
 
 def _attach_first(call: Call, box: Sandbox, ipam: Ipam) -> Result:

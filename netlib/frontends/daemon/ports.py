@@ -27,6 +27,7 @@ from netlib.store import under
 from netlib.wiring import Relay
 
 _POLL_SECONDS = 1.0
+_LINGER_SECONDS = 0.05
 _SPARE_DESCRIPTORS = 256
 # Podman's monitor binds a container's ports itself, right after its ADD; other runtimes don't.
 _RUNTIMES_SECONDS = 10.0
@@ -95,6 +96,9 @@ class Holder:
                 if changes is None:
                     revision = None
                     continue
+                if changes:
+                    # Others come at the same time, and each look takes the interpreter from them.
+                    self._ending.wait(_LINGER_SECONDS)
                 for change in changes:
                     revision = max(revision, change.revision)
                     if change.key.startswith("endpoint/"):
