@@ -13,6 +13,7 @@ from support.made import made
 from support.patience import eventually
 
 from netlib import Net
+from netlib.frontends.daemon.events import Teller
 
 pytestmark = pytest.mark.kernel
 
@@ -69,7 +70,12 @@ def test_a_lan_gives_addresses(host: Host, net: Net, runtime: Runtimes, driver: 
     web, db = host.sandbox("web"), host.sandbox("db")
     with lan(host, server, device, network) as ipam:
         front = runtime({**kind, "ipam": ipam}, version="1.0.0")
+        began = net.engine.state.store.revision()
+        teller = Teller(net.engine.state.store)
         result = front.add("one", web.netns.path)
+        changes = net.engine.state.store.changes(began) or ()
+        told = [(e["event"], e.get("addresses")) for c in changes for e in teller.tell(c)]
+        assert told[-2:] == [("connect", []), ("update", [result["ips"][0]["address"]])]
         other = front.add("two", db.netns.path)
 
         (ip,) = result["ips"]
