@@ -44,6 +44,7 @@ from netlib.model import (
 from netlib.plan import Change, Create, Delete, Stage, Step
 from netlib.wiring import (
     Announce,
+    Count,
     Effect,
     FdbEntry,
     Layer,
@@ -216,6 +217,10 @@ class FakeKernel:
             for noun in self._host.riders(self._host.spot(HOST, device)):
                 if isinstance(noun, FdbEntry) and noun.remote == address:
                     self._host.delete(noun)
+
+    def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
+        """Nothing: no packet moves here."""
+        return {}
 
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""

@@ -25,6 +25,7 @@ from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
+    Count,
     Effect,
     FirewallBase,
     ForgetFlows,
@@ -331,6 +332,12 @@ class LinuxKernel:
         """All that is entered for a device: of a VXLAN port its peers, else its neighbours."""
         with self._namespaces.host_socket() as socket:
             return Wiring(riders.entries_of(device, socket))
+
+    @typed
+    def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
+        """What the firewall's facts met, by their keys; nothing of those that don't count."""
+        ours = [noun for noun in nouns if noun.layer is Layer.FIREWALL]
+        return self._firewall.counted(ours) if ours else {}
 
     @typed
     def marked(self) -> Wiring:

@@ -11,6 +11,7 @@ from netlib.model import bracketed
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.wiring import (
     Allow,
+    Count,
     DnsRedirect,
     FirewallBase,
     Forward,
@@ -33,7 +34,8 @@ class Fact:
     """One fact that the firewall is to know.
 
     `sandbox` is empty for what a network has by itself; `what` is the fact and `reason` why
-    it is there, both in words.
+    it is there, both in words. `met` is what it met since it is there, where that is counted:
+    mostly the first packets of connections, since those that are known pass before it.
     """
 
     network: str
@@ -42,6 +44,7 @@ class Fact:
     what: str
     reason: str
     presence: Presence
+    met: Count | None = None
 
 
 def facts(engine: Engine, network: str | None = None) -> tuple[Fact, ...]:
@@ -60,6 +63,7 @@ def facts(engine: Engine, network: str | None = None) -> tuple[Fact, ...]:
     for record, endpoint in parts:
         nouns |= {noun.key(): noun for noun in _facts_of((endpoint or record).wiring)}
     there = engine.kernel.observe(Wiring(nouns.values()))
+    met = engine.kernel.counted(Wiring(nouns.values()))
     return tuple(
         Fact(
             network=record.network.name,
@@ -68,6 +72,7 @@ def facts(engine: Engine, network: str | None = None) -> tuple[Fact, ...]:
             what=_what(noun),
             reason=_reason(noun, record.network.name, endpoint),
             presence=_presence(noun, there),
+            met=met.get(noun.key()),
         )
         for record, endpoint in parts
         for noun in _facts_of((endpoint or record).wiring)
