@@ -120,7 +120,8 @@ def _key_of(request: str) -> ec.EllipticCurvePublicKey:
         if not asked.is_signature_valid:
             raise ValueError("it is not signed by its own key")
     except Exception as error:  # a request is a stranger's bytes, and parsers have many ways
-        raise InvalidRequest(f"the certificate request can't be used: {error}") from error
+        why = str(error).partition(".")[0]
+        raise InvalidRequest(f"the certificate request can't be used: {why}") from error
     return key
 
 

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from netlib.errors import EtcdMissing, StoreError
 from netlib.model import IPAddress, bracketed
@@ -131,12 +132,29 @@ class Server:
             "log-level": "warn",
             "log-outputs": ["stderr"],
         }
-        text = json.dumps(config, indent=1)
-        descriptor = os.open(
-            self._folder / CONFIG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
-        )
+        self._write(config)
+
+    def client_url(self) -> str:
+        """Where it takes clients."""
+        return str(self._config()["advertise-client-urls"])
+
+    def alone(self, *, forced: bool) -> None:
+        """Whether it begins its next run by expecting no other servers any more."""
+        self._write({**self._config(), "force-new-cluster": forced})
+
+    def _config(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self._folder / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self._folder / CONFIG} can't be read: {error}") from error
+        return found
+
+    def _write(self, config: Mapping[str, Any]) -> None:
+        part = self._folder / f".{CONFIG}.new"
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            json.dump(config, file, indent=1)
+        part.rename(self._folder / CONFIG)
 
     def command(self) -> list[str]:
         """What runs it."""

@@ -10,6 +10,7 @@ from netlib.cluster import founding as _founding
 from netlib.cluster import joining as _joining
 from netlib.cluster import leaving as _leaving
 from netlib.cluster import nodes as _nodes
+from netlib.cluster import recovery as _recovery
 from netlib.cluster import status as _status
 from netlib.cluster.doors import Doors
 
@@ -38,6 +39,7 @@ class ClusterVerbs:
     init = _verb(_founding.init)
     join = _verb(_joining.join)
     leave = _verb(_leaving.leave)
+    recover = _verb(_recovery.recover)
     status = _verb(_status.status)
     invite = _verb(_status.invite)
 
@@ -48,4 +50,5 @@ class ClusterVerbs:
 
     plan_init = _verb(_founding.plan_init)
     plan_join = _verb(_joining.plan_join)
+    plan_recover = _verb(_recovery.plan_recover)
     plan_leave = _verb(_leaving.plan_leave)

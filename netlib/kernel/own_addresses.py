@@ -20,7 +20,8 @@ def own_addresses() -> tuple[OwnAddress, ...]:
     """All of the calling thread's network namespace, in the kernel's order."""
     socket = netlink.Socket()
     try:
-        found = [read_address(body) for body in socket.ask(addresses_of(0), "addresses")]
+        bodies = socket.ask(addresses_of(0), "the addresses of the host")
+        found = [read_address(body) for body in bodies]
         return tuple(OwnAddress(socket.device(index), address) for index, address in found)
     finally:
         socket.close()

@@ -205,3 +205,22 @@ def _holding(machine: Machine, protocol: str, port: int) -> Iterator[None]:
         if protocol == "tcp":
             sock.listen()
         yield
+
+
+def test_a_manager_goes_on_when_most_are_lost(three: list[Machine]) -> None:
+    """Its state becomes that of the cluster, and the cluster can grow again."""
+    first, second, third = three
+    found(first)
+    join(second, first, role="manager")
+    join(third, first)
+    second.kill_daemon()
+    end_process(Server(second.state_dir / "cluster").pid())
+
+    assert first.refusal("node ls", status=7)
+    first.net("cluster init --force-new-cluster")
+    assert names_seen_by(first) == ["host-1", "host-2", "host-3"]
+    first.net("node rm host-2")
+    assert names_seen_by(third) == ["host-1", "host-3"]
+    second.net("cluster leave -f")
+    join(second, first, role="manager")
+    assert names_seen_by(second) == ["host-1", "host-3", "host-2"]

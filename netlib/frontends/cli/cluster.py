@@ -79,15 +79,30 @@ def _placing(function: Callable[..., T]) -> Callable[..., T]:
 @click.option("--key", metavar="FILE", default="", help="The key of that certificate.")
 @click.option("--user", metavar="NAME", default="", help="The user that it knows us as.")
 @click.option("--password-file", metavar="FILE", default="", help="That user's password.")
+@click.option(
+    "--force-new-cluster",
+    "recover",
+    is_flag=True,
+    help="Of a manager: go on with its state and without the other managers.",
+)
 @dry_run
 @click.pass_obj
 def cluster_init(
-    session: Session, /, *, etcd: str, password_file: str, dry_run: bool, **asked: Any
+    session: Session,
+    /,
+    *,
+    etcd: str,
+    password_file: str,
+    recover: bool,
+    dry_run: bool,
+    **asked: Any,
 ) -> None:
     """Make a cluster, with this host as its first manager.
 
     The state of the cluster is kept in etcd: in one that this host runs from now on, or in one
     that runs already and is named with --etcd. Prints how other hosts join.
+
+    --force-new-cluster is for when more than half of the managers are lost, see docs/cluster.md.
 
     Example:  net cluster init --advertise-addr 192.0.2.1
     Example:  net cluster init --advertise-addr eth0 --etcd https://192.0.2.9:2379 --cacert ca.pem
@@ -95,6 +110,9 @@ def cluster_init(
     urls = [url for url in etcd.split(",") if url]
     password = _secret(password_file, "--password-file") if password_file else ""
     with session.net() as net:
+        if recover:
+            _recover(session, net, dry_run=dry_run)
+            return
         if dry_run:
             _show_commands(session, net.cluster.plan_init(**asked, etcd=urls, password=password))
             return
@@ -224,6 +242,21 @@ def cluster_status(session: Session) -> int:
         daemon = running(net.state_dir)
     session.show({"cluster": cluster_view(status, daemon)}, "\n".join(_lines(status, daemon)))
     return 7 if status.problem else 0
+
+
+def _recover(session: Session, net: Net, *, dry_run: bool) -> None:
+    from netlib.frontends.cli.cluster_views import node_view
+
+    if dry_run:
+        _show_commands(session, net.cluster.plan_recover())
+        return
+    node = net.cluster.recover()
+    _have_daemon(session, net)
+    text = (
+        f"{node.name} keeps the cluster's state alone; remove the managers that are lost "
+        "(net node rm NAME), and let others join: net cluster join-token manager"
+    )
+    session.show({"node": node_view(node)}, text)
 
 
 def _have_daemon(session: Session, net: Net) -> None:

@@ -22,7 +22,7 @@ from netlib.errors import (
 from netlib.frontends.cni import networks
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.declaring import Range
-from netlib.frontends.cni.delegate import Ipam, addresses_of, ranges_of
+from netlib.frontends.cni.delegate import Ipam, addresses_of, ranges_of, routes_of
 from netlib.frontends.cni.describing import describe
 from netlib.frontends.cni.refusal import (
     INVALID_CONFIG,
@@ -44,6 +44,8 @@ from netlib.wiring import Wiring
 
 KIND = "cni"
 _OPERATION = "cni.operation"
+# The configuration's name: several may attach to one network.
+CONFIGURED = "cni.network"
 _TRIES = 100
 
 
@@ -79,7 +81,10 @@ def add(call: Call, netns: Netns) -> Result:
         netns=netns,
         kind=KIND,
         hostname="",
-        labels={_OPERATION: request.operation} if request.operation else {},
+        labels={
+            CONFIGURED: config.name,
+            **({_OPERATION: request.operation} if request.operation else {}),
+        },
         created=net.engine.clock(),
     )
     if not config.delegate:
@@ -105,8 +110,11 @@ def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
 
 def _attach(call: Call, box: Sandbox, delegated: Result | None) -> Result:
     net, _, config = call
-    sets = tuple(one for group in config.address_sets for one in group)
-    around = networks.ensure(net, config, ranges_of(delegated) if delegated else sets)
+    if delegated:
+        around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
+    else:
+        sets = tuple(one for group in config.address_sets for one in group)
+        around = networks.ensure(net, config, sets)
     record = _connect(call, box, around.network, delegated)
     try:
         return describe(call, around, record, delegated)

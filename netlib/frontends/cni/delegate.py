@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from netlib.frontends.cni import results
@@ -100,6 +100,28 @@ def ranges_of(result: results.Result) -> tuple[Range, ...]:
         Range(subnet=str(ip_interface(ip["address"]).network), gateway=ip.get("gateway") or "")
         for ip in result["ips"]
     )
+
+
+def routes_of(result: results.Result) -> str:
+    """Its routes as the option `routes` has them; default routes follow from the gateway."""
+    gateways = {
+        ip_interface(ip["address"]).version: ip["gateway"]
+        for ip in reversed(result["ips"])
+        if ip.get("gateway")
+    }
+    found: list[str] = []
+    for route in result["routes"]:
+        try:
+            destination = ip_network(route["dst"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refusal(
+                INVALID_CONFIG, f"an IPAM plugin's route can't be read: {route}"
+            ) from error
+        via = route.get("gw") or gateways.get(destination.version)
+        if destination.prefixlen and via:
+            metric = f" metric {route['priority']}" if route.get("priority") else ""
+            found.append(f"{destination} via {via}{metric}")
+    return ", ".join(dict.fromkeys(found))
 
 
 def addresses_of(result: results.Result) -> tuple[str, ...]:

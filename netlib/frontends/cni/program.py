@@ -47,25 +47,13 @@ def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: st
 def start_daemon(stdin: bytes, state: str) -> None:
     """Start a daemon for the calls to come, where the configuration says `startDaemon`."""
     import json
-    import subprocess
+
+    from netlib.frontends.daemon.starting import launch
 
     with suppress(ValueError, AttributeError):
         if json.loads(stdin).get("startDaemon") is not True:
             return
-        program = (
-            f"import sys; sys.path[:0] = {sys.path!r}; "
-            "from netlib.frontends.daemon.run import run; "
-            f"run({state!r})"
-        )
         try:
-            subprocess.Popen(
-                [sys.executable, "-IS", "-c", program],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath)},
-            )
+            launch(state)
         except OSError as error:
             sys.stderr.write(f"the daemon can't be started: {error}\n")

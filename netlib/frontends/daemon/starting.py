@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import netlib
 from netlib.frontends.daemon.messages import Lost, connect
 from netlib.settings import Backend
 
@@ -18,8 +19,10 @@ _START_SECONDS = 20.0
 
 def launch(state_dir: str | Path, firewall: Backend | None = None) -> None:
     """Start a daemon of a state, and go on. Raises OSError."""
+    # Where we are ourselves, too: an editable installation is on nobody's path without `site`.
+    path = [*sys.path, str(Path(netlib.__file__).parent.parent)]
     program = (
-        f"import sys; sys.path[:0] = {sys.path!r}; "
+        f"import sys; sys.path[:0] = {path!r}; "
         "from netlib.frontends.daemon.run import run; "
         f"run({str(state_dir)!r}, firewall={firewall!r})"
     )
