@@ -10,6 +10,7 @@ import pytest
 from support.host import HOST4, Host, Place
 from support.patience import eventually
 from support.program import Program
+from support.verbs import facts
 
 from netlib.net import Net
 
@@ -133,9 +134,9 @@ def test_a_dry_run_on_several_networks_is_what_would_be_done(net: Program) -> No
     net("create front --subnet 198.51.100.0/25")
     net("create back --subnet 198.51.100.128/25")
     command = "run --network front --network back:gw-priority=5 -p 8080:80"
-    before = net.host.leftovers()
+    before = facts(net.host)
     shown = net(f"{command} --name box --dry-run -- true").stdout
-    assert net.host.leftovers() == before
+    assert facts(net.host) == before
     assert net.ask("ps")["sandboxes"] == []
     routes = [line for line in shown.splitlines() if " default " in line]
     assert [line.split()[3:5] for line in routes] == [
