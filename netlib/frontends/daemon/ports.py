@@ -6,7 +6,6 @@ they never listen. A relay listens itself, and is left alone.
 
 from __future__ import annotations
 
-import json
 import resource
 import socket
 import threading
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 from netlib import state as keys
 from netlib.binding import bound
-from netlib.errors import NetError
+from netlib.errors import NetError, StoreError
 from netlib.kernel.listeners import HELD_MARK
 from netlib.model import Endpoint, Protocol
 from netlib.net import Net
@@ -108,7 +107,11 @@ class Holder:
     def _hold(self, key: str, value: str | None) -> None:
         """Hold the ports of one endpoint, and no others of it any more."""
         held = self._held.setdefault(key, {})
-        wanted = set(self._wanted(value)) if value is not None else set()
+        wanted: set[HostPort] = set()
+        try:
+            wanted = set(self._wanted(value)) if value is not None else set()
+        except StoreError as error:  # others' ports are held all the same
+            self._log(f"the ports of {key} are not held: {error}")
         for port in [port for port in held if port not in wanted]:
             held.pop(port).close()
         for port in wanted - held.keys():
@@ -124,11 +127,10 @@ class Holder:
     def _wanted(self, value: str) -> Iterator[HostPort]:
         if '"ports":[]' in value:  # most have none, and need not be read
             return
-        document = json.loads(value)
-        if not document["endpoint"]["ports"] or document["endpoint"]["state"] != "ready":
-            return
         record = load_endpoint(value, 0)
         endpoint = record.endpoint
+        if not endpoint.ports or endpoint.state != "ready":
+            return
         relayed = {(n.protocol, str(n.host), n.port) for n in record.wiring if isinstance(n, Relay)}
         network = self._network(endpoint)
         if network is None:
