@@ -28,6 +28,7 @@ from netlib.errors import (
     NetError,
     NotThere,
 )
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.fake_host import FakeHost
 from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
@@ -178,10 +179,7 @@ class FakeKernel:
                     continue
                 except NetError as error:
                     failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise KernelError("; ".join(error.message for error in failures)) from failures[0]
+        raise_together(failures)
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Note effects."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import TypeVar
 
-from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
+from netlib.errors import NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
 from netlib.kernel.announcing import Announcements
 from netlib.kernel.deletions import Deletions
-from netlib.kernel.errnos import Refusal, failed, typed
+from netlib.kernel.errnos import Refusal, failed, raise_together, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
@@ -147,11 +147,7 @@ class LinuxKernel:
                 pass  # and all that was in it
             except NetError as error:
                 failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            message = "; ".join(failure.message for failure in failures)
-            raise KernelError(message, failures[0].hint) from failures[0]
+        raise_together(failures)
 
     @typed
     def perform(self, effects: Sequence[Effect]) -> None:

@@ -19,6 +19,7 @@ from netlib.firewall import iptables_facts as reading
 from netlib.firewall import iptables_state as states
 from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed, totals
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.program import Place, Result
 from netlib.kernel.netfilter.variants import LOCK_DIR, Variant, installed_variant, program
@@ -78,8 +79,7 @@ class Iptables:
                         self._do([step], tolerant=True)
                     except (KernelError, NotPermitted) as error:
                         failures.append(error)
-                if failures:
-                    raise KernelError("; ".join(f.message for f in failures)) from failures[0]
+                raise_together(failures)
 
     def observe(self, nouns: Iterable[Noun]) -> list[Noun]:
         """Of these nouns, those whose thing is there, as it is now."""

@@ -12,6 +12,7 @@ from netlib.firewall import nftables as text
 from netlib.firewall.base import Marks, words
 from netlib.firewall.facts import Element, Facts, healed, observed, totals
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
@@ -271,8 +272,7 @@ class Nftables:
                 self.do([step])
             except (KernelError, NotPermitted) as error:
                 failures.append(error)
-        if failures:
-            raise KernelError("; ".join(f.message for f in failures)) from failures[0]
+        raise_together(failures)
 
 
 def _translated(error: NftFailed, steps: Sequence[Step]) -> NetError:
