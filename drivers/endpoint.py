@@ -9,6 +9,7 @@ from netlib import names
 from netlib.driver import Option
 from netlib.errors import InvalidOption
 from netlib.model import (
+    EVERYWHERE,
     HOST,
     Endpoint,
     Family,
@@ -89,6 +90,15 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
         yield Address(netns=netns, device=device, address=address, announce=True)
     gateways = {family: _gateway(network, endpoint, family) for family in endpoint.gateway_for}
     yield from routes(network, device, netns, gateways, endpoint.addresses)
+    for destination, via in endpoint.routes.items():
+        if destination not in EVERYWHERE.values():
+            yield Route(
+                netns=netns,
+                device=device,
+                destination=ip_network(destination),
+                via=ip_address(via),
+                metric=number(network.options, "metric", 0, 2**32 - 1) or 0,
+            )
 
 
 def routes(
@@ -151,7 +161,9 @@ def _check_routes(network: Network) -> None:
 
 
 def _gateway(network: Network, endpoint: Endpoint, family: Family) -> IPAddress | None:
-    """The gateway of the subnet that the endpoint's address is from."""
+    """The endpoint's own gateway, else that of the subnet that its address is from."""
+    if EVERYWHERE[family] in endpoint.routes:
+        return ip_address(endpoint.routes[EVERYWHERE[family]])
     address = endpoint.address(family)
     return next((s.gateway for s in network.subnets if address and address.ip in s.prefix), None)
 

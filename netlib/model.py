@@ -23,6 +23,7 @@ IPNetwork = IPv4Network | IPv6Network
 IPInterface = IPv4Interface | IPv6Interface
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, Family] = (4, 6)
+EVERYWHERE: Mapping[Family, str] = {4: "0.0.0.0/0", 6: "::/0"}
 Protocol = Literal["tcp", "udp", "sctp"]
 State = Literal["pending", "ready", "removing"]
 
@@ -211,6 +212,8 @@ class Endpoint:
 
     `gateway_for` are the families whose default route in the sandbox leads through this
     endpoint: the one with the highest `gateway_priority`, the oldest where they are equal.
+    `routes` are gateways by destination that came with the addresses, where somebody else
+    than netlib chose those; one to everywhere is the default route.
     """
 
     id: str
@@ -223,6 +226,7 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
     gateway_priority: int = 0
     gateway_for: tuple[Family, ...] = ()
     created: float = 0.0

@@ -25,6 +25,7 @@ def choose_subnets(
     aux_addresses: tuple[str, ...] = (),
     ipv4: bool = False,
     ipv6: bool = False,
+    addressed: bool = True,
     lent: tuple[Device, ...] = (),
 ) -> tuple[Subnet, ...]:
     """The subnets of a new network, or those that are added to one.
@@ -35,9 +36,10 @@ def choose_subnets(
     Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
     """
     capabilities = driver.capabilities
-    if capabilities.addressing == "none":
+    if capabilities.addressing == "none" or not addressed:
         if subnets or gateways or ip_ranges or aux_addresses:
-            raise InvalidRequest("networks of this driver have no addresses", "leave them out")
+            what = "of this driver have" if addressed else "that are not addressed have"
+            raise InvalidRequest(f"networks {what} no addresses", "leave them out")
         return ()
     ours = [device for device in lent if capabilities.gateway_on_host]
     ways = Ways(

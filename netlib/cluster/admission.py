@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from netlib.cluster import files as names
-from netlib.cluster import tokens
+from netlib.cluster import keys, tokens
 from netlib.cluster.doors import Doors, cluster_of
 from netlib.cluster.etcd_members import EtcdMembers, Member, urls
 from netlib.cluster.model import Cluster, Membership
@@ -53,9 +53,12 @@ class Admission:
         files = self.doors.files
         with self.doors.store() as (membership, store):
             cluster, _ = cluster_of(store)
+            known = store.get(keys.node(node)) or store.get(keys.revoked(node))
         token = tokens.verify(
             str(asked["token"]), token_key(files), cluster.generation, self.doors.engine.clock()
         )
+        if known is not None:  # it would get another node's certificate
+            raise InvalidRequest("that node's id is another's already")
         address = ip_address(str(asked["address"]))
         authority = Authority(files.read(names.CA), files.read(names.CA_KEY))
         addresses = [address] if token.role == "manager" else []

@@ -53,6 +53,7 @@ class Authority:
         name = _name("netlib cluster", cluster)
         builder = (
             _builder(name, name, key.public_key(), AUTHORITY_DAYS)
+            .serial_number(x509.random_serial_number())
             # It signs nodes, and no further authorities.
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
@@ -68,8 +69,7 @@ class Authority:
         """
         key = _key_of(request)
         above = x509.load_pem_x509_certificate(self.certificate.encode())
-        signer = load_pem_private_key(self.key.encode(), password=None)
-        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        signer = self._signer()
         uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
         names: list[x509.GeneralName] = [x509.DNSName(f"{node[:_LABEL]}.node.netlib")]
         if role == "manager":
@@ -78,6 +78,7 @@ class Authority:
             names += [x509.IPAddress(address) for address in addresses]
         builder = (
             _builder(_name(role, node), above.subject, key, NODE_DAYS)
+            .serial_number(_serial(node))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
@@ -88,6 +89,30 @@ class Authority:
             )
         )
         return _pem(builder.sign(signer, SHA256()))
+
+    def revoke(self, nodes: Iterable[str]) -> str:
+        """The list of revoked certificates (RFC 5280 section 5): those of these nodes."""
+        now = datetime.datetime.now(datetime.UTC)
+        above = x509.load_pem_x509_certificate(self.certificate.encode())
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(above.subject)
+            .last_update(now - datetime.timedelta(seconds=BACKDATED_SECONDS))
+            .next_update(now + datetime.timedelta(days=NODE_DAYS))
+        )
+        for node in nodes:
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(_serial(node))
+                .revocation_date(now)
+                .build()
+            )
+        return builder.sign(self._signer(), SHA256()).public_bytes(Encoding.PEM).decode()
+
+    def _signer(self) -> ec.EllipticCurvePrivateKey:
+        key = load_pem_private_key(self.key.encode(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +131,14 @@ class Request:
 
 
 _LABEL = 63  # the longest part of a name (RFC 1035 section 2.3.4)
+
+
+def _serial(node: str) -> int:
+    """The serial number of a node's certificate: of its id, which is random, 19 bytes.
+
+    20 are the most, without a sign (RFC 5280 section 4.1.2.2). So who knows the node can revoke it.
+    """
+    return int(node[:38], 16)
 
 
 def _key_of(request: str) -> ec.EllipticCurvePublicKey:
@@ -134,7 +167,6 @@ def _builder(
         .subject_name(name)
         .issuer_name(issuer)
         .public_key(key)
-        .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(seconds=BACKDATED_SECONDS))
         .not_valid_after(now + datetime.timedelta(days=days))
     )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from netlib.cluster.model import Membership
-from netlib.store.etcd_servers import Credentials, Refused, Servers, explained
+from netlib.store.etcd_refusals import Refused, explained
+from netlib.store.etcd_servers import Credentials, Servers
 
 _SECONDS = 5.0
 

@@ -15,6 +15,7 @@ from netlib.errors import NotPermitted, StoreError
 FOLDER = "cluster"
 CA, CA_KEY = "ca.crt", "ca.key"
 CERTIFICATE, KEY = "node.crt", "node.key"
+REVOKED = "revoked.crl"
 TOKEN_KEY = "token.key"  # noqa: S105 - a file's name
 STORE_CA, STORE_CERTIFICATE, STORE_KEY = "store-ca.crt", "store.crt", "store.key"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -15,6 +16,7 @@ from netlib.cluster import keys, member, tokens
 from netlib.cluster.addresses import choose, endpoint
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import DATA_PORT, JOIN_PORT, Cluster, Membership, Node
+from netlib.cluster.nodes import etcdctl
 from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, client_url, program
 from netlib.errors import ClusterExists, InvalidAddress, InvalidOption, StoreConflict
 from netlib.model import IPNetwork, bracketed
@@ -129,11 +131,15 @@ def plan_init(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     node, membership = founding.node, founding.membership
     lines = [f"host  mkdir -m 0700 {doors.files.folder}"]
     if membership.supervised:
-        lines.append(f"host  {' '.join(Server(doors.files.folder).command())}")
-    prefix, urls = membership.prefix, ",".join(membership.endpoints)
+        server = Server(doors.files.folder)
+        lines.append(f"host  {shlex.join(server.command(_flags(server, founding)))}")
     lines += [
-        f"host  etcdctl --endpoints {urls} put {prefix}{key}"
-        for key in (keys.CLUSTER, keys.node(node.id), keys.node_name(node.name))
+        f"host  {etcdctl(membership, 'put', key, value)}"
+        for key, value in (
+            (keys.CLUSTER, dump(founding.cluster)),
+            (keys.node(node.id), dump(node)),
+            (keys.node_name(node.name), node.id),
+        )
     ]
     return tuple(lines)
 
@@ -158,9 +164,8 @@ def _make(doors: Doors, founding: Founding) -> Node:
     with member.trying(doors):
         _make_keys(doors, cluster, node)
         if membership.supervised:
-            Server(doors.files.folder).configure(
-                node=node.id, address=node.address, cluster=cluster.id, members=None
-            )
+            server = Server(doors.files.folder)
+            server.configure(_flags(server, founding))
             member.start(doors, membership)
         store = doors.open_store(membership)
         try:
@@ -176,6 +181,13 @@ def _make(doors: Doors, founding: Founding) -> Node:
     return node
 
 
+def _flags(server: Server, founding: Founding) -> dict[str, Any]:
+    node = founding.node
+    return server.flags(
+        node=node.id, address=node.address, cluster=founding.cluster.id, members=None
+    )
+
+
 def _make_keys(doors: Doors, cluster: Cluster, node: Node) -> None:
     from netlib.cluster.certificates import Authority, Request
 
@@ -183,6 +195,7 @@ def _make_keys(doors: Doors, cluster: Cluster, node: Node) -> None:
     files = doors.files
     files.write(names.CA, authority.certificate)
     files.write(names.CA_KEY, authority.key)
+    files.write(names.REVOKED, authority.revoke(()))
     files.write(names.TOKEN_KEY, base64.b64encode(tokens.new_key()).decode())
     files.write(names.KEY, request.key)
     certificate = authority.sign(request.text, node.id, "manager", [node.address])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, member, tokens
@@ -14,11 +14,13 @@ from netlib.cluster.asking import Manager
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.model import JOIN_PORT, PREFIX, Availability, Cluster, Membership, Node
+from netlib.cluster.nodes import check_availability
 from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, client_url, program
 from netlib.codec import from_json
-from netlib.errors import InvalidOption, ManagerUnreachable, NetError
+from netlib.errors import ManagerUnreachable, NetError
 from netlib.model import bracketed
 from netlib.names import new_id
+from netlib.state import dump
 
 if TYPE_CHECKING:
     from netlib.cluster.certificates import Request
@@ -47,11 +49,6 @@ def prepare(
     member.check_free(doors)
     known = tokens.read(token)
     host, port = endpoint(manager, JOIN_PORT, "the manager's address")
-    if availability not in get_args(Availability):
-        raise InvalidOption(
-            f"there is no availability {availability!r}",
-            f"use one of: {', '.join(get_args(Availability))}",
-        )
     node_name = member.check_name(name or doors.hostname())
     asked, join_port = endpoint(advertise, JOIN_PORT, "--advertise-addr")
     own = doors.own_addresses()
@@ -75,7 +72,7 @@ def prepare(
             data_address=choose(data_path, own, "--data-path-addr") if data_path else address,
             join_port=join_port,
             role=known.role,
-            availability=availability,
+            availability=check_availability(availability),
             version=member.version(),
             joined=doors.engine.clock(),
         ),
@@ -87,8 +84,8 @@ def plan_join(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     joining = prepare(doors, *args, **kwargs)
     lines = [f"host  mkdir -m 0700 {doors.files.folder}"]
     if joining.node.role == "manager":
-        lines.append(f"host  {' '.join(Server(doors.files.folder).command())}")
-    return (*lines, f"host  etcdctl put {PREFIX}{keys.node(joining.node.id)}")
+        lines.append(f"host  {program()} --name={joining.node.id} --initial-cluster-state=existing")
+    return (*lines, f"host  etcdctl put {PREFIX}{keys.node(joining.node.id)} {dump(joining.node)}")
 
 
 def join(doors: Doors, *args: Any, **kwargs: Any) -> Node:
@@ -166,7 +163,12 @@ def _kept(
         key=files.path(names.KEY),
     )
     if "keys" in answer:
-        files.write(names.CA_KEY, answer["keys"]["ca"])
+        from netlib.cluster.certificates import Authority
+
+        authority = Authority(answer["ca"], answer["keys"]["ca"])
+        files.write(names.CA_KEY, authority.key)
+        # Its daemon soon writes down whose certificates count no more.
+        files.write(names.REVOKED, authority.revoke(()))
         files.write(names.TOKEN_KEY, answer["keys"]["token"])
         membership = replace(
             membership,
@@ -194,8 +196,11 @@ def _serve(
     doors: Doors, node: Node, cluster: Cluster, membership: Membership, answer: Mapping[str, Any]
 ) -> Membership:
     """Run a further server of the store, until it has a vote; the membership with it."""
-    Server(doors.files.folder).configure(
-        node=node.id, address=node.address, cluster=cluster.id, members=answer["servers"]
+    server = Server(doors.files.folder)
+    server.configure(
+        server.flags(
+            node=node.id, address=node.address, cluster=cluster.id, members=answer["servers"]
+        )
     )
     mine = client_url(node.address)
     member.start(doors, replace(membership, endpoints=(mine,)))

@@ -7,6 +7,7 @@ from netlib.state import part
 CLUSTER = "cluster"
 NODES = "node/"
 ALIVE = "alive/"
+REVOKED = "revoked/"
 
 
 def node(node_id: str) -> str:
@@ -22,3 +23,8 @@ def node_name(name: str) -> str:
 def alive(node_id: str) -> str:
     """What is there while a node's agent lives."""
     return f"{ALIVE}{node_id}"
+
+
+def revoked(node_id: str) -> str:
+    """What is there when a node's certificate counts no more."""
+    return f"{REVOKED}{node_id}"

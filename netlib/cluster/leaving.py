@@ -8,7 +8,7 @@ from dataclasses import replace
 from netlib.cluster import keys, member
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import Membership, Node
-from netlib.cluster.nodes import SELF, all_nodes, find, forget, remove_server
+from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_server
 from netlib.cluster.server import client_url
 from netlib.engine import Engine
 from netlib.errors import DriverError, InUse, LastManager, NoSuchNode, StoreError, UnknownDriver
@@ -21,6 +21,7 @@ from netlib.verbs.remove import dissolve
 
 # What a member copies from the cluster's store into its own.
 _COPIES = ("node/", "offer/", "peer/")
+_EVERYTHING = ("!", "~")  # keys are printable ASCII, and none of ours starts with the last of it
 
 
 def leave(doors: Doors, *, force: bool = False) -> None:
@@ -77,8 +78,7 @@ def plan_leave(doors: Doors, *, force: bool = False) -> tuple[str, ...]:
             lines.append(
                 f"host  net disconnect {record.network.name} {endpoint.endpoint.sandbox.name}"
             )
-    key = membership.prefix + keys.node(membership.node)
-    lines.append(f"host  etcdctl --endpoints {','.join(membership.endpoints)} del {key}")
+    lines.append(f"host  {etcdctl(membership, 'del', keys.node(membership.node))}")
     return (*lines, f"host  rm -r {doors.files.folder}")
 
 
@@ -152,6 +152,10 @@ def _tell_others(doors: Doors, membership: Membership, node: Node) -> None:
         remove_server(there, node)
     store = doors.open_store(there)
     try:
-        forget(store, node)
+        if [one.id for one in all_nodes(store)] == [node.id]:
+            # The cluster ends, in a store that goes on: it may be used for another.
+            store.commit(Commit(put={}, delete_ranges=(_EVERYTHING,)))
+        else:
+            forget(store, node)
     finally:
         store.close()

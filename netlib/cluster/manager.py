@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from netlib.cluster import files as names
+from netlib.cluster import keys
 from netlib.cluster.addresses import endpoint
 from netlib.cluster.admission import Admission
 from netlib.cluster.doors import Doors
@@ -21,12 +22,12 @@ from netlib.cluster.etcd_members import EtcdMembers, urls
 from netlib.cluster.listener import Listener
 from netlib.cluster.model import JOIN_PORT, Membership
 from netlib.cluster.server import Server
-from netlib.errors import NetError
+from netlib.errors import NetError, StoreError
 from netlib.state import MEMBERSHIP_KEY, dump, load_as
-from netlib.store import Commit, Record, Unchanged
+from netlib.store import Commit, Record, Unchanged, under
 
 _LOOK_SECONDS = 1.0
-_SERVERS_SECONDS = 30.0
+_ASK_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
@@ -64,7 +65,9 @@ class Manager:
         self._place = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="netlib-cluster", daemon=True)
-        self._starting, self._listening, self._asking = _Patience(), _Patience(), _Patience()
+        self._starting, self._listening = _Patience(), _Patience()
+        self._asks = 0.0
+        self._revoked: frozenset[str] | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -98,8 +101,12 @@ class Manager:
         if membership.supervised and self._starting.is_over():
             self._supervise()
         self._let_in(membership)
-        if self._asking.is_over():
-            self._keep_up(membership, record)
+        if time.monotonic() >= self._asks:
+            self._asks = time.monotonic() + _ASK_SECONDS
+            with suppress(StoreError):  # what needs the store now will say so
+                self._keep_up(membership, record)
+                if membership.supervised:
+                    self._revoke(membership)
 
     # -- its etcd ---------------------------------------------------------------------------------
 
@@ -126,13 +133,9 @@ class Manager:
 
     def _keep_up(self, membership: Membership, record: Record) -> None:
         """Note which servers the store has by now, if it is ours."""
-        self._asking.until = time.monotonic() + _SERVERS_SECONDS
         if membership.ca != self._doors.files.path(names.CA):
             return
-        try:
-            found = urls(EtcdMembers(membership).all())
-        except NetError:
-            return  # what needs the store will say so
+        found = urls(EtcdMembers(membership).all())
         if not found or set(found) == set(membership.endpoints):
             return
         # A manager's own comes first.
@@ -145,6 +148,25 @@ class Manager:
                     put={MEMBERSHIP_KEY: dump(replace(membership, endpoints=endpoints))},
                 )
             )
+
+    def _revoke(self, membership: Membership) -> None:
+        """Have our etcd take those no more who are no members any more."""
+        store = self._doors.open_store(membership)
+        try:
+            found = frozenset(
+                record.key.removeprefix(keys.REVOKED)
+                for record in store.range(*under(keys.REVOKED))
+            )
+        finally:
+            store.close()
+        if found == self._revoked:
+            return
+        from netlib.cluster.certificates import Authority
+
+        files = self._doors.files
+        authority = Authority(files.read(names.CA), files.read(names.CA_KEY))
+        files.write(names.REVOKED, authority.revoke(sorted(found)))
+        self._revoked = found
 
     # -- letting others in ------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -80,27 +81,10 @@ def update(
 
     Example:  net node update --availability drain host-2
     """
-    if availability is not None and availability not in get_args(Availability):
-        raise InvalidOption(
-            f"there is no availability {availability!r}",
-            f"use one of: {', '.join(get_args(Availability))}",
-        )
     with doors.store() as (membership, store):
         for _ in range(_TRIES):
             node, revision = find(store, membership, reference)
-            gone = set(remove_labels)
-            unknown = gone - node.labels.keys()
-            if unknown:
-                raise InvalidRequest(
-                    f"{node.name} has no label {', '.join(sorted(unknown))}",
-                    f"see: net node inspect {node.name}",
-                )
-            kept = {key: value for key, value in node.labels.items() if key not in gone}
-            changed = replace(
-                node,
-                availability=availability or node.availability,
-                labels={**kept, **(add_labels or {})},
-            )
+            changed = _changed(node, availability, add_labels or {}, set(remove_labels))
             key = keys.node(node.id)
             with suppress(StoreConflict):  # somebody else changed it: look again
                 store.commit(
@@ -108,6 +92,21 @@ def update(
                 )
                 return changed
     raise StoreConflict(key)
+
+
+def plan_update(
+    doors: Doors,
+    reference: str,
+    *,
+    availability: Availability | None = None,
+    add_labels: Mapping[str, str] | None = None,
+    remove_labels: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """What `update` would do, as commands."""
+    with doors.store() as (membership, store):
+        node, _ = find(store, membership, reference)
+        changed = _changed(node, availability, add_labels or {}, set(remove_labels))
+        return (f"host  {etcdctl(membership, 'put', keys.node(node.id), dump(changed))}",)
 
 
 def remove(doors: Doors, reference: str, *, force: bool = False) -> Node:
@@ -118,23 +117,68 @@ def remove(doors: Doors, reference: str, *, force: bool = False) -> Node:
     Example:  net node rm host-3
     """
     with doors.store() as (membership, store):
-        node, _ = find(store, membership, reference)
-        if node.id == membership.node:
-            raise InvalidRequest(
-                f"{node.name} is this host itself", "it leaves with: net cluster leave"
-            )
-        if not force and store.get(keys.alive(node.id)) is not None:
-            raise NodeAlive(
-                f"{node.name} is up",
-                "have it leave there with: net cluster leave; or remove it anyway with -f",
-            )
+        node = _removable(store, membership, reference, force=force)
         if node.role == "manager":
             remove_server(membership, node)
         forget(store, node)
         return node
 
 
+def plan_remove(doors: Doors, reference: str, *, force: bool = False) -> tuple[str, ...]:
+    """What `remove` would do, as commands."""
+    with doors.store() as (membership, store):
+        node = _removable(store, membership, reference, force=force)
+        gone = (keys.node(node.id), keys.node_name(node.name))
+        return tuple(f"host  {etcdctl(membership, 'del', key)}" for key in gone)
+
+
+def _changed(
+    node: Node, availability: str | None, labels: Mapping[str, str], gone: set[str]
+) -> Node:
+    chosen = node.availability if availability is None else check_availability(availability)
+    unknown = gone - node.labels.keys()
+    if unknown:
+        raise InvalidRequest(
+            f"{node.name} has no label {', '.join(sorted(unknown))}",
+            f"see: net node inspect {node.name}",
+        )
+    kept = {key: value for key, value in node.labels.items() if key not in gone}
+    return replace(node, availability=chosen, labels={**kept, **labels})
+
+
+def _removable(store: Store, membership: Membership, reference: str, *, force: bool) -> Node:
+    node, _ = find(store, membership, reference)
+    if node.id == membership.node:
+        raise InvalidRequest(
+            f"{node.name} is this host itself", "it leaves with: net cluster leave"
+        )
+    if not force and store.get(keys.alive(node.id)) is not None:
+        raise NodeAlive(
+            f"{node.name} is up",
+            "have it leave there with: net cluster leave; or remove it anyway with -f",
+        )
+    return node
+
+
 # -- what other verbs use -----------------------------------------------------------------------
+
+
+def check_availability(text: str) -> Availability:
+    """An availability, or InvalidOption."""
+    for known in get_args(Availability):
+        if text == known:
+            chosen: Availability = known
+            return chosen
+    raise InvalidOption(
+        f"there is no availability {text!r}", f"use one of: {', '.join(get_args(Availability))}"
+    )
+
+
+def etcdctl(membership: Membership, *words: str) -> str:
+    """A command line that does to the cluster's store what we do, for plans."""
+    verb, key, *value = words
+    urls = ",".join(membership.endpoints)
+    return shlex.join(["etcdctl", "--endpoints", urls, verb, membership.prefix + key, *value])
 
 
 def all_nodes(store: Store) -> list[Node]:
@@ -216,7 +260,10 @@ def remove_server(membership: Membership, node: Node) -> None:
 
 
 def forget(store: Store, node: Node) -> None:
-    """Remove all that the cluster knows of a node: its record, its endpoints, their addresses."""
+    """Remove all that the cluster knows of a node, and let its certificate count no more."""
+    cluster, _ = cluster_of(store)
+    if not cluster.external:  # else it was let in by what somebody else's authority signed
+        store.commit(Commit(put={keys.revoked(node.id): node.name}))
     gone: list[str] = [keys.node(node.id), keys.node_name(node.name), keys.alive(node.id)]
     for record in store.range(*under("endpoint/")):
         endpoint = load_as(SharedEndpoint, record.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from netlib.cluster import member
@@ -43,7 +44,7 @@ def plan_recover(doors: Doors) -> tuple[str, ...]:
     """What `recover` would do, as commands."""
     server = _server(doors)
     pid = server.pid()
-    start = f"host  {' '.join(server.command())} --force-new-cluster"
+    start = f"host  {shlex.join(server.command())} --force-new-cluster"
     return (*((f"host  kill {pid}",) if pid else ()), start)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from netlib.cluster import files as names
 from netlib.errors import EtcdMissing, StoreError
 from netlib.model import IPAddress, bracketed
 
@@ -91,24 +92,21 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def configure(
+    def flags(
         self, *, node: str, address: IPAddress, cluster: str, members: Mapping[str, str] | None
-    ) -> None:
-        """Write down how it runs. `members`: the peer URLs of those it joins, by name.
+    ) -> dict[str, Any]:
+        """How it runs. `members`: the peer URLs of those it joins, by name.
 
-        Certificates are those of the folder (see netlib.cluster.files).
+        Flags, since a configuration file can't name lists of revoked certificates (etcd 3.4, 3.5).
         """
-        folder = str(self._folder)
-        security = {
-            "cert-file": f"{folder}/node.crt",
-            "key-file": f"{folder}/node.key",
-            "trusted-ca-file": f"{folder}/ca.crt",
-            "client-cert-auth": True,
-        }
+
+        def path(name: str) -> str:
+            return str(self._folder / name)
+
         everybody = {**(members or {}), node: peer_url(address)}
-        config = {
+        flags: dict[str, Any] = {
             "name": node,
-            "data-dir": f"{folder}/{DATA}",
+            "data-dir": path(DATA),
             # Not on every address: another etcd may well serve this host's own ones.
             "listen-client-urls": client_url(address),
             "advertise-client-urls": client_url(address),
@@ -117,11 +115,7 @@ class Server:
             "initial-cluster": ",".join(f"{name}={url}" for name, url in everybody.items()),
             "initial-cluster-state": "existing" if members else "new",
             "initial-cluster-token": cluster,
-            "client-transport-security": security,
-            "peer-transport-security": security,
             "strict-reconfig-check": True,
-            # On by default, but not for who has a configuration file (etcd 3.4, 3.5).
-            "enable-grpc-gateway": True,
             "max-txn-ops": _MOST_OPERATIONS,
             "max-request-bytes": _MOST_REQUEST_BYTES,
             "quota-backend-bytes": _QUOTA_BYTES,
@@ -130,35 +124,45 @@ class Server:
             "auto-compaction-retention": "1h",
             "logger": "zap",
             "log-level": "warn",
-            "log-outputs": ["stderr"],
+            "log-outputs": "stderr",
         }
-        self._write(config)
+        for side in ("", "peer-"):
+            flags |= {
+                f"{side}cert-file": path(names.CERTIFICATE),
+                f"{side}key-file": path(names.KEY),
+                f"{side}trusted-ca-file": path(names.CA),
+                f"{side}client-cert-auth": True,
+                f"{side or 'client-'}crl-file": path(names.REVOKED),
+            }
+        return flags
+
+    def configure(self, flags: Mapping[str, Any]) -> None:
+        """Write down how it runs from now on."""
+        part = self._folder / f".{CONFIG}.new"
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(flags, file, indent=1)
+        part.rename(self._folder / CONFIG)
 
     def client_url(self) -> str:
         """Where it takes clients."""
-        return str(self._config()["advertise-client-urls"])
+        return str(self._flags()["advertise-client-urls"])
 
     def alone(self, *, forced: bool) -> None:
         """Whether it begins its next run by expecting no other servers any more."""
-        self._write({**self._config(), "force-new-cluster": forced})
+        self.configure({**self._flags(), "force-new-cluster": forced})
 
-    def _config(self) -> dict[str, Any]:
+    def _flags(self) -> dict[str, Any]:
         try:
             found: dict[str, Any] = json.loads((self._folder / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(f"{self._folder / CONFIG} can't be read: {error}") from error
         return found
 
-    def _write(self, config: Mapping[str, Any]) -> None:
-        part = self._folder / f".{CONFIG}.new"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(config, file, indent=1)
-        part.rename(self._folder / CONFIG)
-
-    def command(self) -> list[str]:
-        """What runs it."""
-        return [program(), "--config-file", str(self._folder / CONFIG)]
+    def command(self, flags: Mapping[str, Any] | None = None) -> list[str]:
+        """What runs it: by what is written down, or by these flags."""
+        chosen = self._flags() if flags is None else flags
+        return [program(), *(f"--{name}={_word(value)}" for name, value in chosen.items())]
 
     def start(self) -> bool:
         """Start it; False where it runs already. Raises EtcdMissing, StoreError."""
@@ -243,7 +247,8 @@ class Server:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return -1
-        if os.fsencode(self._folder / CONFIG) in words:  # else it ended, and the pid is another's
+        # Else it ended, and the pid is another's.
+        if os.fsencode(f"--data-dir={self._folder / DATA}") in words:
             return descriptor
         os.close(descriptor)
         return -1
@@ -266,6 +271,11 @@ class Server:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _word(value: Any) -> str:
+    """A flag's value."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _taken(lock: int, how: int) -> bool:

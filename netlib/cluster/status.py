@@ -10,7 +10,7 @@ from netlib.cluster import keys, tokens
 from netlib.cluster.admission import pin, token_key
 from netlib.cluster.doors import Doors, cluster_of
 from netlib.cluster.model import Cluster, Membership, Role
-from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, reach_of, statuses
+from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, etcdctl, reach_of, statuses
 from netlib.errors import InvalidOption, NotPermitted, StoreError
 from netlib.state import dump
 from netlib.store import Commit, Unchanged
@@ -85,12 +85,7 @@ def invite(
 
     Example:  net cluster join-token worker --expires 2h
     """
-    membership = doors.membership()
-    if not membership.listen or not doors.files.there(names.TOKEN_KEY):
-        raise NotPermitted(
-            "this host is a worker, and only managers let others join",
-            "run it on a manager; net node ls shows which they are",
-        )
+    membership = _manager(doors)
     if not _SHORTEST <= seconds <= _LONGEST:
         raise InvalidOption(
             f"a token can't expire in {seconds:.0f} s", "give a minute at least, a year at most"
@@ -115,3 +110,22 @@ def invite(
         expires=expires,
         address=membership.listen,
     )
+
+
+def plan_invite(doors: Doors, *, rotate: bool = False) -> tuple[str, ...]:
+    """What `invite` would do, as commands: a token by itself changes nothing."""
+    membership = _manager(doors)
+    with doors.store() as (_, store):
+        cluster, _ = cluster_of(store)
+    text = dump(replace(cluster, generation=cluster.generation + 1))
+    return (f"host  {etcdctl(membership, 'put', keys.CLUSTER, text)}",) if rotate else ()
+
+
+def _manager(doors: Doors) -> Membership:
+    membership = doors.membership()
+    if not membership.listen or not doors.files.there(names.TOKEN_KEY):
+        raise NotPermitted(
+            "this host is a worker, and only managers let others join",
+            "run it on a manager; net node ls shows which they are",
+        )
+    return membership

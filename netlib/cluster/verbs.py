@@ -48,7 +48,10 @@ class ClusterVerbs:
     update_node = _verb(_nodes.update)
     remove_node = _verb(_nodes.remove)
 
+    plan_update_node = _verb(_nodes.plan_update)
+    plan_remove_node = _verb(_nodes.plan_remove)
     plan_init = _verb(_founding.plan_init)
     plan_join = _verb(_joining.plan_join)
     plan_recover = _verb(_recovery.plan_recover)
+    plan_invite = _verb(_status.plan_invite)
     plan_leave = _verb(_leaving.plan_leave)

@@ -63,6 +63,10 @@ class LinuxKernel:
         self._uplink = host_facts.Uplink()
         self._kept = threading.local()  # the session of a thread that is in `session`
 
+    def senders(self) -> frozenset[int]:
+        """The netlink ports that the firewall is changed from by us."""
+        return self._firewall.senders()
+
     def use_callers_threads(self) -> None:
         """Have each calling thread enter namespaces itself: for a program of our own.
 

@@ -165,6 +165,13 @@ class Socket:
         """Give the socket back."""
         self._socket.close()
 
+    def port(self) -> int:
+        """The number that the kernel knows it by, and names in what it tells others."""
+        if not self._socket.getsockname()[0]:
+            self._socket.bind((0, 0))
+        found: int = self._socket.getsockname()[0]
+        return found
+
     def transact(self, requests: Sequence[Request]) -> list[Refusal | None]:
         """Send all in as few messages as can be, and the kernel's answer to each.
 

@@ -322,10 +322,13 @@ class Observer:
     def _fdb_entry(self, index: int, noun: FdbEntry) -> FdbEntry | None:
         key = ("fdb", index)
         if key not in self._cache:
-            self._cache[key] = _forwarding(index, self._socket)
+            by_mac: dict[str, list[entries.NeighbourState]] = {}
+            for state in _forwarding(index, self._socket):
+                by_mac.setdefault(state.mac, []).append(state)
+            self._cache[key] = by_mac
         found = self._cache[key]
-        assert isinstance(found, list)
-        known = [state for state in found if state.mac == noun.mac]
+        assert isinstance(found, dict)
+        known = found.get(noun.mac, ())
         remotes = [s.address for s in known if not s.at_master and s.address is not None]
         if not remotes:
             return None

@@ -37,6 +37,7 @@ def create(
     aux_addresses: Iterable[str] = (),
     ipv4: bool = True,
     ipv6: bool = False,
+    addressed: bool = True,
     internal: bool = False,
     attachable: bool = False,
     records: Iterable[str] = (),
@@ -49,7 +50,8 @@ def create(
     Without `subnets` one is chosen for each family that is asked for, from the default
     pools, away from every other network's and from every prefix that the host can route to.
     `gateways`, `ip_ranges` ("192.0.2.64/26" or "192.0.2.10-192.0.2.20") and `aux_addresses`
-    ("router=192.0.2.5") each belong to the subnet that contains them. `internal`: no way out or in.
+    ("router=192.0.2.5") each belong to the subnet that contains them. `addressed` False: somebody
+    else gives addresses, a DHCP server say. `internal`: no way out or in.
     `records` are further names, in a zone file's form ("db A 192.0.2.9"). `servers` are asked
     for what no name of the network answers, instead of the host's.
 
@@ -95,6 +97,7 @@ def create(
         aux_addresses=tuple(aux_addresses),
         ipv4=ipv4,
         ipv6=ipv6,
+        addressed=addressed,
         lent=lent_devices(kind, network, host),
     )
     return _making(engine, kind, replace(network, subnets=chosen), realm)

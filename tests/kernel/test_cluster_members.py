@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import signal
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.certificates import Authority
+from support.console import fences
+from support.etcd import Member, answers
 from support.host import Host
-from support.machines import Machine, end_process, machines
+from support.machines import ROOT, Machine, end_process, machines
 from support.patience import eventually
 
 from netlib.cluster.server import Server
+from netlib.store.etcd_servers import Credentials
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -42,7 +48,7 @@ def names_seen_by(machine: Machine) -> list[str]:
 
 
 def test_three_hosts_become_a_cluster_and_part_again(three: list[Machine]) -> None:
-    """init, join, ls, update, rm, leave, as every host sees it."""
+    """All that `net cluster` and `net node` do, as every host sees it; who is removed is out."""
     first, second, third = three
     found(first, "--advertise-addr eth0 --lease 5 --default-addr-pool 198.51.100.0/24")
     join(second, first)
@@ -60,12 +66,61 @@ def test_three_hosts_become_a_cluster_and_part_again(three: list[Machine]) -> No
     (seen,) = first.ask("node inspect host-3")["nodes"]
     assert (seen["availability"], seen["labels"]) == ("drain", {"zone": "east"})
 
+    first.net("node rm -f host-3")
+    assert names_seen_by(second) == ["host-1", "host-2"]
+    eventually(lambda: third.net("node ls", status=None).returncode == 7, 20, what="a closed door")
+
     second.net("cluster leave")
-    assert names_seen_by(first) == ["host-1", "host-3"]
+    assert names_seen_by(first) == ["host-1"]
     assert not (second.state_dir / "cluster").exists()
     assert second.refusal("cluster status", status=3)["code"] == "not-a-member"
     first.net("cluster leave -f")
     assert not Server(first.state_dir / "cluster").pid()
+
+
+def test_every_change_can_be_planned(three: list[Machine]) -> None:
+    """--dry-run prints commands, and changes nothing anywhere."""
+    first, second, _ = three
+    assert "--max-txn-ops" in first.net("cluster init --dry-run").stdout
+    assert not (first.state_dir / "cluster").exists()
+    found(first)
+    token = first.token("manager")
+    plan = second.ask(f"cluster join --dry-run --name x --token {token} {first.address}")["plan"]
+    assert any("/netlib/node/" in line for line in plan["script"])
+    assert not (second.state_dir / "cluster").exists()
+    assert "drain" in first.net("node update --dry-run --availability drain self").stdout
+    assert "rm -r" in first.net("cluster leave --dry-run -f").stdout
+    assert "--force-new-cluster" in first.net("cluster init --force-new-cluster --dry-run").stdout
+    assert "generation" in first.net("cluster join-token --rotate --dry-run").stdout
+    assert first.net("cluster join-token --dry-run").stdout == "nothing to do\n"
+    join(second, first)
+    assert "/netlib/node-name/host-2" in first.net("node rm -f --dry-run host-2").stdout
+    assert [n["availability"] for n in first.ask("node ls")["nodes"]] == ["active", "active"]
+
+
+def test_fields_of_json(three: list[Machine]) -> None:
+    """docs/json.md names every field that is printed, and no other."""
+    first, *_ = three
+    made = first.ask("cluster init --name host-1")
+    (node,) = first.ask("node ls")["nodes"]
+
+    assert set(made) == {"version", "node", "invitation", "warnings"}
+    assert set(made["node"]) == fields("node")
+    assert set(made["invitation"]) == fields("invitation")
+    assert set(node) == fields("node") | fields("node with its state")
+    assert set(first.ask("cluster status")["cluster"]) == fields("cluster")
+    assert set(first.ask("cluster join-token")) == {"version", "invitation"}
+    assert set(first.ask("node inspect self")) == {"version", "nodes"}
+    assert set(first.ask("node update --label-add a=b self")) == {"version", "node"}
+    assert set(first.ask("cluster leave -f")) == {"version", "left"}
+
+
+def fields(section: str) -> set[str]:
+    """The fields that a section of docs/json.md names."""
+    page = (ROOT / "docs" / "json.md").read_text()
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (`.*?) \|", body, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 def test_a_cluster_outlives_daemons_and_servers(three: list[Machine]) -> None:
@@ -224,3 +279,102 @@ def test_a_manager_goes_on_when_most_are_lost(three: list[Machine]) -> None:
     second.net("cluster leave -f")
     join(second, first, role="manager")
     assert names_seen_by(second) == ["host-1", "host-3", "host-2"]
+
+
+def test_a_cluster_is_restored_as_its_page_says(three: list[Machine], tmp_path: Path) -> None:
+    """The commands of docs/cluster.md, in a copy of the state from before a change."""
+    first, second, _ = three
+    found(first)
+    join(second, first)
+    page = (ROOT / "docs" / "cluster.md").read_text().partition("## Back up and restore")[2]
+    save, restore = (
+        block.replace("/var/lib/netlib", str(first.state_dir))
+        .replace("192.0.2.1", first.address)
+        .replace("/root/", f"{tmp_path}/")
+        for block in fences(page, "sh")[:2]
+    )
+    first.place.run("bash", "-e", "-c", save)
+    first.net("node update --availability drain host-2")
+    first.kill_daemon(signal.SIGTERM)
+    first.place.run("bash", "-e", "-c", restore)
+    first.start_daemon()
+
+    def availabilities() -> list[str]:
+        return [node["availability"] for node in second.ask("node ls")["nodes"]]
+
+    eventually(lambda: second.net("node ls", status=None).returncode == 0, 20)
+    assert availabilities() == ["active", "active"]
+
+
+def test_a_cluster_keeps_its_state_in_an_etcd_that_runs(
+    host: Host, three: list[Machine], tmp_path: Path
+) -> None:
+    """With certificates of somebody else's authority, which joiners are given; one cluster each."""
+    first, second, third = three
+    host.run("ip", "address", "add", "198.51.100.9/24", "dev", "lan")
+    authority = Authority(tmp_path).create()
+    certificate, key = authority.sign("server", "198.51.100.9")
+    tls = (
+        f"--cert-file={certificate}", f"--key-file={key}", "--client-cert-auth",
+        f"--trusted-ca-file={authority.ca}",
+    )  # fmt: skip
+    client = authority.sign("client")
+    shown = Credentials(ca=authority.ca, certificate=client[0], key=client[1])
+    member = Member(tmp_path, address="198.51.100.9", scheme="https", options=tls)
+    with started(member, shown):
+        files = f"--cacert {authority.ca} --cert {client[0]} --key {client[1]}"
+        found(first, f"--etcd {member.url} {files}")
+        assert not Server(first.state_dir / "cluster").pid()
+        join(second, first)
+        kept = second.state_dir / "cluster"
+        assert (kept / "store.key").read_text() == Path(client[1]).read_text()
+        assert names_seen_by(second) == ["host-1", "host-2"]
+        # Both certificates are needed: the store's, and the one of the daemon where others join.
+        join(third, first, role="manager")
+        assert third.token() != first.token()
+        assert names_seen_by(third) == ["host-1", "host-2", "host-3"]
+
+        first.net("cluster leave")
+        second.net("cluster leave")
+        assert names_seen_by(third) == ["host-3"]
+        error = second.refusal(f"cluster init --name x --etcd {member.url} {files}", status=4)
+        assert error["code"] == "cluster-exists"
+        error = second.refusal(f"cluster init --name x --etcd {member.url}", status=7)
+        assert "certificate" in error["message"]
+        third.net("cluster leave -f")
+        found(third, f"--etcd {member.url} {files}")
+        assert names_seen_by(third) == ["host-3"]
+
+
+def test_an_etcd_that_knows_users_by_name(host: Host, three: list[Machine], tmp_path: Path) -> None:
+    """A user who may write below the prefix is enough; joiners become that user, too."""
+    first, second, _ = three
+    host.run("ip", "address", "add", "198.51.100.9/24", "dev", "lan")
+    secret = tmp_path / "password"
+    secret.write_text("secret\n")
+    with started(Member(tmp_path, address="198.51.100.9")) as member:
+        for words in (
+            "user add root:root", "role add root", "user grant-role root root",
+            "user add netlib:secret", "role add netlib",
+            "role grant-permission netlib --prefix=true readwrite /netlib/",
+            "user grant-role netlib netlib", "auth enable",
+        ):  # fmt: skip
+            member.ctl(*words.split())
+        error = first.refusal(f"cluster init --etcd {member.url}", status=6)
+        assert error["code"] == "not-permitted"
+        found(first, f"--etcd {member.url} --user netlib --password-file {secret}")
+        join(second, first)
+        assert names_seen_by(second) == ["host-1", "host-2"]
+        for pid in Path("/proc").glob("[0-9]*"):
+            assert b"secret" not in (pid / "cmdline").read_bytes().split(b"\0")
+
+
+@contextlib.contextmanager
+def started(member: Member, credentials: Credentials | None = None) -> Iterator[Member]:
+    """A server of the test's own, that answers meanwhile."""
+    member.start()
+    try:
+        answers(member, credentials=credentials)
+        yield member
+    finally:
+        member.kill()

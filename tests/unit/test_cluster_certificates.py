@@ -86,6 +86,17 @@ def test_another_cluster_s_node_is_a_stranger(tmp_path: Path) -> None:
     assert not shaken(server, client, MANAGER_NAME)
 
 
+def test_a_revoked_node_is_a_stranger_from_then_on(tmp_path: Path) -> None:
+    """The list names its certificate, and no other node's."""
+    client = context(tmp_path, ssl.PROTOCOL_TLS_CLIENT, "worker", AUTHORITY)
+    for revoked, served in (((), True), (("b1" * 32,), True), ((NODE, "b1" * 32), False)):
+        server = context(tmp_path, ssl.PROTOCOL_TLS_SERVER, "manager", AUTHORITY)
+        server.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        (tmp_path / "crl").write_text(AUTHORITY.revoke(revoked))
+        server.load_verify_locations(tmp_path / "crl")
+        assert shaken(server, client, MANAGER_NAME) is served
+
+
 def test_a_request_s_own_wishes_do_not_count() -> None:
     """It names another node; the certificate names the one that was let in."""
     signed = AUTHORITY.sign(Request.new("b1" * 32).text, NODE, "worker")

@@ -114,7 +114,7 @@ def cluster_init(
             _recover(session, net, dry_run=dry_run)
             return
         if dry_run:
-            _show_commands(session, net.cluster.plan_init(**asked, etcd=urls, password=password))
+            session.show_commands(net.cluster.plan_init(**asked, etcd=urls, password=password))
             return
         node = net.cluster.init(**asked, etcd=urls, password=password)
         _have_daemon(session, net)
@@ -160,7 +160,7 @@ def cluster_join(
     token = token or _secret(token_file, "--token-file")
     with session.net() as net:
         if dry_run:
-            _show_commands(session, net.cluster.plan_join(manager, token, **asked))
+            session.show_commands(net.cluster.plan_join(manager, token, **asked))
             return
         node = net.cluster.join(manager, token, **asked)
         _have_daemon(session, net)
@@ -177,9 +177,10 @@ def cluster_join(
 @click.option("--expires", metavar="TIME", default="24h", help="How long it is good.  [24h]")
 @click.option("-q", "--quiet", is_flag=True, help="The token only.")
 @click.argument("role", metavar="[worker|manager]", type=_ROLES, default="worker")
+@dry_run
 @click.pass_obj
 def cluster_join_token(
-    session: Session, rotate: bool, expires: str, quiet: bool, role: Role
+    session: Session, *, rotate: bool, expires: str, quiet: bool, role: Role, dry_run: bool
 ) -> None:
     """Print a new token by which hosts join as workers, or as managers.
 
@@ -190,6 +191,9 @@ def cluster_join_token(
     """
     seconds = seconds_of("--expires", expires)
     with session.net() as net:
+        if dry_run:
+            session.show_commands(net.cluster.plan_invite(rotate=rotate))
+            return
         invitation = net.cluster.invite(role, rotate=rotate, seconds=seconds)
     from netlib.frontends.cli.cluster_views import invitation_view
 
@@ -218,7 +222,7 @@ def cluster_leave(session: Session, force: bool, dry_run: bool) -> None:
     """  # fmt: skip
     with session.net() as net:
         if dry_run:
-            _show_commands(session, net.cluster.plan_leave(force=force))
+            session.show_commands(net.cluster.plan_leave(force=force))
             return
         membership = net.cluster.doors.membership()
         net.cluster.leave(force=force)
@@ -248,7 +252,7 @@ def _recover(session: Session, net: Net, *, dry_run: bool) -> None:
     from netlib.frontends.cli.cluster_views import node_view
 
     if dry_run:
-        _show_commands(session, net.cluster.plan_recover())
+        session.show_commands(net.cluster.plan_recover())
         return
     node = net.cluster.recover()
     _have_daemon(session, net)
@@ -283,11 +287,6 @@ def _secret(path: str, option: str) -> str:
             return str(file.readline()).strip()
     except (OSError, UnicodeError) as error:
         raise click.UsageError(f"{option} {path} can't be read: {error}.") from error
-
-
-def _show_commands(session: Session, commands: Iterable[str]) -> None:
-    script = list(commands)
-    session.show({"plan": {"script": script}}, "\n".join(script))
 
 
 def _invited(invitation: Invitation) -> str:

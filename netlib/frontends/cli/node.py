@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netlib.frontends.cli.arguments import pairs
-from netlib.frontends.cli.command import NetCommand, NetGroup, each, report
+from netlib.frontends.cli.command import NetCommand, NetGroup, dry_run, each, report
 from netlib.frontends.cli.session import Session, dump
 
 if TYPE_CHECKING:
@@ -103,13 +103,16 @@ def node_inspect(session: Session, nodes: tuple[str, ...]) -> int:
 @click.option("--label-add", "added", metavar="KEY[=VALUE]", multiple=True, help="A label.")
 @click.option("--label-rm", "removed", metavar="KEY", multiple=True, help="A label to remove.")
 @click.argument("node", metavar="NODE")
+@dry_run
 @click.pass_obj
 def node_update(
     session: Session,
+    *,
     availability: Availability | None,
     added: tuple[str, ...],
     removed: tuple[str, ...],
     node: str,
+    dry_run: bool,
 ) -> None:
     """Change what a host of the cluster takes, and its labels.
 
@@ -120,6 +123,12 @@ def node_update(
     if availability is None and not labels and not removed:
         raise click.UsageError("Give --availability, --label-add or --label-rm.")
     with session.net() as net:
+        if dry_run:
+            plan = net.cluster.plan_update_node(
+                node, availability=availability, add_labels=labels, remove_labels=removed
+            )
+            session.show_commands(plan)
+            return
         changed = net.cluster.update_node(
             node, availability=availability, add_labels=labels, remove_labels=removed
         )
@@ -131,8 +140,9 @@ def node_update(
 @node_command.command("rm", cls=NetCommand)
 @click.option("-f", "--force", is_flag=True, help="Also one that is up.")
 @click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
+@dry_run
 @click.pass_obj
-def node_rm(session: Session, force: bool, nodes: tuple[str, ...]) -> int:
+def node_rm(session: Session, force: bool, nodes: tuple[str, ...], dry_run: bool) -> int | None:
     """Remove hosts that are down from the cluster. Prints their names.
 
     One that is up leaves by itself: `net cluster leave`. If a manager is removed, the others go
@@ -141,6 +151,11 @@ def node_rm(session: Session, force: bool, nodes: tuple[str, ...]) -> int:
     Example:  net node rm host-3
     """
     with session.net() as net:
+        if dry_run:
+            session.show_commands(
+                line for node in nodes for line in net.cluster.plan_remove_node(node, force=force)
+            )
+            return None
 
         def act(node: str) -> None:
             net.cluster.remove_node(node, force=force)

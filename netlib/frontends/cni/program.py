@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from netlib.errors import NetError
 from netlib.frontends.cni.plugin import about, answer
@@ -48,12 +49,12 @@ def start_daemon(stdin: bytes, state: str) -> None:
     """Start a daemon for the calls to come, where the configuration says `startDaemon`."""
     import json
 
-    from netlib.frontends.daemon.starting import launch
-
     with suppress(ValueError, AttributeError):
         if json.loads(stdin).get("startDaemon") is not True:
             return
+        from netlib.frontends.daemon.starting import launch
+
         try:
-            launch(state)
+            launch(Path(state))
         except OSError as error:
             sys.stderr.write(f"the daemon can't be started: {error}\n")

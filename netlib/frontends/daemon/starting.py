@@ -13,28 +13,37 @@ import netlib
 from netlib.frontends.daemon.messages import Lost, connect
 from netlib.settings import Backend
 
+LOG = "daemon.log"
+_LOG_BYTES = 1 << 20
 _HELLO_SECONDS = 5.0
 _START_SECONDS = 20.0
 
 
-def launch(state_dir: str | Path, firewall: Backend | None = None) -> None:
-    """Start a daemon of a state, and go on. Raises OSError."""
+def launch(folder: Path, firewall: Backend | None = None) -> subprocess.Popen[bytes]:
+    """Start a daemon of a state, and go on; what it tells is in daemon.log. Raises OSError."""
     # Where we are ourselves, too: an editable installation is on nobody's path without `site`.
-    path = [*sys.path, str(Path(netlib.__file__).parent.parent)]
+    places = [*sys.path, str(Path(netlib.__file__).parents[1])]
     program = (
-        f"import sys; sys.path[:0] = {path!r}; "
+        f"import sys; sys.path[:0] = {places!r}; "
         "from netlib.frontends.daemon.run import run; "
-        f"run({str(state_dir)!r}, firewall={firewall!r})"
+        f"run({str(folder.absolute())!r}, firewall={firewall!r})"
     )
-    subprocess.Popen(
-        [sys.executable, "-IS", "-c", program],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env={"PATH": os.environ.get("PATH", os.defpath)},
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    log = os.open(folder / LOG, flags, 0o600)
+    try:
+        if os.fstat(log).st_size > _LOG_BYTES:
+            os.truncate(log, 0)
+        return subprocess.Popen(
+            [sys.executable, "-IS", "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        )
+    finally:
+        os.close(log)
 
 
 def running(folder: Path) -> int:
@@ -54,11 +63,11 @@ def ensure(folder: Path, firewall: Backend | None = None) -> bool:
     """Have a daemon; whether one had to be started. Raises OSError, TimeoutError."""
     if running(folder):
         return False
-    launch(folder.absolute(), firewall)
+    process = launch(folder, firewall)
     deadline = time.monotonic() + _START_SECONDS
     while not running(folder):
-        if time.monotonic() > deadline:
-            raise TimeoutError("it does not answer")
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise TimeoutError(f"it says why in {folder / LOG}")
         time.sleep(0.05)
     return True
 

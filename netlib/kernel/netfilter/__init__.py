@@ -40,6 +40,9 @@ class Firewall(Steps, Protocol):
     def counted(self, nouns: Iterable[Noun]) -> dict[tuple[object, ...], Count]:
         """What those of the nouns met that are there and count, by their keys."""
 
+    def senders(self) -> frozenset[int]:
+        """The netlink ports that most of its own changes come from (netlink(7), nl_pid)."""
+
     def close(self) -> None:
         """Give back sockets; once more is no failure."""
 

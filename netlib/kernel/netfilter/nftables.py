@@ -146,6 +146,10 @@ class Nftables:
             except KernelError:
                 continue
 
+    def senders(self) -> frozenset[int]:
+        """The port that elements are changed from."""
+        return self.ruleset.senders()
+
     def close(self) -> None:
         """Give back the socket and the namespace."""
         self.nft.close()
