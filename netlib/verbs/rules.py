@@ -96,13 +96,8 @@ def _what(noun: Noun) -> str:
         case FirewallBase():
             return "base"
         case Forward():
-            return " ".join(
-                [
-                    f"forward {noun.bridge}: in {noun.inbound}",
-                    *([f"(IPv6: {noun.inbound6})"] if noun.inbound6 else ()),
-                    f"out {noun.outbound}, within {noun.within}",
-                ]
-            )
+            inbound = noun.inbound + (f" (IPv6: {noun.inbound6})" if noun.inbound6 else "")
+            return f"forward {noun.bridge}: in {inbound}, out {noun.outbound}, within {noun.within}"
         case Segment():
             return f"segment {noun.bridge}: {noun.prefix}"
         case Masquerade():

@@ -75,6 +75,10 @@ def test_facts_count_the_connections_that_met_them(made: EngineHost) -> None:
     assert met() == dict.fromkeys(names, 0)
     for port, answers in ((8080, True), (8080, True), (9081, True), (8082, False)):
         assert reachable(made.outsider, HOST4, port) == answers
+    (joined,) = made.net.ports("web")
+    shown = {(str(p.host_address), p.host_port) for p in joined.ports}
+    assert ("0.0.0.0", 8082) in shown
+    assert ("::", 8082) not in shown  # no IPv6 source may use it
     seen = met()
     assert seen.pop("*:8082/tcp") >= 1  # it was tried again
     assert seen == {"*:8080/tcp": 2, "*:8081/tcp": 0, "*:9080-9082/tcp": 1}
