@@ -58,6 +58,8 @@ def choose(
     else:
         try:
             chosen = _nftables(marks)
+        except NotPermitted:
+            raise
         except NetError as error:
             if backend == "nftables" or not any(is_installed(v) for v in VARIANTS):
                 raise Unsupported(f"nftables can not be used: {error.message}", _INSTALL) from error
