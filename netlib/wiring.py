@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from netlib.model import (
     HOST,
@@ -536,6 +536,13 @@ class Announce:
     device: str
     address: IPInterface
     port: str = ""
+
+
+class Count(NamedTuple):
+    """What a fact of the firewall met since it is there."""
+
+    packets: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ they never listen. A relay listens itself, and is left alone.
 from __future__ import annotations
 
 import errno
-import json
 import resource
 import socket
 import threading
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 from netlib import state as keys
 from netlib.binding import bound
-from netlib.errors import NetError
+from netlib.errors import NetError, StoreError
 from netlib.kernel.listeners import HELD_MARK
 from netlib.model import Endpoint, Protocol
 from netlib.net import Net
@@ -123,7 +122,11 @@ class Holder:
         """Hold the ports of one endpoint, and no others of it any more."""
         held = self._held.setdefault(key, {})
         self._early.discard(key)
-        wanted = set(self._wanted(key, value)) if value is not None else set()
+        wanted: set[HostPort] = set()
+        try:
+            wanted = set(self._wanted(key, value)) if value is not None else set()
+        except StoreError as error:  # others' ports are held all the same
+            self._log(f"the ports of {key} are not held: {error}")
         for port in [port for port in held if port not in wanted]:
             held.pop(port).close()
         room = self._most - sum(map(len, self._held.values()))
@@ -159,11 +162,10 @@ class Holder:
     def _wanted(self, key: str, value: str) -> Iterator[HostPort]:
         if '"ports":[]' in value:  # most have none, and need not be read
             return
-        document = json.loads(value)
-        if not document["endpoint"]["ports"] or document["endpoint"]["state"] != "ready":
-            return
         record = load_endpoint(value, 0)
         endpoint = record.endpoint
+        if not endpoint.ports or endpoint.state != "ready":
+            return
         by_runtime = endpoint.sandbox.kind == "cni"
         if by_runtime and self._net.engine.clock() < endpoint.created + _RUNTIMES_SECONDS:
             self._early.add(key)
