@@ -2,9 +2,8 @@
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
-THROWAWAY := $(BIN)/python -m netlib.throwaway --
 
-.PHONY: help dev check test test-matrix demo bench bench-dns bench-cni docs lock clean
+.PHONY: help dev check test test-matrix demo labs bench bench-dns bench-cni bench-scale bench-overlay docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,13 +21,16 @@ check: dev ## lint, types, layers and the quick tests
 	$(PYTEST) -q -m "not kernel and not slow and not matrix"
 
 test: dev ## all tests but the long matrix, as root or not
-	$(PYTEST) -m "not matrix and not stress" $(ARGS)
+	$(PYTEST) -m "not matrix" $(ARGS)
 
 test-matrix: dev ## the long firewall matrix
 	$(PYTEST) -m matrix --timeout 600 $(ARGS)
 
 demo: dev ## the main job on real packets, as a story
-	@$(THROWAWAY) $(BIN)/python -m netlib.labs.demo $(ARGS)
+	@$(BIN)/net lab run demo $(ARGS)
+
+labs: dev ## all stories about container networks, one after the other
+	@for lab in $$($(BIN)/net lab ls -q); do $(BIN)/net lab run $$lab $(ARGS) || exit 1; echo; done
 
 bench: dev ## measure, beside others where they are installed
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -36,8 +38,14 @@ bench: dev ## measure, beside others where they are installed
 bench-dns: dev ## names, beside dnsmasq and aardvark-dns where they are installed
 	@$(BIN)/python -m benchmarks names $(ARGS)
 
+bench-overlay: dev ## what an overlay carries, beside a VXLAN by hand; what its entries cost
+	@$(BIN)/python -m benchmarks overlay-carried overlay-entries $(ARGS)
+
 bench-cni: dev ## measure CNI calls beside the reference plugins
 	@$(BIN)/python -m benchmarks.cni_calls
+
+bench-scale: dev ## what endpoints, watchers and hosts cost etcd and the kernel (docs/scale.md)
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: dev ## rewrite the pages that are made of the code
 	$(BIN)/python tools/docs.py

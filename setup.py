@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 from setuptools import setup
@@ -19,19 +20,21 @@ from setuptools.command.build_py import build_py
 SOURCE = Path("netlib/_cni_shim.c")
 PROGRAM = "netlib/_cni_shim"
 FLAGS = ("-O2", "-Wall", "-Wextra", "-s")
+# A program without a C library of its own runs with any (PEP 600, PEP 656).
+ANY_LINUX = "manylinux_2_17_{0}.musllinux_1_1_{0}"
 
 
-def compiled(target: Path) -> bool:
-    """Whether the program was made: static where the C library can be linked so, else not."""
+def compiled(target: Path) -> str:
+    """How the program was linked: static where the C library can be, else dynamic; "": not."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if os.environ.get("NETLIB_NO_SHIM") or shutil.which(compiler[0]) is None:
-        return False
+        return ""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for linking in (("-static",), ()):
+    for name, linking in (("static", ("-static",)), ("dynamic", ())):
         command = [*compiler, *FLAGS, *linking, "-o", str(target), str(SOURCE)]
         if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            return True
-    return False
+            return name
+    return ""
 
 
 class BuildWithProgram(build_py):
@@ -41,7 +44,7 @@ class BuildWithProgram(build_py):
         """Build."""
         super().run()
         target = Path(PROGRAM) if self.editable_mode else Path(self.build_lib, PROGRAM)
-        compiled(target)
+        self.distribution.program = compiled(target)
 
 
 class WheelOfOnePlatform(bdist_wheel):
@@ -49,21 +52,18 @@ class WheelOfOnePlatform(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         """The wheel's tag."""
-        _, _, platform = super().get_tag()
-        if not Path(self.bdist_dir or "", PROGRAM).exists():
+        program = getattr(self.distribution, "program", "")
+        if not program:
             return "py3", "none", "any"
-        return "py3", "none", platform if platform != "any" else _platform()
+        system, _, machine = sysconfig.get_platform().replace(".", "_").partition("-")
+        machine = machine.replace("-", "_")
+        portable = program == "static" and system == "linux"
+        return "py3", "none", ANY_LINUX.format(machine) if portable else f"{system}_{machine}"
 
     def write_wheelfile(self, *arguments: object, **named: object) -> None:
         """Say in the wheel whether it is pure."""
-        self.root_is_pure = not Path(self.bdist_dir or "", PROGRAM).exists()
+        self.root_is_pure = not getattr(self.distribution, "program", "")
         super().write_wheelfile(*arguments, **named)  # type: ignore[arg-type]
-
-
-def _platform() -> str:
-    import sysconfig
-
-    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
 setup(cmdclass={"build_py": BuildWithProgram, "bdist_wheel": WheelOfOnePlatform})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from netlib import names
+from netlib.binding import gateway_mode
 from netlib.driver import Capabilities, Option
 from netlib.drivers.endpoint import (
     ENDPOINT_OPTIONS,
@@ -36,11 +37,12 @@ from netlib.wiring import (
     FirewallBase,
     Forwarding,
     Noun,
+    Route,
     VethPair,
     Wiring,
 )
 
-_GATEWAY_MODES = ("nat", "routed", "isolated")
+_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _GATEWAY_MODE_OF: dict[Family, str] = {4: "gateway_mode_ipv4", 6: "gateway_mode_ipv6"}
 _FOR_ALL_OF_A_BRIDGE = (
     "masquerade",
@@ -60,8 +62,8 @@ class BridgeDriver:
     options: ClassVar[tuple[Option, ...]] = (
         Option(
             key="bridge.name",
-            help="the bridge device; one that exists is used as it is, without a gateway address "
-            "or rules of ours, and never removed",
+            help="the bridge device; one that exists is used as it is, without addresses or "
+            "rules of ours, and never removed: subnets and gateway are its own unless given",
             aliases=("com.docker.network.bridge.name", "bridge_name", "interface_name", "bridge"),
             device=True,
         ),
@@ -71,22 +73,28 @@ class BridgeDriver:
         ISOLATE,
         Option(
             key="gateway_mode",
-            help="nat; routed: endpoints are reached by their own addresses, at published "
+            help="nat; nat-unprotected: all ports are reached by whoever has a route to the "
+            "endpoint; routed: endpoints are reached by their own addresses, at published "
             "ports; isolated: the host has no address here",
             default="nat",
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
         ),
         Option(
             key="gateway_mode_ipv4",
-            help="gateway_mode of a network that has only IPv4, or the same as for IPv6",
+            help="gateway_mode by IPv4, where it is another one",
             aliases=("com.docker.network.bridge.gateway_mode_ipv4",),
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
+            family=4,
         ),
         Option(
             key="gateway_mode_ipv6",
             help="likewise for IPv6",
             aliases=("com.docker.network.bridge.gateway_mode_ipv6",),
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
+            family=6,
         ),
         NAMES,
         *HOST_BINDING,
@@ -104,7 +112,8 @@ class BridgeDriver:
             names.check_device(options["bridge.name"])
         check_in_sandbox(network)
         check_host_addresses(network)
-        if _gateway_mode(network) == "isolated" and not network.internal:
+        _check_modes(network)
+        if "isolated" in _modes(network).values() and not network.internal:
             raise InvalidOption(
                 "gateway_mode isolated leaves the network without a way out",
                 "add --internal, or choose nat or routed",
@@ -113,7 +122,7 @@ class BridgeDriver:
             _check_borrowed(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """One gateway mode, and the MTU of the default route's device where none was asked for.
+        """The MTU of the default route's device, or the bridge's, where none was asked for.
 
         Raises InvalidOption where the bridge's name is that of another kind of device,
         InterfaceTaken where another network has it.
@@ -127,12 +136,9 @@ class BridgeDriver:
             )
         if device is not None and device.ours:
             raise InterfaceTaken(f"another network has the bridge {name}", "choose another name")
-        settled = {}
-        if any(option in network.options for option in _GATEWAY_MODE_OF.values()):
-            settled["gateway_mode"] = _gateway_mode(network)
-        if "mtu" not in network.options:
-            settled["mtu"] = str(device.mtu if device else uplink_mtu(host))
-        return settled
+        if "mtu" in network.options:
+            return {}
+        return {"mtu": str(device.mtu if device else uplink_mtu(host))}
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """The bridge with its gateway addresses, and what may pass it.
@@ -147,8 +153,7 @@ class BridgeDriver:
 
     def _nouns(self, network: Network, bridge: str, host: HostFacts) -> Iterator[Noun]:
         options = network.options
-        mode = options.get("gateway_mode", "nat")
-        closed = network.internal or mode == "isolated"
+        modes, closed = _modes(network), network.internal
         yield FirewallBase()
         if not closed:
             yield from (Forwarding(family=family) for family in network.families())
@@ -159,9 +164,14 @@ class BridgeDriver:
             mac=names.mac_of(network.id),
         )
         yield from bridge_sysctls(bridge, network, host)
-        if mode != "isolated":
-            yield from (Address(device=bridge, address=a) for a in network.gateways())
-        yield from passing(network, bridge, mode)
+        for address in network.gateways():
+            if modes[address.version] != "isolated":
+                yield Address(device=bridge, address=address)
+        for subnet in network.subnets:
+            beyond = subnet.gateway is not None and subnet.gateway not in subnet.prefix
+            if beyond and modes[subnet.family] != "isolated":
+                yield Route(device=bridge, destination=subnet.prefix)
+        yield from passing(network, bridge, modes)
 
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
         """A veth pair from the bridge into the sandbox, its addresses, routes and ports."""
@@ -201,28 +211,17 @@ def bridge_name(network: Network) -> str:
     return network.options.get("bridge.name") or names.bridge(network.id)
 
 
-def _gateway_mode(network: Network) -> str:
-    """The mode, by whichever name it was given. Raises InvalidOption for two different ones.
+def _modes(network: Network) -> dict[Family, str]:
+    return {family: gateway_mode(network, family) for family in network.families()}
 
-    What may come in is one fact of the bridge, so both families have the same.
-    """
-    families = network.families()
+
+def _check_modes(network: Network) -> None:
     for family, option in _GATEWAY_MODE_OF.items():
-        if option in network.options and family not in families:
+        if option in network.options and family not in network.families():
             raise InvalidOption(
                 f"option {option} is for a family that the network does not have",
                 f"leave it out, or give the network IPv{family}",
             )
-    both = network.options.get("gateway_mode")
-    modes = {network.options.get(_GATEWAY_MODE_OF[f], both or "nat") for f in families}
-    if both is not None:
-        modes.add(both)
-    if len(modes) > 1:
-        raise InvalidOption(
-            f"option gateway_mode is {' and '.join(sorted(modes))} on one network",
-            "choose one mode for both families, or make a network for each",
-        )
-    return modes.pop() if modes else "nat"
 
 
 def _check_borrowed(network: Network) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netlib.driver import Option
-from netlib.model import Family, HostFacts, Network
+from netlib.model import FAMILIES, Family, HostFacts, Network
 from netlib.options import BOOLEAN, address, is_on
 from netlib.wiring import Masquerade, Noun, Sysctl
-
-FAMILIES: tuple[Family, ...] = (4, 6)
 
 MTU = Option(
     key="mtu",

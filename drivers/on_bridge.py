@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from netlib.driver import Option
 from netlib.drivers.hosted import gateway_sysctls, masquerades
-from netlib.model import HostFacts, Network
+from netlib.model import Family, HostFacts, IPAddress, Network
 from netlib.options import BOOLEAN, is_on
-from netlib.wiring import Forward, Noun, Segment, Sysctl
+from netlib.wiring import Forward, Noun, Segment, Sysctl, Verdict
+
+_INBOUND: dict[str, Verdict] = {
+    "nat": "published",
+    "nat-unprotected": "allow",
+    "routed": "routed",
+    "isolated": "drop",
+}
 
 ISOLATE = Option(
     key="isolate",
@@ -48,21 +56,41 @@ def bridge_sysctls(bridge: str, network: Network, host: HostFacts) -> Iterator[N
         yield Sysctl(device=bridge, path=path, value="0", default="1")
 
 
-def passing(network: Network, bridge: str, mode: str = "nat") -> Iterator[Noun]:
-    """What may pass a network's bridge: in a gateway mode nat, routed or isolated."""
-    options = network.options
-    closed = network.internal or mode == "isolated"
+def passing(network: Network, bridge: str, modes: Mapping[Family, str]) -> Iterator[Noun]:
+    """What may pass a network's bridge, each family in its gateway mode."""
+    options, closed = network.options, network.internal
+    inbound = [_INBOUND["isolated" if closed else modes[family]] for family in network.families()]
+    first, last = inbound[0], inbound[-1]
     yield Forward(
         bridge=bridge,
         within="allow" if is_on(options, "icc", default=True) else "published",
-        inbound="drop" if closed else "routed" if mode == "routed" else "published",
+        inbound=first,
+        inbound6=None if last == first else last,
         outbound="drop" if closed else "allow",
-        host="closed" if mode == "isolated" else "gateway" if closed else "open",
+        host=_host(modes, closed),
         isolated=options.get("isolate", "true") != "false",
     )
-    for subnet in network.subnets:
-        gateway = None if mode == "isolated" else subnet.gateway
-        yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=gateway)
-    if mode == "nat" and not closed:
-        for family in network.families():
+    yield from _segments(network, bridge, modes)
+    for family, mode in modes.items():
+        if mode.startswith("nat") and not closed:
             yield from masquerades(network, bridge, family)
+
+
+def _segments(network: Network, bridge: str, modes: Mapping[Family, str]) -> Iterator[Noun]:
+    """The prefixes with their gateways, each of which is named once."""
+    told: set[IPAddress] = set()
+    for subnet in sorted(
+        network.subnets, key=lambda s: s.gateway is None or s.gateway not in s.prefix
+    ):
+        gateway = None if modes[subnet.family] == "isolated" else subnet.gateway
+        new = None if gateway in told else gateway
+        yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=new)
+        if new is not None:
+            told.add(new)
+
+
+def _host(modes: Mapping[Family, str], closed: bool) -> Literal["open", "gateway", "closed"]:
+    """What members reach of the host."""
+    if all(mode == "isolated" for mode in modes.values()):
+        return "closed"
+    return "gateway" if closed else "open"

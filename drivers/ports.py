@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 
-from netlib.binding import ANY, bound
+from netlib.binding import ANY, asked_families, bound, is_routed
 from netlib.errors import Unsupported
 from netlib.model import Endpoint, Family, HostFacts, IPAddress, Network, PublishedPort
 from netlib.wiring import Noun, Open, Publish, Relay
@@ -15,9 +15,8 @@ _LOOPBACK_V6 = IPv6Address("::1")
 
 def published(network: Network, endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
     """The nouns of all ports of an endpoint. Raises Unsupported for one that nobody could use."""
-    routed = network.options.get("gateway_mode") == "routed"
     for port in endpoint.ports:
-        nouns = list(_opened(endpoint, port) if routed else _bound(network, endpoint, port, host))
+        nouns = [*_opened(network, endpoint, port), *_bound(network, endpoint, port, host)]
         if not nouns:
             raise Unsupported(
                 f"port {port} can't be published: no packet could get to {endpoint.sandbox.name}",
@@ -35,9 +34,12 @@ def _bound(
             yield from _at(one.host_address, endpoint, port)
 
 
-def _opened(endpoint: Endpoint, port: PublishedPort) -> Iterator[Noun]:
+def _opened(network: Network, endpoint: Endpoint, port: PublishedPort) -> Iterator[Noun]:
     """Routed: the endpoint's own addresses are reached at the port, and no host port is used."""
     for address in endpoint.addresses:
+        family: Family = address.version
+        if not is_routed(network, family) or family not in asked_families(port):
+            continue
         sources = tuple(s for s in port.sources if s.version == address.version)
         if port.sources and not sources:
             continue  # only sources of the other family may use it; none named would be all

@@ -55,6 +55,10 @@ class InvalidAddress(InvalidRequest):
     """An address, prefix or range can not be what it is asked to be."""
 
 
+class NotLocal(InvalidAddress):
+    """An address that must be the host's own is not, or it can't be told which one is meant."""
+
+
 class InvalidPort(InvalidRequest):
     """A port specification can not be read."""
 
@@ -95,6 +99,22 @@ class NoSuchDevice(NotFound):
 
 class UnknownDriver(NotFound):
     """No driver of this name is installed."""
+
+
+class NoSuchLab(NotFound):
+    """No lab has this name."""
+
+
+class NoSuchNode(NotFound):
+    """No node of the cluster has this name, id or id prefix."""
+
+
+class NotAMember(NotFound):
+    """The host belongs to no cluster, or to none any more."""
+
+
+class EtcdMissing(NotFound):
+    """The program etcd, which keeps a cluster's state, is not installed."""
 
 
 class NoSuchCommand(NotFound):
@@ -149,6 +169,22 @@ class InUse(Conflict):
     """A thing can not go while others use it."""
 
 
+class LastManager(InUse):
+    """The only manager of a cluster can not go: the cluster would end with it."""
+
+
+class NodeAlive(InUse):
+    """A node that is up can not be removed by others."""
+
+
+class AlreadyMember(Conflict):
+    """The host belongs to a cluster."""
+
+
+class ClusterExists(Conflict):
+    """The store that a new cluster was to be kept in has one."""
+
+
 class NotOurs(Conflict):
     """What was to be taken back was done by somebody else."""
 
@@ -188,6 +224,14 @@ class CommandRefused(NotPermitted):
     """A sandbox was to run a file that can not be executed. The status is a shell's for it."""
 
     exit_status = 126
+
+
+class WrongToken(NotPermitted):
+    """A token to join by is not one of that cluster, or it was rotated away."""
+
+
+class ExpiredToken(NotPermitted):
+    """A token to join by is too old."""
 
 
 # -- the doors --------------------------------------------------------------------------------
@@ -283,6 +327,14 @@ class WrongHost(StoreError):
     retryable = False
 
 
+class ManagerUnreachable(StoreError):
+    """No manager of a cluster answers, or what answers is none."""
+
+
+class ClockSkew(NetError):
+    """The clocks of two hosts differ by more than certificates and tokens can bear."""
+
+
 class DriverError(NetError):
     """A driver broke its contract, or could not be loaded."""
 
@@ -303,6 +355,10 @@ class NoAnswer(NetError):
 
 class DaemonLost(NetError):
     """The daemon ended before it answered, and what it did is not known."""
+
+
+class LabFailed(NetError):
+    """A lab's story told something that is not so on this machine."""
 
 
 class LeftOver(NetError):

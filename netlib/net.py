@@ -31,6 +31,7 @@ from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
 
 if TYPE_CHECKING:
+    from netlib.cluster.verbs import ClusterVerbs
     from netlib.dns.ask import Told
 
 P = ParamSpec("P")
@@ -209,6 +210,15 @@ class Net:
                         refresh(self.engine.state, self.state_dir, linker)
         finally:
             wait_until_served()
+
+    @property
+    def cluster(self) -> ClusterVerbs:
+        """Membership of a cluster of hosts: make one, join it, leave it, see who is in it."""
+        from netlib.cluster.doors import Doors
+        from netlib.cluster.opening import open_store
+        from netlib.cluster.verbs import ClusterVerbs
+
+        return ClusterVerbs(Doors(self.engine, self.state_dir, open_store))
 
     def files_of(self, sandbox: str) -> Path:
         """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""

@@ -48,14 +48,9 @@ def resolve_ports(
 def claim_ports(
     network: Network, endpoint: Endpoint
 ) -> tuple[tuple[Condition, ...], dict[str, str]]:
-    """The conditions and records that make an endpoint's host ports its own.
-
-    In routed mode no host port is used, so none is claimed.
-    """
+    """The conditions and records that make an endpoint's host ports its own."""
     conditions: list[Condition] = []
     puts: dict[str, str] = {}
-    if _is_routed(network):
-        return (), {}
     holder = json.dumps(
         {"endpoint": f"{endpoint.network}/{endpoint.id}", "sandbox": endpoint.sandbox.name}
     )
@@ -84,7 +79,7 @@ def move_ports(
         conditions, claims = claim_ports(new, endpoint)
         after |= claims
         needed += conditions
-        for port in () if _is_routed(new) else endpoint.ports:
+        for port in endpoint.ports:
             was = bound(old, port)
             for one in bound(new, port):
                 for number in range(one.host_port, one.host_port + one.count):
@@ -179,7 +174,7 @@ def _first_free(
     holder = ""
     for number in candidates(request, ephemeral, int.from_bytes(os.urandom(4))):
         port = resolve(request, lambda _, number=number: number)  # type: ignore[misc]
-        found = None if _is_routed(network) else _holder(engine, network, port, mine)
+        found = _holder(engine, network, port, mine)
         if found is None:
             return port
         holder = found
@@ -217,7 +212,3 @@ def _at_once(needs: tuple[PublishedPort, ...]) -> tuple[PublishedPort, ...]:
     if {one.host_address for one in needs} == set(ANY.values()):
         return (replace(needs[0], host_address=None),)
     return needs
-
-
-def _is_routed(network: Network) -> bool:
-    return network.options.get("gateway_mode") == "routed"

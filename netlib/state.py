@@ -19,6 +19,7 @@ operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
+cluster/membership                  how this host reaches its cluster's store, and as whom
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from netlib.wiring import Publish, Wiring
 
 T = TypeVar("T")
 REALM_KEY = "host/realm"
+MEMBERSHIP_KEY = "cluster/membership"
 _FEW = 8
 _SHOWN = 80
 

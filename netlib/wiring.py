@@ -322,7 +322,8 @@ class Forward(Noun):
     `within`: from member to member when bridged packets pass the firewall, and for a
     member's own published port ("allow" or, where members may not talk, "published").
     `inbound`: from elsewhere to members: "published" ports only, "routed" (ports that Open
-    names, and echo requests), "drop" or "allow" (all). `outbound`: from members to elsewhere.
+    names, and echo requests), "drop" or "allow" (all); `inbound6` where IPv6 differs.
+    `outbound`: from members to elsewhere.
     `host`: what members reach of the host: all that its own rules let in ("open"), only the
     gateway's addresses ("gateway"), nothing ("closed").
     `isolated`: False lets other networks' members in that are not isolated either.
@@ -334,9 +335,14 @@ class Forward(Noun):
     bridge: str
     within: Literal["allow", "published"] = "allow"
     inbound: Verdict = "published"
+    inbound6: Verdict | None = None
     outbound: Literal["allow", "drop"] = "allow"
     host: Literal["open", "gateway", "closed"] = "open"
     isolated: bool = True
+
+    def inbound_of(self, family: Family) -> Verdict:
+        """What may come in by a family."""
+        return self.inbound6 if family == 6 and self.inbound6 is not None else self.inbound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,11 +527,15 @@ class NameServer(Noun):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announce:
-    """Neighbours are told that `address` is at `device` now (RFC 5227, RFC 4861 section 7.2.6)."""
+    """Neighbours are told that `address` is at `device` now (RFC 5227, RFC 4861 section 7.2.6).
+
+    `port` is the host's device that the frames have to pass, where there is one.
+    """
 
     netns: Netns
     device: str
     address: IPInterface
+    port: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

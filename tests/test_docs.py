@@ -15,7 +15,7 @@ from support.console import Command, commands, fences
 from support.host import Host
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "labs").rglob("*.md")])
 HAS_COMMAND_LINE = importlib.util.find_spec("netlib.frontends.cli") is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -66,12 +67,60 @@ def test_wheel_holds_all_modules(installed: Path) -> None:
     }
 
 
+def test_wheel_holds_what_labs_are_introduced_by(installed: Path) -> None:
+    """`net lab run` begins with the README of a lab."""
+    wanted = {path.relative_to(ROOT) for path in (ROOT / "labs").rglob("README.md")}
+
+    assert Path("labs/README.md") in wanted
+    assert wanted == {
+        path.relative_to(installed / "netlib") for path in installed.rglob("labs/**/README.md")
+    }
+
+
 def test_wheel_has_its_entry_points(installed: Path) -> None:
     """The commands and the drivers are declared."""
     (points,) = installed.glob("*.dist-info/entry_points.txt")
 
     for line in ("[console_scripts]", "net = ", "contnet = ", "[netlib.drivers]", "bridge = "):
         assert line in points.read_text()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_wheel_holds_the_compiled_client(dist: Path) -> None:
+    """It can be run as it is unpacked, and the wheel is for this kind of machine."""
+    (wheel,) = dist.glob("*.whl")
+    machine = sysconfig.get_platform().partition("-")[2].replace("-", "_")
+    assert wheel.stem.split("-")[2:] == [
+        "py3", "none", f"manylinux_2_17_{machine}.musllinux_1_1_{machine}"]  # fmt: skip
+    with zipfile.ZipFile(wheel) as archive:
+        mode = archive.getinfo("netlib/_cni_shim").external_attr >> 16
+        program = archive.read("netlib/_cni_shim")
+        (about,) = (n for n in archive.namelist() if n.endswith(".dist-info/WHEEL"))
+        assert "Root-Is-Purelib: false" in archive.read(about).decode()
+    assert mode & 0o111 == 0o111
+    assert program.startswith(b"\x7fELF")
+
+
+def test_wheel_without_a_compiler_is_for_any_machine(dist: Path, tmp_path: Path) -> None:
+    """`net cni install` then writes the script."""
+    clone = dist.parent / "clone"
+    (clone / "netlib/_cni_shim").unlink(missing_ok=True)
+    shutil.rmtree(clone / "build", ignore_errors=True)
+    python("-c", f"import os; os.environ['NETLIB_NO_SHIM'] = '1'; os.chdir({str(clone)!r}); "
+           "from setuptools import build_meta; "
+           f"print(build_meta.build_wheel({str(tmp_path)!r}))", cwd=clone)  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stem.split("-")[2:] == ["py3", "none", "any"]
+    target = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(target)
+    assert not (target / "netlib/_cni_shim").exists()
+    program = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); "
+        "from netlib.frontends.cni.installing import install; "
+        f"print(install({str(tmp_path / 'bin')!r}, {str(tmp_path)!r}))"
+    )
+    assert "netlib.py" not in python("-c", program, cwd=tmp_path)
+    assert (tmp_path / "bin/netlib").read_text().startswith("#!")
 
 
 def test_dns_stays_dnspython(installed: Path) -> None:

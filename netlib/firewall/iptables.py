@@ -110,7 +110,7 @@ def _forward(noun: Forward, family: Family, marks: Marks) -> list[Element]:
     name = device(noun.bridge)
     facts = [
         Element("filter NETLIB-SAME", f"-i {name} -o {name}", _WITHIN[noun.within]),
-        Element("filter NETLIB-TO", f"-o {name}", _INBOUND[noun.inbound]),
+        Element("filter NETLIB-TO", f"-o {name}", _INBOUND[noun.inbound_of(family)]),
         Element("filter NETLIB-OUT", f"-i {name}", "-j NETLIB-ALLOW"),
         Element("raw NETLIB-FENCE", f"-i {name}", "-j NETLIB-FENCED"),
     ]

@@ -10,7 +10,7 @@ from typing import cast
 from netlib.firewall import port_tree
 from netlib.firewall.facts import Element, Facts, segments
 from netlib.firewall.iptables import chain
-from netlib.model import Family, IPAddress, IPNetwork, Protocol
+from netlib.model import FAMILIES, Family, IPAddress, IPNetwork, Protocol
 from netlib.wiring import (
     Allow,
     DnsRedirect,
@@ -93,16 +93,19 @@ def _column(chains: Mapping[Family, Rows], name: str, option: str) -> dict[str, 
 
 
 def _forwards(chains: Mapping[Family, Rows]) -> Iterator[Noun]:
-    same, to = _column(chains, "SAME", "-i"), _column(chains, "TO", "-o")
+    same = _column(chains, "SAME", "-i")
+    to4, to6 = (_column({f: chains[f]}, "TO", "-o") if f in chains else {} for f in FAMILIES)
     source, host = _column(chains, "FROM", "-i"), _column(chains, "HOST", "-i")
     mutual, out = _column(chains, "MUTUAL", "-i"), _column(chains, "OUT", "-i")
-    for bridge in dict.fromkeys([*out, *same, *to, *source, *host, *mutual]):
+    for bridge in dict.fromkeys([*out, *same, *to4, *to6, *source, *host, *mutual]):
         inside = same.get(bridge) == "-j NETLIB-LINKED"
+        inbound, inbound6 = (_INBOUND.get(to.get(bridge, ""), "published") for to in (to4, to6))
         reach = {"": "open", "-j DROP": "closed"}.get(host.get(bridge, ""), "gateway")
         yield Forward(
             bridge=bridge,
             within="published" if inside else "allow",
-            inbound=_INBOUND.get(to.get(bridge, ""), "published"),
+            inbound=inbound,
+            inbound6=None if inbound6 == inbound else inbound6,
             outbound="drop" if bridge in source else "allow",
             host="open" if reach == "open" else "closed" if reach == "closed" else "gateway",
             isolated=bridge not in mutual,

@@ -18,7 +18,7 @@ from netlib.firewall.base import (
 )
 from netlib.firewall.facts import Element
 from netlib.firewall.nftables_base import TABLE, base
-from netlib.model import Family
+from netlib.model import FAMILIES, Family
 from netlib.plan import Change, Create, Delete, Ensure, Step
 from netlib.wiring import (
     Allow,
@@ -158,7 +158,10 @@ def _forward(noun: Forward) -> list[Element]:
     facts = [
         Element("bridges", name),
         Element("same", f"{name} . {name}", _WITHIN[noun.within]),
-        Element("to", name, _INBOUND[noun.inbound]),
+        *(
+            Element("inbound", f"ipv{family} . {name}", _INBOUND[noun.inbound_of(family)])
+            for family in FAMILIES
+        ),
     ]
     if noun.outbound == "drop":
         facts.append(Element("from", name, "drop"))

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from netlib.firewall.base import prefix_text
 from netlib.firewall.facts import Element, Facts, Place, segments
-from netlib.model import Family, IPNetwork, Protocol
+from netlib.model import FAMILIES, Family, IPNetwork, Protocol
 from netlib.wiring import (
     Allow,
     DnsRedirect,
@@ -24,7 +24,6 @@ from netlib.wiring import (
 )
 
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-_FAMILIES: tuple[Family, Family] = (4, 6)
 
 
 def facts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Element]:
@@ -106,24 +105,35 @@ def _column(rows: Rows, container: str) -> dict[str, str]:
 def _forwards(rows: Rows) -> Iterator[Noun]:
     bridges, mutual = _column(rows, "bridges"), _column(rows, "mutual")
     same, source = _column(rows, "same"), _column(rows, "from")
-    to, host = _column(rows, "to"), _column(rows, "host")
-    for bridge in dict.fromkeys([*bridges, *same, *source, *to, *host, *mutual]):
+    to, host = _inbound(rows), _column(rows, "host")
+    there = [*bridges, *same, *source, *(name for name, _ in to), *host, *mutual]
+    for bridge in dict.fromkeys(there):
         within = "published" if same.get(bridge) == "goto linked" else "allow"
-        inbound = to.get(bridge, "goto published").removeprefix("goto ")
+        inbound, inbound6 = (to.get((bridge, family), "published") for family in FAMILIES)
         reach: dict[str | None, Literal["open", "gateway", "closed"]]
         reach = {None: "open", "drop": "closed"}
         yield Forward(
             bridge=bridge,
             within=cast("Literal['allow', 'published']", within),
-            inbound=cast("Verdict", inbound),
+            inbound=inbound,
+            inbound6=None if inbound6 == inbound else inbound6,
             outbound="drop" if bridge in source else "allow",
             host=reach.get(host.get(bridge), "gateway"),
             isolated=bridge not in mutual,
         )
 
 
+def _inbound(rows: Rows) -> dict[tuple[str, Family], Verdict]:
+    return {
+        (name.strip('"'), 4 if protocol == "ipv4" else 6): cast(
+            "Verdict", element.value.removeprefix("goto ")
+        )
+        for (protocol, name), element in rows.get("inbound", ())
+    }
+
+
 def _segments(rows: Rows) -> Iterator[Noun]:
-    for family in _FAMILIES:
+    for family in FAMILIES:
         yield from segments(
             [(k[0].strip('"'), ip_network(k[1])) for k, _ in rows.get(f"subnets{family}", ())],
             [(k[0].strip('"'), ip_address(k[1])) for k, _ in rows.get(f"gateways{family}", ())],
@@ -142,7 +152,7 @@ def _masquerades(rows: Rows) -> Iterator[Noun]:
 
 
 def _published(rows: Rows) -> Iterator[Noun]:
-    for family in _FAMILIES:
+    for family in FAMILIES:
         guards = {element.key for _, element in rows.get(f"guard{family}", ())}
         anywhere = f"any{family}"
         # One port of a range to other numbers carries the whole range as its comment.
@@ -199,7 +209,7 @@ def _guarded(guard: str) -> Publish:
 
 
 def _opened(rows: Rows) -> Iterator[Noun]:
-    for family in _FAMILIES:
+    for family in FAMILIES:
         groups: dict[tuple[str, ...], list[IPNetwork]] = {}
         for (*key, source), _ in rows.get(f"open{family}", ()):
             groups.setdefault(tuple(key), []).append(ip_network(source))
@@ -217,7 +227,7 @@ def _opened(rows: Rows) -> Iterator[Noun]:
 
 def _redirects(rows: Rows) -> Iterator[Noun]:
     found: dict[tuple[str, str], int] = {}
-    for family in _FAMILIES:
+    for family in FAMILIES:
         for (name, gateway, _, _), element in rows.get(f"dns{family}", ()):
             found[name.strip('"'), gateway] = int(element.value.split(" . ")[1])
     for (bridge, gateway), port in found.items():
@@ -225,7 +235,7 @@ def _redirects(rows: Rows) -> Iterator[Noun]:
 
 
 def _allowed(rows: Rows) -> Iterator[Noun]:
-    for family in _FAMILIES:
+    for family in FAMILIES:
         for (source, target, protocol, ports), _ in rows.get(f"linked{family}", ()):
             first, count = _span(ports)
             yield Allow(
@@ -238,7 +248,7 @@ def _allowed(rows: Rows) -> Iterator[Noun]:
 
 
 def _unmasked(rows: Rows) -> Iterator[Noun]:
-    for family in _FAMILIES:
+    for family in FAMILIES:
         for (name, prefix), _ in rows.get(f"unmasked{family}", ()):
             yield Unmasked(bridge=name.strip('"'), prefix=ip_network(prefix))
 
@@ -246,7 +256,7 @@ def _unmasked(rows: Rows) -> Iterator[Noun]:
 def _members(rows: Rows) -> Iterator[Noun]:
     for (port,), _ in rows.get("vxlan", ()):
         yield VxlanPort(port=int(port))
-    for family in _FAMILIES:
+    for family in FAMILIES:
         for (address, port), _ in rows.get(f"members{family}", ()):
             yield VxlanMember(address=ip_address(address), port=int(port))
 

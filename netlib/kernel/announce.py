@@ -8,8 +8,8 @@ from collections.abc import Callable
 from ipaddress import IPv6Interface
 
 from netlib.errors import NotThere
+from netlib.kernel.errnos import of_os_error
 from netlib.kernel.netns import Session
-from netlib.kernel.refusals import of_os_error
 from netlib.model import IPInterface
 from netlib.wiring import Announce
 

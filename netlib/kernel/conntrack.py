@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from netlib.kernel import netlink
-from netlib.kernel.netlink import Refusal, Request, attribute, attributes, nested, u8, u32
+from netlib.kernel.errnos import is_absence, refused
+from netlib.kernel.netlink import Request, attribute, attributes, nested, u8, u32
 from netlib.kernel.netns import Namespaces
-from netlib.kernel.refusals import is_absence, refused
 from netlib.model import Family, IPAddress, Protocol
 from netlib.wiring import ForgetFlows
 
@@ -64,14 +64,11 @@ def _forget(
     effects: Sequence[ForgetFlows], family: int, protocol: Protocol, conntrack: netlink.Socket
 ) -> None:
     ports = ", ".join(str(effect.port) for effect in effects)
-    try:
-        flows = [
-            flow
-            for flow in _flows(effects, family, protocol, conntrack)
-            if any(_is_meant(flow, effect) for effect in effects)
-        ]
-    except Refusal as refusal:
-        raise refused(refusal, f"connections to ports {ports} can't be listed") from refusal
+    flows = [
+        flow
+        for flow in _flows(effects, family, protocol, conntrack)
+        if any(_is_meant(flow, effect) for effect in effects)
+    ]
     for answer in conntrack.transact([_deletion(flow, family) for flow in flows]):
         if answer is not None and not is_absence(answer):  # ENOENT: it ended meanwhile
             raise refused(answer, f"a connection to ports {ports} can't be forgotten")
@@ -94,7 +91,7 @@ def _flows(
     pattern = nested(_ORIGINAL, nested(_TUPLE_PROTOCOL, *parts))
     chosen = nested(_FILTER, u32(_BY_ORIGINAL, flags))
     dump = Request(_GET, netlink.DUMP, _header(family) + pattern + chosen)
-    for body in conntrack.ask(dump):
+    for body in conntrack.ask(dump, "the connections of the host"):
         flow = _flow(body)
         if flow is not None:
             yield flow

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from netlib.kernel.netlink import Refusal
+from netlib.kernel.errnos import Refusal
 
 _AT_ONCE = 3
 _POLL_SECONDS = 0.0005

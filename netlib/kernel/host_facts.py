@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from netlib.kernel import links, netlink, rtnl, settings
+from netlib.kernel import links, netlink, riders, rtnl, settings
 from netlib.kernel import rtnl_entries as entries
+from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netns import Namespaces
-from netlib.kernel.refusals import is_absence
-from netlib.model import Device, Family, HostFacts, IPNetwork
+from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork
 
 # Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
 # global unicast address (RFC 4291 section 2.4).
@@ -23,7 +23,7 @@ def facts(
     devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces, uplink: Uplink
 ) -> HostFacts:
     """The host as it is now."""
-    asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
+    asked = {name: _asked_device(name, socket) for name in devices}
     forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
         boot_id=_boot_id(),
@@ -43,7 +43,7 @@ def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNet
     ignored = {rtnl.read_link(body).ifindex for name in besides for body in _link(name, socket)}
     for version in (4, 6):
         make = IPv4Network if version == 4 else IPv6Network
-        for body in socket.ask(entries.routes(version)):
+        for body in socket.ask(entries.routes(version), "the routes of the host"):
             state = entries.read_route(body)
             _, packed, length = state.destination
             if state.ifindex in ignored or state.kind in (_BROADCAST, _MULTICAST):
@@ -59,12 +59,12 @@ def _link(name: str, socket: netlink.Socket) -> list[bytes]:
 
 
 def _asked(request: netlink.Request, socket: netlink.Socket) -> list[bytes]:
-    try:
-        return list(socket.ask(request))
-    except netlink.Refusal as refusal:
-        if is_absence(refusal):
+    answer = socket.try_to_ask(request)
+    if isinstance(answer, Refusal):
+        if is_absence(answer):
             return []
-        raise
+        raise refused(answer, "a device of the host can't be read")
+    return answer
 
 
 def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
@@ -79,6 +79,21 @@ def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
         mtu=state.mtu,
         mac=state.mac,
         ours=links.is_ours(state),
+    )
+
+
+def _asked_device(name: str, socket: netlink.Socket) -> Device | None:
+    """A device by its name; with the host's place on it, if somebody else made it."""
+    device = _device(rtnl.get_link(name), socket)
+    index = socket.index(name)
+    if device is None or device.ours or not index:
+        return device
+    addresses = riders.addresses(index, socket)
+    ways = (_way_out(address, socket) for address in _FAR_AWAY)
+    return replace(
+        device,
+        addresses=tuple(a for a in addresses if not a.is_link_local),
+        routers=tuple(w.via for w in ways if w is not None and w.ifindex == index and w.via),
     )
 
 
@@ -117,14 +132,18 @@ def _uplink_index(socket: netlink.Socket) -> int:
     The kernel chooses by metric and policy, at a cost that does not grow with the tables.
     """
     for address in _FAR_AWAY:
-        try:
-            (body,) = socket.ask(entries.route_to(address))
-        except netlink.Refusal:
-            continue  # unreachable, prohibited, no IPv6: whatever it is called, no way out
-        state = entries.read_route(body)
-        if state.ifindex and state.kind == _UNICAST:
+        state = _way_out(address, socket)
+        if state is not None and state.ifindex:
             return state.ifindex
     return 0
+
+
+def _way_out(address: IPAddress, socket: netlink.Socket) -> entries.RouteState | None:
+    answer = socket.try_to_ask(entries.route_to(address))
+    if isinstance(answer, Refusal):
+        return None  # unreachable, prohibited, no IPv6: whatever it is called, no way out
+    state = entries.read_route(answer[0])
+    return state if state.kind == _UNICAST else None
 
 
 @cache

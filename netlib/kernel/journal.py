@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from netlib.plan import Step
+from netlib.kernel import rtnl
+from netlib.kernel.netlink import CREATE, Request
+from netlib.plan import Step, subject
+from netlib.wiring import Noun
 
 
 class Journal:
@@ -13,8 +16,21 @@ class Journal:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.restore: list[Callable[[], None]] = []
+        self._noted: set[int] = set()
+        self._created: list[tuple[Step, Request]] = []
 
     def note(self, step: Step) -> None:
         """A step did something, perhaps not all that it should."""
-        if not self.steps or self.steps[-1] is not step:
+        if id(step) not in self._noted:
+            self._noted.add(id(step))
             self.steps.append(step)
+
+    def note_request(self, step: Step, request: Request) -> None:
+        """Linux accepted a request of a step."""
+        self.note(step)
+        if request.kind == rtnl.NEWLINK and request.flags & CREATE:
+            self._created.append((step, request))
+
+    def made(self) -> dict[Noun, str]:
+        """The devices that were made, and how they were called then: they may lack our mark yet."""
+        return {subject(step): rtnl.read_link(request.body).name for step, request in self._created}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from netlib.errors import AlreadyThere, InterfaceTaken, NetError, NotThere
 from netlib.kernel import links, rtnl
 from netlib.kernel.deletions import Deletions
+from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.journal import Journal
-from netlib.kernel.netlink import Refusal, Request, Socket, u32
+from netlib.kernel.netlink import Request, Socket, u32
 from netlib.kernel.netns import Session, is_host
-from netlib.kernel.refusals import is_absence, refused, thing, translated
+from netlib.kernel.refusals import thing, translated
 from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
 from netlib.plan import Change, Create, Delete, Step
@@ -31,15 +32,24 @@ def do_links(steps: Sequence[Step], session: Session, journal: Journal) -> None:
     batch.flush()
 
 
-def remove_links(nouns: Iterable[Link], session: Session, deletions: Deletions) -> None:
-    """Remove those that are there and ours."""
+def remove_links(
+    nouns: Iterable[Link],
+    session: Session,
+    deletions: Deletions,
+    made: Mapping[Noun, str] | None = None,
+) -> None:
+    """Remove those that are there and ours: marked, or `made` under these names just now."""
+    made = made or {}
     by_netns: dict[str, list[Link]] = {}
     for noun in nouns:
         by_netns.setdefault(noun.netns.path, []).append(noun)
     for group in by_netns.values():
-        found = [(noun, links.find(session, noun.netns, noun.name)) for noun in group]
-        ours = [state for _, state in found if state is not None and links.is_ours(state)]
-        indexes = {state.ifindex for state in ours}
+        indexes = set()
+        for noun in group:
+            for name in {noun.name, made.get(noun, noun.name)}:
+                state = links.find(session, noun.netns, name)
+                if state is not None and (links.is_ours(state) or noun in made):
+                    indexes.add(state.ifindex)
         if indexes:
             socket = session.rtnl(group[0].netns)
             # A bridge is gone only when its routes are: its prefix may be wanted again at once.
@@ -102,9 +112,9 @@ class _Batch:
                 self._journal.note(step)
             raise
         failed: tuple[Refusal, Step] | None = None
-        for (_, _, step), refusal in zip(part, answers, strict=True):
+        for (_, request, step), refusal in zip(part, answers, strict=True):
             if refusal is None:
-                self._journal.note(step)
+                self._journal.note_request(step, request)
             elif failed is None:
                 failed = refusal, step
         if failed is not None:
@@ -161,11 +171,13 @@ def _delete(steps: Sequence[Delete], session: Session, journal: Journal) -> None
             why = "is not there" if state is None else "is not ours any more"
             raise NotThere(f"{thing(noun)} {why}")
         indexes.append(state.ifindex)
-    refusal = delete_indexes(indexes, session.rtnl(steps[0].noun.netns))
+    socket = session.rtnl(steps[0].noun.netns)
+    refusal = delete_indexes(indexes, socket)
+    for step, index in zip(steps, indexes, strict=True):
+        if refusal is None or not socket.device(index):
+            journal.note(step)
     if refusal is not None:
         raise translated(refusal, steps[0])
-    for step in steps:
-        journal.note(step)
 
 
 def delete_indexes(indexes: Sequence[int], socket: Socket) -> Refusal | None:
@@ -174,7 +186,7 @@ def delete_indexes(indexes: Sequence[int], socket: Socket) -> Refusal | None:
         group = _GROUP_PREFIX | int.from_bytes(os.urandom(2), "big")
         marked = socket.transact([rtnl.set_link(u32(rtnl.GROUP, group), index=i) for i in indexes])
         # A deletion by group takes whatever has the number, so look who has it.
-        states = map(rtnl.read_link, socket.ask(rtnl.all_links()))
+        states = map(rtnl.read_link, socket.ask(rtnl.all_links(), "devices"))
         members = {state.ifindex for state in states if state.group == group}
         there = {i for i, refusal in zip(indexes, marked, strict=True) if refusal is None}
         if members and members == there:

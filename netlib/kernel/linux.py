@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
+from netlib.kernel.announcing import Announcements
 from netlib.kernel.deletions import Deletions
+from netlib.kernel.errnos import Refusal, failed, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
 from netlib.kernel.netfilter.source_guard import SourceGuards
-from netlib.kernel.netlink import NoAnswer, Refusal
+from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
@@ -42,7 +44,8 @@ N = TypeVar("N")
 class LinuxKernel:
     """Linux, by netlink. The host is the network namespace in which this was made.
 
-    Any thread may call it, several at once too.
+    Any thread may call it, several at once too. What it can't do it says by a NetError, and by
+    nothing else.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class LinuxKernel:
         self._namespaces = Namespaces()
         self._deletions = Deletions(self._delete_indexes)
         self._flows = FlowsToForget(self._namespaces)
+        self._announcements = Announcements(self._namespaces)
         self._uplink = host_facts.Uplink()
         self._kept = threading.local()  # the session of a thread that is in `session`
 
@@ -73,6 +77,7 @@ class LinuxKernel:
         """Give back sockets and threads, the firewall's too."""
         self._deletions.close()
         self._flows.close()
+        self._announcements.close()
         self._firewall.close()
         if self._guards is not None:
             self._guards.close()
@@ -115,6 +120,7 @@ class LinuxKernel:
 
     # -- doing ----------------------------------------------------------------------------------
 
+    @typed
     def do(self, stage: Stage) -> None:
         """Do all steps of a stage, or none and raise."""
         own, doors = self._sorted(stage.steps)
@@ -129,11 +135,15 @@ class LinuxKernel:
                 raise
             done.append((door, steps))
 
+    @typed
     def remove(self, stage: Stage) -> None:
         """Do all deletions that can be done; what is gone is no failure."""
+        self._remove(stage, {})
+
+    def _remove(self, stage: Stage, made: Mapping[Noun, str]) -> None:
         own, doors = self._sorted(stage.steps)
         failures: list[NetError] = []
-        for work in self._removals(own, doors):
+        for work in self._removals(own, doors, made):
             try:
                 work()
             except NamespaceGone:
@@ -146,17 +156,13 @@ class LinuxKernel:
             message = "; ".join(failure.message for failure in failures)
             raise KernelError(message, failures[0].hint) from failures[0]
 
+    @typed
     def perform(self, effects: Sequence[Effect]) -> None:
         """Do what leaves no thing: all that can be done, then raise the first failure."""
         failures: list[NetError] = []
         news = [effect for effect in effects if isinstance(effect, Announce)]
         if news:
-            from netlib.kernel import announce
-
-            with self._session() as session:
-                for effect in news:
-                    with _collected(failures):
-                        announce.announce(effect, session, self._namespaces.close_later)
+            self._announce(news, failures)
         flows = [effect for effect in effects if isinstance(effect, ForgetFlows)]
         # UDP has no end that would show: its flows are gone before the caller goes on.
         lasting = [effect for effect in flows if effect.protocol == "udp"]
@@ -168,6 +174,18 @@ class LinuxKernel:
         self._flows.add(effect for effect in flows if effect.protocol != "udp")
         if failures:
             raise failures[0]
+
+    def _announce(self, news: list[Announce], failures: list[NetError]) -> None:
+        from netlib.kernel import announce
+
+        with self._namespaces.host_socket() as socket:
+            late = [e for e in news if e.port and not socket.is_running(e.port)]
+        with self._session() as session:
+            for effect in news:
+                if effect not in late:
+                    with _collected(failures):
+                        announce.announce(effect, session, self._namespaces.close_later)
+        self._announcements.add(late)
 
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
         """Our own steps, then each door's."""
@@ -213,6 +231,10 @@ class LinuxKernel:
                     settings.do_sysctls(rest, session, journal)
                 else:
                     riders.do_riders(rest, session.rtnl(stage.netns), journal)
+            except OSError as error:
+                known = failed(error)
+                self._take_back(stage, journal, known)
+                raise known from error
             except BaseException as error:
                 self._take_back(stage, journal, error)
                 raise
@@ -222,13 +244,16 @@ class LinuxKernel:
         for step in inverse(Stage(stage.layer, stage.netns, tuple(journal.steps))).stages:
             try:
                 if all(isinstance(s, Delete) for s in step.steps):
-                    self.remove(step)  # it may be there by half
+                    self._remove(step, journal.made())  # it may be there by half
                 else:
                     self.do(step)
             except NetError as failure:
                 failures.append(failure)
         for restore in reversed(journal.restore):
-            restore()
+            try:
+                restore()
+            except NetError as failure:
+                failures.append(failure)
         if failures and isinstance(error, NetError):
             raise StageFailed(error, undone=False) from error
 
@@ -244,7 +269,7 @@ class LinuxKernel:
         self._take_back(stage, journal, error)
 
     def _removals(
-        self, own: list[Step], doors: list[tuple[Steps, list[Step]]]
+        self, own: list[Step], doors: list[tuple[Steps, list[Step]]], made: Mapping[Noun, str]
     ) -> Iterable[Callable[[], None]]:
         nouns = [step.noun for step in own if isinstance(step, Delete)]
         device_nouns = [noun for noun in nouns if isinstance(noun, Link)]
@@ -263,7 +288,7 @@ class LinuxKernel:
             yield lambda: self._in_session(lambda s: settings.remove_sysctls(sysctls, s))
         if device_nouns:
             yield lambda: self._in_session(
-                lambda s: link_steps.remove_links(device_nouns, s, self._deletions)
+                lambda s: link_steps.remove_links(device_nouns, s, self._deletions, made)
             )
 
     def _in_session(self, work: Callable[[Session], N]) -> N:
@@ -283,6 +308,7 @@ class LinuxKernel:
 
     # -- looking --------------------------------------------------------------------------------
 
+    @typed
     def observe(self, nouns: Wiring) -> Wiring:
         """Of these nouns, those whose thing is there, as it is now."""
         found: dict[tuple[object, ...], Noun] = {}
@@ -304,16 +330,18 @@ class LinuxKernel:
                     found[noun.key()] = seen
         return Wiring(found[noun.key()] for noun in nouns if noun.key() in found)
 
+    @typed
     def entries(self, device: str) -> Wiring:
         """All that is entered for a device: of a VXLAN port its peers, else its neighbours."""
         with self._namespaces.host_socket() as socket:
             return Wiring(riders.entries_of(device, socket))
 
+    @typed
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""
         nouns: list[Noun] = []
         with self._namespaces.host_socket() as socket:
-            for body in socket.ask(rtnl.all_links()):
+            for body in socket.ask(rtnl.all_links(), "the devices of the host"):
                 state = rtnl.read_link(body)
                 noun = links.of_state(state, socket) if links.is_ours(state) else None
                 if noun is not None:
@@ -325,16 +353,19 @@ class LinuxKernel:
             nouns += door.marked()
         return Wiring(nouns)
 
+    @typed
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
         with self._namespaces.host_socket() as socket:
             return host_facts.facts(devices, socket, self._namespaces, self._uplink)
 
+    @typed
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to, but default routes and by some devices."""
         with self._namespaces.host_socket() as socket:
             return host_facts.prefixes(socket, besides)
 
+    @typed
     def enter(self, path: str, name: str) -> Netns:
         """The network namespace behind a path, with its inode."""
         fd = open_netns(path, name)
@@ -343,12 +374,14 @@ class LinuxKernel:
         finally:
             os.close(fd)
 
+    @typed
     def interfaces(self, netns: Netns) -> frozenset[str]:
         """The names of all devices in a network namespace."""
         with self._session() as session:
-            bodies = session.rtnl(netns).ask(rtnl.all_links())
+            bodies = session.rtnl(netns).ask(rtnl.all_links(), f"the devices of {netns}")
             return frozenset(rtnl.read_link(body).name for body in bodies)
 
+    @typed
     def port_user(
         self, protocol: Protocol, address: IPAddress | None, port: int, count: int
     ) -> str | None:
@@ -357,18 +390,21 @@ class LinuxKernel:
 
         return listeners.port_user(self._namespaces, protocol, address, port, count)
 
+    @typed
     def make_namespace(self, name: str, claim: Callable[[Netns], None] | None = None) -> Netns:
         """A new network namespace that stays, at /run/netns/`name`."""
         from netlib.kernel import named
 
         return named.make(name, claim)
 
+    @typed
     def drop_namespace(self, netns: Netns) -> None:
         """End such a network namespace. One that is gone is no failure."""
         from netlib.kernel import named
 
         named.drop(netns)
 
+    @typed
     def alive(self, netns: Netns) -> bool:
         """Whether the path still leads to that very namespace."""
         try:

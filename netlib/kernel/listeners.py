@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from netlib.kernel import netlink
-from netlib.kernel.netlink import Refusal, Request, attributes, number
+from netlib.kernel.errnos import Refusal
+from netlib.kernel.netlink import Request, attributes, number
 from netlib.kernel.netns import Namespaces
 from netlib.model import IPAddress, Protocol
 
@@ -58,9 +59,8 @@ def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[
     asked = port.to_bytes(2, "big")
     for family in (socket.AF_INET, socket.AF_INET6):
         body = _REQUEST.pack(family, _NUMBERS[protocol], 0, _STATES[protocol], asked)
-        try:
-            answers = list(diag.ask(Request(_BY_FAMILY, netlink.DUMP, body)))
-        except Refusal:
+        answers = diag.try_to_ask(Request(_BY_FAMILY, netlink.DUMP, body))
+        if isinstance(answers, Refusal):
             continue  # ENOENT: the kernel has no such protocol, so nobody listens
         for answer in answers:
             found = _ANSWER.unpack_from(answer)

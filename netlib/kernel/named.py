@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from netlib.errors import AlreadyThere, InvalidName
+from netlib.kernel.errnos import of_os_error
 from netlib.kernel.netns import leave_for_new_netns
-from netlib.kernel.refusals import of_os_error
 from netlib.model import HOST, Netns
 
 FOLDER = Path("/run/netns")

@@ -7,13 +7,13 @@ general library's import alone costs more than all of the kernel's work.
 from __future__ import annotations
 
 import itertools
-import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from netlib.errors import KernelError
+from netlib.kernel.errnos import Refusal, refused
 
 ROUTE = 0  # NETLINK_ROUTE
 NETFILTER = 12  # NETLINK_NETFILTER
@@ -52,6 +52,7 @@ IFREQ_FLAGS = struct.Struct("16sH22x")
 _HWADDR = struct.Struct("16xH6s16x")  # sa_family, the address's first bytes
 _ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK
 _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8933
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
 
 
@@ -61,15 +62,6 @@ class Request(NamedTuple):
     kind: int
     flags: int
     body: bytes
-
-
-class Refusal(KernelError):
-    """The kernel's no: an error number (errno(3)) and its explanation, if it gave one."""
-
-    def __init__(self, errno: int, explanation: str = "") -> None:
-        super().__init__(f"Linux refuses: {explanation or os.strerror(errno)}")
-        self.errno = errno
-        self.explanation = explanation
 
 
 class NoAnswer(KernelError):
@@ -151,8 +143,8 @@ def string(payload: bytes | None) -> str:
 class Socket:
     """A netlink socket, for one thread at a time, in the namespace of the thread that made it.
 
-    It stays in that namespace whichever thread uses it. After an exception other than
-    Refusal an answer may still be under way: close it.
+    It stays in that namespace whichever thread uses it. After NoAnswer, or an interrupt, an
+    answer may still be under way: close it.
     """
 
     def __init__(self, protocol: int = ROUTE) -> None:
@@ -206,16 +198,26 @@ class Socket:
                     waiting.discard(sequence)
         return True
 
-    def ask(self, request: Request) -> Iterator[bytes]:
-        """The bodies of the answers to a get or a dump. Raises Refusal."""
+    def ask(self, request: Request, what: str) -> list[bytes]:
+        """The bodies of the answers to a get or a dump.
+
+        A refusal is raised as the error that it is; `what` names what could not be read.
+        """
+        answer = self.try_to_ask(request)
+        if isinstance(answer, Refusal):
+            raise refused(answer, f"{what} can't be read")
+        return answer
+
+    def try_to_ask(self, request: Request) -> list[bytes] | Refusal:
+        """The bodies of the answers to a get or a dump, or the kernel's no."""
         if request.flags & DUMP != DUMP:
-            return iter(self._collect(request)[0])
+            return self._collect(request)[0]
         for _ in range(5):
             bodies, interrupted = self._collect(request)
-            if not interrupted:
+            if isinstance(bodies, Refusal) or not interrupted:
                 break
         # What changes faster than it can be listed is listed as it was seen last.
-        return iter(bodies)
+        return bodies
 
     def index(self, device: str) -> int:
         """The index of a device, 0 if there is none (netdevice(7))."""
@@ -238,11 +240,19 @@ class Socket:
 
     def is_up(self, device: str) -> bool:
         """Whether a device is set up."""
+        return bool(self._flags(device) & _IFF_UP)
+
+    def is_running(self, device: str) -> bool:
+        """Whether a device is up and has a carrier, and the kernel has taken note of it."""
+        return bool(self._flags(device) & _IFF_RUNNING)
+
+    def _flags(self, device: str) -> int:
         try:
             answer = self._ioctl(_SIOCGIFFLAGS, IFREQ_FLAGS.pack(device.encode(), 0))
         except OSError:
-            return False
-        return bool(IFREQ_FLAGS.unpack(answer)[1] & 1)
+            return 0
+        flags: int = IFREQ_FLAGS.unpack(answer)[1]
+        return flags
 
     def mtu(self, device: str) -> int:
         """A device's MTU in bytes, 0 if there is none."""
@@ -290,7 +300,7 @@ class Socket:
                     answers[sequence] = _refusal(flags, body)
         return [answers[sequence] for sequence in waiting]
 
-    def _collect(self, request: Request) -> tuple[list[bytes], bool]:
+    def _collect(self, request: Request) -> tuple[list[bytes] | Refusal, bool]:
         bodies: list[bytes] = []
         interrupted = False
         (wanted,) = self._send([request], _REQUEST)
@@ -302,9 +312,7 @@ class Socket:
                 interrupted = interrupted or bool(flags & _DUMP_INTERRUPTED)
                 if kind in (_ERROR, _DONE):
                     refusal = _refusal(flags, body)
-                    if refusal is not None:
-                        raise refusal
-                    return bodies, interrupted
+                    return bodies if refusal is None else refusal, interrupted
                 bodies.append(body)
                 if single:
                     return bodies, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netlib.errors import NamespaceGone
+from netlib.errors import NotThere
 from netlib.kernel import links, riders, settings
 from netlib.kernel.netns import Session
 from netlib.wiring import (
@@ -35,7 +35,7 @@ class Observer:
         """The thing of a noun as it is now; None if it is gone, or its namespace is."""
         try:
             return self._observe(noun)
-        except NamespaceGone:
+        except NotThere:  # NamespaceGone, or what it hangs off is gone since
             return None
 
     def _observe(self, noun: Noun) -> Noun | None:

@@ -1,19 +1,9 @@
-"""The kernel's error numbers as errors that say what happened to what."""
+"""Refused steps as errors that say what happened to what."""
 
 from __future__ import annotations
 
-import errno
-import os
-
-from netlib.errors import (
-    AlreadyThere,
-    KernelError,
-    NetError,
-    NotPermitted,
-    NotThere,
-    Unsupported,
-)
-from netlib.kernel.netlink import Refusal
+from netlib.errors import NetError
+from netlib.kernel.errnos import Refusal, refused
 from netlib.plan import Create, Delete, Step, subject
 from netlib.wiring import (
     Address,
@@ -28,45 +18,11 @@ from netlib.wiring import (
     Up,
 )
 
-# ESRCH: no such route; EADDRNOTAVAIL: the device has no such address.
-_ABSENT = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO}
-
-
-def is_absence(refusal: Refusal) -> bool:
-    """Whether what was to be removed is not there."""
-    return refusal.errno in _ABSENT
-
 
 def translated(refusal: Refusal, step: Step) -> NetError:
     """The error that a refused step is."""
     verb = {Create: "made", Delete: "removed"}.get(type(step), "set")
     return refused(refusal, f"{thing(subject(step))} can't be {verb}")
-
-
-def refused(refusal: Refusal, what: str) -> NetError:
-    """The error of a refusal; `what` says what could not be done to what."""
-    reason = refusal.explanation.rstrip(".") or os.strerror(refusal.errno)
-    message = f"{what}: {reason}"
-    if refusal.errno == errno.EPERM:
-        return NotPermitted(message, "run it as root, or with CAP_NET_ADMIN in that namespace")
-    if refusal.errno == errno.EEXIST:
-        return AlreadyThere(message)
-    if refusal.errno == errno.EOPNOTSUPP:
-        return Unsupported(message, "this kernel lacks a module or a feature that is needed")
-    if refusal.errno in _ABSENT:
-        return NotThere(message)
-    if refusal.errno == errno.EBUSY:
-        return KernelError(
-            message,
-            "the device is in use: a port of a bridge or bond can be no parent, and one parent"
-            " can't have macvlan and ipvlan devices",
-        )
-    return KernelError(message)
-
-
-def of_os_error(error: OSError, what: str) -> NetError:
-    """The error of a failed system call."""
-    return refused(Refusal(error.errno or 0, error.strerror or str(error)), what)
 
 
 def thing(noun: Noun) -> str:
@@ -95,4 +51,4 @@ def thing(noun: Noun) -> str:
     return repr(noun)
 
 
-__all__ = ["is_absence", "of_os_error", "refused", "thing", "translated"]
+__all__ = ["thing", "translated"]

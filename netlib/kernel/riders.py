@@ -10,10 +10,11 @@ from ipaddress import IPv4Address
 from netlib.errors import NetError, NotThere
 from netlib.kernel import rtnl
 from netlib.kernel import rtnl_entries as entries
+from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.journal import Journal
-from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Refusal, Request, Socket
-from netlib.kernel.refusals import is_absence, thing, translated
-from netlib.model import IPAddress
+from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Request, Socket
+from netlib.kernel.refusals import thing, translated
+from netlib.model import IPAddress, IPInterface
 from netlib.plan import Change, Create, Delete, Step, in_order, subject
 from netlib.wiring import Address, FdbEntry, Neighbour, Noun, Route, Up
 
@@ -38,19 +39,23 @@ def do_riders(steps: Sequence[Step], socket: Socket, journal: Journal) -> None:
         for step, _ in parts:
             journal.note(step)
         raise
-    failure: NetError | None = None
-    for (step, _), refusal in zip(parts, answers, strict=True):
-        index = indexes[_device(step)]
-        if refusal is None or _is_settled(step, refusal, asleep, index, socket):
-            journal.note(step)
-        elif failure is None:
-            failure = translated(refusal, step)
-    if failure is None:
-        return
     for device in asleep:
         down = rtnl.set_link(index=indexes[device], up=False)
         journal.restore.append(lambda down=down: _quietly(socket, down))  # type: ignore[misc]
-    raise failure
+    refused: list[tuple[Step, Refusal]] = []
+    for (step, _), refusal in zip(parts, answers, strict=True):
+        if refusal is None:
+            journal.note(step)
+        else:
+            refused.append((step, refusal))
+    failure: NetError | None = None
+    for step, refusal in refused:
+        if _is_settled(step, refusal, asleep, indexes[_device(step)], socket):
+            journal.note(step)
+        elif failure is None:
+            failure = translated(refusal, step)
+    if failure is not None:
+        raise failure
 
 
 def remove_riders(nouns: Iterable[Noun], socket: Socket) -> None:
@@ -83,7 +88,7 @@ def forget_vtep(device: str, address: IPAddress, socket: Socket) -> None:
     requests = [entries.delete_tunnel_entry(index, state.mac, address) for state in found]
     for answer in socket.transact(requests):
         if answer is not None and not is_absence(answer):
-            raise answer
+            raise refused(answer, f"the entries of {device} for {address} can't be removed")
 
 
 def entries_of(device: str, socket: Socket) -> Iterator[Noun]:
@@ -105,7 +110,8 @@ def entries_of(device: str, socket: Socket) -> Iterator[Noun]:
 
 
 def _forwarding(index: int, socket: Socket) -> list[entries.NeighbourState]:
-    states = map(entries.read_neighbour, socket.ask(entries.fdb_of(index)))
+    bodies = _listed(entries.fdb_of(index), "the entries of a device", socket)
+    states = map(entries.read_neighbour, bodies)
     return [state for state in states if state.ifindex == index]
 
 
@@ -204,8 +210,22 @@ def _fdb_requests(step: Step, noun: FdbEntry, index: int) -> Iterator[Request]:
 
 
 def _has_addresses(index: int, socket: Socket) -> bool:
-    found = (entries.read_address(body)[1] for body in socket.ask(entries.addresses_of(index)))
-    return any(not address.ip.is_link_local for address in found)
+    return any(not address.ip.is_link_local for address in addresses(index, socket))
+
+
+def _listed(request: Request, what: str, socket: Socket) -> list[bytes]:
+    """The answers to a dump: none if its device is gone meanwhile."""
+    try:
+        return socket.ask(request, what)
+    except NotThere:
+        return []
+
+
+def addresses(index: int, socket: Socket) -> list[IPInterface]:
+    """The addresses of a device: none of one that is gone."""
+    bodies = _listed(entries.addresses_of(index), "the addresses of a device", socket)
+    states = map(entries.read_address, bodies)
+    return [address for at, address in states if at == index]
 
 
 def _is_settled(step: Step, refusal: Refusal, asleep: set[str], index: int, socket: Socket) -> bool:
@@ -228,7 +248,8 @@ def _is_settled(step: Step, refusal: Refusal, asleep: set[str], index: int, sock
 
 
 def _neighbours(index: int, version: int, socket: Socket) -> dict[object, entries.NeighbourState]:
-    states = map(entries.read_neighbour, socket.ask(entries.neighbours_of(index, version)))
+    bodies = _listed(entries.neighbours_of(index, version), "the neighbours of a device", socket)
+    states = map(entries.read_neighbour, bodies)
     return {state.address: state for state in states if state.ifindex == index}
 
 
@@ -264,8 +285,7 @@ class Observer:
             return False
         key = ("addresses", index)
         if key not in self._cache:
-            states = map(entries.read_address, self._socket.ask(entries.addresses_of(index)))
-            self._cache[key] = {address for at, address in states if at == index}
+            self._cache[key] = set(addresses(index, self._socket))
         found = self._cache[key]
         assert isinstance(found, set)
         return noun.address in found
@@ -274,7 +294,8 @@ class Observer:
         version = noun.destination.version
         key = ("routes", version)
         if key not in self._cache:
-            states = map(entries.read_route, self._socket.ask(entries.routes(version, _MAIN)))
+            bodies = self._socket.ask(entries.routes(version, _MAIN), "the routes")
+            states = map(entries.read_route, bodies)
             self._cache[key] = {(s.destination, s.metric): s for s in states if s.table == _MAIN}
         found = self._cache[key]
         assert isinstance(found, dict)
@@ -301,10 +322,13 @@ class Observer:
     def _fdb_entry(self, index: int, noun: FdbEntry) -> FdbEntry | None:
         key = ("fdb", index)
         if key not in self._cache:
-            self._cache[key] = _forwarding(index, self._socket)
+            by_mac: dict[str, list[entries.NeighbourState]] = {}
+            for state in _forwarding(index, self._socket):
+                by_mac.setdefault(state.mac, []).append(state)
+            self._cache[key] = by_mac
         found = self._cache[key]
-        assert isinstance(found, list)
-        known = [state for state in found if state.mac == noun.mac]
+        assert isinstance(found, dict)
+        known = found.get(noun.mac, ())
         remotes = [s.address for s in known if not s.at_master and s.address is not None]
         if not remotes:
             return None

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from netlib.errors import NetError
 from netlib.kernel import rtnl
+from netlib.kernel.errnos import of_os_error, refused
 from netlib.kernel.journal import Journal
 from netlib.kernel.netns import Session
-from netlib.kernel.refusals import of_os_error, refused, thing
+from netlib.kernel.refusals import thing
 from netlib.model import Family
 from netlib.plan import Delete, Step, subject
 from netlib.wiring import Forwarding, Loopback, Noun, Sysctl

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,6 +54,7 @@ def start(net: Net, request: RunRequest) -> str:
     answer: dict[str, Any] = json.loads(said)
     if "error" in answer:
         raise from_document(answer["error"])
+    net.engine.tell(answer["warnings"])
     return str(answer["name"])
 
 
@@ -74,6 +76,7 @@ def main() -> NoReturn:
     if os.fork():
         os._exit(0)
     answered = False
+    warnings: list[str] = []  # of what was asked for and is needless, for who asked
 
     def answer(result: dict[str, object]) -> None:
         nonlocal answered
@@ -85,7 +88,9 @@ def main() -> NoReturn:
             os.dup2(null, descriptor)
 
     try:
-        status = _run(document, lambda name: answer({"name": name}))
+        status = _run(
+            document, warnings.append, lambda name: answer({"name": name, "warnings": warnings})
+        )
     except NetError as error:
         if not answered:
             answer({"error": to_document(error)})
@@ -99,11 +104,13 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
-def _run(document: dict[str, Any], started: Any) -> int:
+def _run(
+    document: dict[str, Any], needless: Callable[[str], None], started: Callable[[str], None]
+) -> int:
     from netlib.run.sandbox import run
 
     request = from_json(RunRequest, document["request"])
-    with Net(document["state_dir"], firewall=document["firewall"]) as net:
+    with Net(document["state_dir"], firewall=document["firewall"], warn=needless) as net:
         path = log_folder(net.state_dir) / f"{request.name}.log"
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

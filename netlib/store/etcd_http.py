@@ -70,7 +70,7 @@ class Connection:
         self._raw = bytearray()  # received, not looked at yet
         self._text = bytearray()  # of a stream's chunks
         self._status = 0
-        self._is_used = False
+        self._is_used = self._has_answered = False
         try:
             self._socket = _connect(endpoint, tls, deadline)
         except OSError as error:
@@ -81,11 +81,13 @@ class Connection:
         """Whether one more question can be asked: the server did not hang up meanwhile."""
         if not self._is_used:
             return True
-        if self._raw or self._socket.fileno() < 0:
-            return False
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return not self._raw and not _is_readable(self._socket)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something of a stream is here, or came, that was not looked at yet."""
+        pending = getattr(self._socket, "pending", int)  # decrypted already
+        return bool(self._raw or self._text or pending()) or _is_readable(self._socket)
 
     def ask(self, path: str, body: bytes, token: str, deadline: float) -> tuple[int, bytes]:
         """Status and body of the answer."""
@@ -146,8 +148,10 @@ class Connection:
             self._socket.settimeout(_remaining(deadline))
             self._socket.sendall(head.encode() + body)
         except OSError as error:
-            raise Lost(_reason(error)) from error
-        return self._head(deadline)
+            raise self._lost(_reason(error)) from error
+        length = self._head(deadline)
+        self._has_answered = True
+        return length
 
     def _head(self, deadline: float) -> int | None:
         while (end := self._raw.find(b"\r\n\r\n")) < 0:
@@ -207,11 +211,26 @@ class Connection:
         except TimeoutError:
             return False
         except OSError as error:
-            raise Lost(_reason(error)) from error
+            raise self._lost(_reason(error)) from error
         if not received:
-            raise Lost("it hung up")
+            raise self._lost("it hung up")
         self._raw += received
         return True
+
+    def _lost(self, reason: str) -> Lost:
+        # With TLS 1.3 a server judges our certificate when we take the handshake for done
+        # (RFC 8446 section 4.4.2.4), and it may hang up before we hear why.
+        if self._has_answered:
+            return Lost(reason)
+        if self.endpoint.is_tls:
+            return Lost(f"it does not take our certificate, or broke down: {reason}")
+        return Lost(f"{reason}; does it want https?")
+
+
+def _is_readable(polled: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(polled, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _connect(endpoint: Endpoint, tls: ssl.SSLContext | None, deadline: float) -> socket.socket:

@@ -1,7 +1,4 @@
-"""The servers of one etcd: which is asked, as whom, and what their refusals mean.
-
-The gateway's API and its codes: etcd's "gRPC gateway" and grpc's status codes.
-"""
+"""The servers of one etcd: which of them is asked, as whom, and for how long."""
 
 from __future__ import annotations
 
@@ -13,14 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netlib.errors import (
-    InvalidRequest,
-    NetError,
-    NotPermitted,
-    StoreError,
-    StoreUnavailable,
-)
+from netlib.errors import InvalidRequest, StoreError, StoreUnavailable
 from netlib.store.etcd_http import Connection, Endpoint, Lost, NotReached, parse_endpoint
+from netlib.store.etcd_refusals import refusal
 
 if TYPE_CHECKING:
     import ssl
@@ -29,18 +21,6 @@ Json = dict[str, Any]
 
 _MAX_IDLE = 4  # connections kept for the next question
 _PAUSE_SECONDS = 0.05  # between two rounds of all endpoints
-
-# grpc status codes
-_INVALID, _DEADLINE, _DENIED, _EXHAUSTED, _OUT_OF_RANGE, _UNAVAILABLE, _UNAUTHENTICATED = (
-    3,
-    4,
-    7,
-    8,
-    11,
-    14,
-    16,
-)
-_OLD_TOKEN = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +32,6 @@ class Credentials:
     key: str = ""
     user: str = ""
     password: str = ""
-
-
-class Refused(Exception):
-    """A server understood, and did nothing; `code` is grpc's."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-    @property
-    def is_out_of_range(self) -> bool:
-        """The revision was compacted away, or is yet to come."""
-        return self.code == _OUT_OF_RANGE
 
 
 class Servers:
@@ -86,7 +52,7 @@ class Servers:
         self._tls: ssl.SSLContext | None = None
         self._token = ""
         self._pid = os.getpid()
-        self._is_closed = False
+        self.is_closed = False
 
     @property
     def name(self) -> str:
@@ -156,7 +122,7 @@ class Servers:
     def close(self) -> None:
         """Hang up, and have whoever waits for an answer told so."""
         with self._lock:
-            self._is_closed = True
+            self.is_closed = True
             idle, self._idle = self._idle, []
             for connection in self._busy:
                 connection.interrupt()
@@ -165,7 +131,7 @@ class Servers:
 
     def check_open(self) -> None:
         """StoreError after close()."""
-        if self._is_closed:
+        if self.is_closed:
             raise StoreError(f"{self.name} was closed already")
 
     # -- attempts -------------------------------------------------------------------------------
@@ -210,9 +176,9 @@ class Servers:
             self._put_back(connection)
             if status == 200:
                 return _document(answer)
-            refusal = _refusal(status, answer)
-            if attempt == 2 or not self._is_old_token(refusal):
-                raise refusal
+            refused = refusal(status, answer)
+            if attempt == 2 or not (self._credentials.user and refused.is_old_token):
+                raise refused
             self.renew()
         raise AssertionError("unreachable")
 
@@ -222,7 +188,7 @@ class Servers:
         try:
             status, answer = connection.start(path, body, token, deadline)
             if status != 200:
-                raise _refusal(status, answer)
+                raise refusal(status, answer)
         except BaseException:
             self.end(connection)
             self.check_open()
@@ -243,16 +209,9 @@ class Servers:
             raise
         self._put_back(connection)
         if status != 200:
-            raise _refusal(status, answer)
+            raise refusal(status, answer)
         self._token = str(_document(answer)["token"])
         return self._token
-
-    def _is_old_token(self, refusal: Refused) -> bool:
-        if not self._credentials.user:
-            return False
-        return refusal.code == _UNAUTHENTICATED or any(
-            text in refusal.message for text in _OLD_TOKEN
-        )
 
     # -- connections ----------------------------------------------------------------------------
 
@@ -276,7 +235,7 @@ class Servers:
             found = Connection(endpoint, self._context(endpoint), deadline)
             with self._lock:
                 self._busy.add(found)
-        if self._is_closed:
+        if self.is_closed:
             self.end(found)
         self.check_open()
         return found
@@ -284,7 +243,7 @@ class Servers:
     def _put_back(self, connection: Connection) -> None:
         with self._lock:
             self._busy.discard(connection)
-            if not self._is_closed and len(self._idle) < _MAX_IDLE:
+            if not self.is_closed and len(self._idle) < _MAX_IDLE:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -325,49 +284,3 @@ def _document(answer: bytes) -> Json:
     except ValueError:
         raise Lost("what answers is not etcd") from None
     return document
-
-
-def _refusal(status: int, answer: bytes) -> Refused:
-    """What a server said instead of an answer. Raises Lost if it did not get so far."""
-    try:
-        document = json.loads(answer)
-        code, message = int(document["code"]), str(document["message"])
-    except (ValueError, KeyError, TypeError):
-        raise Lost(f"it answers with status {status}") from None
-    return _judged(code, message)
-
-
-def _judged(code: int, message: str) -> Refused:
-    # It may have been passed on before the leader was lost, or time was over.
-    if code in (_UNAVAILABLE, _DEADLINE) or "context deadline exceeded" in message:
-        raise Lost(message)
-    return Refused(code, message)
-
-
-def refused_in_stream(error: Json) -> Refused:
-    """The refusal that came as a line of a stream. Raises Lost if the server can not serve."""
-    code = int(error.get("grpc_code") or error.get("code") or 2)
-    return _judged(code, str(error.get("message", error)))
-
-
-def explained(name: str, refusal: Refused) -> NetError:
-    """A refusal for people."""
-    what = refusal.message.removeprefix("etcdserver: ").removeprefix("mvcc: ")
-    if refusal.code == _DENIED or "permission denied" in what:
-        return NotPermitted(
-            f"{name} permits no such thing to this user: {what}",
-            "give its role read and write access to the prefix: etcdctl role grant-permission",
-        )
-    if refusal.code == _UNAUTHENTICATED or "authentication failed" in what or "user name" in what:
-        return NotPermitted(f"{name} does not let us in: {what}", "check user and password")
-    if "database space exceeded" in what:
-        return StoreError(
-            f"{name} has no space left, so nothing was changed",
-            "compact and defragment it, then: etcdctl alarm disarm",
-        )
-    if "too large" in what or "larger than max" in what:
-        return StoreError(
-            f"{name} takes no commit of this size: {what}",
-            "start it with a larger --max-request-bytes",
-        )
-    return StoreError(f"{name} refused: {what}", "look at its log")

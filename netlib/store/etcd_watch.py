@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 from netlib.store import Event
 from netlib.store.etcd_http import Connection, Lost
-from netlib.store.etcd_servers import Servers, refused_in_stream
+from netlib.store.etcd_refusals import refusal_in_stream
+from netlib.store.etcd_servers import Servers
 
 Json = dict[str, Any]
 
@@ -32,6 +34,7 @@ class Watch:
         deadline: float,
     ) -> None:
         self.told = since
+        self.heard = time.monotonic()  # when its server last showed that it is there
         self._read_event = read_event
         self._servers = servers
         self._waiting: list[Event] = []
@@ -67,6 +70,11 @@ class Watch:
         """Whether an event after `since` is here."""
         return bool(self._waiting) and self._waiting[-1].revision > since
 
+    def receive_rest(self) -> None:
+        """Read what has come already."""
+        while self._connection.has_more and self.receive(time.monotonic()):
+            pass
+
     def close(self) -> None:
         """Hang up."""
         self._servers.end(self._connection)
@@ -79,17 +87,18 @@ class Watch:
         line = self._connection.line(deadline)
         if line is None:
             return False
+        self.heard = time.monotonic()
         try:
             message: Json = json.loads(line)
         except ValueError:
             raise Lost("what answers is not etcd") from None
         if "error" in message:
-            raise refused_in_stream(message["error"])
+            raise refusal_in_stream(message["error"])
         result = message["result"]
         if int(result.get("compact_revision", 0)):
             raise Compacted
         if result.get("canceled"):
-            raise refused_in_stream({"code": 7, "message": result.get("cancel_reason", "")})
+            raise refusal_in_stream({"code": 7, "message": result.get("cancel_reason", "")})
         events = [self._read_event(event) for event in result.get("events", ())]
         events.sort(key=lambda event: (event.revision, event.key))
         self._waiting.extend(events)

@@ -96,12 +96,13 @@ def connect(
             raise Unsupported(why, "publish on another network of the sandbox")
         requests, warnings = [], (f"nothing is published on {known.name}: needless, as "
                                   f"{able.why_not_published}",)  # fmt: skip
+    device = _ifname(engine, able, known, box, ifname)
     chosen = choose_addresses(engine.state, known, able, addresses)
     endpoint = Endpoint(
         id=endpoint_id,
         network=known.id,
         sandbox=box,
-        ifname=_ifname(engine, able, known, box, ifname),
+        ifname=device,
         mac=_mac(driver, known, mac, endpoint_id, chosen),
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from netlib.binding import bound
+from netlib.binding import asked_families, bound, is_routed
 from netlib.engine import Engine
 from netlib.errors import DriverError, UnknownDriver
 from netlib.filters import LIST_KEYS, Seen, matcher
@@ -97,12 +97,12 @@ def _joined(network: Network, endpoint: Endpoint) -> Joined:
 
 def _places(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[PublishedPort, ...]:
     """The port once for each address that leads to it: the host's, or its own where routed."""
-    if network.options.get("gateway_mode") != "routed":
-        return bound(network, port)
-    return tuple(
+    own = tuple(
         replace(port, host_address=address.ip, host_port=port.port)
         for address in endpoint.addresses
+        if is_routed(network, address.version) and address.version in asked_families(port)
     )
+    return (*bound(network, port), *own)
 
 
 def scope_of(engine: Engine, network: Network) -> str:

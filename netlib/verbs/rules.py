@@ -21,6 +21,7 @@ from netlib.wiring import (
     Publish,
     Relay,
     Segment,
+    SourceGuard,
     Unmasked,
     Wiring,
 )
@@ -90,8 +91,12 @@ def _what(noun: Noun) -> str:
         case FirewallBase():
             return "base"
         case Forward():
-            return f"forward {noun.bridge}: in {noun.inbound}, out {noun.outbound}, within " + (
-                noun.within
+            return " ".join(
+                [
+                    f"forward {noun.bridge}: in {noun.inbound}",
+                    *([f"(IPv6: {noun.inbound6})"] if noun.inbound6 else ()),
+                    f"out {noun.outbound}, within {noun.within}",
+                ]
             )
         case Segment():
             return f"segment {noun.bridge}: {noun.prefix}"
@@ -121,6 +126,9 @@ def _what(noun: Noun) -> str:
             return f"unmasked {noun.bridge}: {noun.prefix}"
         case DnsRedirect():
             return f"dns {bracketed(noun.gateway)}:53 -> port {noun.port}"
+        case SourceGuard():
+            owned = ", ".join(str(address) for address in noun.addresses)
+            return f"source guard {noun.device}: {noun.mac} with {owned}"
         case _:
             return type(noun).__name__.lower()
 
@@ -148,17 +156,21 @@ def _reason(noun: Noun, network: str, endpoint: EndpointRecord | None) -> str:
             return f"who is on {network} sees the true address of others on it"
         case DnsRedirect():
             return f"members of {network} ask their gateway for names"
+        case SourceGuard():
+            return f"{who} may not send as another of {network}"
         case _:
             return f"part of {network}"
 
 
 def _policy(noun: Forward, network: str) -> Iterator[str]:
-    yield {
-        "published": f"others reach only published ports of {network}",
-        "routed": f"others reach only opened ports of {network}",
-        "drop": f"nobody else reaches {network}",
-        "allow": f"everybody reaches {network}",
-    }[noun.inbound]
+    for verdict, by in ((noun.inbound, ""), (noun.inbound6, " by IPv6")):
+        if verdict is not None:
+            yield {
+                "published": f"others reach only published ports of {network}",
+                "routed": f"others reach only opened ports of {network}",
+                "drop": f"nobody else reaches {network}",
+                "allow": f"everybody reaches {network}",
+            }[verdict] + by
     if noun.outbound == "drop":
         yield "its members reach nobody else"
     if noun.within == "published":

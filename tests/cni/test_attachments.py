@@ -262,10 +262,13 @@ def test_addresses_of_another_ipam_plugin(
     ipam = {"host-local": {"dataDir": folder, "subnet": SUBNET, "rangeStart": "198.51.100.7"},
             "static": {"addresses": [{"address": "198.51.100.7/24",
                                       "gateway": "198.51.100.1"}]}}[kind]  # fmt: skip
+    ipam["routes"] = [{"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "198.51.100.9"}]
     web, db = host.sandbox("web"), host.sandbox("db")
     front = runtime({"ipam": {"type": kind, **ipam}}, version="1.0.0")
     result = front.add("one", web.netns.path)
     assert result["ips"][0]["address"] == "198.51.100.7/24"
+    assert "203.0.113.0/24 via 198.51.100.9" in web.run("ip", "route").stdout
+    assert {"dst": "203.0.113.0/24", "gw": "198.51.100.9"} in result["routes"]
     front.check("one")
     front.delete("one")
     if kind == "host-local":
@@ -328,17 +331,21 @@ def test_check_needs_the_namespace_and_the_result(host: Host, runtime: Runtimes)
 def test_garbage_collection_frees_what_is_not_valid(
     host: Host, net: Net, runtime: Runtimes
 ) -> None:
-    """Also what the runtime forgot; what others made on that network stays."""
+    """Also what the runtime forgot; what others made on that network stays, and another list."""
     net.create_sandbox("mine")
     front = runtime()
     for name in ("one", "two", "three"):
         front.add(name, host.sandbox(name).netns.path)
     net.connect("front", "mine")
+    also = runtime({"network": "front"}, name="also")
+    also.add("four", host.sandbox("four").netns.path)
     front.cache.clear()
     front.collect([("two", "eth0")])
 
-    assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
+    assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-four", "cni-two", "mine"]
     assert net.check() == ()
+    also.collect([])
+    assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
 
 
 def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
@@ -347,6 +354,10 @@ def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
     """50: no ADD would succeed; 51: what is attached is not served as it should be."""
     front = runtime({"subnet": "198.51.100.0/30"})
     front.status()
+    for impossible in ({"network": "nobody"}, {"driver": "brigde"}, {"options": {"mtuu": 1}}):
+        with pytest.raises(CniError) as refusal:
+            runtime(impossible, name="no").status()
+        assert refusal.value.code == 50
     front.add("one", host.sandbox("one").netns.path)
     with pytest.raises(CniError, match="no free IPv4") as refusal:
         front.status()

@@ -111,6 +111,9 @@ def test_unknown_arguments_may_be_ignored() -> None:
         ({**CONFIG, "ipam": {"type": "../x"}}, 7, "ipam.type"),
         ({**CONFIG, "ipam": {"type": "nobody"}}, 7, "nobody"),
         ({**CONFIG, "ipam": {"routes": [{"dst": "x"}]}}, 7, "routes"),
+        ({**CONFIG, "ipam": {"resolvConf": "/etc/resolv.conf"}}, 2, "resolvConf"),
+        ({**CONFIG, "subnet": "198.51.100.0/24",
+          "ipam": {"routes": [{"dst": "0.0.0.0/0", "gw": "198.51.100.9"}]}}, 7, "gateway"),
         ({**CONFIG, "runtimeConfig": {"portMappings": [{"hostPort": 0}]}}, 7, "host port"),
         ({**CONFIG, "runtimeConfig": {"portMappings": [
             {"hostPort": 80, "containerPort": 70000}]}}, 7, "70000"),

@@ -69,7 +69,7 @@ NOUNS: list[Noun] = [
     Forward(bridge="nl-a"),
     Forward(bridge="nl-b", within="published", inbound="routed", isolated=False),
     Forward(bridge="nl-c", inbound="drop", outbound="drop", host="gateway"),
-    Forward(bridge="nl-d", inbound="allow", host="closed"),
+    Forward(bridge="nl-d", inbound="allow", inbound6="routed", host="closed"),
     Segment(
         bridge="nl-a",
         prefix=ip_network("198.51.100.0/28"),
@@ -257,7 +257,7 @@ def test_what_lost_a_part_can_be_repaired(backend: Backend, host: Host) -> None:
     backend.do([Create(noun) for noun in wanted])
     if isinstance(backend, Nftables):
         host.run("nft", "delete element inet netlib same { nl-b . nl-b }")
-        host.run("nft", "delete element inet netlib to { nl-e }")
+        host.run("nft", "delete element inet netlib inbound { ipv4 . nl-e }")
         host.run("nft", "flush set inet netlib guard4")
         host.run("nft", "flush map inet netlib range6")
     else:

@@ -9,6 +9,7 @@ import pytest
 from support.crash import STEPS
 from support.host import Host
 from support.patience import eventually
+from support.verbs import BACK, BUILDING, FRONT, VERBS, connect, facts, records, tried
 
 from netlib import Net
 from netlib.errors import NetError, StoreError
@@ -16,36 +17,12 @@ from netlib.store import under
 from netlib.store.sqlite import SqliteStore
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(200)]
-FRONT, BACK = "198.51.100.0/25", "198.51.100.128/25"
-PORTS = ("8080:80", "[::1]:7000:70/udp")
-
-
-def connect(net: Net) -> object:
-    """To a second network, which gets the default route."""
-    return net.connect("back", "web", publish=PORTS, gateway_priority=5)
-
-
-VERBS: dict[str, Callable[[Net], object]] = {
-    "create": lambda net: net.create("third", subnets=["203.0.113.0/25"]),
-    "connect": connect,
-    "publish": lambda net: net.publish("web", PORTS),
-    "update": lambda net: net.update("back", options={"icc": "false", "mtu": "1300"}),
-    "create-sandbox": lambda net: net.create_sandbox("db"),
-    "disconnect": lambda net: net.disconnect("front", "web"),
-    "unpublish": lambda net: net.unpublish("web", ["8443:443"]),
-    "remove": lambda net: net.remove("back"),
-}
-BUILDING = ["create", "connect", "publish", "update", "create-sandbox"]
 
 
 @pytest.fixture
 def net(host: Host) -> Iterator[Net]:
     """Two networks, and a sandbox on the first of them."""
-    with Net(host.state_dir) as net:
-        net.create("front", subnets=[FRONT], ipv6=True)
-        net.create("back", subnets=[BACK])
-        net.create_sandbox("web")
-        net.connect("front", "web", publish=["8443:443"])
+    with tried(host) as net:
         yield net
 
 
@@ -76,17 +53,6 @@ def from_step(
 
 class _Over(Exception):
     """There are fewer steps."""
-
-
-def records(net: Net) -> dict[str, str]:
-    """All of the state but what only moves forward."""
-    every = net.engine.state.store.range(" ", "~")
-    return {r.key: r.value for r in every if not r.key.startswith(("cursor/", "host/"))}
-
-
-def facts(host: Host) -> list[str]:
-    """What is on the host; carriers come and go a little later."""
-    return [fact.removesuffix(" linkdown") for fact in host.leftovers()]
 
 
 def files(host: Host) -> dict[str, str]:

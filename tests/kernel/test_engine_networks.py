@@ -13,6 +13,7 @@ from support.host import Place
 from support.patience import eventually
 from support.traffic import ask, reachable
 
+from netlib.binding import ANY
 from netlib.errors import InvalidOption
 from netlib.model import Family
 from netlib.ports import parse
@@ -101,7 +102,7 @@ def test_a_routed_network_is_reached_by_its_own_addresses(made: EngineHost) -> N
 
 
 def test_dockers_names_for_the_gateway_mode(made: EngineHost) -> None:
-    """One for each family; the network must have both alike."""
+    """One for each family."""
     prefix = "com.docker.network.bridge.gateway_mode"
     made.net.create(
         "front", subnets=FRONT, options={f"{prefix}_ipv{f}": "routed" for f in FAMILIES}
@@ -114,6 +115,65 @@ def test_dockers_names_for_the_gateway_mode(made: EngineHost) -> None:
             assert reachable(made.outsider, address(endpoint, family), 80)
     made.net.update("front", options={"mtu": "1400"})
     assert made.net.check() == ()
+
+
+def test_each_family_has_a_gateway_mode_of_its_own(made: EngineHost) -> None:
+    """Behind the host's address by IPv4 and by their own with IPv6, and the other way round."""
+    modes: tuple[tuple[str, list[str], Family, Family], ...]
+    modes = (("front", FRONT, 4, 6), ("back", BACK, 6, 4))
+    for name, subnets, nat, routed in modes:
+        options = {f"gateway_mode_ipv{routed}": "routed", f"gateway_mode_ipv{nat}": "nat"}
+        made.net.create(name, subnets=subnets, options=options)
+        made.box(name, 80, 81)
+        port = 8080 + nat
+        endpoint = made.net.connect(name, name, publish=[f"{port}:80"])
+        own = address(endpoint, routed)
+        assert reachable(made.outsider, HOST[nat], port)
+        assert not reachable(made.outsider, HOST[routed], port)
+        assert not reachable(made.outsider, address(endpoint, nat), 80)
+        assert reachable(made.outsider, own, 80)
+        assert not reachable(made.outsider, own, 81)
+        (joined,) = made.net.ports(name)
+        assert {(str(p.host_address), p.host_port) for p in joined.ports} == {
+            (str(ANY[nat]), port),
+            (own, 80),
+        }
+    assert made.net.check() == ()
+
+
+def test_unprotected_endpoints_are_reached_by_whoever_has_a_route(made: EngineHost) -> None:
+    """At all their ports; what they send out has the host's address all the same."""
+    made.serve(made.outsider, 7000)
+    made.net.create("front", subnets=FRONT, options={"gateway_mode": "nat-unprotected"})
+    web = made.box("web", 80)
+    endpoint = made.net.connect("front", "web", publish=["8080:80"])
+    for family in FAMILIES:
+        assert reachable(made.outsider, address(endpoint, family), 80)
+        assert reachable(made.outsider, HOST[family], 8080)
+        assert source_seen(web, family) == HOST[family]
+
+
+def test_an_address_that_moved_is_known_to_neighbours_at_once(made: EngineHost) -> None:
+    """Who talked to its last holder reaches the new one without asking, over both families."""
+    made.net.create("front", subnets=FRONT)
+    peer = made.box("peer")
+    made.net.connect("front", "peer")
+    wanted = ["198.51.100.77", "2001:db8:a::77"]
+    for number in range(3):
+        name, mac = f"web{number}", f"02:00:00:00:00:0{number}"
+        made.box(name, 80)
+        made.net.connect("front", name, addresses=wanted, mac=mac)
+        if number:
+            eventually(lambda mac=mac: [macs_of(peer, a) for a in wanted] == [[mac], [mac]])  # type: ignore[misc]
+        for where in wanted:
+            assert reachable(peer, where, 80)
+        made.net.disconnect("front", name)
+
+
+def macs_of(place: Place, where: str) -> list[str]:
+    """What a place knows of a neighbour, without asking it."""
+    shown = json.loads(place.run("ip", "-j", "neigh", "show", where).stdout)
+    return [entry["lladdr"] for entry in shown if "lladdr" in entry]
 
 
 def test_a_bridge_is_quiet_and_as_wide_as_the_uplink(made: EngineHost) -> None:

@@ -132,7 +132,6 @@ def test_processes_that_do_anything_at_once(
     assert host.leftovers(RESIDUE) == []
 
 
-@pytest.mark.stress
 def test_threads_of_one_net(host: Host) -> None:
     """One object, six threads, any verbs."""
     failures: list[BaseException] = []

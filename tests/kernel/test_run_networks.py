@@ -57,6 +57,15 @@ def test_on_host_a_command_has_the_hosts_network_and_names(net: Program) -> None
     assert not net.host.leftovers()
 
 
+def test_in_the_background_warnings_are_told_as_well(net: Program) -> None:
+    """To who asked, not to the log."""
+    said = net("run -d --name door --network host -p 8080:80 -- sleep 1000")
+
+    assert "warning: nothing is published on host" in said.stderr
+    assert net.ask("run -d --network host -p 8080:80 -- sleep 1000")["warnings"]
+    assert len(net("stop door").stdout.split()) == 1
+
+
 def test_host_is_joined_alone(net: Program) -> None:
     """A command is on the host, or it has a network of its own."""
     net("create front")

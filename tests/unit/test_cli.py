@@ -313,7 +313,8 @@ def test_every_command_that_changes_something_can_be_tried() -> None:
     """--dry-run is everywhere but where it would be nonsense."""
     reading = {"ls", "inspect", "port", "ps", "check", "rules", "completion", "driver ls",
                "sandbox ls", "exec", "host status", "env", "graph", "daemon", "events",
-               "cni conflist", "dns query", "dns stats", "dns log"}  # fmt: skip
+               "cni conflist", "cluster status", "node ls", "node inspect", "dns query",
+               "dns stats", "dns log", "lab ls", "lab run"}  # fmt: skip
 
     without = {
         name

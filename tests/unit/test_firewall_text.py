@@ -183,6 +183,7 @@ def nouns(draw: st.DrawFn) -> Noun:
             bridge=bridge,
             within=draw(st.sampled_from(["allow", "published"])),
             inbound=draw(st.sampled_from(["published", "routed", "drop", "allow"])),
+            inbound6=draw(st.sampled_from([None, "published", "routed", "allow"])),
             outbound=outbound,  # type: ignore[arg-type]  # sampled
             host=draw(st.sampled_from(["open", "gateway", "closed"])),
             isolated=True,

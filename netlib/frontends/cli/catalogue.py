@@ -18,6 +18,7 @@ class Entry(NamedTuple):
 
 
 NETWORKS, ENDPOINTS, SANDBOXES, CARE = "Networks", "Endpoints and ports", "Sandboxes", "The host"
+CLUSTER = "Many hosts"
 
 COMMANDS: Mapping[str, Entry] = {
     "create": Entry(NETWORKS, "create", "Make a network."),
@@ -38,6 +39,8 @@ COMMANDS: Mapping[str, Entry] = {
     "stop": Entry(SANDBOXES, "processes", "End the processes of sandboxes."),
     "env": Entry(SANDBOXES, "linking", "Print what links tell a sandbox, as variables."),
     "sandbox": Entry(SANDBOXES, "sandboxes", "Make, remove and list sandboxes without a process."),
+    "cluster": Entry(CLUSTER, "cluster", "Make a cluster of hosts, join it, leave it."),
+    "node": Entry(CLUSTER, "node", "List, change and remove the hosts of a cluster."),
     "check": Entry(CARE, "health", "List every difference between the host and the state."),
     "repair": Entry(CARE, "health", "Make the host equal the state again."),
     "gc": Entry(CARE, "health", "Remove what belongs to sandboxes that have ended."),
@@ -48,5 +51,6 @@ COMMANDS: Mapping[str, Entry] = {
     "daemon": Entry(CARE, "daemon", "Serve commands and runtimes from a warm process."),
     "events": Entry(CARE, "daemon", "Show what happens to networks and endpoints."),
     "cni": Entry(CARE, "cni", "Plug netlib into container runtimes."),
+    "lab": Entry(CARE, "lab", "Play stories about networks, in hosts to throw away."),
     "completion": Entry(CARE, "completion", "Print the code that completes `net` in a shell."),
 }

@@ -43,3 +43,10 @@ def sandboxes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[C
 def drivers(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of drivers."""
     return _offer(ctx, incomplete, lambda net: ((d, "") for d in net.engine.registry.names()))
+
+
+def labs(_ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of labs, with what they tell of."""
+    from netlib.labs.catalogue import TITLES
+
+    return [CompletionItem(n, help=t) for n, t in TITLES.items() if n.startswith(incomplete)]

@@ -60,7 +60,7 @@ def host_forwarding(session: Session, ipv6: bool, force: bool, switch: str, dry_
     on = switch == "on"
     with session.net() as net:
         if dry_run:
-            _show_commands(session, net.plan.set_forwarding(families, on=on, force=force))
+            session.show_commands(net.plan.set_forwarding(families, on=on, force=force))
             return
         changed = net.set_forwarding(families, on=on, force=force)
     session.show(
@@ -87,18 +87,13 @@ def host_forward_policy(
     """
     with session.net() as net:
         if dry_run:
-            _show_commands(session, net.plan.set_forward_policy(policy))
+            session.show_commands(net.plan.set_forward_policy(policy))
             return
         changed = net.set_forward_policy(policy)
     session.show(
         {"policy": policy, "changed": dict(changed)},
         "\n".join(f"{name}: FORWARD {wanted}" for name, wanted in changed.items()),
     )
-
-
-def _show_commands(session: Session, commands: Iterable[str]) -> None:
-    script = list(commands)
-    session.show({"plan": {"script": script}}, "\n".join(script) or "nothing to do")
 
 
 def _view(status: HostStatus) -> dict[str, object]:

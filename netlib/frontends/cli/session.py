@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,11 @@ class Session:
             {"plan": {"firewall": firewall, "script": script.splitlines()}},
             script.rstrip("\n") or "nothing to do",
         )
+
+    def show_commands(self, commands: Iterable[str]) -> None:
+        """Print what a change would do that no plan of nouns describes."""
+        script = list(commands)
+        self.show({"plan": {"script": script}}, "\n".join(script) or "nothing to do")
 
     def progress(self, verb: str) -> Progress:
         """Where long work tells how far it is."""

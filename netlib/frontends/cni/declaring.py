@@ -51,6 +51,10 @@ def declaration(found: Reading, network: str, *, delegated: bool) -> Declaration
         if found.mapping(key) if key == "vlanTrunk" else _is_set(found, key):
             raise Refusal(UNSUPPORTED_FIELD, f"{key}: netlib does not do that", advice)
     ipam = found.within("ipam")
+    if "resolvConf" in ipam and not delegated:
+        raise Refusal(
+            UNSUPPORTED_FIELD, "ipam.resolvConf: netlib reads no file", "name the servers in dns"
+        )
     declared = [*_ranges_of(found), *([] if delegated else _ranges_of(ipam))]
     if network:
         if declared:
@@ -143,9 +147,16 @@ def _routes(ipam: Reading, declared: list[Range]) -> Iterator[str]:
             via = ip_address(part.text("gw")) if part.text("gw") else None
         except ValueError as error:
             raise Refusal(INVALID_CONFIG, f"{part.name('dst')}: {error}") from error
+        own = _gateway(declared, destination.version)
         if destination.prefixlen == 0:
+            if via is not None and own is not None and via != ip_address(str(own)):
+                raise Refusal(
+                    INVALID_CONFIG,
+                    f"{part.name('gw')}: the default route leads to the gateway {own}",
+                    f"give the subnet the gateway {via}",
+                )
             continue
-        gateway = via or _gateway(declared, destination.version)
+        gateway = via or own
         if gateway is None:
             raise Refusal(
                 INVALID_CONFIG, f"{part.name('gw')}: {destination} needs a gateway", "name one"

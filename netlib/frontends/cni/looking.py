@@ -9,7 +9,7 @@ from ipaddress import ip_interface
 
 from netlib.errors import NetError, NotConnected
 from netlib.frontends.cni import attaching, networks
-from netlib.frontends.cni.attaching import KIND, find_record, raise_all
+from netlib.frontends.cni.attaching import CONFIGURED, KIND, find_record, raise_all
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.config import VALID_ATTACHMENTS
 from netlib.frontends.cni.delegate import Ipam
@@ -126,10 +126,10 @@ def status(call: Call) -> None:
     if config.delegate:
         Ipam(request, config).forward("STATUS")
     if network is None:
-        if config.declared is None:
-            raise Refusal(
-                NOT_AVAILABLE, f"there is no network {config.network!r}", "run: net create"
-            )
+        try:
+            networks.plan(net, config)
+        except NetError as error:
+            raise Refusal(NOT_AVAILABLE, error.message, error.hint) from error
         return
     if network.state != "ready":
         raise Refusal(NOT_AVAILABLE, f"network {network.name} is {network.state}")
@@ -169,6 +169,7 @@ def collect(call: Call) -> None:
     for record in net.engine.state.endpoints(network.id) if network else ():
         box = record.endpoint.sandbox
         container = box.name.removeprefix(SANDBOX_PREFIX)
-        if box.kind == KIND and (container, record.endpoint.ifname) not in valid:
+        mine = box.kind == KIND and box.labels.get(CONFIGURED) == config.name
+        if mine and (container, record.endpoint.ifname) not in valid:
             attempt(partial(depart, net.engine, record))
     raise_all(failures)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from ipaddress import ip_network
+from typing import Any
 
 from netlib.errors import Conflict, NameTaken, NoSuchNetwork, PoolOverlap
 from netlib.frontends.cni.config import Config
 from netlib.frontends.cni.declaring import Declaration, Range
+from netlib.frontends.cni.delegate import needs_interface
 from netlib.frontends.cni.refusal import TRY_AGAIN, Refusal
 from netlib.model import Network
 from netlib.net import Net
@@ -25,8 +27,18 @@ def find(net: Net, config: Config) -> Network | None:
     return record.network if record else None
 
 
-def ensure(net: Net, config: Config, more: tuple[Range, ...] = ()) -> NetworkRecord:
-    """The network, ready, with what is declared and `more` subnets; made where there is none.
+def plan(net: Net, config: Config) -> None:
+    """Look whether the network could be made as it is declared. Raises NoSuchNetwork and more."""
+    if config.declared is None:
+        net.engine.state.network(config.network)
+    elif not config.delegate:  # else its subnets are not known yet
+        net.plan.create(config.network, **_asked(config))
+
+
+def ensure(
+    net: Net, config: Config, more: tuple[Range, ...] = (), routes: str = ""
+) -> NetworkRecord:
+    """The network, ready, with what is declared, `more` subnets and `routes`; made if need be.
 
     Several that ensure one network at once get the same. Raises NoSuchNetwork, Conflict,
     InvalidRequest, Refusal.
@@ -37,30 +49,39 @@ def ensure(net: Net, config: Config, more: tuple[Range, ...] = ()) -> NetworkRec
         if record is None:
             if config.declared is None:
                 net.engine.state.network(config.network)  # raises, and names what is near
-            _make(net, config, more)
+            _make(net, config, more, routes)
         elif record.network.state != "ready":
             _wait(net, record.network, deadline)
-        elif _adapt(net, config, record.network, more):
+        elif _adapt(net, config, record.network, more, routes):
             return record
 
 
-def _make(net: Net, config: Config, more: tuple[Range, ...]) -> None:
-    """Make it, unless somebody else is first."""
+def _asked(config: Config, more: tuple[Range, ...] = (), routes: str = "") -> dict[str, Any]:
+    """What `Net.create` is told."""
     declared = config.declared or Declaration()
     wanted = (*declared.ranges, *more)
+    return {
+        "driver": declared.driver,
+        "subnets": _subnets(wanted),
+        "gateways": _gateways(wanted),
+        "ip_ranges": _ranges(wanted),
+        "ipv4": declared.ipv4,
+        "ipv6": declared.ipv6,
+        "addressed": not needs_interface(config),
+        "internal": declared.internal,
+        "options": _options(declared, routes),
+        "labels": declared.labels,
+    }
+
+
+def _options(declared: Declaration, routes: str) -> dict[str, str]:
+    return {**declared.options, **({"routes": routes} if routes else {})}
+
+
+def _make(net: Net, config: Config, more: tuple[Range, ...], routes: str) -> None:
+    """Make it, unless somebody else is first."""
     try:
-        net.create(
-            config.network,
-            driver=declared.driver,
-            subnets=_subnets(wanted),
-            gateways=_gateways(wanted),
-            ip_ranges=_ranges(wanted),
-            ipv4=declared.ipv4,
-            ipv6=declared.ipv6,
-            internal=declared.internal,
-            options=declared.options,
-            labels=declared.labels,
-        )
+        net.create(config.network, **_asked(config, more, routes))
     except (NameTaken, PoolOverlap):
         if find(net, config) is None:
             raise
@@ -79,7 +100,7 @@ def _wait(net: Net, known: Network, deadline: float) -> None:
     raise Refusal(TRY_AGAIN, f"network {known.name} is {known.state}", "run: net repair")
 
 
-def _adapt(net: Net, config: Config, known: Network, more: tuple[Range, ...]) -> bool:
+def _adapt(net: Net, config: Config, known: Network, more: tuple[Range, ...], routes: str) -> bool:
     """Whether the network has all that the configuration has; else it is given what it lacks."""
     declared = config.declared
     if declared is None and not more:
@@ -92,9 +113,10 @@ def _adapt(net: Net, config: Config, known: Network, more: tuple[Range, ...]) ->
             f"change the configuration, or run: net rm {known.name}",
         )
     options: dict[str, str] = {}
-    if declared.options:
+    wanted = _options(declared, routes)
+    if wanted:
         kind = net.engine.registry.get(known.driver)
-        asked = canonical(declared.options, kind.options, f"driver {known.driver}")
+        asked = canonical(wanted, kind.options, f"driver {known.driver}")
         options = {k: v for k, v in asked.items() if known.options.get(k) != v}
     have = {str(subnet.prefix) for subnet in known.subnets}
     new = tuple(r for r in (*declared.ranges, *more) if r.subnet not in have)

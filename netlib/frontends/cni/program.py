@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from netlib.errors import NetError
 from netlib.frontends.cni.plugin import about, answer
@@ -47,25 +48,13 @@ def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: st
 def start_daemon(stdin: bytes, state: str) -> None:
     """Start a daemon for the calls to come, where the configuration says `startDaemon`."""
     import json
-    import subprocess
 
     with suppress(ValueError, AttributeError):
         if json.loads(stdin).get("startDaemon") is not True:
             return
-        program = (
-            f"import sys; sys.path[:0] = {sys.path!r}; "
-            "from netlib.frontends.daemon.run import run; "
-            f"run({state!r})"
-        )
+        from netlib.frontends.daemon.starting import launch
+
         try:
-            subprocess.Popen(
-                [sys.executable, "-IS", "-c", program],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath)},
-            )
+            launch(Path(state))
         except OSError as error:
             sys.stderr.write(f"the daemon can't be started: {error}\n")

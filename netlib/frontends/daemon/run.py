@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from netlib.cluster.manager import Manager
 from netlib.frontends.daemon.events import Bus
 from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.server import Server, listening
@@ -42,10 +43,12 @@ def run(
             _log(f"not mended: {finding.subject}: {error}")
         bus = Bus()
         holder, watch = Holder(net, _log), Watch(net, _log, bus.tell, own_ports=own_ports)
+        manager = Manager(net.cluster.doors, _log)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
         watch.start()
+        manager.start()
         if ready is not None:
             ready.set()
         _notify("READY=1")
@@ -53,6 +56,7 @@ def run(
             server.run()
         finally:
             _notify("STOPPING=1")
+            manager.stop()
             watch.stop()
             holder.stop()
 

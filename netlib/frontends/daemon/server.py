@@ -285,7 +285,11 @@ def listening(folder: Path) -> Iterator[socket.socket]:
         except BlockingIOError as error:
             raise InUse(f"a daemon serves {folder} already", "one is enough") from error
         if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-            yield socket.socket(fileno=3)
+            for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+                os.environ.pop(name, None)  # for us, not for what we start
+            with socket.socket(fileno=3) as sock:
+                sock.set_inheritable(False)
+                yield sock
             return
         with socket.socket(socket.AF_UNIX) as sock:
             place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

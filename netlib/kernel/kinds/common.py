@@ -8,10 +8,10 @@ from functools import cache
 from typing import Any
 
 from netlib.errors import NotThere
-from netlib.kernel import netlink, rtnl
+from netlib.kernel import rtnl
+from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netlink import Request, attribute
 from netlib.kernel.netns import Session
-from netlib.kernel.refusals import is_absence
 from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
 from netlib.names import MARK
@@ -32,12 +32,12 @@ def is_ours(state: LinkState) -> bool:
 
 def find(session: Session, netns: Netns, name: str) -> LinkState | None:
     """A device by its name."""
-    try:
-        (body,) = session.rtnl(netns).ask(rtnl.get_link(name))
-    except netlink.Refusal as refusal:
-        if is_absence(refusal):
+    answer = session.rtnl(netns).try_to_ask(rtnl.get_link(name))
+    if isinstance(answer, Refusal):
+        if is_absence(answer):
             return None
-        raise
+        raise refused(answer, f"the device {name} in {netns} can't be read")
+    (body,) = answer
     return rtnl.read_link(body)
 
 

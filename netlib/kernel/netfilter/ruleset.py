@@ -2,7 +2,7 @@
 
 libnftables lists all tables, chains and sets before whatever it is told, and the elements of
 those sets that are concerned. It stays the one that makes the base, reads facts and explains
-refusals (docs/decisions/0017).
+refusals (docs/decisions/0022).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from netlib.errors import KernelError
+from netlib.errors import KernelError, NotThere
 from netlib.firewall.facts import Element
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN
 from netlib.kernel import netlink
+from netlib.kernel.errnos import Refusal, refused
 from netlib.kernel.netfilter import elements
 from netlib.kernel.netfilter.program import Place
-from netlib.kernel.netlink import DUMP, Refusal, Request, attributes, string, text
+from netlib.kernel.netlink import DUMP, Request, attributes, string, text
 
 # linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
 _SUBSYSTEM = 10 << 8
@@ -107,7 +108,7 @@ class Ruleset:
         try:
             family, _, name = TABLE.partition(" ")
             return bool(self._asked(_GET_TABLE, family, 0, text(_IN_TABLE, name)))
-        except Refusal:  # ENOENT
+        except NotThere:
             return False
 
     def chains(self) -> list[Chain]:
@@ -132,7 +133,7 @@ class Ruleset:
         """
         try:
             return hash(tuple(self._own_parts()))
-        except Refusal:  # ENOENT
+        except NotThere:
             return None
 
     def _own_parts(self) -> Iterator[bytes]:
@@ -155,12 +156,13 @@ class Ruleset:
         header = struct.pack("=BBH", _FAMILIES.get(family, 0), 0, 0)
         with self._lock:
             try:
-                return list(self._open().ask(Request(kind, flags, header + b"".join(attrs))))
-            except Refusal:
-                raise
+                found = self._open().try_to_ask(Request(kind, flags, header + b"".join(attrs)))
             except BaseException:
                 self._drop()
                 raise
+        if isinstance(found, Refusal):
+            raise refused(found, "the rules of nftables can't be read")
+        return found
 
     def _open(self) -> netlink.Socket:
         if self._closed:

@@ -1,0 +1,1 @@
+"""The default bridge, and networks of one's own."""

@@ -1,0 +1,30 @@
+"""Which keys of the cluster's store are about its members. Those of networks: netlib.state."""
+
+from __future__ import annotations
+
+from netlib.state import part
+
+CLUSTER = "cluster"
+NODES = "node/"
+ALIVE = "alive/"
+REVOKED = "revoked/"
+
+
+def node(node_id: str) -> str:
+    """Where a node is kept."""
+    return f"{NODES}{node_id}"
+
+
+def node_name(name: str) -> str:
+    """Where it is kept which node has a name."""
+    return f"node-name/{part(name)}"
+
+
+def alive(node_id: str) -> str:
+    """What is there while a node's agent lives."""
+    return f"{ALIVE}{node_id}"
+
+
+def revoked(node_id: str) -> str:
+    """What is there when a node's certificate counts no more."""
+    return f"{REVOKED}{node_id}"

@@ -1,0 +1,131 @@
+"""`net cluster status` and `join-token`: how this host's membership is, and who else may join."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from netlib.cluster import files as names
+from netlib.cluster import keys, tokens
+from netlib.cluster.admission import pin, token_key
+from netlib.cluster.doors import Doors, cluster_of
+from netlib.cluster.model import Cluster, Membership, Role
+from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, etcdctl, reach_of, statuses
+from netlib.errors import InvalidOption, NotPermitted, StoreError
+from netlib.state import dump
+from netlib.store import Commit, Unchanged
+
+_SHORTEST, _LONGEST = 60.0, 366 * 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterStatus:
+    """What this host knows of its cluster.
+
+    `problem` says why the store can't be read: then `cluster` is None and `nodes` is empty.
+    `servers` are the addresses of the store that this host knows.
+    """
+
+    membership: Membership
+    cluster: Cluster | None
+    nodes: tuple[NodeStatus, ...]
+    servers: Mapping[str, Reach]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """A token, until when it is good (seconds since the epoch), and where it is shown."""
+
+    token: str
+    role: Role
+    expires: float
+    address: str
+
+    @property
+    def command(self) -> str:
+        """What is run on the host that joins."""
+        return f"net cluster join --token {self.token} {self.address}"
+
+
+def status(doors: Doors) -> ClusterStatus:
+    """This host's membership, and how the others are. Raises NotAMember.
+
+    Example:  net cluster status
+    """
+    membership = doors.membership()
+    cluster: Cluster | None = None
+    nodes: tuple[NodeStatus, ...] = ()
+    problem = ""
+    try:
+        with doors.store() as (_, store):
+            cluster, _ = cluster_of(store)
+            nodes = statuses(membership, store, all_nodes(store))
+    except StoreError as error:
+        problem = str(error)
+    return ClusterStatus(
+        membership=membership,
+        cluster=cluster,
+        nodes=nodes,
+        servers={url: reach_of(membership, url) for url in membership.endpoints},
+        problem=problem,
+    )
+
+
+def invite(
+    doors: Doors,
+    role: Role = "worker",
+    *,
+    rotate: bool = False,
+    seconds: float = tokens.DEFAULT_SECONDS,
+) -> Invitation:
+    """A new token to join by; with `rotate` none that was made before is good any more.
+
+    Managers only. Raises NotAMember, NotPermitted, InvalidOption.
+
+    Example:  net cluster join-token worker --expires 2h
+    """
+    membership = _manager(doors)
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise InvalidOption(
+            f"a token can't expire in {seconds:.0f} s", "give a minute at least, a year at most"
+        )
+    with doors.store() as (_, store):
+        cluster, revision = cluster_of(store)
+        if rotate:
+            cluster = replace(cluster, generation=cluster.generation + 1)
+            store.commit(
+                Commit(
+                    conditions=(Unchanged(keys.CLUSTER, revision),),
+                    put={keys.CLUSTER: dump(cluster)},
+                )
+            )
+    expires = float(int(doors.engine.clock() + seconds))
+    token = tokens.Token(
+        role=role, generation=cluster.generation, expires=expires, pin=pin(doors.files)
+    )
+    return Invitation(
+        token=token.signed(token_key(doors.files)),
+        role=role,
+        expires=expires,
+        address=membership.listen,
+    )
+
+
+def plan_invite(doors: Doors, *, rotate: bool = False) -> tuple[str, ...]:
+    """What `invite` would do, as commands: a token by itself changes nothing."""
+    membership = _manager(doors)
+    with doors.store() as (_, store):
+        cluster, _ = cluster_of(store)
+    text = dump(replace(cluster, generation=cluster.generation + 1))
+    return (f"host  {etcdctl(membership, 'put', keys.CLUSTER, text)}",) if rotate else ()
+
+
+def _manager(doors: Doors) -> Membership:
+    membership = doors.membership()
+    if not membership.listen or not doors.files.there(names.TOKEN_KEY):
+        raise NotPermitted(
+            "this host is a worker, and only managers let others join",
+            "run it on a manager; net node ls shows which they are",
+        )
+    return membership

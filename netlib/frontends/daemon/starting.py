@@ -1,0 +1,92 @@
+"""Starting a daemon in the background, for who finds none and needs one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import netlib
+from netlib.frontends.daemon.messages import Lost, connect
+from netlib.settings import Backend
+
+LOG = "daemon.log"
+_LOG_BYTES = 1 << 20
+_HELLO_SECONDS = 5.0
+_START_SECONDS = 20.0
+
+
+def launch(folder: Path, firewall: Backend | None = None) -> subprocess.Popen[bytes]:
+    """Start a daemon of a state, and go on; what it tells is in daemon.log. Raises OSError."""
+    # Where we are ourselves, too: an editable installation is on nobody's path without `site`.
+    places = [*sys.path, str(Path(netlib.__file__).parents[1])]
+    program = (
+        f"import sys; sys.path[:0] = {places!r}; "
+        "from netlib.frontends.daemon.run import run; "
+        f"run({str(folder.absolute())!r}, firewall={firewall!r})"
+    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    log = os.open(folder / LOG, flags, 0o600)
+    try:
+        if os.fstat(log).st_size > _LOG_BYTES:
+            os.truncate(log, 0)
+        return subprocess.Popen(
+            [sys.executable, "-IS", "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        )
+    finally:
+        os.close(log)
+
+
+def running(folder: Path) -> int:
+    """The process id of a state's daemon; 0 where none answers."""
+    channel = connect(folder, _HELLO_SECONDS)
+    if channel is None:
+        return 0
+    try:
+        return int(channel.call({"do": "hello"}).document.get("pid", 0))
+    except Lost:
+        return 0
+    finally:
+        channel.close()
+
+
+def ensure(folder: Path, firewall: Backend | None = None) -> bool:
+    """Have a daemon; whether one had to be started. Raises OSError, TimeoutError."""
+    if running(folder):
+        return False
+    process = launch(folder, firewall)
+    deadline = time.monotonic() + _START_SECONDS
+    while not running(folder):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise TimeoutError(f"it says why in {folder / LOG}")
+        time.sleep(0.05)
+    return True
+
+
+def until_open(place: str) -> None:
+    """Wait until a manager's daemon lets others in at ADDRESS:PORT. Raises OSError, TimeoutError.
+
+    A worker's has no such place.
+    """
+    if not place:
+        return
+    host, _, port = place.rpartition(":")
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _HELLO_SECONDS).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nobody can join at {place}: {error}") from error
+            time.sleep(0.05)
+        else:
+            return

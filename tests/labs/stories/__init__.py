@@ -1,0 +1,1 @@
+"""Labs of these tests."""

@@ -1,0 +1,214 @@
+"""`net lab`: lists labs, plays them, lets people in, and says what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.shell import Shell
+
+from netlib.errors import LabFailed, NoSuchLab, Unsupported
+from netlib.labs import catalogue, launch
+from netlib.labs.catalogue import TITLES, Lab, find, load
+
+STORIES = Path(__file__).with_name("stories")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def shell() -> Shell:
+    """A command line."""
+    return Shell()
+
+
+@pytest.fixture
+def stories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stories of these tests can be imported, here and where they are played."""
+    monkeypatch.syspath_prepend(STORIES)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(STORIES)]))
+
+
+def lab(name: str) -> Lab:
+    """A lab of these tests."""
+    return load(name, f"The story of {name}.", f"{name}.story")
+
+
+def typed(events: list[dict[str, Any]]) -> list[str]:
+    """What was typed in a transcript."""
+    return [event["line"] for event in events if event["event"] == "type"]
+
+
+# -- without a lab ------------------------------------------------------------------------------
+
+
+def test_labs_are_listed(shell: Shell) -> None:
+    """With what they tell of; only their names for scripts; and as JSON."""
+    listed = shell("lab ls").out
+
+    assert all(title in listed for title in TITLES.values())
+    assert shell("lab ls -q").lines == list(TITLES)
+    first = {"name": "demo", "title": TITLES["demo"]}
+    assert shell("lab ls --json").document["labs"][0] == first
+
+
+def test_a_lab_that_there_is_not(shell: Shell) -> None:
+    """What is near is named."""
+    said = shell("lab run publsh", status=NoSuchLab.exit_status)
+
+    assert "did you mean publish?" in said.err
+
+
+@pytest.mark.parametrize("option", ["--nope", "--hosts 3", "word"])
+def test_an_option_that_the_lab_does_not_have(shell: Shell, option: str) -> None:
+    """Is wrong usage, before anything is played."""
+    said = shell(f"lab run demo {option}", status=2)
+
+    assert option.split(maxsplit=1)[0] in said.err
+
+
+def test_without_scapy_labs_say_how_to_get_it(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an extra of the package."""
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "scapy" else there(name, *a)
+    )
+
+    said = shell("lab run demo", status=Unsupported.exit_status)
+
+    assert "pip install 'contnet[labs]'" in said.err
+
+
+def test_programs_that_are_missing_are_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the packages that have them."""
+    monkeypatch.setattr(launch.shutil, "which", lambda name, path: None)
+
+    said = shell("lab run publish", status=Unsupported.exit_status)
+
+    assert "apt-get install iproute2 util-linux curl iputils-ping conntrack" in said.err
+
+
+def test_every_lab_can_be_loaded() -> None:
+    """Its title, its introduction and its options are there before it is played."""
+    for name in TITLES:
+        found = find(name)
+        assert found.introduction.endswith((".", ":"))
+        assert callable(found.tell)
+
+
+# -- playing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.kernel
+@pytest.mark.usefixtures("stories")
+def test_a_lab_that_tells_something_untrue_fails() -> None:
+    """And says what."""
+    with pytest.raises(LabFailed) as failure:
+        launch.transcript(lab("untrue"), {})
+
+    assert failure.value.hint == (
+        "this should have worked, but its exit status is 1: echo not at all; false"
+    )
+
+
+@pytest.mark.kernel
+@pytest.mark.usefixtures("stories")
+def test_a_lab_that_leaves_something_fails() -> None:
+    """What it made it must take away."""
+    with pytest.raises(LabFailed, match="sandbox web"):
+        launch.transcript(lab("greeting"), {"tidy": False})
+
+
+@pytest.mark.kernel
+@pytest.mark.usefixtures("stories")
+def test_a_lab_takes_options_and_nothing_else_of_who_plays_it(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own, after its name; the state's folder and proxies stay outside."""
+    monkeypatch.setenv("NETLIB_STATE_DIR", "/nowhere")
+    monkeypatch.setenv("http_proxy", "http://192.0.2.9:3128")
+    monkeypatch.setattr(catalogue, "TITLES", {"greeting": "Hello."})
+    monkeypatch.setattr(catalogue, "find", lab)
+
+    said = shell("lab run greeting --json --whom 'you there' --times 2").document
+
+    assert said["lab"] == "greeting"
+    assert typed(said["events"])[:2] == ["echo hello you there"] * 2
+    assert said["events"][-1]["event"] == "end"
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+@pytest.mark.usefixtures("stories")
+def test_a_lab_of_several_hosts() -> None:
+    """They do not see each other but for the cable between them."""
+    events = launch.transcript(lab("several_hosts"), {"hosts": 3})
+
+    (packets,) = [event["lines"] for event in events if event["event"] == "packets"]
+    assert [line[0] for line in packets[:2]] == ["host-1 right", "host-2 left"]
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+@pytest.mark.usefixtures("stories")
+def test_a_lab_that_is_paused_can_be_entered() -> None:
+    """By the command that it names: the host, a machine beside it, a sandbox."""
+    program = (
+        "from netlib.labs import launch; from netlib.labs.catalogue import load; "
+        "launch.play(load('greeting', 'Hello.', 'greeting.story'), {}, pause=True)"
+    )
+    player = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert player.stdin is not None
+    assert player.stdout is not None
+    try:
+        doors: dict[str, list[str]] = {}
+        for line in player.stdout:
+            if found := re.match(r"    (nsenter .* (\S+))$", line):
+                doors[found[2]] = shlex.split(found[1])
+            if "Press Enter" in line:
+                break
+
+        assert list(doors) == ["host", "beside", "web"]
+        assert enter(doors["host"], "net", "ps", "-q") == "web\n"
+        assert "eth0" not in enter(doors["beside"], "ip", "-o", "link")
+        inside = enter(doors["web"], "readlink", "/proc/self/ns/net")
+        assert inside != enter(doors["host"], "readlink", "/proc/self/ns/net")
+
+        rest, _ = player.communicate("\n", timeout=20)
+        assert player.returncode == 0
+        assert "nothing is left" in rest
+    finally:
+        player.kill()
+        player.wait()
+
+
+def enter(door: list[str], *command: str) -> str:
+    """What a command prints in a place of a lab."""
+    done = subprocess.run(
+        [*door, *command], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_transcripts_are_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a story prints stays one line."""
+    from netlib.labs.teller import Written
+
+    printed: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda text, **_: printed.append(text))
+    Written().event("say", text="two\nlines")
+
+    assert json.loads(printed[0]) == {"event": "say", "text": "two\nlines"}

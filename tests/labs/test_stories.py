@@ -1,0 +1,76 @@
+"""Every lab is true here, and its README shows what it plays with."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netlib.labs.catalogue import TITLES, find
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(120)]
+
+LABS = Path(__file__).resolve().parents[2] / "labs"
+DRAWING = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# They tell of commands, not of packets.
+WITHOUT_PACKETS = {"demo"}
+
+
+@cache
+def events(name: str) -> list[dict[str, Any]]:
+    """What happens in a lab; each is played once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "netlib", "lab", "run", name, "--json"],
+        capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["events"]
+    return found
+
+
+def of_kind(name: str, kind: str) -> list[dict[str, Any]]:
+    """The events of a kind."""
+    return [event for event in events(name) if event["event"] == kind]
+
+
+each_lab: Callable[..., Any] = pytest.mark.parametrize("name", TITLES)
+
+
+@each_lab
+def test_a_lab_is_true(name: str) -> None:
+    """It is played to its end, leaves nothing, and can be looked into on its way."""
+    assert events(name)[-1]["event"] == "end"
+    assert of_kind(name, "pause")
+    assert len(of_kind(name, "packets")) >= (name not in WITHOUT_PACKETS)
+
+
+@each_lab
+def test_a_lab_s_readme_shows_what_it_plays_with(name: str, request: pytest.FixtureRequest) -> None:
+    """A title, a paragraph, and the drawing that `net graph` makes in the middle of the story."""
+    (picture,) = of_kind(name, "picture")
+    file = LABS / name.replace("-", "_") / "README.md"
+    if request.config.getoption("--update-golden"):
+        text = DRAWING.sub("", file.read_text()).rstrip("\n")
+        file.write_text(f"{text}\n\n```mermaid\n{picture['mermaid']}```\n")
+
+    title, paragraph, *_ = file.read_text().split("\n\n")
+
+    assert re.fullmatch(r"# \S.*", title)
+    assert find(name).introduction == paragraph.strip().replace("\n", " ")
+    assert DRAWING.findall(file.read_text()) == [picture["mermaid"]]
+
+
+def test_every_lab_is_listed() -> None:
+    """A folder with a story is in the catalogue, and in the labs' own README."""
+    folders = {file.parent.name for file in LABS.glob("*/story.py")}
+
+    assert {name.replace("-", "_") for name in TITLES} == folders
+    index = (LABS / "README.md").read_text()
+    assert not [name for name in TITLES if f"({name.replace('-', '_')}/README.md)" not in index]
