@@ -58,6 +58,7 @@ class Holder:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="netlib-ports", daemon=True)
         self._most = 0
+        self._count = 0
 
     def start(self) -> None:
         """Hold what is published, and follow what changes."""
@@ -122,14 +123,15 @@ class Holder:
         wanted = set(self._wanted(value)) if value is not None else set()
         for port in [port for port in held if port not in wanted]:
             held.pop(port).close()
-        room = self._most - sum(map(len, self._held.values()))
+            self._count -= 1
         missing = self._missing.pop(key, set())
         for port in sorted(wanted - held.keys()):
-            if len(held) >= room:
+            if self._count >= self._most:
                 self._log(f"{port.protocol} port {port.port} is not held: too many are")
                 break
             try:
                 held[port] = _bind(port)
+                self._count += 1
             except OSError as error:
                 if error.errno in _LATER:
                     self._missing.setdefault(key, set()).add(port)
