@@ -181,12 +181,13 @@ def _ports(spec: str, text: str) -> tuple[int, int]:
     """The first and last port of `N` or `N-N`."""
     numbers = []
     for part in text.split("-"):
-        if not (part.isascii() and part.isdecimal()) or not 0 < int(part[:6]) < 65536:
+        digits = part.lstrip("0")[:6]  # of more, six are too many already
+        if not (part.isascii() and digits.isdecimal()) or not 0 < int(digits) < 65536:
             raise InvalidPort(
                 f"{part!r} in the port {spec!r} is no port from 1 to 65535",
                 "leave the host port out to have one chosen" if part.strip("0") == "" else _FORM,
             )
-        numbers.append(int(part))
+        numbers.append(int(digits))
     if len(numbers) > 2 or numbers[0] > numbers[-1]:
         raise InvalidPort(f"{text!r} in the port {spec!r} is no range", "write it like 7000-7010")
     return numbers[0], numbers[-1]

@@ -6,9 +6,10 @@ import json
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from netlib import state as keys
-from netlib.binding import bound
+from netlib.binding import ANY, bound
 from netlib.engine import Engine
 from netlib.errors import Exhausted, PortTaken, Unsupported
 from netlib.model import Endpoint, HostFacts, Network, PublishedPort
@@ -201,8 +202,15 @@ def _holder(
                 found = engine.state.store.range(first, end or f"{first}\0", limit=1)
                 if found:
                     return f"sandbox {keys.load(found[0].value)['sandbox']}"
-    for one in needs if listens else ():
+    for one in _at_once(needs) if listens else ():
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
         if user is not None:
             return user
     return None
+
+
+def _at_once(needs: tuple[PublishedPort, ...]) -> tuple[PublishedPort, ...]:
+    """Every address of both families is one question, and not two."""
+    if {one.host_address for one in needs} == set(ANY.values()):
+        return (replace(needs[0], host_address=None),)
+    return needs

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, NotPermitted
 from netlib.kernel import netlink
+from netlib.kernel.procfs import Sysctls
 from netlib.model import Netns
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Namespaces:
         self._thread: threading.Thread | None = None
         self._idle: list[netlink.Socket] = []
         self._sysctls: dict[str, int] = {}
+        self.sysctls = Sysctls()
         self._closed = False
         self._closing: SimpleQueue[Any] = SimpleQueue()
         self._closer: threading.Thread | None = None
@@ -101,6 +103,7 @@ class Namespaces:
             socket.close()
         for descriptor in self._sysctls.values():
             os.close(descriptor)
+        self.sysctls.close()
         os.close(self.host_fd)
 
     def close_later(self, closable: Any) -> None:
@@ -364,6 +367,11 @@ class Session:
                 self._open.callback(socket.close)
             self._sockets[netns.path] = socket
         return socket
+
+    @property
+    def sysctls(self) -> Sysctls:
+        """What opens sysctls for work that is run in a namespace."""
+        return self._namespaces.sysctls
 
     def run_in(self, netns: Netns, work: Callable[[], T]) -> T:
         """Do `work` in a network namespace."""

@@ -60,6 +60,7 @@ class Holder:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="netlib-ports", daemon=True)
         self._most = 0
+        self._count = 0
 
     def start(self) -> None:
         """Hold what is published, and follow what changes."""
@@ -129,15 +130,16 @@ class Holder:
             self._log(f"the ports of {key} are not held: {error}")
         for port in [port for port in held if port not in wanted]:
             held.pop(port).close()
-        room = self._most - sum(map(len, self._held.values()))
+            self._count -= 1
         missing = self._missing.pop(key, set())
         expected = '"kind":"cni"' in (value or "")  # then its runtime has it
         for port in sorted(wanted - held.keys()):
-            if len(held) >= room:
+            if self._count >= self._most:
                 self._log(f"{port.protocol} port {port.port} is not held: too many are")
                 break
             try:
                 held[port] = _bind(port)
+                self._count += 1
             except OSError as error:
                 if error.errno in _LATER:
                     self._missing.setdefault(key, set()).add(port)
