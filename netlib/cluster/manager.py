@@ -87,7 +87,7 @@ class Manager:
                 record = self._doors.record()
                 self._follow(record)
                 store.changes(revision, _LOOK_SECONDS)
-            except NetError as error:
+            except (NetError, OSError) as error:
                 if self._ending.is_set():
                     return
                 self._log(f"cluster: {error}")

@@ -206,7 +206,7 @@ class Server:
         if descriptor < 0:
             return True
         try:
-            return bool(select.select([descriptor], [], [], seconds)[0])
+            return _ended(descriptor, seconds)
         finally:
             os.close(descriptor)
 
@@ -219,7 +219,7 @@ class Server:
             try:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, number)
-                if select.select([descriptor], [], [], _STOP_SECONDS)[0]:
+                if _ended(descriptor, _STOP_SECONDS):
                     return
             finally:
                 os.close(descriptor)
@@ -271,6 +271,13 @@ class Server:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _ended(process: int, seconds: float) -> bool:
+    """Whether a process ends meanwhile. By poll: a daemon has more descriptors than select takes."""
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 def _word(value: Any) -> str:
