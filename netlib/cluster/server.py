@@ -274,7 +274,7 @@ class Server:
 
 
 def _ended(process: int, seconds: float) -> bool:
-    """Whether a process ends meanwhile. By poll: a daemon has more descriptors than select takes."""
+    """Whether a process ends meanwhile. By poll: select takes no more than 1024 descriptors."""
     poller = select.poll()
     poller.register(process, select.POLLIN)
     return bool(poller.poll(seconds * 1000))
