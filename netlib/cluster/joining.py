@@ -14,13 +14,14 @@ from netlib.cluster.asking import Manager
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.model import JOIN_PORT, PREFIX, Availability, Cluster, Membership, Node
-from netlib.cluster.nodes import check_availability
+from netlib.cluster.nodes import all_nodes, check_availability
 from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, client_url, program
 from netlib.codec import from_json
-from netlib.errors import ManagerUnreachable, NetError
+from netlib.errors import InvalidAddress, ManagerUnreachable, NetError
 from netlib.model import bracketed
 from netlib.names import new_id
 from netlib.state import dump
+from netlib.store import Store
 
 if TYPE_CHECKING:
     from netlib.cluster.certificates import Request
@@ -135,6 +136,7 @@ def _join(doors: Doors, joining: Joining) -> Node:
             membership = _serve(doors, node, cluster, membership, answer)
         store = doors.open_store(membership)
         try:
+            _check_family(store, node)
             member.enrol(store, node)
             member.keep(doors, store, node, membership)
         finally:
@@ -145,6 +147,17 @@ def _join(doors: Doors, joining: Joining) -> Node:
                 EtcdMembers(membership).remove(expected)
         raise
     return node
+
+
+def _check_family(store: Store, node: Node) -> None:
+    """Raise InvalidAddress where the others could send no frames to this node's address."""
+    others = {one.data_address.version for one in all_nodes(store)}
+    if others and node.data_address.version not in others:
+        (version,) = others
+        raise InvalidAddress(
+            f"the cluster's frames go by IPv{version}, and {node.data_address} is not of it",
+            f"give an IPv{version} address of this host with --data-path-addr",
+        )
 
 
 def _kept(

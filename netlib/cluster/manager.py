@@ -182,7 +182,7 @@ class Manager:
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.load_cert_chain(files.path(names.CERTIFICATE), files.path(names.KEY))
             host, port = endpoint(membership.listen, JOIN_PORT, "the address")
-            answer = Admission(self._doors).answer
+            answer = Admission(self._doors, self._log).answer
             self._listener = Listener(host, port, context, answer, self._log)
         except OSError as error:  # the address may come up later
             self._listening.failed(

@@ -227,7 +227,9 @@ def test_each_mistake_has_an_error_of_its_own(three: list[Machine], tmp_path: Pa
     with _holding(second, "tcp", 2379):
         assert "--etcd" in wrong(second, "cluster init", 4, "port-taken")
 
-    found(first)
+    for machine in (first, second):
+        machine.place.run("ip", "address", "add", "198.51.100.77/32", "dev", "lo")
+    found(first, "--advertise-addr 198.51.100.1 --data-path-addr 198.51.100.77")
     assert "leave" in wrong(first, "cluster init", 4, "already-member")
     token = first.token()
     wrong(first, f"cluster join --token {token} {join_port}", 4, "already-member")
@@ -240,6 +242,12 @@ def test_each_mistake_has_an_error_of_its_own(three: list[Machine], tmp_path: Pa
         wrong(second, f"cluster join --name x --token {token} {join_port}", 4, "port-taken")
     said = wrong(second, f"cluster join --name host-1 --token {token} {join_port}", 4, "name-taken")
     assert "--name" in said
+    said = wrong(second, f"cluster join --name x --data-path-addr 2001:db8:100::2 --token {token} "
+                 f"{join_port}", 2, "invalid-address")  # fmt: skip
+    assert "IPv4" in said
+    said = wrong(second, f"cluster join --name x --data-path-addr 198.51.100.77 --token {token} "
+                 f"{join_port}", 4, "address-taken")  # fmt: skip
+    assert "--data-path-addr" in said
     found(third)
     other = third.token()
     wrong(second, f"cluster join --token {other} {join_port}", 6, "wrong-token")
