@@ -3,7 +3,7 @@
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 
-.PHONY: help dev check test test-matrix demo labs bench bench-dns bench-cni docs lock clean
+.PHONY: help dev check test test-matrix demo labs bench bench-dns bench-cni bench-scale bench-overlay docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,8 +38,14 @@ bench: dev ## measure, beside others where they are installed
 bench-dns: dev ## names, beside dnsmasq and aardvark-dns where they are installed
 	@$(BIN)/python -m benchmarks names $(ARGS)
 
+bench-overlay: dev ## what an overlay carries, beside a VXLAN by hand; what its entries cost
+	@$(BIN)/python -m benchmarks overlay-carried overlay-entries $(ARGS)
+
 bench-cni: dev ## measure CNI calls beside the reference plugins
 	@$(BIN)/python -m benchmarks.cni_calls
+
+bench-scale: dev ## what endpoints, watchers and hosts cost etcd and the kernel (docs/scale.md)
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: dev ## rewrite the pages that are made of the code
 	$(BIN)/python tools/docs.py

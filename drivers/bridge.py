@@ -37,6 +37,7 @@ from netlib.wiring import (
     FirewallBase,
     Forwarding,
     Noun,
+    Route,
     VethPair,
     Wiring,
 )
@@ -61,8 +62,8 @@ class BridgeDriver:
     options: ClassVar[tuple[Option, ...]] = (
         Option(
             key="bridge.name",
-            help="the bridge device; one that exists is used as it is, without a gateway address "
-            "or rules of ours, and never removed",
+            help="the bridge device; one that exists is used as it is, without addresses or "
+            "rules of ours, and never removed: subnets and gateway are its own unless given",
             aliases=("com.docker.network.bridge.name", "bridge_name", "interface_name", "bridge"),
             device=True,
         ),
@@ -77,18 +78,23 @@ class BridgeDriver:
             "ports; isolated: the host has no address here",
             default="nat",
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
         ),
         Option(
             key="gateway_mode_ipv4",
             help="gateway_mode by IPv4, where it is another one",
             aliases=("com.docker.network.bridge.gateway_mode_ipv4",),
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
+            family=4,
         ),
         Option(
             key="gateway_mode_ipv6",
             help="likewise for IPv6",
             aliases=("com.docker.network.bridge.gateway_mode_ipv6",),
             choices=_GATEWAY_MODES,
+            gatewayless=("isolated",),
+            family=6,
         ),
         NAMES,
         *HOST_BINDING,
@@ -161,6 +167,10 @@ class BridgeDriver:
         for address in network.gateways():
             if modes[address.version] != "isolated":
                 yield Address(device=bridge, address=address)
+        for subnet in network.subnets:
+            beyond = subnet.gateway is not None and subnet.gateway not in subnet.prefix
+            if beyond and modes[subnet.family] != "isolated":
+                yield Route(device=bridge, destination=subnet.prefix)
         yield from passing(network, bridge, modes)
 
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:

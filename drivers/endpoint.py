@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netlib import names
 from netlib.driver import Option
 from netlib.errors import InvalidOption
-from netlib.model import HOST, Endpoint, Family, HostFacts, IPAddress, IPNetwork, Netns, Network
+from netlib.model import (
+    EVERYWHERE,
+    HOST,
+    Endpoint,
+    Family,
+    HostFacts,
+    IPAddress,
+    IPInterface,
+    IPNetwork,
+    Netns,
+    Network,
+)
 from netlib.options import BOOLEAN, number
 from netlib.wiring import Address, Loopback, Noun, Route, Sysctl, Up
 
@@ -78,13 +89,30 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
     for address in endpoint.addresses:
         yield Address(netns=netns, device=device, address=address, announce=True)
     gateways = {family: _gateway(network, endpoint, family) for family in endpoint.gateway_for}
-    yield from routes(network, device, netns, gateways)
+    yield from routes(network, device, netns, gateways, endpoint.addresses)
+    for destination, via in endpoint.routes.items():
+        if destination not in EVERYWHERE.values():
+            yield Route(
+                netns=netns,
+                device=device,
+                destination=ip_network(destination),
+                via=ip_address(via),
+                metric=number(network.options, "metric", 0, 2**32 - 1) or 0,
+            )
 
 
 def routes(
-    network: Network, device: str, netns: Netns, gateways: Mapping[Family, IPAddress | None]
+    network: Network,
+    device: str,
+    netns: Netns,
+    gateways: Mapping[Family, IPAddress | None],
+    addresses: Iterable[IPInterface] = (),
 ) -> list[Route]:
-    """Default routes through `gateways`, and the network's static routes."""
+    """Default routes through `gateways`, and the network's static routes.
+
+    With `addresses`, a gateway in no prefix of theirs is reached on the link all the same.
+    """
+    near = [address.network for address in addresses]
     metric = number(network.options, "metric", 0, 2**32 - 1) or 0
     result: list[Route] = []
     for family, gateway in gateways.items():
@@ -96,6 +124,7 @@ def routes(
                     destination=DEFAULT[family],
                     via=gateway,
                     metric=metric,
+                    on_link=bool(near) and not any(gateway in prefix for prefix in near),
                 )
             )
     for text in filter(
@@ -132,7 +161,9 @@ def _check_routes(network: Network) -> None:
 
 
 def _gateway(network: Network, endpoint: Endpoint, family: Family) -> IPAddress | None:
-    """The gateway of the subnet that the endpoint's address is from."""
+    """The endpoint's own gateway, else that of the subnet that its address is from."""
+    if EVERYWHERE[family] in endpoint.routes:
+        return ip_address(endpoint.routes[EVERYWHERE[family]])
     address = endpoint.address(family)
     return next((s.gateway for s in network.subnets if address and address.ip in s.prefix), None)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from netlib.driver import Option
 from netlib.drivers.hosted import gateway_sysctls, masquerades
-from netlib.model import Family, HostFacts, Network
+from netlib.model import Family, HostFacts, IPAddress, Network
 from netlib.options import BOOLEAN, is_on
 from netlib.wiring import Forward, Noun, Segment, Sysctl, Verdict
 
@@ -70,12 +70,23 @@ def passing(network: Network, bridge: str, modes: Mapping[Family, str]) -> Itera
         host=_host(modes, closed),
         isolated=options.get("isolate", "true") != "false",
     )
-    for subnet in network.subnets:
-        gateway = None if modes[subnet.family] == "isolated" else subnet.gateway
-        yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=gateway)
+    yield from _segments(network, bridge, modes)
     for family, mode in modes.items():
         if mode.startswith("nat") and not closed:
             yield from masquerades(network, bridge, family)
+
+
+def _segments(network: Network, bridge: str, modes: Mapping[Family, str]) -> Iterator[Noun]:
+    """The prefixes with their gateways, each of which is named once."""
+    told: set[IPAddress] = set()
+    for subnet in sorted(
+        network.subnets, key=lambda s: s.gateway is None or s.gateway not in s.prefix
+    ):
+        gateway = None if modes[subnet.family] == "isolated" else subnet.gateway
+        new = None if gateway in told else gateway
+        yield Segment(bridge=bridge, prefix=subnet.prefix, gateway=new)
+        if new is not None:
+            told.add(new)
 
 
 def _host(modes: Mapping[Family, str], closed: bool) -> Literal["open", "gateway", "closed"]:

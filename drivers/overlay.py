@@ -15,6 +15,7 @@ from netlib.drivers.endpoint import (
     ROUTING,
     check_in_sandbox,
     in_sandbox,
+    routes,
     sysctls,
 )
 from netlib.drivers.hosted import HOST_BINDING, ICC, MASQUERADE, check_host_addresses
@@ -185,6 +186,7 @@ class OverlayDriver:
             pair,
             *sysctls(endpoint, host),
             *in_sandbox(network, endpoint),
+            *_on_link(network, endpoint),
             # Else a request for a neighbour on this very host would be for nobody known.
             *_neighbours(bridge, addresses, endpoint.mac, host),
             *published(network, endpoint, host),
@@ -234,6 +236,20 @@ def _at_home(bridge: str, subnet: Subnet, own: IPAddress) -> Iterator[Noun]:
         if address is not None:
             yield Address(device=bridge, address=interface(address, address.max_prefixlen))
     yield Route(device=bridge, destination=subnet.prefix, src=own)
+
+
+def _on_link(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
+    """Routes to the network's other subnets: all of it is one link.
+
+    By way of gateways each host would see one direction of a connection only, and conntrack
+    take answers without a question for invalid.
+    """
+    netns, device = endpoint.sandbox.netns, endpoint.ifname
+    taken = {route.destination for route in routes(network, device, netns, {})}
+    for subnet in network.subnets:
+        address = endpoint.address(subnet.family)
+        if address and address.ip not in subnet.prefix and subnet.prefix not in taken:
+            yield Route(netns=netns, device=device, destination=subnet.prefix)
 
 
 def _neighbours(

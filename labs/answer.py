@@ -7,6 +7,7 @@ address a client has by the time its packets arrive.
 
 from __future__ import annotations
 
+import os
 import socket
 import socketserver
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 def greeting(client: tuple[Any, ...]) -> str:
     """Who we are, and who asks."""
     address = str(client[0]).removeprefix("::ffff:").partition("%")[0]
-    return f"I am {socket.gethostname()}, you are {address}"
+    return f"I am {os.environ.get('LAB_NAME') or socket.gethostname()}, you are {address}"
 
 
 class _Stream(socketserver.StreamRequestHandler):

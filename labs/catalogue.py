@@ -18,12 +18,12 @@ TITLES: Mapping[str, str] = {
     "demo": "The main job: two networks, a published port, isolation, and no trace after.",
     "bridges": "The default bridge and networks of your own: names, links, isolation.",
     "publish": "A published port: the road of a packet before and after its address is changed.",
-    # "on-the-fly": "Networks come and go under a process, while its other connections live on.",
-    # "isolation": "Who reaches whom, and a network without a way out.",
-    # "forwarding": "The two switches that let packets through a host: sysctl and FORWARD.",
-    # "shared-stacks": "The networks host and none, and a sandbox that shares another one's stack.",
-    # "macvlan": "A sandbox with a MAC address of its own on the LAN, and a neighbour there.",
-    # "crash": "A process that dies in the middle of connect, and the repair.",
+    "on-the-fly": "Networks come and go under a process, while its other connections live on.",
+    "isolation": "Who reaches whom, and a network without a way out.",
+    "forwarding": "The two switches that let packets through a host: sysctl and FORWARD.",
+    "shared-stacks": "The networks host and none, and a sandbox that shares another one's stack.",
+    "macvlan": "A sandbox with a MAC address of its own on the LAN, and a neighbour there.",
+    "crash": "A process that dies in the middle of connect, and the repair.",
 }
 
 

@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> None:
     """Serve until killed."""
     with _Server(("0.0.0.0", 53), _Question) as server:  # noqa: S104 - a machine of the lab's own
         server.names = dict(argument.split("=", 1) for argument in arguments)
+        print("ready", flush=True)
         server.serve_forever()
 
 

@@ -73,6 +73,7 @@ def _furnish() -> None:
     _program(programs / "python3", f'exec {python} "$@"')
     os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
     os.chdir(FOLDER)
+    socket.sethostname("host")
 
 
 def _program(path: Path, line: str) -> None:

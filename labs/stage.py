@@ -21,6 +21,11 @@ from netlib.labs.capture import Point, call_in
 FOLDER = Path("/var/lib/netlib-lab")
 TIMEOUT = 30.0  # seconds that a command may take
 
+# What stories type again and again: our small server, a page that comes, and one that does not.
+SERVE = "python3 -m netlib.labs.answer"
+FETCH = "curl -sS"
+TRY = "curl -sS --max-time 0.5"
+
 # RFC 5737 and RFC 3849 keep these for documentation.
 UPLINK4, UPLINK6 = "192.0.2.1", "2001:db8:2::1"
 OUTSIDE4, OUTSIDE6 = "192.0.2.100", "2001:db8:2::100"
@@ -98,37 +103,34 @@ class Stage:
             lines = [f"addr add {a} dev {end.device}{_at_once(a)}" for a in end.addresses]
             batch(end.place, [*lines, f"link set {end.device} up"])
 
-    def outside(self, name: str = "outside") -> Place:
+    def outside(self, **names: str) -> Place:
         """A machine outside at 192.0.2.100, and the host's eth0 to it, 192.0.2.1.
 
-        It is the host's default gateway, and both have IPv6 addresses as well.
+        It is the host's default gateway and name server, which knows these names (with `_` for
+        `.`) and no others. Both have IPv6 addresses as well.
         """
-        place = self.machine(name)
+        place = self.machine("outside")
         self.wire(
             End(self.host, "eth0", (f"{UPLINK4}/24", f"{UPLINK6}/64")),
             End(place, "eth0", (f"{OUTSIDE4}/24", f"{OUTSIDE6}/64")),
         )
         batch(self.host, [f"route add default via {OUTSIDE4}", f"route add default via {OUTSIDE6}"])
+        known = [f"{name.replace('_', '.')}={value}" for name, value in names.items()]
+        self._start([sys.executable, "-m", "netlib.labs.nameserver", *known], at=place)
+        # An ordinary user may not write to root's file, but show another one in its place.
+        file = FOLDER / "resolv.conf"
+        file.write_text(f"nameserver {OUTSIDE4}\n", encoding="ascii")
+        throwaway.bind(str(file), "/etc/resolv.conf")
         return place
 
     # -- servers ------------------------------------------------------------------------------
 
     def answers(self, place: Place, port: int) -> None:
         """The server of labs/answer.py, in a place, once it listens."""
-        self._start([sys.executable, "-m", "netlib.labs.answer", str(port)], at=place, waits=False)
+        # A machine of ours has a network of its own, but not a hostname.
+        server = ["env", f"LAB_NAME={place.name}", sys.executable, "-m", "netlib.labs.answer"]
+        self._start([*server, str(port)], at=place, waits=False)
         self.listening(place, port)
-
-    def knows_names(self, place: Place, address: str, **names: str) -> None:
-        """Make a machine the host's name server.
-
-        `names` are all that it knows, with `_` for `.`.
-        """
-        known = [f"{name.replace('_', '.')}={value}" for name, value in names.items()]
-        self._start([sys.executable, "-m", "netlib.labs.nameserver", *known], at=place, waits=False)
-        # An ordinary user may not write to root's file, but show another one in its place.
-        file = FOLDER / "resolv.conf"
-        file.write_text(f"nameserver {address}\n", encoding="ascii")
-        throwaway.bind(str(file), "/etc/resolv.conf")
 
     def listening(self, place: Place, port: int) -> None:
         """Wait until something listens at a port there."""

@@ -33,14 +33,14 @@ class Trace:
         self._monitor = monitor
 
     def hits(self, until: str = "postrouting") -> list[Hit]:
-        """The rules that the first packet met, in order, until it has left this chain."""
+        """The rules that the first packet met, until it left this chain or was dropped."""
         found: list[tuple[str, ...]] = []
         timer = threading.Timer(TIMEOUT, self._monitor.kill)
         timer.start()
         assert self._monitor.stdout is not None
         for line in self._monitor.stdout:
             found += _LINE.findall(line)
-            if re.search(rf" {until} (policy|rule .*verdict (accept|drop))", line):
+            if re.search(rf" {until} policy | {until} rule .*verdict accept|verdict drop", line):
                 break
         timer.cancel()
         return [

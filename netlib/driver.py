@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from netlib.model import Endpoint, HostFacts, Network, Peer
+from netlib.model import Endpoint, Family, HostFacts, Network, Peer
 from netlib.wiring import Wiring
 
 
@@ -25,7 +25,8 @@ class Option:
     prefix can be given twice on it. Not even those can that differ in an `apart` option; one
     with a value of `exclusive` shares it with none, and its endpoint has the device's own MAC
     address. `reserves`: no endpoint gets the addresses that its value names, with commas
-    between them.
+    between them. `gatewayless`: values with which the network needs no gateway, of `family`
+    where the option speaks of one only.
     """
 
     key: str
@@ -39,6 +40,8 @@ class Option:
     apart: bool = False
     exclusive: tuple[str, ...] = ()
     reserves: bool = False
+    gatewayless: tuple[str, ...] = ()
+    family: Family | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -35,8 +35,8 @@ R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
 _TURN_SECONDS = 2.0
-# Threads beyond these would only take the interpreter from each other.
-_AT_ONCE = 2
+# Who waits longer than this for what others do goes ahead beside them.
+_ROOM_SECONDS = 0.25
 SHARED = "container:"
 
 
@@ -65,7 +65,7 @@ class Engine:
         self.committed = committed
         self._turn = threading.Lock()
         self.warn = warn or _warn
-        self._room = threading.Semaphore(_AT_ONCE)
+        self._room = threading.RLock()
         self.making = threading.Lock()
         self._identified = False
 
@@ -138,7 +138,7 @@ class Engine:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
         with ExitStack() as held:
-            with self._room:
+            with self.room():
                 operation = self._begin(prepare, held)
                 if not operation.dismantles:
                     self._build(operation)
@@ -147,6 +147,21 @@ class Engine:
                 self._dismantle(operation)
                 self._finish(operation)
         return operation.result
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Where one thread works, and none that would only take the interpreter from it.
+
+        Two that build at once cost half as much again for each: they wake each other up at
+        every system call, and the kernel changes links one after the other anyway. A thread
+        that is in there may enter again.
+        """
+        taken = self._room.acquire(timeout=_ROOM_SECONDS)
+        try:
+            yield
+        finally:
+            if taken:
+                self._room.release()
 
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from netlib.model import Endpoint, Family, Network
+from netlib.model import EVERYWHERE, FAMILIES, Endpoint, Family, Network
 from netlib.options import is_on
 
 
@@ -15,9 +15,12 @@ def offers(network: Network, endpoint: Endpoint) -> tuple[Family, ...]:
         return ()
     return tuple(
         family
-        for family in network.families()
+        for family in FAMILIES
         if (address := endpoint.address(family)) is not None
-        and any(s.gateway is not None for s in network.subnets if address.ip in s.prefix)
+        and (
+            EVERYWHERE[family] in endpoint.routes
+            or any(s.gateway is not None for s in network.subnets if address.ip in s.prefix)
+        )
     )
 
 

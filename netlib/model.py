@@ -23,6 +23,7 @@ IPNetwork = IPv4Network | IPv6Network
 IPInterface = IPv4Interface | IPv6Interface
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, Family] = (4, 6)
+EVERYWHERE: Mapping[Family, str] = {4: "0.0.0.0/0", 6: "::/0"}
 Protocol = Literal["tcp", "udp", "sctp"]
 State = Literal["pending", "ready", "removing"]
 
@@ -116,12 +117,17 @@ class Network:
         return tuple(dict.fromkeys(subnet.family for subnet in self.subnets))
 
     def gateways(self) -> tuple[IPInterface, ...]:
-        """The gateways with their prefix lengths, in the subnets' order."""
-        return tuple(
-            interface(subnet.gateway, subnet.prefix.prefixlen)
-            for subnet in self.subnets
-            if subnet.gateway is not None
-        )
+        """The gateways, each once, with the prefix length of the subnet that it is in."""
+        found: dict[IPAddress, IPInterface] = {}
+        for subnet in self.subnets:
+            if subnet.gateway is None:
+                continue
+            if subnet.gateway in subnet.prefix:
+                found[subnet.gateway] = interface(subnet.gateway, subnet.prefix.prefixlen)
+            else:
+                alone = interface(subnet.gateway, subnet.gateway.max_prefixlen)
+                found.setdefault(subnet.gateway, alone)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +212,8 @@ class Endpoint:
 
     `gateway_for` are the families whose default route in the sandbox leads through this
     endpoint: the one with the highest `gateway_priority`, the oldest where they are equal.
+    `routes` are gateways by destination that came with the addresses, where somebody else
+    than netlib chose those; one to everywhere is the default route.
     """
 
     id: str
@@ -218,6 +226,7 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
     gateway_priority: int = 0
     gateway_for: tuple[Family, ...] = ()
     created: float = 0.0
@@ -248,13 +257,19 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What a network device of the host is. `ours`: it carries our mark."""
+    """What a network device of the host is. `ours`: it carries our mark.
+
+    Of one that is not ours, `addresses` are the host's on it, but link-local ones, and
+    `routers` where the default routes by it lead.
+    """
 
     name: str
     kind: str
     mtu: int
     mac: str = ""
     ours: bool = False
+    addresses: tuple[IPInterface, ...] = ()
+    routers: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

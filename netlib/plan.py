@@ -320,10 +320,16 @@ def _stages(steps: list[Step]) -> list[Stage]:
 
 
 def _effects(have: Wiring, want: Wiring, gone: set[Key]) -> Iterable[Effect]:
+    ports = {(n.peer_netns, n.peer): n.name for n in want if isinstance(n, VethPair) and n.bridge}
     for noun in want:
         old = None if noun.key() in gone else have.get(noun.key())
         if isinstance(noun, Address) and noun.announce and old is None:
-            yield Announce(netns=noun.netns, device=noun.device, address=noun.address)
+            yield Announce(
+                netns=noun.netns,
+                device=noun.device,
+                address=noun.address,
+                port=ports.get((noun.netns, noun.device), ""),
+            )
         # A UDP flow that is older than its port would never reach it: no connection tells
         # conntrack of the new rule.
         if isinstance(noun, Publish) and noun != old and noun.protocol == "udp":

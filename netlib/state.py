@@ -25,6 +25,7 @@ cluster/membership                  how this host reaches its cluster's store, a
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ def _network(text: str) -> tuple[Network, Wiring]:
 
 _ENDPOINTS = _Memo(_endpoint, 512)
 _NETWORKS = _Memo(_network, 64)
+_TEXTS: deque[tuple[Wiring, str]] = deque(maxlen=_FEW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,12 +268,26 @@ def dump(value: object) -> str:
 
 def dump_network(network: Network, wiring: Wiring) -> str:
     """The record of a network."""
-    return _NETWORKS.keep(dump({"network": network, "wiring": wiring}), (network, wiring))
+    return _NETWORKS.keep(_record("network", network, wiring), (network, wiring))
 
 
 def dump_endpoint(endpoint: Endpoint, wiring: Wiring) -> str:
     """The record of an endpoint."""
-    return _ENDPOINTS.keep(dump({"endpoint": endpoint, "wiring": wiring}), (endpoint, wiring))
+    return _ENDPOINTS.keep(_record("endpoint", endpoint, wiring), (endpoint, wiring))
+
+
+def _record(kind: str, value: object, wiring: Wiring) -> str:
+    return f'{{"{kind}":{dump(value)},"wiring":{_dump_wiring(wiring)}}}'
+
+
+def _dump_wiring(wiring: Wiring) -> str:
+    """A wiring's text; the last ones are known, as an endpoint has the same until it is ready."""
+    for known, text in list(_TEXTS):
+        if known is wiring:
+            return text
+    text = dump(wiring)
+    _TEXTS.append((wiring, text))
+    return text
 
 
 class State:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netlib.errors import InvalidAddress
 from netlib.ipam import capacity, check_static, usable
-from netlib.model import AddressRange, IPAddress, IPNetwork, Subnet
+from netlib.model import AddressRange, Family, IPAddress, IPNetwork, Subnet
 
 # What no endpoint can have: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771; RFC 4291 sections
 # 2.5.2 (unspecified), 2.5.3 (loopback), 2.5.5.2 (IPv4-mapped), 2.5.6 and 2.7.
@@ -82,9 +82,25 @@ def _range(text: str) -> AddressRange:
     return found
 
 
-def plain_subnet(prefix: IPNetwork, *, gateway: bool = True) -> Subnet:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """Which gateway a subnet has that names none.
+
+    `none`: families that need none. `optional`: one without room for a gateway has none.
+    `near`: addresses that are gateways of the subnets they are in, such as those of the bridge
+    that the network uses. `others`: the subnets that the network has already.
+    """
+
+    none: frozenset[Family] = frozenset()
+    optional: bool = False
+    near: tuple[IPAddress, ...] = ()
+    others: tuple[Subnet, ...] = ()
+
+
+def plain_subnet(prefix: IPNetwork, ways: Ways | None = None) -> Subnet:
     """A subnet of a prefix that was chosen, with the default gateway or none."""
-    return _with_gateway(Subnet(prefix=prefix)) if gateway else Subnet(prefix=prefix)
+    ways = ways or Ways()
+    return _with_gateway(Subnet(prefix=prefix), ways, ())
 
 
 def parse_subnet_options(
@@ -92,15 +108,15 @@ def parse_subnet_options(
     gateways: Iterable[str] = (),
     ip_ranges: Iterable[str] = (),
     aux: Iterable[str] = (),
-    *,
-    gateway: bool = True,
+    ways: Ways | None = None,
 ) -> tuple[Subnet, ...]:
     """The subnets that `--subnet`, `--gateway`, `--ip-range` and `--aux-address` mean together.
 
-    Each option belongs to the subnet that holds it, in whatever order they come. A subnet
-    without one gets its first free address as its gateway, unless `gateway` is False.
-    Raises InvalidAddress.
+    Each option belongs to the subnet that holds it, in whatever order they come. A gateway
+    that is in none belongs to the /32 or /128 that has no room for one. A subnet without a
+    gateway gets its first free address, or what `ways` say. Raises InvalidAddress.
     """
+    ways = ways or Ways()
     prefixes = [parse_prefix(text) for text in subnets]
     for number, prefix in enumerate(prefixes):
         for other in prefixes[:number]:
@@ -111,7 +127,9 @@ def parse_subnet_options(
     chosen: dict[IPNetwork, IPAddress] = {}
     for text in gateways:
         address = parse_address(text)
-        prefix = _holding(prefixes, address, f"gateway {text}")
+        prefix = _led_to(prefixes, address, chosen) or _holding(
+            prefixes, address, f"gateway {text}"
+        )
         if chosen.setdefault(prefix, address) != address:
             raise InvalidAddress(
                 f"{prefix} has two gateways, {chosen[prefix]} and {address}", "give one of them"
@@ -132,18 +150,26 @@ def parse_subnet_options(
             raise InvalidAddress(
                 f"{name!r} reserves {names[name]} and {address}", "give each its own name"
             )
-    return tuple(
-        _checked(
-            Subnet(
-                prefix=prefix,
-                gateway=chosen.get(prefix),
-                ranges=tuple(ranges.get(prefix, ())),
-                reserved=reserved.get(prefix, {}),
-            ),
-            gateway,
+    found_subnets: list[Subnet] = []
+    for prefix in sorted(prefixes, key=lambda p: p.num_addresses == 1):  # which may need others'
+        subnet = Subnet(
+            prefix=prefix,
+            gateway=chosen.get(prefix),
+            ranges=tuple(ranges.get(prefix, ())),
+            reserved=reserved.get(prefix, {}),
         )
-        for prefix in prefixes
-    )
+        found_subnets.append(_checked(subnet, ways, found_subnets))
+    return tuple(sorted(found_subnets, key=lambda s: prefixes.index(s.prefix)))
+
+
+def _led_to(
+    prefixes: list[IPNetwork], gateway: IPAddress, chosen: Mapping[IPNetwork, IPAddress]
+) -> IPNetwork | None:
+    """The prefix of one address that a gateway beyond it leads to."""
+    if any(gateway in prefix for prefix in prefixes if prefix.num_addresses > 1):
+        return None
+    alone = [p for p in prefixes if p.num_addresses == 1 and p.version == gateway.version]
+    return next((p for p in alone if p not in chosen and gateway not in p), None)
 
 
 def _holding(prefixes: list[IPNetwork], address: IPAddress, what: str) -> IPNetwork:
@@ -157,7 +183,7 @@ def _holding(prefixes: list[IPNetwork], address: IPAddress, what: str) -> IPNetw
     )
 
 
-def _checked(subnet: Subnet, gateway: bool) -> Subnet:
+def _checked(subnet: Subnet, ways: Ways, before: Iterable[Subnet]) -> Subnet:
     """The subnet with its gateway, when all that it names can be."""
     bare = Subnet(prefix=subnet.prefix)
     for address in subnet.reserved.values():
@@ -165,10 +191,14 @@ def _checked(subnet: Subnet, gateway: bool) -> Subnet:
             raise InvalidAddress(
                 f"{address} is the gateway of {subnet.prefix}, and reserved", "drop one of the two"
             )
-    if subnet.gateway is not None:
+    if subnet.gateway is None:
+        subnet = _with_gateway(subnet, ways, before)
+    elif subnet.prefix.num_addresses > 1:
         check_static(bare, subnet.gateway)
-    elif gateway:
-        subnet = _with_gateway(subnet)
+    elif subnet.gateway in subnet.prefix:
+        raise _no_room(subnet)
+    else:
+        _check_near(subnet.gateway)
     if subnet.ranges and not usable(subnet):
         raise InvalidAddress(
             f"the ranges of {subnet.prefix} leave no address for endpoints",
@@ -177,12 +207,34 @@ def _checked(subnet: Subnet, gateway: bool) -> Subnet:
     return subnet
 
 
-def _with_gateway(subnet: Subnet) -> Subnet:
+def _check_near(gateway: IPAddress) -> None:
+    """Raise InvalidAddress for what can be no gateway on the link."""
+    for what, special in _SPECIAL:
+        if what != "link-local" and gateway in special:
+            raise InvalidAddress(f"{gateway} is a {what} address", "name another gateway")
+
+
+def _with_gateway(subnet: Subnet, ways: Ways, before: Iterable[Subnet]) -> Subnet:
     """The first address of the prefix that is not reserved is the gateway's."""
+    if subnet.family in ways.none:
+        return subnet
+    near = next((address for address in ways.near if address in subnet.prefix), None)
+    if near is not None and near not in subnet.reserved.values():
+        return replace(subnet, gateway=near)
     everywhere = replace(subnet, ranges=())
-    if capacity(everywhere) < 2:
-        raise InvalidAddress(
-            f"{subnet.prefix} has no room for a gateway and an endpoint",
-            "choose a shorter prefix length",
-        )
-    return replace(subnet, gateway=usable(everywhere)[0].first)
+    if capacity(everywhere) > 1:
+        return replace(subnet, gateway=usable(everywhere)[0].first)
+    if subnet.prefix.num_addresses == 1:  # that of another subnet is on the same link
+        lent = (s.gateway for s in (*ways.others, *before) if s.family == subnet.family)
+        gateway = next((address for address in lent if address is not None), None)
+        if gateway is not None or ways.optional:
+            return replace(subnet, gateway=gateway)
+    raise _no_room(subnet)
+
+
+def _no_room(subnet: Subnet) -> InvalidAddress:
+    beyond = ", or name a gateway beyond it: --gateway ADDRESS"
+    return InvalidAddress(
+        f"{subnet.prefix} has no room for a gateway and an endpoint",
+        "choose a shorter prefix length" + (beyond if subnet.prefix.num_addresses == 1 else ""),
+    )

@@ -5,40 +5,59 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from netlib import state as keys
-from netlib.driver import Capabilities
+from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap, Unsupported
-from netlib.model import Family, IPNetwork, Network, Subnet
+from netlib.model import FAMILIES, Device, Family, IPNetwork, Network, Subnet
 from netlib.pools import default_pools, free_prefix, overlapping
 from netlib.store import Absent, Condition, Unchanged, under
-from netlib.subnets import parse_subnet_options, plain_subnet
+from netlib.subnets import Ways, parse_subnet_options, plain_subnet
 
 
 def choose_subnets(
     engine: Engine,
-    capabilities: Capabilities,
+    driver: Driver,
+    network: Network,
     *,
-    subnets: tuple[str, ...],
-    gateways: tuple[str, ...],
-    ip_ranges: tuple[str, ...],
-    aux_addresses: tuple[str, ...],
-    ipv4: bool,
-    ipv6: bool,
-    borrowed: tuple[str, ...] = (),
+    subnets: tuple[str, ...] = (),
+    gateways: tuple[str, ...] = (),
+    ip_ranges: tuple[str, ...] = (),
+    aux_addresses: tuple[str, ...] = (),
+    ipv4: bool = False,
+    ipv6: bool = False,
+    addressed: bool = True,
+    lent: tuple[Device, ...] = (),
 ) -> tuple[Subnet, ...]:
     """The subnets of a new network, or those that are added to one.
 
-    They may be what the host reaches by the `borrowed` devices: those are the network's own.
+    They may be what the host reaches by the devices that are `lent` to the network, and what
+    the host has there is theirs: its router is the gateway, or else its own address is.
 
     Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
     """
-    if capabilities.addressing == "none":
+    capabilities = driver.capabilities
+    if capabilities.addressing == "none" or not addressed:
         if subnets or gateways or ip_ranges or aux_addresses:
-            raise InvalidRequest("networks of this driver have no addresses", "leave them out")
+            what = "of this driver have" if addressed else "that are not addressed have"
+            raise InvalidRequest(f"networks {what} no addresses", "leave them out")
         return ()
-    given = parse_subnet_options(subnets, gateways, ip_ranges, aux_addresses)
+    ours = [device for device in lent if capabilities.gateway_on_host]
+    ways = Ways(
+        none=_gatewayless(driver, network),
+        optional=network.internal,
+        near=tuple(
+            address
+            for device in ours
+            for address in (*device.routers, *(i.ip for i in device.addresses))
+        ),
+        others=network.subnets,
+    )
+    there = [str(i.network) for d in ours for i in d.addresses if (ipv6, ipv4)[i.version == 4]]
+    given = parse_subnet_options(
+        subnets or tuple(dict.fromkeys(there)), gateways, ip_ranges, aux_addresses, ways
+    )
     if capabilities.gateway_on_host:
-        _check_routes(engine, given, borrowed)
+        _check_routes(engine, given, tuple(device.name for device in lent))
     have = {subnet.family for subnet in given}
     wanted: list[Family] = [4] if ipv4 and not have else []
     if ipv6 and 6 not in have:
@@ -52,14 +71,27 @@ def choose_subnets(
             "IPv6 is switched off on this host (net.ipv6.conf.all.disable_ipv6)",
             "switch it on, or leave --ipv6 and IPv6 subnets out",
         )
-    return (*given, *(_free(engine, family) for family in wanted))
+    return (*given, *(_free(engine, family, ways) for family in wanted))
 
 
-def _free(engine: Engine, family: Family) -> Subnet:
+def _gatewayless(driver: Driver, network: Network) -> frozenset[Family]:
+    """The families of which options say that the network has no gateway."""
+    found: set[Family] = set()
+    for option in sorted(driver.options, key=lambda o: o.family is not None):
+        if option.gatewayless and option.key in network.options:
+            families = set(FAMILIES) if option.family is None else {option.family}
+            if network.options[option.key] in option.gatewayless:
+                found |= families
+            else:
+                found -= families
+    return frozenset(found)
+
+
+def _free(engine: Engine, family: Family, ways: Ways) -> Subnet:
     """A subnet from the default pools that overlaps nothing that is known."""
     taken = [*_every_pool(engine, family), *engine.kernel.prefixes()]
     prefix = free_prefix(family, taken, default_pools(family, _host_id()))
-    return plain_subnet(prefix)
+    return plain_subnet(prefix, ways)
 
 
 def _host_id() -> str:

@@ -527,11 +527,15 @@ class NameServer(Noun):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announce:
-    """Neighbours are told that `address` is at `device` now (RFC 5227, RFC 4861 section 7.2.6)."""
+    """Neighbours are told that `address` is at `device` now (RFC 5227, RFC 4861 section 7.2.6).
+
+    `port` is the host's device that the frames have to pass, where there is one.
+    """
 
     netns: Netns
     device: str
     address: IPInterface
+    port: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

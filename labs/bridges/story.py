@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from netlib.labs.packets import kind
-from netlib.labs.stage import OUTSIDE4, Place
+from netlib.labs.stage import FETCH, OUTSIDE4, SERVE, TRY, Place
 from netlib.labs.story import Story
-
-SERVE = "python3 -m netlib.labs.answer"
-ASK = "curl -sS --max-time 0.5"
 
 
 def tell(story: Story) -> None:
     """First the default one, then links, then networks of one's own."""
-    outside = story.stage.outside()
-    story.stage.knows_names(outside, OUTSIDE4, www_example_com=OUTSIDE4)
+    outside = story.stage.outside(www_example_com=OUTSIDE4)
     story.stage.is_set()
     _default(story, outside)
     _links(story)
@@ -36,7 +32,7 @@ def _default(story: Story, outside: Place) -> None:
     story.run("net ps", says="bridge")
     db = story.stage.address("db2", "bridge")
     story.say("They reach each other by address, though nobody said that they belong together ...")
-    story.run(f"net exec app2 -- {ASK} http://{db}:5432/", says="I am db2")
+    story.run(f"net exec app2 -- {FETCH} http://{db}:5432/", says="I am db2")
     story.say(
         """... but not by name. The question goes out to the name server of the host, which
         has never heard of db2:"""
@@ -49,11 +45,11 @@ def _default(story: Story, outside: Place) -> None:
 
 
 def _links(story: Story) -> None:
-    story.say("""The old way around this is a link: an entry in the hosts file, and variables that
-        tell where the other one is. It leads one way only.""")
+    story.say("""The old way around this is a link: an entry in the hosts file, and variables
+        that tell where the other one is. It leads one way only.""")
     story.run("net stop app2")
     story.run("net run -d --name app2 --network bridge:link=db2:database -- sleep 1000")
-    story.run(f"net exec app2 -- {ASK} http://database:5432/", says="I am db2")
+    story.run(f"net exec app2 -- {FETCH} http://database:5432/", says="I am db2")
     story.run("net env app2", says=["DATABASE_PORT_5432_TCP_ADDR=", "DATABASE_NAME=/app2/database"])
     story.fails("net exec db2 -- getent hosts app2")
     story.run("net stop app2")
@@ -66,8 +62,8 @@ def _own(story: Story, outside: Place) -> None:
     story.run(f"net run -d --name db --network front:alias=sql -- {SERVE} 5432")
     story.run(f"net run -d --name web --network front -- {SERVE} 80")
     story.sandbox("db", port=5432)
-    story.run(f"net exec web -- {ASK} http://db:5432/", says="I am db")
-    story.run(f"net exec web -- {ASK} http://sql:5432/", says="I am db")
+    story.run(f"net exec web -- {FETCH} http://db:5432/", says="I am db")
+    story.run(f"net exec web -- {FETCH} http://sql:5432/", says="I am db")
     story.say("""This time the question does not leave the host: its own address on the network
         answers. Only what no sandbox is called is passed on to the world outside.""")
     web = story.sandbox("web", port=80)
@@ -82,13 +78,13 @@ def _own(story: Story, outside: Place) -> None:
 
 
 def _apart(story: Story) -> None:
-    story.say("""Who is on another network is kept out, whatever it asks with: by ping, and by TCP.
-        What it sends is dropped on the host, and never arrives.""")
+    story.say("""Who is on another network is kept out, whatever it asks with: by ping, and by
+        TCP. What it sends is dropped on the host, and never arrives.""")
     story.run(f"net run -d --name stranger --network back -- {SERVE} 80")
     db = story.sandbox("db")
     with story.capture(db.at("eth0")) as arriving:
         story.fails("net exec stranger -- ping -c 1 -W 0.3 198.51.100.2")
-        story.fails(f"net exec stranger -- {ASK} http://198.51.100.2:5432/")
+        story.fails(f"net exec stranger -- {TRY} http://198.51.100.2:5432/")
         story.fails("net dns query db --from stranger", says="NXDOMAIN")
     story.silence(arriving, lambda packet: packet.source == "203.0.113.2")
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from netlib.labs.stage import UPLINK4
+from netlib.labs.stage import FETCH, SERVE, TRY, UPLINK4
 from netlib.labs.story import Story
 
-SERVE = "python3 -m netlib.labs.answer 80"
+URL = f"http://{UPLINK4}:8080/"
 PAGE = "I am web"
-
-
-def fetch(address: str) -> str:
-    """The command that fetches a page."""
-    return f"curl -sS --max-time 1 http://{address}/"
 
 
 def tell(story: Story) -> None:
@@ -25,7 +20,7 @@ def tell(story: Story) -> None:
     story.run("net ls", says=["front", "back"])
 
     story.say("A web server, reached from outside at port 8080, and a client on each network.")
-    story.run(f"net run -d --name web --network front -p 8080:80 -- {SERVE}")
+    story.run(f"net run -d --name web --network front -p 8080:80 -- {SERVE} 80")
     story.run("net run -d --name friend --network front -- sleep 1000")
     story.run("net run -d --name stranger --network back -- sleep 1000")
     story.sandbox("web", port=80)
@@ -34,20 +29,20 @@ def tell(story: Story) -> None:
 
     web = story.stage.address("web", "front")
     story.say("From a machine outside, by the host's address and the published port:")
-    story.run(fetch(f"{UPLINK4}:8080"), at=outside, says=PAGE)
+    story.run(f"{FETCH} {URL}", at=outside, says=PAGE)
     story.say("From a peer on the same network, by its name:")
-    story.run(f"net exec friend -- {fetch('web')}", says=PAGE)
+    story.run(f"net exec friend -- {FETCH} http://web/", says=PAGE)
     story.say("From the other network the sandbox itself can't be reached ...")
-    story.fails(f"net exec stranger -- {fetch(web)}")
+    story.fails(f"net exec stranger -- {TRY} http://{web}/")
     story.say("... but what it publishes can, like from anywhere:")
-    story.run(f"net exec stranger -- {fetch(f'{UPLINK4}:8080')}", says=PAGE)
+    story.run(f"net exec stranger -- {FETCH} {URL}", says=PAGE)
     story.pause("two networks, three sandboxes, one published port")
 
     story.say("Networks come and go under a running sandbox.")
     story.run("net disconnect front web")
-    story.fails(fetch(f"{UPLINK4}:8080"), at=outside)
+    story.fails(f"{TRY} {URL}", at=outside)
     story.run("net connect front web -p 8080:80")
-    story.run(fetch(f"{UPLINK4}:8080"), at=outside, says=PAGE)
+    story.run(f"{FETCH} {URL}", at=outside, says=PAGE)
 
     story.say("Everything asked for is there, and nothing else:")
     story.run("net check")

@@ -110,7 +110,13 @@ def rules(family: Family, marks: Marks) -> dict[Chain, list[str]]:
                 "-p udp -m udp --dport 53 -j NETLIB-GATEWAYS",
                 "-p tcp -m tcp --dport 53 -j NETLIB-GATEWAYS",
             ],
-            "GATED": [*neighbours, "-j NETLIB-GATEWAYS", "-j DROP"],
+            "GATED": [
+                *neighbours,
+                # Answers to the host itself, whichever of its addresses asked.
+                "-m conntrack --ctstate RELATED,ESTABLISHED -j NETLIB-ALLOW",
+                "-j NETLIB-GATEWAYS",
+                "-j DROP",
+            ],
         },
         "nat": {
             "PRE": ["-j NETLIB-DNS", *loopback, f"{here} -j NETLIB-PUBLISH"],

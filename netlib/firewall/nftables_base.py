@@ -81,15 +81,14 @@ _RULES = {
         udp dport @vxlan goto tunnel""",
     "unguarded": "udp dport @vxlan notrack",
     "tunnel": """
-        iifname @bridges fib daddr type local drop
-        iifname @bridges ip daddr . udp dport @members4 drop
-        iifname @bridges ip6 daddr . udp dport @members6 drop
-        ip saddr . udp dport @members4 goto member
-        ip6 saddr . udp dport @members6 goto member
+        iifname @bridges goto fenced
+        ip saddr . udp dport @members4 notrack accept
+        ip6 saddr . udp dport @members6 notrack accept
+        goto fenced""",
+    "fenced": """
         fib daddr type local drop
         ip daddr . udp dport @members4 drop
         ip6 daddr . udp dport @members6 drop""",
-    "member": "fib daddr type local notrack",
     "prerouting": """
         dnat ip to iifname . ip daddr . meta l4proto . th dport map @dns4
         dnat ip6 to iifname . ip6 daddr . meta l4proto . th dport map @dns6
@@ -139,6 +138,7 @@ _RULES = {
         ct state untracked meta mark set meta mark | {allowed} accept
         ct mark set ct mark | {allowed} accept""",
     "input": """
+        udp dport @vxlan accept
         ct state established,related accept
         iif != lo ip daddr . meta l4proto . th dport @resolvers4 iifname . ip daddr \
 != @gateways4 drop

@@ -32,22 +32,24 @@ _SETS = f"""
 """
 _RULES = {
     "frames": """
-        iifname @ports ether type vmap \
-{ arp : goto from_arp, ip : goto from_ip, ip6 : goto from_ip6 }
-        iifname @ports drop""",
+        iifname "nx-*" accept
+        iifname @ports goto checked""",
+    "checked": """
+        iifname . ether saddr . ip saddr @own4 accept
+        ether type vmap { arp : goto from_arp, ip : goto from_ip, ip6 : goto from_ip6 }
+        drop""",
     "from_arp": """
-        iifname . arp saddr ip != @within4 accept
-        iifname . arp saddr ether . arp saddr ip != @own4 drop
+        iifname . arp saddr ether . arp saddr ip @own4 accept
+        iifname . arp saddr ip @within4 drop
         accept""",
     "from_ip": """
-        iifname . ip saddr != @within4 accept
-        iifname . ether saddr . ip saddr != @own4 drop
+        iifname . ip saddr @within4 drop
         accept""",
     "from_ip6": """
         icmpv6 type { nd-router-advert, nd-redirect } drop
         icmpv6 type nd-neighbor-advert goto from_nd
-        iifname . ip6 saddr != @within6 accept
-        iifname . ether saddr . ip6 saddr != @own6 drop
+        iifname . ether saddr . ip6 saddr @own6 accept
+        iifname . ip6 saddr @within6 drop
         accept""",
     "from_nd": f"""
         iifname . ether saddr . {_TARGET} @targets accept

@@ -61,7 +61,8 @@ class Kernel(typing.Protocol):
     def entries(self, device: str) -> Wiring:
         """All FdbEntries of a VXLAN device of the host, or all Neighbours of another one.
 
-        Whoever made them: so foreign ones are found. Learned neighbours don't count.
+        Whoever made them: so foreign ones are found, and are good for `remove`. Learned
+        neighbours don't count.
         """
 
     def marked(self) -> Wiring:

@@ -36,6 +36,7 @@ from netlib.model import (
     Family,
     HostFacts,
     IPAddress,
+    IPInterface,
     IPNetwork,
     Netns,
     Protocol,
@@ -102,9 +103,18 @@ class FakeKernel:
         kind: str = "",
         mtu: int = 1500,
         mac: str = "02:ff:00:00:00:01",
+        addresses: Iterable[IPInterface] = (),
+        routers: Iterable[IPAddress] = (),
     ) -> None:
-        """A device that is not netlib's, up."""
-        device = Device(name=name, kind=kind, mtu=mtu, mac=mac)
+        """A device that is not netlib's, up; default routes by it lead to `routers`."""
+        device = Device(
+            name=name,
+            kind=kind,
+            mtu=mtu,
+            mac=mac,
+            addresses=tuple(addresses),
+            routers=tuple(routers),
+        )
         with self._lock:
             self._host.add_foreign(netns, device)
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from netlib.kernel import links, netlink, rtnl, settings
+from netlib.kernel import links, netlink, riders, rtnl, settings
 from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netns import Namespaces
-from netlib.model import Device, Family, HostFacts, IPNetwork
+from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork
 
 # Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
 # global unicast address (RFC 4291 section 2.4).
@@ -23,7 +23,7 @@ def facts(
     devices: Iterable[str], socket: netlink.Socket, namespaces: Namespaces, uplink: Uplink
 ) -> HostFacts:
     """The host as it is now."""
-    asked = {name: _device(rtnl.get_link(name), socket) for name in devices}
+    asked = {name: _asked_device(name, socket) for name in devices}
     forwarding, bridge_netfilter, ipv6, ephemeral = _settings(namespaces.sysctl)
     return HostFacts(
         boot_id=_boot_id(),
@@ -82,6 +82,21 @@ def _device(request: netlink.Request, socket: netlink.Socket) -> Device | None:
     )
 
 
+def _asked_device(name: str, socket: netlink.Socket) -> Device | None:
+    """A device by its name; with the host's place on it, if somebody else made it."""
+    device = _device(rtnl.get_link(name), socket)
+    index = socket.index(name)
+    if device is None or device.ours or not index:
+        return device
+    addresses = riders.addresses(index, socket)
+    ways = (_way_out(address, socket) for address in _FAR_AWAY)
+    return replace(
+        device,
+        addresses=tuple(a for a in addresses if not a.is_link_local),
+        routers=tuple(w.via for w in ways if w is not None and w.ifindex == index and w.via),
+    )
+
+
 class Uplink:
     """Looks at the device of the default route, and remembers what it keeps.
 
@@ -117,13 +132,18 @@ def _uplink_index(socket: netlink.Socket) -> int:
     The kernel chooses by metric and policy, at a cost that does not grow with the tables.
     """
     for address in _FAR_AWAY:
-        answer = socket.try_to_ask(entries.route_to(address))
-        if isinstance(answer, Refusal):
-            continue  # unreachable, prohibited, no IPv6: whatever it is called, no way out
-        state = entries.read_route(answer[0])
-        if state.ifindex and state.kind == _UNICAST:
+        state = _way_out(address, socket)
+        if state is not None and state.ifindex:
             return state.ifindex
     return 0
+
+
+def _way_out(address: IPAddress, socket: netlink.Socket) -> entries.RouteState | None:
+    answer = socket.try_to_ask(entries.route_to(address))
+    if isinstance(answer, Refusal):
+        return None  # unreachable, prohibited, no IPv6: whatever it is called, no way out
+    state = entries.read_route(answer[0])
+    return state if state.kind == _UNICAST else None
 
 
 @cache

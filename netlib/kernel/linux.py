@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
+from netlib.kernel.announcing import Announcements
 from netlib.kernel.deletions import Deletions
 from netlib.kernel.errnos import Refusal, failed, typed
 from netlib.kernel.flows import FlowsToForget
@@ -57,8 +58,13 @@ class LinuxKernel:
         self._namespaces = Namespaces()
         self._deletions = Deletions(self._delete_indexes)
         self._flows = FlowsToForget(self._namespaces)
+        self._announcements = Announcements(self._namespaces)
         self._uplink = host_facts.Uplink()
         self._kept = threading.local()  # the session of a thread that is in `session`
+
+    def senders(self) -> frozenset[int]:
+        """The netlink ports that the firewall is changed from by us."""
+        return self._firewall.senders()
 
     def use_callers_threads(self) -> None:
         """Have each calling thread enter namespaces itself: for a program of our own.
@@ -71,6 +77,7 @@ class LinuxKernel:
         """Give back sockets and threads, the firewall's too."""
         self._deletions.close()
         self._flows.close()
+        self._announcements.close()
         self._firewall.close()
         if self._guards is not None:
             self._guards.close()
@@ -155,12 +162,7 @@ class LinuxKernel:
         failures: list[NetError] = []
         news = [effect for effect in effects if isinstance(effect, Announce)]
         if news:
-            from netlib.kernel import announce
-
-            with self._session() as session:
-                for effect in news:
-                    with _collected(failures):
-                        announce.announce(effect, session, self._namespaces.close_later)
+            self._announce(news, failures)
         flows = [effect for effect in effects if isinstance(effect, ForgetFlows)]
         # UDP has no end that would show: its flows are gone before the caller goes on.
         lasting = [effect for effect in flows if effect.protocol == "udp"]
@@ -172,6 +174,18 @@ class LinuxKernel:
         self._flows.add(effect for effect in flows if effect.protocol != "udp")
         if failures:
             raise failures[0]
+
+    def _announce(self, news: list[Announce], failures: list[NetError]) -> None:
+        from netlib.kernel import announce
+
+        with self._namespaces.host_socket() as socket:
+            late = [e for e in news if e.port and not socket.is_running(e.port)]
+        with self._session() as session:
+            for effect in news:
+                if effect not in late:
+                    with _collected(failures):
+                        announce.announce(effect, session, self._namespaces.close_later)
+        self._announcements.add(late)
 
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
         """Our own steps, then each door's."""

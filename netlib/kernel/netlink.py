@@ -52,6 +52,7 @@ IFREQ_FLAGS = struct.Struct("16sH22x")
 _HWADDR = struct.Struct("16xH6s16x")  # sa_family, the address's first bytes
 _ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK
 _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8933
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
 
 
@@ -164,6 +165,13 @@ class Socket:
         """Give the socket back."""
         self._socket.close()
 
+    def port(self) -> int:
+        """The number that the kernel knows it by, and names in what it tells others."""
+        if not self._socket.getsockname()[0]:
+            self._socket.bind((0, 0))
+        found: int = self._socket.getsockname()[0]
+        return found
+
     def transact(self, requests: Sequence[Request]) -> list[Refusal | None]:
         """Send all in as few messages as can be, and the kernel's answer to each.
 
@@ -232,11 +240,19 @@ class Socket:
 
     def is_up(self, device: str) -> bool:
         """Whether a device is set up."""
+        return bool(self._flags(device) & _IFF_UP)
+
+    def is_running(self, device: str) -> bool:
+        """Whether a device is up and has a carrier, and the kernel has taken note of it."""
+        return bool(self._flags(device) & _IFF_RUNNING)
+
+    def _flags(self, device: str) -> int:
         try:
             answer = self._ioctl(_SIOCGIFFLAGS, IFREQ_FLAGS.pack(device.encode(), 0))
         except OSError:
-            return False
-        return bool(IFREQ_FLAGS.unpack(answer)[1] & 1)
+            return 0
+        flags: int = IFREQ_FLAGS.unpack(answer)[1]
+        return flags
 
     def mtu(self, device: str) -> int:
         """A device's MTU in bytes, 0 if there is none."""

@@ -132,10 +132,10 @@ class Namespaces:
         """
         if self._closed:
             raise KernelError("this kernel was closed")
-        if fd == self.host_fd and os.stat(_HERE).st_ino == self.host_inode:
-            return work()
         if self.direct:
             return self._run_here(fd, work)
+        if fd == self.host_fd and os.stat(_HERE).st_ino == self.host_inode:
+            return work()
         job = _Job(fd, work)
         with self._lock:
             if self._closed:
@@ -152,7 +152,7 @@ class Namespaces:
         return result
 
     def _run_here(self, fd: int, work: Callable[[], T]) -> T:
-        if os.fstat(fd).st_ino == os.stat("/proc/thread-self/ns/net").st_ino:
+        if os.fstat(fd).st_ino == self.host_inode:
             return work()
         try:
             set_netns(fd)

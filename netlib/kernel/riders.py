@@ -210,7 +210,7 @@ def _fdb_requests(step: Step, noun: FdbEntry, index: int) -> Iterator[Request]:
 
 
 def _has_addresses(index: int, socket: Socket) -> bool:
-    return any(not address.ip.is_link_local for address in _addresses(index, socket))
+    return any(not address.ip.is_link_local for address in addresses(index, socket))
 
 
 def _listed(request: Request, what: str, socket: Socket) -> list[bytes]:
@@ -221,7 +221,8 @@ def _listed(request: Request, what: str, socket: Socket) -> list[bytes]:
         return []
 
 
-def _addresses(index: int, socket: Socket) -> list[IPInterface]:
+def addresses(index: int, socket: Socket) -> list[IPInterface]:
+    """The addresses of a device: none of one that is gone."""
     bodies = _listed(entries.addresses_of(index), "the addresses of a device", socket)
     states = map(entries.read_address, bodies)
     return [address for at, address in states if at == index]
@@ -284,7 +285,7 @@ class Observer:
             return False
         key = ("addresses", index)
         if key not in self._cache:
-            self._cache[key] = set(_addresses(index, self._socket))
+            self._cache[key] = set(addresses(index, self._socket))
         found = self._cache[key]
         assert isinstance(found, set)
         return noun.address in found
@@ -321,10 +322,13 @@ class Observer:
     def _fdb_entry(self, index: int, noun: FdbEntry) -> FdbEntry | None:
         key = ("fdb", index)
         if key not in self._cache:
-            self._cache[key] = _forwarding(index, self._socket)
+            by_mac: dict[str, list[entries.NeighbourState]] = {}
+            for state in _forwarding(index, self._socket):
+                by_mac.setdefault(state.mac, []).append(state)
+            self._cache[key] = by_mac
         found = self._cache[key]
-        assert isinstance(found, list)
-        known = [state for state in found if state.mac == noun.mac]
+        assert isinstance(found, dict)
+        known = found.get(noun.mac, ())
         remotes = [s.address for s in known if not s.at_master and s.address is not None]
         if not remotes:
             return None

@@ -19,6 +19,7 @@ from netlib.plan import Delete, Step, subject
 from netlib.wiring import Forwarding, Loopback, Noun, Sysctl
 
 _ROOT = "/proc/sys/"
+_MOST_BYTES = 4096
 _LO = 1  # lo is the first device of every namespace
 FORWARDING: dict[Family, str] = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
@@ -41,6 +42,21 @@ def write(path: str, value: str) -> None:
         os.close(fd)
 
 
+def exchange(path: str, value: str) -> str:
+    """Set a sysctl in the calling thread's namespace; what it was before. Raises OSError.
+
+    In one opening, which for a new device or namespace is what takes long.
+    """
+    fd = os.open(_ROOT + path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        before = os.read(fd, _MOST_BYTES).decode(errors="replace").strip()
+        if before != value:
+            os.pwrite(fd, value.encode(), 0)
+        return before
+    finally:
+        os.close(fd)
+
+
 def do_sysctls(steps: Sequence[Step], session: Session, journal: Journal) -> None:
     """Write all values of one namespace, or the old ones back."""
 
@@ -50,12 +66,11 @@ def do_sysctls(steps: Sequence[Step], session: Session, journal: Journal) -> Non
             for step in steps:
                 noun = subject(step)
                 assert isinstance(noun, Sysctl)
-                before = read(noun.path)
+                value = noun.default if isinstance(step, Delete) else noun.value
                 try:
-                    write(noun.path, noun.default if isinstance(step, Delete) else noun.value)
+                    old.append((noun.path, exchange(noun.path, value)))
                 except OSError as error:
                     raise of_os_error(error, f"{thing(noun)} can't be set") from error
-                old.append((noun.path, before))
         except NetError:
             for path, value in reversed(old):
                 with suppress(OSError):
@@ -152,6 +167,7 @@ __all__ = [
     "do_sysctls",
     "ensure_forwarding",
     "ensure_loopback",
+    "exchange",
     "forwards",
     "observe_forwarding",
     "observe_loopback",

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from netlib.errors import StoreConflict
-from netlib.store import Absent, Commit, Condition, Event, Record
+from netlib.store import Absent, Commit, Condition, Event, Record, Unchanged
 from netlib.store.sqlite_connection import Turns, forks
 from netlib.store.sqlite_file import STEPS, check_version
 
+_TOGETHER = 500  # SQLite takes 999 parameters, or more (limits.html)
 _RECORDS = "SELECT key, value, revision FROM entries WHERE key"
 
 
@@ -115,8 +116,7 @@ class SqliteStore:
             self._news.notify_all()
 
     def _ask(self, sql: str, parameters: tuple[str | int, ...] = ()) -> list[Any]:
-        with self._reader.take() as connection:
-            return connection.execute(sql, parameters).fetchall()
+        return self._reader.ask(sql, parameters)
 
     def _events(self, since: int) -> list[Event] | None:
         with self._reader.take() as connection:
@@ -141,9 +141,9 @@ class SqliteStore:
 def _write(connection: sqlite3.Connection, commit: Commit, keep_events: int) -> int:
     """Judge and write, in a transaction that was begun; the revision."""
     ask = connection.execute
-    for condition in commit.conditions:
-        if not _holds(connection, condition):
-            raise StoreConflict(condition.first if isinstance(condition, Absent) else condition.key)
+    failed = _failed(connection, commit.conditions)
+    if failed is not None:
+        raise StoreConflict(failed.first if isinstance(failed, Absent) else failed.key)
     doomed: set[str] = set()
     for key in commit.delete:
         doomed.update(k for (k,) in ask("SELECT key FROM entries WHERE key = ?", (key,)))
@@ -175,19 +175,34 @@ def _write(connection: sqlite3.Connection, commit: Commit, keep_events: int) -> 
     return int(revision)
 
 
-def _holds(connection: sqlite3.Connection, condition: Condition) -> bool:
-    ask = connection.execute
-    if isinstance(condition, Absent):
-        if not condition.end:
-            found = ask("SELECT 1 FROM entries WHERE key = ?", (condition.first,))
+def _failed(connection: sqlite3.Connection, conditions: Sequence[Condition]) -> Condition | None:
+    """The first condition that does not hold."""
+    keys = [c.key if isinstance(c, Unchanged) else c.first for c in conditions if not _is_range(c)]
+    there: dict[str, int] = {}
+    for start in range(0, len(keys), _TOGETHER):  # in few questions: each costs a change of thread
+        some = keys[start : start + _TOGETHER]
+        marks = ", ".join("?" * len(some))
+        sql = f"SELECT key, revision FROM entries WHERE key IN ({marks})"  # noqa: S608 - marks only
+        there.update(connection.execute(sql, some))
+    for condition in conditions:
+        if isinstance(condition, Unchanged):
+            holds = there.get(condition.key, 0) == condition.revision
+        elif condition.end:
+            holds = _is_empty(connection, condition)
         else:
-            found = ask(
-                "SELECT 1 FROM entries WHERE key >= ? AND key < ? LIMIT 1",
-                (condition.first, condition.end),
-            )
-        return found.fetchone() is None
-    row = ask("SELECT revision FROM entries WHERE key = ?", (condition.key,)).fetchone()
-    return condition.revision == (row[0] if row else 0)
+            holds = condition.first not in there
+        if not holds:
+            return condition
+    return None
+
+
+def _is_range(condition: Condition) -> bool:
+    return isinstance(condition, Absent) and bool(condition.end)
+
+
+def _is_empty(connection: sqlite3.Connection, condition: Absent) -> bool:
+    sql = "SELECT 1 FROM entries WHERE key >= ? AND key < ? LIMIT 1"
+    return connection.execute(sql, (condition.first, condition.end)).fetchone() is None
 
 
 def _forget(connection: sqlite3.Connection, keep_events: int) -> None:

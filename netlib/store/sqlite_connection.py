@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from netlib.errors import StoreError
@@ -51,6 +51,18 @@ class Turns:
                 finally:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
+        finally:
+            self._lock.release()
+
+    def ask(self, sql: str, parameters: tuple[str | int, ...]) -> list[Any]:
+        """All rows that a statement finds: `take` for one question, of which there are many."""
+        if not self._lock.acquire(timeout=self._busy_seconds):
+            raise locked(self._path, self._busy_seconds)
+        try:
+            return self._ready().execute(sql, parameters).fetchall()
+        except (sqlite3.Error, OSError):
+            with explained(self._path, self._busy_seconds):
+                raise
         finally:
             self._lock.release()
 

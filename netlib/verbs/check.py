@@ -17,15 +17,16 @@ from netlib.verbs.disconnect import leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours
 from netlib.verbs.remove import Watch
-from netlib.wiring import Noun, Wiring
+from netlib.wiring import FirewallBase, Noun, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A part of the state that the host does not show as it should be.
 
-    `subject` is "network NAME", "SANDBOX on NAME" or "host"; `plan` would mend it, and is
-    empty where nothing can (`note` says why).
+    `subject` is "network NAME", "SANDBOX on NAME", "firewall" (foreign chains that refuse what
+    we let through) or "host"; `plan` would mend it, and is empty where nothing can (`note` says
+    why).
     """
 
     subject: str
@@ -53,7 +54,7 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     networks, endpoints = _scope(engine, target)
     findings = examine(engine, networks, endpoints)
     if target is None:
-        findings += (*_unheld(engine), *_strangers(engine))
+        findings += (*_in_the_way(engine), *_unheld(engine), *_strangers(engine))
     return findings
 
 
@@ -201,6 +202,20 @@ def _endpoints(
         plan = missing(record.wiring, seen)
         if plan:
             yield Finding(subject=subject, plan=plan)
+
+
+def _in_the_way(engine: Engine) -> list[Finding]:
+    """Foreign chains that came to refuse what we let through, and that take a rule of ours."""
+    base = FirewallBase()
+    if not any(noun == base for record in engine.state.networks() for noun in record.wiring):
+        return []
+    found = [one for one in engine.kernel.switches().obstacles() if one.ours_to_set]
+    if not found:
+        return []
+    # To see to its ground is to pass what stands in front of it, too.
+    plan = diff(have=Wiring(), want=Wiring([base]))
+    note = "; ".join(f"{one.where} is in the way: {one.why}" for one in found)
+    return [Finding(subject="firewall", plan=plan, note=note)]
 
 
 def _unheld(engine: Engine) -> list[Finding]:

@@ -13,7 +13,7 @@ from netlib.dns.resolv import check_servers
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import BuiltInNetwork, InvalidRequest, NameTaken
-from netlib.model import HostFacts, IPAddress, Network, Protocol, Subnet
+from netlib.model import Device, HostFacts, IPAddress, Network, Protocol, Subnet
 from netlib.naming import DNS_PORT, has_names
 from netlib.operation import Operation
 from netlib.options import canonical
@@ -37,6 +37,7 @@ def create(
     aux_addresses: Iterable[str] = (),
     ipv4: bool = True,
     ipv6: bool = False,
+    addressed: bool = True,
     internal: bool = False,
     attachable: bool = False,
     records: Iterable[str] = (),
@@ -49,7 +50,8 @@ def create(
     Without `subnets` one is chosen for each family that is asked for, from the default
     pools, away from every other network's and from every prefix that the host can route to.
     `gateways`, `ip_ranges` ("192.0.2.64/26" or "192.0.2.10-192.0.2.20") and `aux_addresses`
-    ("router=192.0.2.5") each belong to the subnet that contains them. `internal`: no way out or in.
+    ("router=192.0.2.5") each belong to the subnet that contains them. `addressed` False: somebody
+    else gives addresses, a DHCP server say. `internal`: no way out or in.
     `records` are further names, in a zone file's form ("db A 192.0.2.9"). `servers` are asked
     for what no name of the network answers, instead of the host's.
 
@@ -83,17 +85,20 @@ def create(
         servers=check_servers(servers),
         created=engine.clock(),
     )
-    network = _borrowing(network, _look(engine, kind, network))
+    host = _look(engine, kind, network)
+    network = _borrowing(network, host)
     chosen = choose_subnets(
         engine,
-        kind.capabilities,
+        kind,
+        network,
         subnets=tuple(subnets),
         gateways=tuple(gateways),
         ip_ranges=tuple(ip_ranges),
         aux_addresses=tuple(aux_addresses),
         ipv4=ipv4,
         ipv6=ipv6,
-        borrowed=tuple(_devices(kind, network)),
+        addressed=addressed,
+        lent=lent_devices(kind, network, host),
     )
     return _making(engine, kind, replace(network, subnets=chosen), realm)
 
@@ -113,16 +118,7 @@ def create_built_in(engine: Engine, name: str) -> Operation[Network]:
     """Make a built-in network, with a free IPv4 prefix where it has addresses."""
     bare = replace(built_in.network(name), created=engine.clock(), state="pending")
     kind = engine.registry.get(bare.driver)
-    chosen = choose_subnets(
-        engine,
-        kind.capabilities,
-        subnets=(),
-        gateways=(),
-        ip_ranges=(),
-        aux_addresses=(),
-        ipv4=True,
-        ipv6=False,
-    )
+    chosen = choose_subnets(engine, kind, bare, ipv4=True)
     realm = engine.state.realm() or names.new_realm()
     return _making(engine, kind, replace(bare, subnets=chosen), realm)
 
@@ -210,7 +206,7 @@ def _settled(engine: Engine, driver: Driver, network: Network) -> tuple[Network,
         network = replace(network, options={**network.options, **decided})
         host = _look(engine, driver, network)
         network = _borrowing(network, host)
-    network = replace(network, subnets=_reserving(engine, driver, network))
+    network = replace(network, subnets=_reserving(engine, driver, network, host))
     driver.check_options(network)
     return network, host
 
@@ -218,6 +214,12 @@ def _settled(engine: Engine, driver: Driver, network: Network) -> tuple[Network,
 def _borrowing(network: Network, host: HostFacts) -> Network:
     borrowed = tuple(device.name for device in host.devices.values() if not device.ours)
     return replace(network, borrowed=borrowed)
+
+
+def lent_devices(driver: Driver, network: Network, host: HostFacts) -> tuple[Device, ...]:
+    """The devices of others that options name, and the network uses."""
+    named = {network.options.get(option.key) for option in driver.options if option.device}
+    return tuple(d for d in host.devices.values() if d.name in named and not d.ours)
 
 
 def _look(engine: Engine, driver: Driver, network: Network) -> HostFacts:
@@ -235,7 +237,9 @@ def _devices(driver: Driver, network: Network) -> list[str]:
     return devices
 
 
-def _reserving(engine: Engine, driver: Driver, network: Network) -> tuple[Subnet, ...]:
+def _reserving(
+    engine: Engine, driver: Driver, network: Network, host: HostFacts
+) -> tuple[Subnet, ...]:
     """The subnets, with the addresses that options keep for the host, or that it has."""
     kept = [
         address
@@ -243,6 +247,7 @@ def _reserving(engine: Engine, driver: Driver, network: Network) -> tuple[Subnet
         if option.reserves and option.key in network.options
         for address in _addresses(network.options[option.key])
     ]
+    kept += [i.ip for d in lent_devices(driver, network, host) for i in d.addresses]
     if not driver.capabilities.gateway_on_host:
         # Of a LAN that the host is on: a route to its own address is in the table `local`.
         kept += [p[0] for p in engine.kernel.prefixes() if p.prefixlen == p.max_prefixlen]

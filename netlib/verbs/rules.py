@@ -21,6 +21,7 @@ from netlib.wiring import (
     Publish,
     Relay,
     Segment,
+    SourceGuard,
     Unmasked,
     Wiring,
 )
@@ -125,6 +126,9 @@ def _what(noun: Noun) -> str:
             return f"unmasked {noun.bridge}: {noun.prefix}"
         case DnsRedirect():
             return f"dns {bracketed(noun.gateway)}:53 -> port {noun.port}"
+        case SourceGuard():
+            owned = ", ".join(str(address) for address in noun.addresses)
+            return f"source guard {noun.device}: {noun.mac} with {owned}"
         case _:
             return type(noun).__name__.lower()
 
@@ -152,6 +156,8 @@ def _reason(noun: Noun, network: str, endpoint: EndpointRecord | None) -> str:
             return f"who is on {network} sees the true address of others on it"
         case DnsRedirect():
             return f"members of {network} ask their gateway for names"
+        case SourceGuard():
+            return f"{who} may not send as another of {network}"
         case _:
             return f"part of {network}"
 

@@ -17,6 +17,7 @@ from netlib.publishing import move_ports
 from netlib.rewiring import Rewiring, conditions, describe, describe_network, puts, reverts
 from netlib.store import Commit
 from netlib.subnetting import choose_subnets, claim_pools
+from netlib.verbs.create import lent_devices
 from netlib.wiring import Wiring
 
 
@@ -70,17 +71,17 @@ def update(
                 f"option {key} of {old.name} can't change while the network exists",
                 f"these can: {', '.join(sorted(live))}; for others make a new network",
             )
+    host = engine.facts(old.borrowed)
     added = (
         choose_subnets(
             engine,
-            driver.capabilities,
+            driver,
+            old,
             subnets=subnets,
             gateways=parts[0],
             ip_ranges=parts[1],
             aux_addresses=parts[2],
-            ipv4=False,
-            ipv6=False,
-            borrowed=old.borrowed,
+            lent=lent_devices(driver, old, host),
         )
         if subnets
         else ()
@@ -94,7 +95,6 @@ def update(
         subnets=(*old.subnets, *added),
         servers=_servers(old, tuple(add_servers), tuple(drop_servers)),
     )
-    host = engine.facts(d for d in old.borrowed)
     driver.check_options(new)
     new = replace(new, options={**new.options, **driver.settle(new, host)})
     wiring = describe_network(engine, new, host)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -16,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from support.host import Host
@@ -176,52 +179,148 @@ def test_legacy_iptables_is_looked_at_now_and_then(
         assert told == ["mended: firewall"]
 
 
+def bound(host: Host, protocol: str, address: str, port: int) -> socket.socket | None:
+    """A socket that a program of the host has there; None where it gets EADDRINUSE."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]
+    sock = host.call(lambda: socket.socket(family, kind))
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if protocol == "tcp":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
+    return sock
+
+
+def is_free(host: Host, protocol: str, address: str, port: int) -> bool:
+    """Whether a program of the host would get the port."""
+    sock = bound(host, protocol, address, port)
+    if sock is not None:
+        sock.close()
+    return sock is not None
+
+
+PUBLISHED = ["8080:80", "5353:53/udp", "9000-9003:90-93", "192.0.2.1:7000:70",
+             "[2001:db8:2::1]:7001:71/udp"]  # fmt: skip
+HELD = [
+    ("tcp", "0.0.0.0", 8080),
+    ("tcp", "::", 8080),
+    ("tcp", "127.0.0.1", 8080),
+    ("udp", "0.0.0.0", 5353),
+    ("udp", "::", 5353),
+    ("tcp", "0.0.0.0", 9000),
+    ("tcp", "::", 9003),
+    ("tcp", "192.0.2.1", 7000),
+    ("tcp", "0.0.0.0", 7000),
+    ("udp", "2001:db8:2::1", 7001),
+]
+
+
 def test_published_ports_are_held(host: Host, client: Net) -> None:
     """No process of the host gets one, and our own checks do not take the holder for a user."""
-    client.create("front", subnets=[SUBNET])
+    host.outsider()
+    client.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
     for name in ("web", "db"):
         host.sandbox(name)
-    client.connect("front", "netns:web", publish=["8080:80", "5353:53/udp"])
-
-    def is_free(kind: socket.SocketKind, port: int) -> bool:
-        with host.call(lambda: socket.socket(socket.AF_INET, kind)) as sock:
-            if kind == socket.SOCK_STREAM:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("0.0.0.0", port))
-            except OSError:
-                return False
-            return True
-
-    eventually(lambda: not is_free(socket.SOCK_STREAM, 8080))
-    eventually(lambda: not is_free(socket.SOCK_DGRAM, 5353))
+    client.connect("front", "netns:web", publish=PUBLISHED)
+    for port in HELD:
+        eventually(lambda port=port: not is_free(host, *port), what=str(port))  # type: ignore[misc]
+    assert is_free(host, "tcp", "127.0.0.1", 7000)
+    assert is_free(host, "tcp", "0.0.0.0", 9004)
     client.disconnect("front", "netns:web")
-    client.connect("front", "netns:db", publish=["8080:80", "5353:53/udp"])
+    client.connect("front", "netns:db", publish=PUBLISHED)
     client.disconnect("front", "netns:db")
-    eventually(lambda: is_free(socket.SOCK_STREAM, 8080) and is_free(socket.SOCK_DGRAM, 5353))
+    for port in HELD:
+        eventually(lambda port=port: is_free(host, *port), what=str(port))  # type: ignore[misc]
 
 
-def test_events_are_told(host: Host, client: Net) -> None:
-    """To who follows: what is made, joined, published, mended and removed."""
-    channel = connect(host.state_dir, 10)
-    assert channel is not None
-    assert channel.call({"do": "events"}).document["ok"]
+def test_who_takes_a_port_while_no_daemon_runs_is_named(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """The next daemon tells of it, and has the port as soon as that program ends."""
+    first = start_daemon()
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.sandbox("web")
+        net.connect("front", "netns:web", publish=["8080:80", "8081:81"])
+    eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8080))
+    first.kill()
+    first.wait()
+    thief = bound(host, "tcp", "0.0.0.0", 8080)
+    assert thief is not None
+    with thief:
+        thief.listen()
+        second = start_daemon()
+        eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8081))
+    eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8080))
+    second.send_signal(signal.SIGTERM)
+    said, _ = second.communicate(timeout=20)
+    assert "a published port is used by" in said
+    assert said.count("on tcp port 8080") == 1
+
+
+def test_events_are_told(host: Host, start_daemon: Callable[..., subprocess.Popen[str]]) -> None:
+    """Of all kinds, whoever does it, while daemons come and go."""
+    first = start_daemon()
+    program = [sys.executable, "-u", "-m", "netlib", "--state-dir", str(host.state_dir)]
+    follower = host.popen(*program, "--json", "events", cwd=ROOT)
+    assert follower.stdout is not None
     host.sandbox("web")
-    client.create("front")
-    client.connect("front", "netns:web")
-    client.publish("netns:web", ["8080:80"])
-    host.run("nft", "flush", "ruleset")
-    eventually(lambda: client.check() == ())
-    client.disconnect("front", "netns:web")
-    client.remove("front")
-    told: list[str] = []
-    while "remove" not in told or "repair" not in told:
-        event = channel.receive().document.get("event")
-        if event:
-            told.append(event["event"])
-    channel.close()
-    assert [t for t in told if t != "repair"] == [
-        "create", "connect", "publish", "disconnect", "remove"]  # fmt: skip
+
+    def told(*kinds: str) -> list[dict[str, Any]]:
+        """The next events; as many as are expected."""
+        lines = [json.loads(follower.stdout.readline()) for _ in kinds]  # type: ignore[union-attr]
+        assert [line["event"] for line in lines] == list(kinds)
+        assert {line["version"] for line in lines} == {1}
+        return lines
+
+    with Net(host.state_dir) as plain:
+        plain.create("back")
+        number = iter(range(10000))
+
+        def begun() -> bool:
+            """It follows from now on: a process takes its time to start."""
+            plain.update("back", labels={"number": str(next(number))})
+            return bool(select.select([follower.stdout], [], [], 0.1)[0])
+
+        eventually(begun, 20)
+        plain.remove("back")
+        while json.loads(follower.stdout.readline())["event"] != "remove":
+            pass
+        plain.create("front", subnets=[SUBNET])
+        plain.connect("front", "netns:web", publish=["8080:80"])
+        (network, endpoint) = told("create", "connect")
+        assert (network["network"], network["driver"]) == ("front", "bridge")
+        assert endpoint["sandbox"] == "netns:web"
+        assert endpoint["addresses"] == ["198.51.100.2/24"]
+        assert endpoint["ports"][0]["host_port"] == 8080
+        host.run("nft", "flush", "ruleset")
+        assert told("repair")[0]["subject"] == "firewall"
+        with open_net(host.state_dir) as client:
+            client.publish("netns:web", ["8081:80"])
+            client.unpublish("netns:web", ["8080:80"])
+        told("publish", "unpublish")
+        first.kill()
+        first.wait()
+        plain.update("front", labels={"a": "b"})
+        told("update")
+        second = start_daemon()
+        plain.disconnect("front", "netns:web")
+        told("disconnect")
+        host.run("nft", "flush", "ruleset")
+        told("repair")
+        plain.remove("front")
+        told("remove")
+    follower.kill()
+    follower.communicate()
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0
 
 
 def test_a_killed_daemon_stops_no_packet(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_interface
 
 import pytest
-from support.engine import BACKENDS, FAMILIES, HOST, EngineHost, address, engine_host
+from support.engine import BACKENDS, FAMILIES, HOST, OUTSIDE, EngineHost, address, engine_host
 from support.patience import eventually
 from support.traffic import ask, reachable
 
@@ -25,6 +25,7 @@ from netlib.errors import (
     RouteTaken,
     Unsupported,
 )
+from netlib.model import Family
 from netlib.settings import Backend
 
 pytestmark = pytest.mark.kernel
@@ -98,6 +99,80 @@ def test_a_bridge_of_others_is_used_and_left(made: EngineHost) -> None:
     made.net.remove("front", force=True)
     assert run("ip", "-o", "addr", "show", "br0", "scope", "global").stdout == before
     assert "v0" in run("ip", "link", "show", "master", "br0").stdout
+
+
+@pytest.mark.parametrize("routed", [True, False])
+def test_an_administrators_bridge_brings_its_subnets_along(one: EngineHost, routed: bool) -> None:
+    """Its router, or else the host's address on it, is the gateway; nobody is given either."""
+    run = one.host.run
+    run("ip", "link", "add", "br0", "type", "bridge")
+    run("ip", "addr", "add", "198.51.100.5/29", "dev", "br0")
+    run("ip", "addr", "add", "2001:db8:a::5/64", "dev", "br0", "nodad")
+    run("ip", "link", "set", "br0", "up")
+    gateway = "198.51.100.5"
+    if routed:
+        gateway = "198.51.100.6"
+        run("ip", "route", "replace", "default", "via", gateway, "dev", "br0")
+    network = one.net.create("lan", ipv6=True, options={"bridge.name": "br0"})
+    assert [(str(s.prefix), str(s.gateway)) for s in network.subnets] == [
+        ("198.51.100.0/29", gateway),
+        ("2001:db8:a::/64", "2001:db8:a::5"),
+    ]
+    taken = {network.subnets[0].gateway, ip_address("198.51.100.5")}
+    for number in range(6 - len(taken)):
+        box = one.box(f"box{number}")
+        found = one.net.connect("lan", f"box{number}").addresses[0].ip
+        assert found not in taken
+        taken.add(found)
+        if not routed:
+            assert box.run("ping", "-c1", "-W2", gateway).returncode == 0
+    one.box("late")
+    with pytest.raises(Exhausted):
+        one.net.connect("lan", "late")
+    assert one.net.check() == ()
+    one.net.remove("lan", force=True)
+    # What is asked for goes before what is there.
+    network = one.net.create("lan", subnets=["198.51.100.0/29"], gateways=["198.51.100.1"],
+                             options={"bridge.name": "br0"})  # fmt: skip
+    assert str(network.subnets[0].gateway) == "198.51.100.1"
+    assert ip_address("198.51.100.5") in network.subnets[0].reserved.values()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_single_address_is_a_subnet(made: EngineHost, family: Family) -> None:
+    """Its gateway is beyond it, on the same link: out, in, and by its own name for the peer."""
+    own, way = (("203.0.113.7/32", "203.0.113.200"), ("2001:db8:b::7/128", "2001:db8:b::1"))[
+        family == 6
+    ]
+    made.serve(made.outsider, 7000)
+    made.net.create("front", subnets=[own], gateways=[way], ipv4=family == 4)
+    web = made.box("web", 80)
+    endpoint = made.net.connect("front", "web", publish=["8080:80"])
+    assert address(endpoint, family) == own.split("/")[0]
+    assert reachable(made.outsider, HOST[family], 8080)
+    assert reachable(web, OUTSIDE[family], 7000)
+    assert reachable(made.host, address(endpoint, family), 80)
+    assert made.net.check() == ()
+    made.net.remove("front", force=True)
+    made.net.create("more", subnets=FRONT)
+    made.net.update("more", subnets=[own])
+    web = made.box("again", 80)
+    endpoint = made.net.connect("more", "again", addresses=[own.split("/")[0]])
+    assert reachable(web, OUTSIDE[family], 7000)
+    assert made.net.check() == ()
+
+
+def test_a_network_without_a_gateway_keeps_none_free(one: EngineHost) -> None:
+    """An isolated one gives all its addresses to members, also its only one or two."""
+    isolated = {"gateway_mode": "isolated"}
+    network = one.net.create("two", subnets=["203.0.113.6/31"], internal=True, options=isolated)
+    assert network.subnets[0].gateway is None
+    boxes = [one.box(name, 80) for name in ("a", "b")]
+    found = [one.net.connect("two", name) for name in ("a", "b")]
+    assert reachable(boxes[0], address(found[1], 4), 80)
+    one.net.create("one", subnets=["203.0.113.9/32"], internal=True, options=isolated)
+    assert str(one.net.connect("one", "a").addresses[0]) == "203.0.113.9/32"
+    assert one.net.check() == ()
 
 
 def test_what_a_borrowed_bridge_can_not_give_is_refused(one: EngineHost) -> None:

@@ -153,6 +153,29 @@ def test_unprotected_endpoints_are_reached_by_whoever_has_a_route(made: EngineHo
         assert source_seen(web, family) == HOST[family]
 
 
+def test_an_address_that_moved_is_known_to_neighbours_at_once(made: EngineHost) -> None:
+    """Who talked to its last holder reaches the new one without asking, over both families."""
+    made.net.create("front", subnets=FRONT)
+    peer = made.box("peer")
+    made.net.connect("front", "peer")
+    wanted = ["198.51.100.77", "2001:db8:a::77"]
+    for number in range(3):
+        name, mac = f"web{number}", f"02:00:00:00:00:0{number}"
+        made.box(name, 80)
+        made.net.connect("front", name, addresses=wanted, mac=mac)
+        if number:
+            eventually(lambda mac=mac: [macs_of(peer, a) for a in wanted] == [[mac], [mac]])  # type: ignore[misc]
+        for where in wanted:
+            assert reachable(peer, where, 80)
+        made.net.disconnect("front", name)
+
+
+def macs_of(place: Place, where: str) -> list[str]:
+    """What a place knows of a neighbour, without asking it."""
+    shown = json.loads(place.run("ip", "-j", "neigh", "show", where).stdout)
+    return [entry["lladdr"] for entry in shown if "lladdr" in entry]
+
+
 def test_a_bridge_is_quiet_and_as_wide_as_the_uplink(made: EngineHost) -> None:
     """Its MAC is fixed, spanning tree and router advertisements off, replies find their way."""
     made.host.run("ip", "link", "set", "eth0", "mtu", "1420")

@@ -306,6 +306,37 @@ def test_an_announcement_reaches_the_neighbours(host: Host, kernel: LinuxKernel)
     eventually(learned)
 
 
+def test_an_announcement_waits_for_the_port_that_it_has_to_pass(
+    host: Host, kernel: LinuxKernel
+) -> None:
+    """It is not lost, and nobody waits for it; one whose sandbox ends does no harm."""
+    sandbox = host.sandbox("web")
+    web = kernel.enter(sandbox.netns.path, "web")
+    apply(diff(NOTHING, network() | endpoint(web)), kernel)
+    old = "02:00:00:00:0e:0e"
+    port = veth(web, 2).name
+    host.run("ip", "link", "set", port, "down")
+    for address in ("198.51.100.2", "2001:db8:1::2"):
+        host.run("ip", "neigh", "replace", address, "lladdr", old, "nud", "stale", "dev", "nl-1")
+
+    def shown() -> str:
+        return host.run("ip", "neigh", "show", "dev", "nl-1").stdout
+
+    news = [
+        Announce(netns=web, device="eth0", address=ip_interface(text), port=port)
+        for text in ("198.51.100.2/24", "2001:db8:1::2/64")
+    ]
+    kernel.perform(news)
+    assert shown().count(old) == 2
+    host.run("ip", "link", "set", port, "up")
+    eventually(lambda: old not in shown() and shown().count("02:00:00:00:01:02") == 2)
+
+    host.run("ip", "link", "set", port, "down")
+    kernel.perform(news)
+    host.run("ip", "netns", "del", "web")
+    kernel.close()
+
+
 def _tracked(host: Host, protocol: str) -> str:
     return host.run("conntrack", "-L", "-p", protocol, check=False).stdout
 

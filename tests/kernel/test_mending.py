@@ -348,3 +348,24 @@ def test_the_number_of_a_namespace_may_be_given_again(stage: Stage) -> None:
     assert net.check() == ()
     for box in made:
         assert net.engine.state.sandbox_in(box.netns.inode) == box
+
+
+def test_a_foreign_chain_that_came_into_the_way_is_passed(host: Host) -> None:
+    """Somebody sets FORWARD's policy to DROP: check says so, and repair adds the one rule."""
+    outsider = host.outsider()
+    with Net(host.state_dir, firewall="nftables") as net:
+        net.create("front", subnets=[FRONT])
+        web = host.sandbox("web")
+        net.register_sandbox("web", web.netns)
+        net.connect("front", "web")
+        host.run("iptables-nft", "-P", "FORWARD", "DROP")
+        with serve(outsider, 80):
+            assert not reachable(web, "192.0.2.100", 80)
+            (finding,) = net.check()
+            assert finding.subject == "firewall"
+            assert "iptables-nft chain FORWARD is in the way" in finding.note
+
+            assert [one.subject for one in net.repair().mended] == ["firewall"]
+
+            assert reachable(web, "192.0.2.100", 80)
+        assert net.check() == ()

@@ -1,87 +1,28 @@
-"""Overlay networks on real packets: who reaches whom, and as whom."""
+"""Overlay networks on real packets: who reaches whom, as whom, and what crosses the underlay."""
 
 from __future__ import annotations
 
-from itertools import permutations
+import socket
+import threading
+import time
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from support.frames import SILENCE, listening, says
 from support.host import Host
-from support.overlay import OUTSIDER, Cluster, cluster, lan_address, leave_nothing
-from support.reach import Probe, Servers, Transport, differences
+from support.overlay import NOTHING, VNI, Member, cluster, leave_nothing
+from support.overlay_table import address, all_differences, populate
+from support.patience import eventually
+from support.reach import Probe, Servers, ask, differences
+from support.traffic import reachable, serve
 
-from netlib.model import Family
+from netlib.apply import tear_down
+from netlib.model import Family, Network
+from netlib.plan import diff
+from netlib.wiring import FdbEntry, Wiring
 
 pytestmark = pytest.mark.kernel
-
-TRANSPORTS: tuple[Transport, Transport] = ("tcp", "udp")
-BOXES = {"a1": (1, 11), "a2": (1, 12), "b1": (2, 21), "c1": (3, 31)}
-SERVICE = 7000  # of each host
-
-
-def populate(made: Cluster, servers: Servers) -> None:
-    """Sandboxes on all hosts; a1's port 80 is published as 8080."""
-    for name, (number, last) in BOXES.items():
-        box = made.connect(number, name, last, (8080,) if name == "a1" else ())
-        servers.add(box, 80)
-    for member in made.members:
-        servers.add(member.place, SERVICE)
-    servers.add(made.outsider, 80)
-
-
-def address(made: Cluster, name: str, family: Family) -> str:
-    """A sandbox's address."""
-    endpoint = next(m.endpoints[name] for m in made.members if name in m.endpoints)
-    found = endpoint.address(family)
-    assert found is not None
-    return str(found.ip)
-
-
-def table(made: Cluster, family: Family, transport: Transport) -> list[Probe]:
-    """Everybody's way to everybody."""
-    probes = []
-
-    def probe(name: str, source: object, where: str, port: int, expect: str = "") -> None:
-        probes.append(Probe(name, source, transport, where, port, expect))  # type: ignore[arg-type]
-
-    for one, other in permutations(BOXES, 2):
-        me, it = address(made, one, family), address(made, other, family)
-        probe("member", made.place(one), it, 80, f"{other}:80 {me}")
-    gateway = str(next(s.gateway for s in made[1].network.subnets if s.family == family))
-    for name, (number, _) in BOXES.items():
-        me, box, host = address(made, name, family), made.place(name), made[number]
-        home = lan_address(number, family)
-        probe("gateway", box, gateway, SERVICE, f"host{number}:{SERVICE} {me}")
-        probe("way out", box, lan_address(OUTSIDER, family), 80, f"outsider:80 {home}")
-        probe("from its host", host.place, me, 80, f"{name}:80 {host.own(family)}")
-        for other in made.members:
-            own = other.own(family)
-            probe("a host", box, own, SERVICE, f"host{other.number}:{SERVICE} {me}")
-            if other is not host:
-                probe("from another host", other.place, me, 80, f"{name}:80 {other.own(family)}")
-                probe("not routed", made.outsider, me, 80)
-    for one, two in permutations(made.members, 2):
-        answer = f"host{two.number}:{SERVICE} {one.own(family)}"
-        probe("host to host", one.place, two.own(family), SERVICE, answer)
-    published = lan_address(1, family), 8080
-    outside = lan_address(OUTSIDER, family)
-    probe("published", made.outsider, *published, f"a1:80 {outside}")
-    probe("published elsewhere", made.outsider, lan_address(2, family), 8080)
-    probe("published, from its host", made[1].place, *published, f"a1:80 {lan_address(1, family)}")
-    probe("published, from a host", made[2].place, *published, f"a1:80 {lan_address(2, family)}")
-    for name, seen in (("a1", gateway), ("a2", gateway), ("b1", lan_address(2, family))):
-        probe("published, from a member", made.place(name), *published, f"a1:80 {seen}")
-    return probes
-
-
-def both_ways(made: Cluster) -> list[str]:
-    """The table's differences, in each family of the network and by both transports."""
-    probes = [
-        probe
-        for family in made[1].network.families()
-        for transport in TRANSPORTS
-        for probe in table(made, family, transport)
-    ]
-    return differences(probes)
 
 
 @pytest.mark.parametrize("underlay", [4, 6])
@@ -93,7 +34,183 @@ def test_members_of_all_hosts_reach_each_other_and_go_out_by_their_own(
     with cluster(host, underlay=underlay, backend=backend) as made, Servers() as servers:
         populate(made, servers)
 
-        assert not both_ways(made)
+        assert not all_differences(made)
         for member in made.members:
             assert member.wiring == member.kernel.observe(member.wiring)
         leave_nothing(made)
+
+
+# -- what crosses ---------------------------------------------------------------------------------
+
+
+def shout(box: object, family: Family, text: str) -> None:
+    """Send a datagram to everybody: by broadcast, or to all nodes."""
+
+    def work() -> None:
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        with socket.socket(kind, socket.SOCK_DGRAM) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+            for where in ("255.255.255.255", "224.0.0.251") if family == 4 else ("ff02::fb",):
+                client.sendto(text.encode(), (where, 5353))
+
+    box.call(work)  # type: ignore[attr-defined]
+
+
+def test_nothing_crosses_but_what_is_for_somebody(host: Host) -> None:
+    """No ARP, no neighbour discovery, no broadcast: all is known, and what is not is nowhere."""
+    from scapy.all import ARP, VXLAN, Ether, IPv6
+
+    with cluster(host) as made, Servers() as servers, listening(host, "p1") as ear:
+        populate(made, servers)
+        box = made.place("a1")
+        for family in (4, 6):
+            shout(box, family, "to everybody")
+        nobody = ("198.51.100.99", "2001:db8:a::99")
+        assert ask([Probe("nobody", box, "udp", where, 80) for where in nobody]) == ["", ""]
+        b1 = [address(made, "b1", family) for family in (4, 6)]
+        answers = ask([Probe("b1", box, "udp", to, 80, "an answer") for to in b1])
+        assert all(answer.startswith("b1:80") for answer in answers)
+        made.place("a1").run("ping", "-c", "1", "-W", "2", b1[0])
+
+        heard = [f for f in ear.frames(lambda _: False, SILENCE) if VXLAN in f]
+        inner = [frame[VXLAN][Ether] for frame in heard]
+        assert inner
+        assert {frame[VXLAN].vni for frame in heard} == {VNI}
+        members = {m.peer_of(n).mac for m in made.members for n in ("", *m.endpoints)}
+        assert {f.dst for f in inner} | {f.src for f in inner} <= members
+        assert not [f for f in inner if ARP in f or (IPv6 in f and f[IPv6].nh == 58)]
+        assert not [f for f in inner if b"to everybody" in bytes(f)]
+
+
+def test_what_is_for_everybody_crosses_where_that_is_asked_for(host: Host) -> None:
+    """To each host once; neighbours are still answered for at home."""
+    from scapy.all import ARP, VXLAN
+
+    def loud(network: Network) -> Network:
+        return replace(network, options={"flood": "on"})
+
+    with cluster(host, further=loud) as made, Servers() as servers:
+        populate(made, servers)
+        for family in (4, 6):
+            with listening(made.place("b1")) as b1, listening(made.place("c1")) as c1:
+                shout(made.place("a1"), family, f"hello {family}")
+                assert b1.hears(says(f"hello {family}"))
+                assert c1.hears(says(f"hello {family}"))
+        with listening(host, "p1") as ear:
+            assert not all_differences(made)
+            heard = list(ear.frames(lambda _: False, SILENCE))
+            assert not [frame for frame in heard if VXLAN in frame and ARP in frame]
+        leave_nothing(made)
+
+
+# -- what changes ---------------------------------------------------------------------------------
+
+
+def move(name: str, source: Member, target: Member, others: list[Member]) -> None:
+    """An endpoint goes to another host, with its addresses: what agents do."""
+    endpoint, box = source.endpoints.pop(name), source.sandboxes.pop(name)
+    there, here = source.describe(endpoint), target.meet_at(source.address, endpoint)
+    source.turn(there, NOTHING)
+    target.endpoints[name], target.sandboxes[name] = endpoint, box
+    target.turn(here, target.describe(endpoint))
+    for other in others:
+        other.turn(other.meet_at(source.address, endpoint), other.meet(target.peer_of(name)))
+    source.turn(NOTHING, source.meet(target.peer_of(name)))
+
+
+def test_an_endpoint_that_moves_is_silent_for_a_moment(host: Host) -> None:
+    """Well under a second, and nobody has anything to forget: neither address nor MAC changed."""
+    with cluster(host) as made:
+        made.connect(1, "a1", 11)
+        box = made.connect(2, "b1", 21)
+        where = address(made, "b1", 4)
+        heard: list[float] = []
+        over = threading.Event()
+
+        def listen() -> socket.socket:
+            ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            ear.bind(("0.0.0.0", 9))  # inside the sandbox
+            ear.settimeout(0.05)
+            return ear
+
+        def count() -> None:
+            while not over.is_set():
+                try:
+                    ear.recv(16)
+                except TimeoutError:
+                    continue
+                heard.append(time.monotonic())
+
+        def talk() -> None:
+            with made.place("a1").call(
+                lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            ) as client:
+                while not over.wait(0.005):
+                    client.sendto(b"x", (where, 9))
+
+        with box.call(listen) as ear:
+            threads = [threading.Thread(target=work) for work in (count, talk)]
+            for thread in threads:
+                thread.start()
+            eventually(lambda: len(heard) > 10)
+            before = len(heard)
+            move("b1", made[2], made[3], [made[1]])
+            eventually(lambda: len(heard) > before + 50)
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert max(b - a for a, b in pairwise(heard)) < 0.5
+        for member in made.members:
+            assert member.wiring == member.kernel.observe(member.wiring)
+        leave_nothing(made)
+
+
+def test_a_host_that_is_gone_is_silenced_by_one_message(host: Host) -> None:
+    """Nothing is sent to it any more; to the others as before."""
+    with cluster(host) as made, Servers() as servers:
+        populate(made, servers)
+        one, two = made[1], made[2]
+        one.kernel.forget_vtep(one.port, two.address)
+
+        with listening(host, "p2") as ear:
+            probes = [
+                Probe("gone", made.place("a1"), "udp", address(made, "b1", 4), 80),
+                Probe("there", made.place("a1"), "udp", address(made, "c1", 4), 80,
+                      f"c1:80 {address(made, 'a1', 4)}"),
+            ]  # fmt: skip
+            assert not differences(probes)
+            assert not ear.hears(says("question"), SILENCE)
+        entries = [n for n in one.wiring if isinstance(n, FdbEntry) and n.remote == two.address]
+        assert entries
+        assert not one.kernel.observe(Wiring(entries))
+
+
+def test_a_wrong_entry_is_seen_and_put_right(host: Host) -> None:
+    """One that leads elsewhere, one that is missing, and one that nobody wants."""
+    with cluster(host) as made:
+        made.connect(1, "a1", 11)
+        box = made.connect(2, "b1", 21)
+        one = made[1]
+        mac, to = made[2].endpoints["b1"].mac, address(made, "b1", 4)
+        with serve(box, 80):
+            assert reachable(made.place("a1"), to, 80)
+            one.place.run("ip", "neigh", "del", to, "dev", one.bridge)
+            one.place.run("bridge", "fdb", "replace", mac, "dev", one.port, "dst", "192.0.2.3",
+                          "self", "permanent")  # fmt: skip
+            one.place.run("bridge", "fdb", "add", "02:00:00:00:0f:01", "dev", one.port, "dst",
+                          "192.0.2.3", "self", "permanent")  # fmt: skip
+            assert not reachable(made.place("a1"), to, 80)
+
+            seen = one.kernel.observe(one.wiring)
+            assert len(one.wiring) == len(seen) + 1
+            assert len([noun for noun in one.wiring if noun not in seen]) == 2
+            one.turn(seen, one.wiring)
+            assert reachable(made.place("a1"), to, 80)
+        foreign = [n for n in one.kernel.entries(one.port) if n not in one.wiring]
+        assert len(foreign) == 1
+        assert isinstance(foreign[0], FdbEntry)
+        assert foreign[0].mac == "02:00:00:00:0f:01"
+        tear_down(diff(Wiring(foreign), NOTHING), one.kernel, "a foreign entry")
+        for device in (one.port, one.bridge):
+            assert all(noun in one.wiring for noun in one.kernel.entries(device))

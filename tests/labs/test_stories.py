@@ -15,7 +15,7 @@ import pytest
 
 from netlib.labs.catalogue import TITLES, find
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(120)]
 
 LABS = Path(__file__).resolve().parents[2] / "labs"
 DRAWING = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -28,7 +28,7 @@ def events(name: str) -> list[dict[str, Any]]:
     """What happens in a lab; each is played once."""
     done = subprocess.run(
         [sys.executable, "-m", "netlib", "lab", "run", name, "--json"],
-        capture_output=True, text=True, timeout=50, check=False,
+        capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)["events"]

@@ -28,6 +28,7 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (LinuxKernel, "perform"),
     (Socket, "transact"),
     (settings, "write"),
+    (settings, "exchange"),
     (libnftables.Library, "run"),
     (Ruleset, "change"),
     (program.Place, "run"),

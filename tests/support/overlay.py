@@ -16,7 +16,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
-from typing import Literal
 
 from netlib import names
 from netlib.apply import apply, tear_down
@@ -43,12 +42,14 @@ from netlib.plan import diff
 from netlib.wiring import Relay, Wiring
 from support.firewalls import firewall
 from support.host import Host, Place
+from support.patience import eventually
 
 UNDERLAY = Underlay(address=ip_address("203.0.113.1"), mtu=1500)
 VNI = 4001
 PREFIX = {4: ip_network("198.51.100.0/24"), 6: ip_network("2001:db8:a::/64")}
 SECOND = {4: ip_network("203.0.113.0/24"), 6: ip_network("2001:db8:b::/64")}
 OUTSIDER, STRANGER = 100, 66  # the last numbers of their addresses
+FAMILIES: tuple[Family, Family] = (4, 6)
 NOTHING = Wiring()
 
 
@@ -175,8 +176,7 @@ class Member:
         """One of its endpoints as others see it; `` is the host itself."""
         if name:
             one = self.endpoints[name]
-            addresses = tuple(address.ip for address in one.addresses)
-            return Peer(mac=one.mac, addresses=addresses, host=self.address)
+            return peer_at(self.address, one)
         own = tuple(subnet.own for subnet in self.network.subnets if subnet.own is not None)
         mac = names.mac_at(self.network.id, own[0])
         return Peer(mac=mac, addresses=own, host=self.address, is_host=True)
@@ -185,9 +185,19 @@ class Member:
         """All that others should know of it."""
         return [self.peer_of(name) for name in ("", *self.endpoints)]
 
+    def meet_at(self, host: IPAddress, endpoint: Endpoint) -> Wiring:
+        """What an endpoint of another host is here."""
+        return self.meet(peer_at(host, endpoint))
+
     def meet(self, peer: Peer) -> Wiring:
         """What a peer is here."""
         return self.driver.peer_wiring(self.network, peer, self.kernel.facts())
+
+
+def peer_at(host: IPAddress, endpoint: Endpoint) -> Peer:
+    """An endpoint as others than its host see it."""
+    addresses = tuple(address.ip for address in endpoint.addresses)
+    return Peer(mac=endpoint.mac, addresses=addresses, host=host)
 
 
 @dataclass
@@ -202,15 +212,21 @@ class Cluster:
     def __getitem__(self, number: int) -> Member:
         return self.members[number - 1]
 
-    def connect(self, number: int, name: str, last: int, ports: tuple[int, ...] = ()) -> Place:
+    def connect(
+        self, number: int, name: str, last: int, ports: tuple[int, ...] = (), **more: object
+    ) -> Place:
         """A sandbox on a host, which all other hosts are told of. Its port 80 is published."""
         member = self[number]
         box = member.sandboxes.get(name) or self.lan.empty(name)
         published = tuple(PublishedPort(host_port=p, port=80) for p in ports)
         published += tuple(replace(p, protocol="udp") for p in published)
-        endpoint = member.endpoint(name, last, box, ports=published)
+        endpoint = member.endpoint(name, last, box, ports=published, **more)
         member.add(member.describe(endpoint))
         member.sandboxes[name], member.endpoints[name] = box, endpoint
+        # Until the kernel has seen the carrier, in a work queue of its own, a device drops what
+        # is sent through it (linkwatch_do_dev in net/core/link_watch.c).
+        eventually(lambda: _is_up(box, "eth0") and _is_up(member.place, member.bridge))
+        eventually(lambda: _is_up(member.place, names.veth(endpoint.id)))
         for other in self.members:
             if other is not member:
                 other.add(other.meet(member.peer_of(name)))
@@ -301,8 +317,9 @@ def _machine(host: Host, name: str, number: int, mtu: int) -> Place:
     place = host.empty(name)
     # The kernel takes up to a second to see the carrier where both ends have the same index.
     link = f"link add p{number} index {3000 + number} mtu {mtu} type veth peer name eth0"
+    others = [*range(1, 4), OUTSIDER, STRANGER]
     host.run("ip", "-batch", "-", stdin="\n".join([
-        f"{link} mtu {mtu} netns {place.netns.path}",
+        f"{link} address {_lan_mac(number)} mtu {mtu} netns {place.netns.path}",
         f"link set p{number} master lan addrgenmode none",
         f"link set p{number} up",
     ]))  # fmt: skip
@@ -312,13 +329,21 @@ def _machine(host: Host, name: str, number: int, mtu: int) -> Place:
         f"addr add {lan_address(number, 4)}/24 dev eth0",
         f"addr add {lan_address(number, 6)}/64 dev eth0 nodad",
         "link set eth0 up",
+        # Known beforehand: a burst of datagrams would outgrow the queue of who is asked for.
+        *(f"neigh add {lan_address(other, family)} lladdr {_lan_mac(other)} dev eth0"
+          for other in others for family in FAMILIES),
     ]))  # fmt: skip
     return place
+
+
+def _is_up(place: Place, device: str) -> bool:
+    return " state UP " in place.run("ip", "-o", "link", "show", device).stdout
+
+
+def _lan_mac(number: int) -> str:
+    return f"02:00:00:00:00:{number:02x}"
 
 
 def _bridge_switches(*, value: bool) -> list[str]:
     names_ = ("iptables", "ip6tables", "arptables")
     return [f"net.bridge.bridge-nf-call-{name}={int(value)}" for name in names_]
-
-
-Side = Literal["tcp", "udp"]

@@ -23,6 +23,7 @@ Transport = Literal["tcp", "udp"]
 
 SILENCE = 0.2  # seconds without an answer that mean no: packets here take microseconds
 PATIENCE = 5.0  # seconds to wait for an answer that is expected
+AGAIN = 1.0  # seconds: datagrams may be lost on a busy machine, and TCP asks again as soon
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,13 @@ def ask(probes: Sequence[Probe], patience: float = PATIENCE) -> list[str]:
     missing = {index for index, probe in enumerate(probes) if probe.expect}
     missing -= {index for index in missing if sockets[index] is None}
     begun = time.monotonic()
+    again = begun + AGAIN
     open_questions = waiting.get_map()
     while open_questions and time.monotonic() - begun < (patience if missing else SILENCE):
+        if time.monotonic() > again:
+            again += AGAIN
+            for index in missing:
+                _ask_again(probes[index], sockets[index])
         for key, _ in waiting.select(0.02):
             client = key.fileobj
             assert isinstance(client, socket.socket)
@@ -192,6 +198,12 @@ def _start(probe: Probe) -> socket.socket | None:
         client.close()
         return None
     return client
+
+
+def _ask_again(probe: Probe, client: socket.socket | None) -> None:
+    if client is not None and probe.transport == "udp":
+        with contextlib.suppress(OSError):  # told by the answer, or the lack of one
+            client.send(b"question")
 
 
 def _plain(address: str) -> str:

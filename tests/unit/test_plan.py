@@ -193,6 +193,8 @@ def test_an_address_is_announced_when_it_comes() -> None:
 
     assert diff(NOTHING, Wiring([address])).after == (announce,)
     assert diff(Wiring([address]), Wiring([address])).after == ()
+    plugged = replace(announce, port=veth(WEB, 2).name)
+    assert diff(NOTHING, Wiring([veth(WEB, 2), address])).after == (plugged,)
     again = diff(Wiring([veth(WEB, 2), address]), Wiring([veth(WEB, 2, bridge="x"), address]))
     assert again.after == ()
 

@@ -9,7 +9,7 @@ import pytest
 
 from netlib.errors import InvalidAddress
 from netlib.model import Subnet
-from netlib.subnets import parse_prefix, parse_range, parse_subnet_options, plain_subnet
+from netlib.subnets import Ways, parse_prefix, parse_range, parse_subnet_options, plain_subnet
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,66 @@ def test_options_go_to_the_subnet_that_holds_them() -> None:
 )
 def test_the_default_gateway_is_the_first_host(prefix: str, gateway: str) -> None:
     """Given or chosen prefix, the same; none where none is wanted."""
+    nowhere = Ways(none=frozenset({4, 6}))
     (found,) = parse_subnet_options([prefix])
     assert found.gateway == ip_address(gateway)
     assert plain_subnet(ip_network(prefix)) == found
-    assert parse_subnet_options([prefix], gateway=False)[0].gateway is None
-    assert plain_subnet(ip_network(prefix), gateway=False).gateway is None
+    assert parse_subnet_options([prefix], ways=nowhere)[0].gateway is None
+    assert plain_subnet(ip_network(prefix), nowhere).gateway is None
+
+
+@pytest.mark.parametrize(
+    ("subnets", "gateways", "expected"),
+    [
+        (["192.0.2.7/32"], ["198.51.100.1"], ["198.51.100.1"]),
+        (["2001:db8::7/128"], ["fe80::1"], ["fe80::1"]),
+        (["192.0.2.7/32", "198.51.100.0/24"], [], ["198.51.100.1", "198.51.100.1"]),
+        (["192.0.2.7/32", "198.51.100.0/24"], ["198.51.100.9"], ["198.51.100.9", "198.51.100.9"]),
+        (["192.0.2.7/32", "192.0.2.9/32"], ["198.51.100.1"], ["198.51.100.1", "198.51.100.1"]),
+    ],
+    ids=str,
+)
+def test_one_address_has_its_gateway_beyond(
+    subnets: list[str], gateways: list[str], expected: list[str]
+) -> None:
+    """The one named, or that of another subnet on the same link."""
+    found = parse_subnet_options(subnets, gateways)
+    assert [str(subnet.gateway) for subnet in found] == expected
+    assert [str(subnet.prefix) for subnet in found] == subnets
+
+
+@pytest.mark.parametrize(
+    ("gateways", "says"),
+    [
+        ([], "no room for a gateway.*--gateway"),
+        (["192.0.2.7"], "no room for a gateway"),
+        (["127.0.0.1"], "loopback"),
+        (["224.0.0.1"], "multicast"),
+        (["2001:db8::1"], "no subnet"),
+    ],
+    ids=str,
+)
+def test_one_address_needs_a_gateway_that_can_be(gateways: list[str], says: str) -> None:
+    """Unless the network needs none."""
+    with pytest.raises(InvalidAddress, match=says):
+        parse_subnet_options(["192.0.2.7/32"], gateways)
+    for ways in (Ways(none=frozenset({4})), Ways(optional=True)):
+        (found,) = parse_subnet_options(["192.0.2.7/32"], ways=ways)
+        assert found.gateway is None
+
+
+def test_what_is_near_is_the_gateway_of_its_subnet() -> None:
+    """A router before the host's own address, unless another is named or it is reserved."""
+    near = Ways(near=(ip_address("192.0.2.254"), ip_address("192.0.2.5")))
+    for options, expected in (
+        ({}, "192.0.2.254"),
+        ({"gateways": ["192.0.2.9"]}, "192.0.2.9"),
+        ({"aux": ["router=192.0.2.254"]}, "192.0.2.1"),
+    ):
+        (found,) = parse_subnet_options(["192.0.2.0/24"], **options, ways=near)  # type: ignore[arg-type]
+        assert str(found.gateway) == expected
+    (apart,) = parse_subnet_options(["198.51.100.0/24"], ways=near)
+    assert str(apart.gateway) == "198.51.100.1"
 
 
 def test_no_subnets_are_no_subnets() -> None:

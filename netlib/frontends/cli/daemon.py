@@ -11,7 +11,7 @@ import click
 
 from netlib.frontends.cli.command import NetCommand
 from netlib.frontends.cli.output import moment
-from netlib.frontends.cli.session import Session
+from netlib.frontends.cli.session import SCHEMA, Session
 
 
 @click.command("daemon", cls=NetCommand)
@@ -44,7 +44,8 @@ def events_command(session: Session) -> None:
     """
     for event in _events(session):
         if session.json:
-            click.echo(json.dumps(event))
+            told = {"version": SCHEMA, **event, "time": moment(event["time"])}
+            click.echo(json.dumps(told))
         else:
             more = {k: v for k, v in event.items() if k not in ("time", "event")}
             words = " ".join(f"{key}={_word(value)}" for key, value in more.items() if value)
@@ -52,26 +53,15 @@ def events_command(session: Session) -> None:
 
 
 def _events(session: Session) -> Iterator[dict[str, Any]]:
-    """From the daemon, which knows of repairs too; else from the state."""
-    from netlib.frontends.daemon.events import stream
-    from netlib.frontends.daemon.messages import Lost, connect
+    """Changes from the state, so that none is missed when a daemon ends; repairs from a daemon."""
+    from netlib.frontends.daemon.events import Repairs, stream
     from netlib.net import Net
-    from netlib.settings import state_folder
 
-    channel = connect(state_folder(session.state_dir))
-    if channel is not None:
-        try:
-            channel.send({"do": "events"})
-            while True:
-                event = channel.receive().document.get("event")
-                if event:
-                    yield event
-        except Lost:
-            pass  # it ended: go on by ourselves
-        finally:
-            channel.close()
-    with Net(session.state_dir) as net:
-        yield from (event for event in stream(net.engine.state.store, threading.Event()) if event)
+    with Net(session.state_dir) as net, Repairs(net.state_dir) as repairs:
+        for event in stream(net.engine.state.store, threading.Event()):
+            yield from repairs.told()
+            if event:
+                yield event
 
 
 def _word(value: Any) -> str:

@@ -22,7 +22,15 @@ from netlib.errors import (
 from netlib.frontends.cni import networks
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.declaring import Range
-from netlib.frontends.cni.delegate import Ipam, addresses_of, ranges_of, routes_of
+from netlib.frontends.cni.delegate import (
+    Ipam,
+    addresses_of,
+    interfaces_of,
+    needs_interface,
+    own_routes_of,
+    ranges_of,
+    routes_of,
+)
 from netlib.frontends.cni.describing import describe
 from netlib.frontends.cni.refusal import (
     INVALID_CONFIG,
@@ -40,6 +48,7 @@ from netlib.plan import subject
 from netlib.state import EndpointRecord
 from netlib.verbs.connect import connect
 from netlib.verbs.disconnect import depart, leave
+from netlib.verbs.readdress import readdress
 from netlib.wiring import Wiring
 
 KIND = "cni"
@@ -90,6 +99,8 @@ def add(call: Call, netns: Netns) -> Result:
     if not config.delegate:
         return _attach(call, box, None)
     ipam = Ipam(request, config)
+    if needs_interface(config):
+        return _attach_first(call, box, ipam)
     delegated = ipam.add()
     try:
         return _attach(call, box, delegated)
@@ -110,17 +121,55 @@ def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
 
 def _attach(call: Call, box: Sandbox, delegated: Result | None) -> Result:
     net, _, config = call
-    if delegated:
-        around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
-    else:
-        sets = tuple(one for group in config.address_sets for one in group)
-        around = networks.ensure(net, config, sets)
-    record = _connect(call, box, around.network, delegated)
+    with net.engine.room():
+        if delegated:
+            around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
+        else:
+            sets = tuple(one for group in config.address_sets for one in group)
+            around = networks.ensure(net, config, sets)
+        record = _connect(call, box, around.network, delegated)
+        try:
+            return describe(call, around, record, delegated)
+        except BaseException:
+            delete_endpoint(call, around.network.id)
+            raise
+
+
+def _attach_first(call: Call, box: Sandbox, ipam: Ipam) -> Result:
+    """Likewise, where the addresses are found out by the interface itself."""
+    net, _, config = call
+    around = networks.ensure(net, config)
+    network = around.network
+    if network.subnets or config.addresses:
+        raise Refusal(
+            INVALID_CONFIG,
+            f"the plugin {config.delegate} chooses all addresses of {network.name}",
+            "leave subnets and addresses out, or ipam",
+        )
+    bare = _connect(call, box, network, None)
     try:
+        delegated = ipam.add()
+        addresses, routes = interfaces_of(delegated), own_routes_of(delegated)
+        record = net.engine.run(
+            lambda: readdress(net.engine, _now(net.engine, bare), addresses, routes)
+        )
         return describe(call, around, record, delegated)
-    except BaseException:
-        delete_endpoint(call, around.network.id)
+    except BaseException as error:
+        try:
+            ipam.delete()
+        except NetError as failure:
+            error.add_note(f"and its address was not freed: {failure}")
+        delete_endpoint(call, network.id)
         raise
+
+
+def _now(engine: Engine, record: EndpointRecord) -> EndpointRecord:
+    """The endpoint's record as it is by now."""
+    endpoint = record.endpoint
+    found = engine.state.store.get(keys.endpoint_key(endpoint.network, endpoint.id))
+    if found is None:
+        raise NotConnected(f"{endpoint.sandbox.name} was disconnected meanwhile")
+    return keys.load_endpoint(found.value, found.revision)
 
 
 def _connect(
@@ -250,16 +299,23 @@ def _find_again(call: Call) -> EndpointRecord | None:
     record = find_record(call)
     if record is None or record.endpoint.sandbox.labels.get(_OPERATION) != request.operation:
         return None
-    if record.endpoint.state == "ready":
+    if _is_whole(call, record):
         return record
     with net.engine.lock.alone():  # nobody is at it any more
         record = find_record(call)
-        if record is not None and record.endpoint.state == "ready":
+        if record is not None and _is_whole(call, record):
             return record
         if record is not None:
             half = record
             net.engine.run_locked(lambda: leave(net.engine, half))
     return None
+
+
+def _is_whole(call: Call, record: EndpointRecord) -> bool:
+    """Whether all was done of it: the addresses may come after the interface."""
+    endpoint = record.endpoint
+    later = needs_interface(call.config) and not endpoint.addresses
+    return endpoint.state == "ready" and not later
 
 
 def is_taken(previous: Result, ifname: str) -> bool:

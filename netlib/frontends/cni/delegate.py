@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from netlib.frontends.cni import results
@@ -19,8 +20,16 @@ from netlib.frontends.cni.refusal import (
     Refusal,
 )
 from netlib.frontends.cni.request import Request
+from netlib.model import EVERYWHERE, FAMILIES, IPInterface, IPNetwork
 
 _SECONDS = 60.0
+# They ask by the interface itself, and go on doing so while it is there.
+_BY_INTERFACE = frozenset({"dhcp"})
+
+
+def needs_interface(config: Config) -> bool:
+    """Whether the plugin that chooses addresses needs the interface before that."""
+    return config.delegate in _BY_INTERFACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +111,49 @@ def ranges_of(result: results.Result) -> tuple[Range, ...]:
     )
 
 
-def routes_of(result: results.Result) -> str:
-    """Its routes as the option `routes` has them; default routes follow from the gateway."""
-    gateways = {
-        ip_interface(ip["address"]).version: ip["gateway"]
+def gateways_of(result: results.Result) -> dict[int, str]:
+    """Its first gateway of each family."""
+    return {
+        ip_interface(ip["address"]).version: str(ip_address(ip["gateway"]))
         for ip in reversed(result["ips"])
         if ip.get("gateway")
     }
-    found: list[str] = []
+
+
+def own_routes_of(result: results.Result) -> dict[str, str]:
+    """Its routes as an endpoint's own has them: gateways by destination."""
+    gateways = gateways_of(result)
+    default = {EVERYWHERE[family]: via for family in FAMILIES if (via := gateways.get(family))}
+    return default | {str(to): via for to, via, _ in _routes(result)}
+
+
+def routes_of(result: results.Result) -> str:
+    """Its routes as the option `routes` has them; default routes follow from the gateway."""
+    texts = [
+        f"{destination} via {via}" + (f" metric {metric}" if metric else "")
+        for destination, via, metric in _routes(result)
+        if destination.prefixlen
+    ]
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _routes(result: results.Result) -> Iterator[tuple[IPNetwork, str, int]]:
+    """Destination, gateway and metric."""
+    gateways = gateways_of(result)
     for route in result["routes"]:
         try:
             destination = ip_network(route["dst"])
+            via = route.get("gw") or gateways.get(destination.version)
+            if via:
+                yield destination, str(ip_address(via)), int(route.get("priority") or 0)
         except (KeyError, TypeError, ValueError) as error:
-            raise Refusal(
-                INVALID_CONFIG, f"an IPAM plugin's route can't be read: {route}"
-            ) from error
-        via = route.get("gw") or gateways.get(destination.version)
-        if destination.prefixlen and via:
-            metric = f" metric {route['priority']}" if route.get("priority") else ""
-            found.append(f"{destination} via {via}{metric}")
-    return ", ".join(dict.fromkeys(found))
+            said = f"a route of the IPAM plugin can't be read: {route}"
+            raise Refusal(INVALID_CONFIG, said) from error
+
+
+def interfaces_of(result: results.Result) -> tuple[IPInterface, ...]:
+    """The addresses with their prefix lengths."""
+    return tuple(ip_interface(ip["address"]) for ip in result["ips"])
 
 
 def addresses_of(result: results.Result) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.results import Result
+from netlib.model import EVERYWHERE, Endpoint, IPInterface, Network
 from netlib.naming import nameservers
 from netlib.net import Net
 from netlib.state import EndpointRecord, NetworkRecord
@@ -28,7 +29,7 @@ def describe(
     ips: list[dict[str, Any]] = []
     for address in endpoint.addresses:
         ip: dict[str, Any] = {"address": str(address), "interface": position}
-        gateway = next((s.gateway for s in around.network.subnets if address.ip in s.prefix), None)
+        gateway = _gateway(around.network, endpoint, address)
         if gateway is not None:
             ip["gateway"] = str(gateway)
         ips.append(ip)
@@ -43,6 +44,11 @@ def describe(
         "routes": [*before["routes"], *_routes(record)],
         "dns": dns or before["dns"],
     }
+
+
+def _gateway(network: Network, endpoint: Endpoint, address: IPInterface) -> object:
+    own = endpoint.routes.get(EVERYWHERE[address.version])
+    return own or next((s.gateway for s in network.subnets if address.ip in s.prefix), None)
 
 
 def _interfaces(

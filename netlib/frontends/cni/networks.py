@@ -9,6 +9,7 @@ from typing import Any
 from netlib.errors import Conflict, NameTaken, NoSuchNetwork, PoolOverlap
 from netlib.frontends.cni.config import Config
 from netlib.frontends.cni.declaring import Declaration, Range
+from netlib.frontends.cni.delegate import needs_interface
 from netlib.frontends.cni.refusal import TRY_AGAIN, Refusal
 from netlib.model import Network
 from netlib.net import Net
@@ -31,7 +32,7 @@ def plan(net: Net, config: Config) -> None:
     if config.declared is None:
         net.engine.state.network(config.network)
     elif not config.delegate:  # else its subnets are not known yet
-        net.plan.create(config.network, **_asked(config.declared))
+        net.plan.create(config.network, **_asked(config))
 
 
 def ensure(
@@ -55,8 +56,9 @@ def ensure(
             return record
 
 
-def _asked(declared: Declaration, more: tuple[Range, ...] = (), routes: str = "") -> dict[str, Any]:
+def _asked(config: Config, more: tuple[Range, ...] = (), routes: str = "") -> dict[str, Any]:
     """What `Net.create` is told."""
+    declared = config.declared or Declaration()
     wanted = (*declared.ranges, *more)
     return {
         "driver": declared.driver,
@@ -65,6 +67,7 @@ def _asked(declared: Declaration, more: tuple[Range, ...] = (), routes: str = ""
         "ip_ranges": _ranges(wanted),
         "ipv4": declared.ipv4,
         "ipv6": declared.ipv6,
+        "addressed": not needs_interface(config),
         "internal": declared.internal,
         "options": _options(declared, routes),
         "labels": declared.labels,
@@ -78,7 +81,7 @@ def _options(declared: Declaration, routes: str) -> dict[str, str]:
 def _make(net: Net, config: Config, more: tuple[Range, ...], routes: str) -> None:
     """Make it, unless somebody else is first."""
     try:
-        net.create(config.network, **_asked(config.declared or Declaration(), more, routes))
+        net.create(config.network, **_asked(config, more, routes))
     except (NameTaken, PoolOverlap):
         if find(net, config) is None:
             raise

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from netlib.frontends.daemon.messages import Channel, Lost
+from netlib.frontends.daemon.messages import Channel, Lost, connect
 from netlib.store import Event, Store
 
 _POLL_SECONDS = 0.5
@@ -54,6 +55,41 @@ def follow(store: Store, bus: Bus, channel: Channel, ending: threading.Event) ->
                 channel.send({"event": event} if event else {})
         except Lost:
             return
+
+
+class Repairs:
+    """What the daemon of a state mends, for as long as there is one, and of the next one too."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._channel: Channel | None = None
+
+    def told(self) -> Iterator[Told]:
+        """The repairs since the last time."""
+        try:
+            if self._channel is None:
+                self._channel = connect(self._folder, _POLL_SECONDS)
+                if self._channel is not None:
+                    self._channel.call({"do": "events"})
+            while self._channel is not None and self._channel.is_ready():
+                event = self._channel.receive().document.get("event")
+                if event and event["event"] == "repair":
+                    yield event
+        except Lost:
+            self.close()
+
+    def close(self) -> None:
+        """Follow no more."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def __enter__(self) -> Repairs:
+        """Nothing to wait for: what is told is what came since."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 def stream(store: Store, ending: threading.Event) -> Iterator[Told]:

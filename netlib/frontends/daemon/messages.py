@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import socket
 import struct
 from pathlib import Path
@@ -87,6 +88,10 @@ class Channel:
         if not data or len(self._read) > _MOST_BYTES:
             raise Lost("the connection ended")
         self._read += data
+
+    def is_ready(self) -> bool:
+        """Whether `receive` would not wait long."""
+        return b"\n" in self._read or bool(select.select([self.sock], [], [], 0)[0])
 
     def call(
         self, document: dict[str, Any], body: bytes = b"", descriptors: tuple[int, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from netlib.errors import NamespaceGone
 from netlib.kernel.netns import open_netns
@@ -15,8 +16,7 @@ def locate(descriptor: int, path: str, name: str) -> Netns:
     A client may see other mounts or processes. Else that of a process which is in it.
     """
     inode = os.fstat(descriptor).st_ino
-    candidates = [path] if path else []
-    for candidate in (*candidates, *_processes()):
+    for candidate in _candidates(path):
         try:
             opened = open_netns(candidate, name)
         except NamespaceGone:
@@ -31,5 +31,9 @@ def locate(descriptor: int, path: str, name: str) -> Netns:
     )
 
 
-def _processes() -> list[str]:
-    return [f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit()]
+def _candidates(path: str) -> Iterator[str]:
+    if path:
+        yield path
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            yield f"/proc/{pid}/ns/net"

@@ -6,12 +6,14 @@ they never listen. A relay listens itself, and is left alone.
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from netlib import state as keys
@@ -25,7 +27,10 @@ from netlib.store import under
 from netlib.wiring import Relay
 
 _POLL_SECONDS = 1.0
+_LINGER_SECONDS = 0.05
 _SPARE_DESCRIPTORS = 256
+# Somebody has the port, or the address is not the host's now.
+_LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 _SO_MARK = 36
 _TYPES: dict[Protocol, tuple[int, int]] = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
@@ -49,6 +54,7 @@ class Holder:
         self._net = net
         self._log = log
         self._held: dict[str, dict[HostPort, socket.socket]] = {}
+        self._missing: dict[str, set[HostPort]] = {}  # to be tried again
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="netlib-ports", daemon=True)
         self._most = 0
@@ -87,10 +93,15 @@ class Holder:
                 if changes is None:
                     revision = None
                     continue
+                if changes:
+                    # Others come at the same time, and each look takes the interpreter from them.
+                    self._ending.wait(_LINGER_SECONDS)
                 for change in changes:
                     revision = max(revision, change.revision)
                     if change.key.startswith("endpoint/"):
                         self._hold(change.key, change.value)
+                if not changes:
+                    self._try_again()
             except NetError as error:
                 if self._ending.is_set():
                     return  # the state was closed
@@ -111,15 +122,34 @@ class Holder:
         wanted = set(self._wanted(value)) if value is not None else set()
         for port in [port for port in held if port not in wanted]:
             held.pop(port).close()
-        for port in wanted - held.keys():
-            if sum(map(len, self._held.values())) >= self._most:
+        room = self._most - sum(map(len, self._held.values()))
+        missing = self._missing.pop(key, set())
+        for port in sorted(wanted - held.keys()):
+            if len(held) >= room:
                 self._log(f"{port.protocol} port {port.port} is not held: too many are")
-                return
-            sock = _bind(port)
-            if sock is not None:
-                held[port] = sock
+                break
+            try:
+                held[port] = _bind(port)
+            except OSError as error:
+                if error.errno in _LATER:
+                    self._missing.setdefault(key, set()).add(port)
+                if error.errno == errno.EADDRINUSE and port not in missing:
+                    self._log(f"a published port is used by {self._user(port)}")
         if not held:
             del self._held[key]
+
+    def _try_again(self) -> None:
+        """Once who had a port ends, or an address is the host's."""
+        for key in list(self._missing):
+            record = self._net.engine.state.store.get(key)
+            self._hold(key, record.value if record else None)
+
+    def _user(self, port: HostPort) -> str:
+        address = ip_address(port.address)
+        user = self._net.engine.kernel.port_user(
+            port.protocol, None if address.is_unspecified else address, port.port, 1
+        )
+        return user or f"another program on {port.protocol} port {port.port}"
 
     def _wanted(self, value: str) -> Iterator[HostPort]:
         if '"ports":[]' in value:  # most have none, and need not be read
@@ -144,14 +174,11 @@ class Holder:
         return self._net.engine.state.network(endpoint.network).network if record else None
 
 
-def _bind(port: HostPort) -> socket.socket | None:
-    """A socket that has the port, None where there can be none."""
+def _bind(port: HostPort) -> socket.socket:
+    """A socket that has the port. OSError where there can be none, as without the protocol."""
     family = socket.AF_INET6 if ":" in port.address else socket.AF_INET
     kind, number = _TYPES[port.protocol]
-    try:
-        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, number)
-    except OSError:
-        return None  # no such protocol here
+    sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, number)
     with suppress(OSError):  # then our own checks name this process as the port's user
         sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, HELD_MARK)
     try:
@@ -160,6 +187,6 @@ def _bind(port: HostPort) -> socket.socket | None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
         sock.bind((port.address, port.port))
     except OSError:
-        sock.close()  # an address that is not the host's now, or a relay listens
-        return None
+        sock.close()
+        raise
     return sock

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from netlib.cluster.manager import Manager
@@ -19,6 +20,8 @@ from netlib.frontends.daemon.watch import Watch
 from netlib.kernel.linux import LinuxKernel
 from netlib.net import Net
 from netlib.settings import Backend, state_folder
+
+_OBJECTS = 20_000  # new ones between two collections
 
 
 def run(
@@ -32,14 +35,14 @@ def run(
     """Serve until SIGTERM or SIGINT (or `stop`). Raises InUse where another daemon serves."""
     folder = state_folder(state_dir)
     with listening(folder) as listener, Net(folder, firewall=firewall) as net:
-        _warm(net)
+        own_ports = _warm(net)
         if trace_timing:
             trace(net, _log)
         report = net.repair()
         for finding, error in report.failed:
             _log(f"not mended: {finding.subject}: {error}")
         bus = Bus()
-        holder, watch = Holder(net, _log), Watch(net, _log, bus.tell)
+        holder, watch = Holder(net, _log), Watch(net, _log, bus.tell, own_ports=own_ports)
         manager = Manager(net.cluster.doors, _log)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
@@ -58,18 +61,24 @@ def run(
             holder.stop()
 
 
-def _warm(net: Net) -> None:
-    """Load what the first request would otherwise wait for."""
+def _warm(net: Net) -> Callable[[], frozenset[int]]:
+    """Load what the first request would otherwise wait for; where firewall changes come from."""
     from netlib.kernel import announce, conntrack, listeners  # noqa: F401
 
     kernel = net.engine.kernel
     kernel.facts()
+    own_ports: Callable[[], frozenset[int]] = frozenset
     if isinstance(kernel, LinuxKernel):
         kernel.use_callers_threads()
+        own_ports = kernel.senders
     net.engine.registry.get("bridge")
     # What is loaded now stays: no collection has to look at it.
     gc.collect()
     gc.freeze()
+    # A request makes some thousand objects and no circles: the usual 700 would be looked through
+    # several times for each.
+    gc.set_threshold(_OBJECTS, 10, 20)
+    return own_ports
 
 
 def _on_signals(server: Server, stop: threading.Event | None) -> None:

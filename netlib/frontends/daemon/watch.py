@@ -52,11 +52,14 @@ class Watch:
         log: Callable[[str], None],
         tell: Tell = lambda event: None,
         poll_seconds: float = _POLL_SECONDS,
+        own_ports: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
+        """`own_ports`: the netlink ports that this process changes the firewall from."""
         self._net = net
         self._log = log
         self._tell = tell
         self._poll_seconds = poll_seconds
+        self._own_ports = own_ports
         self._wake, self._waker = socket.socketpair()
         self._links = _subscribed(_ROUTE, _GROUP_LINK)
         self._rules = _subscribed(_NETFILTER, _GROUP_NFTABLES)
@@ -92,7 +95,8 @@ class Watch:
                 time.sleep(_SETTLE_SECONDS)
                 links = _deleted_links(self._links) if self._links.fileno() in ready else set()
                 if self._rules.fileno() in ready:
-                    rules = _touches_us(self._rules, _IPTABLES if polls else frozenset())
+                    tables = _IPTABLES if polls else frozenset()
+                    rules = _touches_us(self._rules, tables, self._own_ports())
             try:
                 if links:
                     self._mend_links(links)
@@ -179,7 +183,7 @@ def _subscribed(protocol: int, group: int) -> socket.socket:
 def _deleted_links(sock: socket.socket) -> set[str]:
     """The marks of our links that went away."""
     marks: set[str] = set()
-    for kind, body in _messages(sock):
+    for kind, body, _ in _messages(sock):
         if kind == _DELETE_LINK:
             mark = string(attributes(body, 16).get(_IFALIAS))
             if mark.startswith(MARK):
@@ -187,12 +191,18 @@ def _deleted_links(sock: socket.socket) -> set[str]:
     return marks
 
 
-def _touches_us(sock: socket.socket, tables: frozenset[str]) -> bool:
-    """Whether something of ours was deleted: in our table, or our chains in iptables' `tables`."""
+def _touches_us(sock: socket.socket, tables: frozenset[str], own: frozenset[int]) -> bool:
+    """Whether something of ours was deleted: in our table, or our chains in iptables' `tables`.
+
+    By others: what came from one of our `own` ports was meant, and reading all that is there
+    takes longer the more there is.
+    """
     found = False
-    for kind, body in _messages(sock):
+    for kind, body, port in _messages(sock):
         if kind == 0:
             found = True  # some were lost
+        elif port in own:
+            continue
         elif kind >> 8 == _SUBSYSTEM_NFTABLES and kind & 0xFF in _DELETIONS and not found:
             names = attributes(body, 4)
             table, chain = string(names.get(1)), string(names.get(2))
@@ -200,8 +210,8 @@ def _touches_us(sock: socket.socket, tables: frozenset[str]) -> bool:
     return found
 
 
-def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """All messages that wait: type and body; type 0 where the kernel had to drop some."""
+def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes, int]]:
+    """All messages that wait: type, body, whose port; type 0 where the kernel dropped some."""
     while True:
         try:
             data = sock.recv(1 << 17)
@@ -210,12 +220,12 @@ def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            yield 0, b""
+            yield 0, b"", 0
             continue
         offset = 0
         while offset + _HEADER.size <= len(data):
-            length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+            length, kind, _, _, port = _HEADER.unpack_from(data, offset)
             if length < _HEADER.size:
                 break
-            yield kind, data[offset + _HEADER.size : offset + length]
+            yield kind, data[offset + _HEADER.size : offset + length], port
             offset += length + 3 & ~3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from netlib.errors import NotThere
@@ -64,6 +65,20 @@ def without_generated_address(mtu: int) -> bytes:
     """A port needs no address of its own; nothing to say where there is no IPv6 anyway."""
     # A device has no IPv6 below its least MTU (RFC 8200 section 5), nor has any where the
     # kernel started without: then the attribute is refused (EAFNOSUPPORT).
-    if mtu < 1280 or not os.path.exists("/proc/sys/net/ipv6"):
+    if mtu < 1280 or not _has_ipv6():
         return b""
     return rtnl.no_generated_address()
+
+
+def _has_ipv6() -> bool:
+    try:
+        return _saw_ipv6()
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def _saw_ipv6() -> bool:
+    """Whether the kernel knows IPv6, which it does not unlearn. FileNotFoundError if not yet."""
+    os.stat("/proc/sys/net/ipv6")
+    return True

@@ -37,6 +37,9 @@ class Steps(Protocol):
 class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
 
+    def senders(self) -> frozenset[int]:
+        """The netlink ports that most of its own changes come from (netlink(7), nl_pid)."""
+
     def close(self) -> None:
         """Give back sockets; once more is no failure."""
 

@@ -112,6 +112,10 @@ class Iptables:
                 if script:
                     self._restore(family, script)
 
+    def senders(self) -> frozenset[int]:
+        """None: its changes are made by programs, if at all."""
+        return frozenset()
+
     def close(self) -> None:
         """Give the namespace back."""
         self.place.close()

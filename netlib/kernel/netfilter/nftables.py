@@ -139,6 +139,10 @@ class Nftables:
             except KernelError:
                 continue
 
+    def senders(self) -> frozenset[int]:
+        """The port that elements are changed from."""
+        return self.ruleset.senders()
+
     def close(self) -> None:
         """Give back the socket and the namespace."""
         self.nft.close()
@@ -179,9 +183,14 @@ class Nftables:
 
     def _note(self, *, whole: bool) -> None:
         """Follow the generation over a transaction of ours; lose it when others had one too."""
-        now = self.ruleset.generation()
+        try:
+            now = self.ruleset.generation()
+            mine = self.ruleset.own_base() if whole else self._whole
+        except NetError:
+            self._whole_at = None  # what was asked for is done: the next one looks again
+            return
         if whole:
-            self._whole_at, self._whole = now, self.ruleset.own_base()
+            self._whole_at, self._whole = now, mine
         elif self._whole_at is not None and now == self._whole_at + 1:
             self._whole_at = now
 

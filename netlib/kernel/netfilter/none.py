@@ -51,5 +51,9 @@ class NoFirewall:
     def remove_all(self) -> None:
         """There is nothing to remove."""
 
+    def senders(self) -> frozenset[int]:
+        """None: its changes are made by programs, if at all."""
+        return frozenset()
+
     def close(self) -> None:
         """Nothing is held."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ _CHAIN_LASTING = (_CHAIN_HANDLE, _CHAIN_NAME, _HOOK, _POLICY, _CHAIN_TYPE)
 _SET_LASTING = (2, 3, 4, 5, 6, 7, 16)
 _HOOKS = {1: "input", 2: "forward"}
 _DROP = 0
+_PORTS = 8
 
 
 class Chain(NamedTuple):
@@ -68,6 +70,7 @@ class Ruleset:
         self._place = place
         self._lock = threading.Lock()
         self._socket: netlink.Socket | None = None
+        self._ports: deque[int] = deque(maxlen=_PORTS)
         self._closed = False
 
     def close(self) -> None:
@@ -75,6 +78,10 @@ class Ruleset:
         with self._lock:
             self._closed = True
             self._drop()
+
+    def senders(self) -> frozenset[int]:
+        """The netlink ports that changes were made from, the last ones at least."""
+        return frozenset(self._ports)
 
     def change(self, gone: Sequence[Element], come: Sequence[Element]) -> bool:
         """Delete and add elements of our table, all or none; False if the kernel refused.
@@ -162,6 +169,7 @@ class Ruleset:
             raise KernelError("this firewall is closed")
         if self._socket is None:
             self._socket = self._place.call(lambda: netlink.Socket(netlink.NETFILTER))
+            self._ports.append(self._socket.port())
         return self._socket
 
     def _drop(self) -> None:

@@ -1,0 +1,1 @@
+"""A crash and its repair."""

@@ -1,0 +1,1 @@
+"""host, none and container:NAME."""
