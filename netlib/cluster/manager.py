@@ -28,7 +28,7 @@ from netlib.store import Commit, Record, Unchanged, under
 
 _LOOK_SECONDS = 1.0
 _ASK_SECONDS = 5.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 
 
 @dataclass(slots=True)
