@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,13 @@ from support.etcd import Member, answers
 from support.host import Host
 from support.machines import ROOT, Machine, end_process, machines
 from support.patience import eventually
+from support.shell import Said, Shell
 
+from netlib import Net
+from netlib.cluster.admission import pin, token_key
+from netlib.cluster.files import Files
 from netlib.cluster.server import Server
+from netlib.cluster.tokens import Token
 from netlib.store.etcd_servers import Credentials
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -253,6 +259,13 @@ def test_each_mistake_has_an_error_of_its_own(three: list[Machine], tmp_path: Pa
     wrong(second, f"cluster join --token {other} {join_port}", 6, "wrong-token")
     third.net("cluster leave -f")
 
+    files = Files(first.state_dir)
+    old = Token(role="worker", generation=0, expires=1.0, pin=pin(files)).signed(token_key(files))
+    wrong(second, f"cluster join --token {old} {join_port}", 6, "expired-token")
+    said = second.place.call(
+        lambda: _an_hour_ahead(second, f"cluster join --token {token} {join_port}")
+    )
+    assert said.document["error"]["code"] == "clock-skew"
     rotated = first.token("--rotate")
     said = wrong(second, f"cluster join --token {token} {join_port}", 6, "wrong-token")
     assert "rotated" in said
@@ -282,6 +295,13 @@ def test_no_secret_is_shown(three: list[Machine]) -> None:
     assert token not in log
     for pid in Path("/proc").glob("[0-9]*"):
         assert token.encode() not in (pid / "cmdline").read_bytes()
+
+
+def _an_hour_ahead(machine: Machine, line: str) -> Said:
+    """What a machine says whose clock is wrong."""
+    with Net(machine.state_dir, firewall="none") as net:
+        net.engine.clock = lambda: time.time() + 3600
+        return Shell(net)(f"--json {line}", status=1)
 
 
 @contextlib.contextmanager
