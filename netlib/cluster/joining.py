@@ -98,10 +98,8 @@ def join(doors: Doors, *args: Any, **kwargs: Any) -> Node:
 
     Example:  net cluster join --token TOKEN 192.0.2.1:2377
     """
-    with doors.alone():
-        joining = prepare(doors, *args, **kwargs)
-        with member.trying(doors):
-            return _join(doors, joining)
+    with member.becoming(doors):
+        return _join(doors, prepare(doors, *args, **kwargs))
 
 
 def _join(doors: Doors, joining: Joining) -> Node:

@@ -81,16 +81,17 @@ def version() -> str:
 
 
 @contextmanager
-def trying(doors: Doors) -> Iterator[None]:
-    """Clear what an earlier try left that died; if this one fails, leave nothing either."""
-    give_up(doors)
-    try:
-        doors.files.make()
-        yield
-    except BaseException:
-        if doors.record() is None:
-            give_up(doors)
-        raise
+def becoming(doors: Doors) -> Iterator[None]:
+    """Become a member meanwhile, or leave nothing; nor does who tried before and was killed."""
+    with doors.alone():
+        check_free(doors)
+        give_up(doors)
+        try:
+            yield
+        except BaseException:
+            if doors.record() is None:
+                give_up(doors)
+            raise
 
 
 def give_up(doors: Doors) -> None:

@@ -92,6 +92,22 @@ def test_three_hosts_become_a_cluster_and_part_again(three: list[Machine]) -> No
     assert not Server(first.state_dir / "cluster").pid()
 
 
+def test_who_is_killed_half_way_may_try_again(three: list[Machine]) -> None:
+    """What a killed init left, an etcd that runs among it, is cleared away."""
+    first, *_ = three
+    server = Server(first.state_dir / "cluster")
+    killed = first.start("cluster init --name host-1")
+    eventually(server.pid, 20)
+    killed.kill()
+    killed.wait(10)
+    left = server.pid()
+
+    assert left
+    found(first)
+    assert server.pid() != left
+    assert names_seen_by(first) == ["host-1"]
+
+
 def test_a_cluster_meets_by_ipv6(three: list[Machine]) -> None:
     """Addresses in brackets, everywhere."""
     first, second, _ = three

@@ -49,6 +49,13 @@ class Machine:
         )
         return done
 
+    def start(self, line: str) -> subprocess.Popen[str]:
+        """Start `net LINE` as a process of its own, and go on."""
+        return self.place.popen(
+            *PROGRAM, *shlex.split(line), env=self._environment(""), cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
     def _run(self, line: str, path: str, stdin: str) -> subprocess.CompletedProcess[str]:
         return self.place.call(
             lambda: subprocess.run(
