@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, member, tokens
-from netlib.cluster.addresses import choose, endpoint
+from netlib.cluster.addresses import choose, place
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import DATA_PORT, JOIN_PORT, Cluster, Membership, Node
 from netlib.cluster.nodes import etcdctl
@@ -54,7 +54,7 @@ def prepare(
     """What `init` would make; changes nothing."""
     member.check_free(doors)
     own = doors.own_addresses()
-    host, port = endpoint(advertise, JOIN_PORT, "--advertise-addr")
+    host, port = place(advertise, JOIN_PORT, "--advertise-addr")
     address = choose(host, own, "--advertise-addr")
     data_address = choose(data_path, own, "--data-path-addr") if data_path else address
     if lease_seconds not in _LEASE_SECONDS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, member, tokens
-from netlib.cluster.addresses import choose, endpoint
+from netlib.cluster.addresses import choose, place
 from netlib.cluster.asking import Manager
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
@@ -49,9 +49,9 @@ def prepare(
     """What `join` would do; changes nothing, here or there."""
     member.check_free(doors)
     known = tokens.read(token)
-    host, port = endpoint(manager, JOIN_PORT, "the manager's address")
+    host, port = place(manager, JOIN_PORT, "the manager's address")
     node_name = member.check_name(name or doors.hostname())
-    asked, join_port = endpoint(advertise, JOIN_PORT, "--advertise-addr")
+    asked, join_port = place(advertise, JOIN_PORT, "--advertise-addr")
     own = doors.own_addresses()
     if asked:
         choose(asked, own, "--advertise-addr")

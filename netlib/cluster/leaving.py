@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from netlib.cluster import keys, member
-from netlib.cluster.addresses import endpoint
+from netlib.cluster.addresses import place
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import JOIN_PORT, Membership, Node
 from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_server
@@ -79,10 +79,8 @@ def plan_leave(doors: Doors, *, force: bool = False) -> tuple[str, ...]:
         _check_others(doors, membership, force=force)
     lines = []
     for record in networks:
-        for endpoint in doors.engine.state.endpoints(record.network.id):
-            lines.append(
-                f"host  net disconnect {record.network.name} {endpoint.endpoint.sandbox.name}"
-            )
+        for one in doors.engine.state.endpoints(record.network.id):
+            lines.append(f"host  net disconnect {record.network.name} {one.endpoint.sandbox.name}")
     lines.append(f"host  {etcdctl(membership, 'del', keys.node(membership.node))}")
     return (*lines, f"host  rm -r {doors.files.folder}")
 
@@ -91,7 +89,7 @@ def _until_closed(doors: Doors, membership: Membership) -> None:
     """Wait until this host's daemon lets nobody in any more, as it does when it notices."""
     if not membership.listen:
         return
-    host, port = endpoint(membership.listen, JOIN_PORT, "the address")
+    host, port = place(membership.listen, JOIN_PORT, "the address")
     deadline = time.monotonic() + _NOTICE_SECONDS
     while doors.engine.kernel.port_user("tcp", ip_address(host), port, 1) is not None:
         if time.monotonic() > deadline:

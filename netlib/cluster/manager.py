@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from netlib.cluster import files as names
 from netlib.cluster import keys
-from netlib.cluster.addresses import endpoint
+from netlib.cluster.addresses import place
 from netlib.cluster.admission import Admission
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers, urls
@@ -181,7 +181,7 @@ class Manager:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.load_cert_chain(files.path(names.CERTIFICATE), files.path(names.KEY))
-            host, port = endpoint(membership.listen, JOIN_PORT, "the address")
+            host, port = place(membership.listen, JOIN_PORT, "the address")
             answer = Admission(self._doors, self._log).answer
             self._listener = Listener(host, port, context, answer, self._log)
         except OSError as error:  # the address may come up later
