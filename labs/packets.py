@@ -71,9 +71,10 @@ def either(*which: Which) -> Which:
 def decode(frame: bytes) -> Packet:
     """The packet in an Ethernet frame."""
     logging.getLogger("scapy").setLevel(logging.ERROR)
-    from scapy.layers.l2 import Ether
+    # All of them before the first frame: a layer knows what it carries once that is loaded.
+    from scapy.layers import dns, inet, inet6, l2, vxlan  # noqa: F401
 
-    return _of(Ether(frame))
+    return _of(l2.Ether(frame))
 
 
 def _of(ether: Any) -> Packet:

@@ -86,9 +86,9 @@ class Story:
             process.kill()
             process.communicate(timeout=TIMEOUT)
 
-    def sandbox(self, name: str, *, port: int | None = None) -> Place:
-        """A sandbox of the story as a place, once it listens at a port of its own."""
-        place = self.stage.sandbox(name)
+    def sandbox(self, name: str, *, port: int | None = None, on: Place | None = None) -> Place:
+        """A sandbox of a host as a place, once it listens at a port of its own."""
+        place = self.stage.sandbox(name, on=on)
         if port is not None:
             self.stage.listening(place, port)
         return place

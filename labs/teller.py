@@ -39,7 +39,10 @@ class Aloud:
         print("To look inside, type in another terminal (as who you are here):\n")
         for place in places:
             print(f"    {self._door} {place.name}")
-        print("\nPress Enter here to go on.", flush=True)
+        print(
+            "\nThere, `net ps` and all others work, and `net exec NAME -- sh` leads into a sandbox."
+        )
+        print("Press Enter here to go on.", flush=True)
         sys.stdin.readline()
 
 

@@ -265,7 +265,7 @@ def forget(store: Store, node: Node) -> None:
     if not cluster.external:  # else it was let in by what somebody else's authority signed
         store.commit(Commit(put={keys.revoked(node.id): node.name}))
     gone = [*records_of(node)]
-    for record in store.range(*under("endpoint/")):
+    for record in (*store.range(*under("endpoint/")), *store.range(*under("host/"))):
         endpoint = load_as(SharedEndpoint, record.value)
         if endpoint.node == node.id:
             gone.append(record.key)

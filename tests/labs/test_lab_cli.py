@@ -74,6 +74,19 @@ def test_an_option_that_the_lab_does_not_have(shell: Shell, option: str) -> None
     assert option.split(maxsplit=1)[0] in said.err
 
 
+@pytest.mark.usefixtures("stories")
+def test_help_shows_the_labs_own_options(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what they are unless somebody says otherwise."""
+    monkeypatch.setattr(catalogue, "TITLES", {"greeting": "Hello."})
+    monkeypatch.setattr(catalogue, "find", lab)
+
+    said = shell("lab run greeting --help").out
+
+    assert "Usage: net lab run greeting" in said
+    assert re.search(r"--times INTEGER +How often.  \[default: 1\]", said)
+    assert "net lab run crash --pause" in shell("lab run --help").out
+
+
 def test_without_scapy_labs_say_how_to_get_it(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,10 +164,11 @@ def test_a_lab_takes_options_and_nothing_else_of_who_plays_it(
 @pytest.mark.usefixtures("stories")
 def test_a_lab_of_several_hosts() -> None:
     """They do not see each other but for the cable between them."""
-    events = launch.transcript(lab("several_hosts"), {"hosts": 3})
+    events = launch.transcript(lab("several_hosts"), {"hosts": 2})
 
-    (packets,) = [event["lines"] for event in events if event["event"] == "packets"]
-    assert [line[0] for line in packets[:2]] == ["host-1 right", "host-2 left"]
+    cable, inside = [event["lines"] for event in events if event["event"] == "packets"]
+    assert [line[0] for line in cable[:2]] == ["host-1 right", "host-2 left"]
+    assert {line[0] for line in inside} == {"web eth0"}
 
 
 @pytest.mark.kernel
