@@ -187,6 +187,7 @@ class Net:
         self.state_dir = state_folder(state_dir)
         self.firewall = firewall_backend(firewall)
         own_store = store or _open_store(self.state_dir)
+        self._open_cluster = open_cluster or _open_cluster
         self._closing: list[Callable[[], None]] = [] if store else [own_store.close]
         self.engine = Engine(
             own_store,
@@ -195,7 +196,7 @@ class Net:
             OperationLock(None if store else self.state_dir / "lock"),
             warn=warn,
             committed=None if kernel else self._follow,
-            open_cluster=open_cluster or _open_cluster,
+            open_cluster=self._open_cluster,
         )
         self._closing.append(self.engine.meeting.close)
         self.plan = Plans(self.engine)
@@ -239,10 +240,9 @@ class Net:
     def cluster(self) -> ClusterVerbs:
         """Membership of a cluster of hosts: make one, join it, leave it, see who is in it."""
         from netlib.cluster.doors import Doors
-        from netlib.cluster.opening import open_store
         from netlib.cluster.verbs import ClusterVerbs
 
-        return ClusterVerbs(Doors(self.engine, self.state_dir, open_store))
+        return ClusterVerbs(Doors(self.engine, self.state_dir, self._open_cluster))
 
     def files_of(self, sandbox: str) -> Path:
         """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""

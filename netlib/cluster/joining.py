@@ -124,26 +124,32 @@ def _join(doors: Doors, joining: Joining) -> Node:
             f"the answer of the manager at {joining.manager.name} can't be read: {error!r}",
             "use the same version of netlib on all hosts",
         ) from error
+    try:
+        return _enrolled(doors, node, cluster, membership, answer)
+    except BaseException:
+        if "member" in answer:
+            with suppress(NetError):  # the others then wait for it, until somebody tries again
+                EtcdMembers(membership).remove(answer["member"])
+        raise
+
+
+def _enrolled(
+    doors: Doors, node: Node, cluster: Cluster, membership: Membership, answer: Mapping[str, Any]
+) -> Node:
+    """Known to all, and here: the node as it is then."""
     member.check_data_port(
         doors, node.data_address, cluster.data_port, "end that program: all hosts use that port"
     )
     node = replace(node, data_port=cluster.data_port)
-    expected = answer.get("member", "")
+    if membership.supervised:
+        membership = _serve(doors, node, cluster, membership, answer)
+    store = doors.open_store(membership)
     try:
-        if membership.supervised:
-            membership = _serve(doors, node, cluster, membership, answer)
-        store = doors.open_store(membership)
-        try:
-            _check_family(store, node)
-            member.enrol(store, node)
-            member.keep(doors, store, node, membership)
-        finally:
-            store.close()
-    except BaseException:
-        if expected:
-            with suppress(NetError):  # the others then wait for it, until somebody tries again
-                EtcdMembers(membership).remove(expected)
-        raise
+        _check_family(store, node)
+        member.enrol(store, node)
+        member.keep(doors, store, node, membership)
+    finally:
+        store.close()
     return node
 
 
@@ -151,7 +157,7 @@ def _check_family(store: Store, node: Node) -> None:
     """Raise InvalidAddress where the others could send no frames to this node's address."""
     others = {one.data_address.version for one in all_nodes(store)}
     if others and node.data_address.version not in others:
-        (version,) = others
+        version = min(others)
         raise InvalidAddress(
             f"the cluster's frames go by IPv{version}, and {node.data_address} is not of it",
             f"give an IPv{version} address of this host with --data-path-addr",

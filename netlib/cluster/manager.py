@@ -106,7 +106,7 @@ class Manager:
             with suppress(StoreError):  # what needs the store now will say so
                 self._keep_up(membership, record)
                 if membership.supervised:
-                    self._revoke(membership)
+                    self._revoke()
 
     # -- its etcd ---------------------------------------------------------------------------------
 
@@ -149,16 +149,10 @@ class Manager:
                 )
             )
 
-    def _revoke(self, membership: Membership) -> None:
+    def _revoke(self) -> None:
         """Have our etcd take those no more who are no members any more."""
-        store = self._doors.open_store(membership)
-        try:
-            found = frozenset(
-                record.key.removeprefix(keys.REVOKED)
-                for record in store.range(*under(keys.REVOKED))
-            )
-        finally:
-            store.close()
+        there = self._doors.engine.cluster.store.range(*under(keys.REVOKED))
+        found = frozenset(record.key.removeprefix(keys.REVOKED) for record in there)
         if found == self._revoked:
             return
         from netlib.cluster.certificates import Authority

@@ -308,10 +308,10 @@ def until(ready: Callable[[], bool], server: Server, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         if not server.pid():
-            raise StoreError(f"etcd ended: {server.last_words()}", "see its log: etcd.log")
+            raise StoreError(f"etcd ended: {server.last_words()}", "put that right, and try again")
         if time.monotonic() > deadline:
             raise StoreError(
                 f"etcd does not serve within {seconds:.0f} s: {server.last_words()}",
-                "look at its log, etcd.log, in the state's folder cluster",
+                "can this host reach itself at that address, and the other managers?",
             )
         time.sleep(0.05)
