@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from netlib.errors import NetError, Unsupported
+from netlib.errors import NetError, NotPermitted, Unsupported
 from netlib.firewall.base import Marks
 from netlib.firewall.nftables_base import base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
@@ -58,6 +58,8 @@ def choose(
     else:
         try:
             chosen = _nftables(marks)
+        except NotPermitted:
+            raise
         except NetError as error:
             if backend == "nftables" or not any(is_installed(v) for v in VARIANTS):
                 raise Unsupported(f"nftables can not be used: {error.message}", _INSTALL) from error
