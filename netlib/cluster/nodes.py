@@ -30,7 +30,7 @@ from netlib.store import Commit, Store, Unchanged, under
 
 Reach = Literal["leader", "reachable", "unreachable", ""]
 SELF = "self"
-_STATUS_SECONDS = 1.0
+_STATUS_SECONDS = 2.0
 _TRIES = 10
 _AT_ONCE = 16
 _BATCH = 1000  # keys that are removed in one commit
