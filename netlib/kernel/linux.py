@@ -20,7 +20,7 @@ from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
-from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
+from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
@@ -373,6 +373,12 @@ class LinuxKernel:
         """What descriptions depend on, and the devices among `devices` that exist."""
         with self._namespaces.host_socket() as socket:
             return host_facts.facts(devices, socket, self._namespaces, self._uplink)
+
+    @typed
+    def device_of(self, address: IPAddress) -> Device | None:
+        """The device that has an address of the host's."""
+        with self._namespaces.host_socket() as socket:
+            return host_facts.device_of(address, socket)
 
     @typed
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:

@@ -235,7 +235,7 @@ def _choose(net: Net, network: Network, group: tuple[Range, ...]) -> IPAddress:
             reserved=known.reserved,
         )
         try:
-            return choose(part, state.leases(network.id), state.cursor(network.id, prefix))
+            return choose(part, state.leases(network.id), state.cursor(network.id, part))
         except Exhausted as error:
             full.append(error)
     raise Exhausted("; ".join(error.message for error in full), "free some, or give more ranges")
