@@ -44,6 +44,7 @@ from netlib.model import (
 )
 from netlib.plan import Change, Create, Delete, Stage, Step
 from netlib.wiring import (
+    Address,
     Announce,
     Count,
     Effect,
@@ -249,9 +250,15 @@ class FakeKernel:
             )
 
     def device_of(self, address: IPAddress) -> Device | None:
-        """The device that has an address: `holding` says which, else the uplink has it."""
+        """The device that has an address: by `holding`, or because it was made so."""
         with self._lock:
-            return self._host.device(HOST, self.holding.get(address, self._uplink))
+            made = (
+                noun.device
+                for noun in self._host.nouns()
+                if isinstance(noun, Address) and noun.netns == HOST and noun.address.ip == address
+            )
+            name = self.holding.get(address) or next(made, "")
+            return self._host.device(HOST, name) if name else None
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to: `routed`, and those of our own nouns."""
