@@ -28,6 +28,7 @@ from netlib.errors import (
     NetError,
     NotThere,
 )
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.fake_host import FakeHost
 from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
@@ -45,6 +46,7 @@ from netlib.plan import Change, Create, Delete, Stage, Step
 from netlib.wiring import (
     Address,
     Announce,
+    Count,
     Effect,
     FdbEntry,
     Layer,
@@ -180,10 +182,7 @@ class FakeKernel:
                     continue
                 except NetError as error:
                     failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise KernelError("; ".join(error.message for error in failures)) from failures[0]
+        raise_together(failures)
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Note effects."""
@@ -219,6 +218,10 @@ class FakeKernel:
             for noun in self._host.riders(self._host.spot(HOST, device)):
                 if isinstance(noun, FdbEntry) and noun.remote == address:
                     self._host.delete(noun)
+
+    def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
+        """Nothing: no packet moves here."""
+        return {}
 
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""
