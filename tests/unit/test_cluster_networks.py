@@ -334,3 +334,31 @@ def test_a_failure_in_the_kernel_takes_the_claim_back(cluster: FakeCluster, one:
     assert number > 3
     one.kernel.failing = None
     assert one.net.check() == ()
+
+
+def test_every_change_can_be_planned(cluster: FakeCluster, one: FakeHost, two: FakeHost) -> None:
+    """The plan tells what the host would do, and nothing is changed here or in the cluster."""
+    make(one)
+    cluster.step()
+    one.connect("app", "web")
+    two.box("db")
+    cluster.step()
+
+    def everything() -> list[object]:
+        hosts = [
+            (set(h.kernel.wiring()), h.net.engine.state.store.range(" ", "~")) for h in (one, two)
+        ]
+        return [cluster.store.range(" ", "~"), *hosts]
+
+    before = everything()
+    joining = two.net.plan.connect("app", "db").text()
+    assert "type vxlan id 4097" in joining  # the network, with all that is on it elsewhere,
+    assert one.net.endpoints()[0].mac in joining
+    assert "type veth" in joining  # and the sandbox
+    assert not one.net.plan.create("other", driver="overlay")
+    assert "ip link del nv-" in one.net.plan.disconnect("app", "web").text()
+    assert one.net.plan.update("app", subnets=["198.51.100.0/25"])
+    with pytest.raises(InUse):
+        two.net.plan.remove("app")
+    assert not one.net.plan.prune()
+    assert everything() == before
