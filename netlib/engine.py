@@ -31,6 +31,7 @@ from netlib.operation import Operation
 from netlib.registry import Registry
 from netlib.state import State
 from netlib.store import Commit, Store, Unchanged
+from netlib.turns import Turns
 
 if TYPE_CHECKING:
     from netlib.cluster.state import ClusterState
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
-_TURN_SECONDS = 2.0
-# Who waits longer than this for what others do goes ahead beside them.
-_ROOM_SECONDS = 0.25
 SHARED = "container:"
 
 
@@ -69,9 +67,8 @@ class Engine:
         self.lock = lock
         self.clock = clock
         self.committed = committed
-        self._turn = threading.Lock()
+        self._turns = Turns()
         self.warn = warn or _warn
-        self._room = threading.RLock()
         self.making = threading.Lock()
         self._identified = False
 
@@ -88,6 +85,7 @@ class Engine:
     @property
     def cluster(self) -> ClusterState:
         """The store where hosts meet, opened when it is first needed. Raises NotAMember."""
+        self._turns.step_aside()
         return self.meeting.cluster
 
     # -- what verbs ask ---------------------------------------------------------------------------
@@ -162,18 +160,9 @@ class Engine:
 
     @contextmanager
     def room(self) -> Iterator[None]:
-        """Where one thread works, and none that would only take the interpreter from it.
-
-        Two that build at once cost half as much again for each: they wake each other up at
-        every system call, and the kernel changes links one after the other anyway. A thread
-        that is in there may enter again.
-        """
-        taken = self._room.acquire(timeout=_ROOM_SECONDS)
-        try:
+        """Where one thread works, see Turns.room."""
+        with self._turns.room():
             yield
-        finally:
-            if taken:
-                self._room.release()
 
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
@@ -195,15 +184,13 @@ class Engine:
     ) -> tuple[Operation[R], Taken]:
         taken: Taken = []
         for attempt in range(_TRIES):
-            # Threads take turns, so that they do not choose the same address; but nobody
-            # waits for long on one that has to ask a container engine something.
-            my_turn = self._turn.acquire(timeout=_TURN_SECONDS)
             try:
-                operation = prepare()
-                held.enter_context(self.lock.of(operation.holds))
-                self.meeting.take(operation.claims, taken)
-                if operation.begin is not None:
-                    self.state.store.commit(operation.begin)
+                with self._turns.turn():
+                    operation = prepare()
+                    held.enter_context(self.lock.of(operation.holds))
+                    self.meeting.take(operation.claims, taken)
+                    if operation.begin is not None:
+                        self.state.store.commit(operation.begin)
             except StoreConflict:
                 self.meeting.take_back(taken)
                 held.close()
@@ -214,9 +201,6 @@ class Engine:
                 raise
             else:
                 return operation, taken
-            finally:
-                if my_turn:
-                    self._turn.release()
             # Contenders that wait for different times stop meeting.
             time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
         raise AssertionError("not reached")

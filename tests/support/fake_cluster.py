@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -52,6 +52,8 @@ class Line:
     def __getattr__(self, name: str) -> object:
         if self._host.cut:
             raise StoreUnavailable("no server of the cluster's store can be reached")
+        if self._host.waits is not None:
+            self._host.waits()
         return getattr(self._store, name)
 
 
@@ -65,6 +67,7 @@ class FakeHost:
     kernel: FakeKernel
     clock: Clock
     cut: bool = False
+    waits: Callable[[], None] | None = None
     log: list[str] = field(default_factory=list)
     told: list[dict[str, object]] = field(default_factory=list)
 

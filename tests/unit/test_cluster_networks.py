@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -334,6 +336,37 @@ def test_a_failure_in_the_kernel_takes_the_claim_back(cluster: FakeCluster, one:
     assert number > 3
     one.kernel.failing = None
     assert one.net.check() == ()
+
+
+def test_who_needs_no_cluster_does_not_wait_for_one_that_hangs(
+    cluster: FakeCluster, one: FakeHost
+) -> None:
+    """While another thread of the same process waits for its answer."""
+    make(one)
+    cluster.step()
+    one.connect("app", "web")
+    one.net.create("local", subnets=["198.51.100.0/25"])
+    for name in ("far", "near"):
+        one.box(name)
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        hangs.set()
+        assert go_on.wait(20)
+
+    one.waits = wait
+    thread = threading.Thread(target=lambda: one.net.connect("app", "far"))
+    thread.start()
+    try:
+        assert hangs.wait(20)
+        began = time.monotonic()
+        one.net.connect("local", "near")
+        assert time.monotonic() - began < 1.5  # a turn is waited for for two seconds
+        assert [e.sandbox.name for e in one.net.endpoints()] == ["web", "near"]
+    finally:
+        go_on.set()
+        thread.join(20)
+    assert [e.sandbox.name for e in one.net.endpoints()] == ["web", "near", "far"]
 
 
 def test_every_change_can_be_planned(cluster: FakeCluster, one: FakeHost, two: FakeHost) -> None:
