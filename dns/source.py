@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,8 +117,18 @@ def _services(ports: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         first = published["port"]
         for port in range(first, first + min(published.get("count", 1), _MOST_SERVICES)):
             yield f"_{port}._{protocol} {port}"
-            with suppress(OSError):
-                yield f"_{socket.getservbyport(port, protocol)}._{protocol} {port}"
+            name = _service(port, protocol)
+            if name:
+                yield f"_{name}._{protocol} {port}"
+
+
+@lru_cache(maxsize=256)
+def _service(port: int, protocol: str) -> str:
+    """What services(5) calls a port, "" if nothing: each look goes through all of that file."""
+    try:
+        return socket.getservbyport(port, protocol)
+    except OSError:
+        return ""
 
 
 def _peer(text: str) -> EndpointNames | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -176,7 +177,7 @@ class Stage:
     def sandbox(self, name: str, *, on: Place | None = None) -> Place:
         """A sandbox of a host as a place."""
         on = on or self.host
-        (box,) = [box for box in _told(on, "sandbox", "ls")["sandboxes"] if box["name"] == name]
+        (box,) = [box for box in ask_net(on, "sandbox", "ls")["sandboxes"] if box["name"] == name]
         path = str(box["netns"]["path"])
         if not path.startswith("/proc/"):
             path = on.root + path  # another host has other names
@@ -188,14 +189,14 @@ class Stage:
 
     def address(self, sandbox: str, network: str, *, on: Place | None = None) -> str:
         """A sandbox's first address on a network."""
-        (details,) = _told(on or self.host, "inspect", network)["networks"]
+        (details,) = ask_net(on or self.host, "inspect", network)["networks"]
         (found,) = [e for e in details["endpoints"] if e["sandbox"] == sandbox]
         return str(found["addresses"][0]).partition("/")[0]
 
     @property
     def firewall(self) -> str:
         """The backend that netlib has chosen on the first host: `nftables` or `iptables`."""
-        return str(_told(self.host, "rules")["firewall"])
+        return str(ask_net(self.host, "rules")["firewall"])
 
     @property
     def has_nft(self) -> bool:
@@ -215,9 +216,9 @@ class Stage:
         """
         left: list[str] = []
         for host in (self.host, *self.hosts):
-            networks = _told(host, "ls", "--filter", "type=custom")["networks"]
+            networks = ask_net(host, "ls", "--filter", "type=custom")["networks"]
             left += [f"network {one['name']} of {host.name}" for one in networks]
-            boxes = _told(host, "sandbox", "ls")["sandboxes"]
+            boxes = ask_net(host, "sandbox", "ls")["sandboxes"]
             left += [f"sandbox {box['name']} of {host.name}" for box in boxes]
         default = network(DEFAULT).options["bridge.name"]
         return left + sorted(_links() - self._before - {default})
@@ -239,10 +240,24 @@ def sh(*argv: str, at: Place | None = None, stdin: str = "") -> str:
     return done.stdout
 
 
-def _told(host: Place, *words: str) -> dict[str, Any]:
+def ask_net(host: Place, *words: str) -> dict[str, Any]:
     """What `net WORDS --json` tells on a host."""
-    document: dict[str, Any] = json.loads(sh("net", *words, "--json", at=host))
+    argv = [*words, "--json"]
+    document: dict[str, Any] = json.loads(
+        sh("net", *argv, at=host) if host.enter else _here(argv)  # a program less to start
+    )
     return document
+
+
+def _here(argv: list[str]) -> str:
+    from netlib.frontends.cli.program import invoke
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = invoke(argv)
+    if status:
+        raise ChildProcessError(f"net {shlex.join(argv)}: {printed.getvalue()}")
+    return printed.getvalue()
 
 
 def _links() -> frozenset[str]:

@@ -16,7 +16,7 @@ from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.registry import Registry
 from netlib.settings import Backend, firewall_backend, state_folder
-from netlib.store import LeasedStore, Store
+from netlib.store import Commit, LeasedStore, Store
 from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
@@ -95,6 +95,9 @@ def _planned(
         plans.engine.identify(note=False)
         operation = prepare(plans.engine, *args, **kwargs)
         plans.engine.tell(operation.warnings)
+        for commit in (operation.begin, operation.done):
+            if plans.on_trial and commit is not None:
+                plans.engine.state.store.commit(commit)
         return operation.plan
 
     return method
@@ -139,8 +142,31 @@ def _commands(
 class Plans:
     """The same verbs as `Net`'s, but each only hands back the plan of what it would do."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, on_trial: bool = False) -> None:
         self.engine = engine
+        self.on_trial = on_trial
+
+    def in_sequence(self) -> Plans:
+        """Plans each of which is made as if those before it had been done.
+
+        On a copy of the state, in memory; of the kernel it is only asked.
+        """
+        from netlib.store.memory import MemoryStore
+
+        engine = self.engine
+        engine.identify(note=False)
+        store = MemoryStore()
+        records = engine.state.store.range(" ", "~")
+        store.commit(Commit(put={record.key: record.value for record in records}))
+        trial = Engine(
+            store,
+            lambda: engine.kernel,
+            engine.registry,
+            engine.lock,
+            clock=engine.clock,
+            warn=engine.warn,
+        )
+        return Plans(trial, on_trial=True)
 
     create = _planned(_create.create)
     remove = _asked(_remove.plan_removal)

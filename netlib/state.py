@@ -99,14 +99,14 @@ class Memo(Generic[T]):
         """The value of a text."""
         value = self._known.get(text)
         if value is None:
-            with _read(text):
+            with reading(text):
                 value = self._decode(text)
             self.keep(text, value)
         return value
 
 
 @contextmanager
-def _read(text: str) -> Iterator[None]:
+def reading(text: str) -> Iterator[None]:
     """StoreError for a record that is not what was written."""
     try:
         yield
@@ -119,13 +119,13 @@ def _read(text: str) -> Iterator[None]:
 
 def load(text: str) -> Any:
     """A record's JSON value."""
-    with _read(text):
+    with reading(text):
         return json.loads(text)
 
 
 def load_as(shape: type[T], text: str) -> T:
     """A record's value of a class."""
-    with _read(text):
+    with reading(text):
         return from_json(shape, json.loads(text))
 
 

@@ -71,10 +71,13 @@ def _make(story: Story, machines: list[Place]) -> int:
 
 
 def _meet(story: Story, machines: list[Place]) -> None:
-    story.say("A sandbox on each host joins it; nobody has to know where the others are.")
+    story.say("""A sandbox on each host joins it; nobody has to know where the others are.
+        Addresses would be chosen, and none given twice; here they are asked for, to be easy to
+        tell apart.""")
     for number, machine in enumerate(machines, 1):
         story.run(
-            f"net run -d --name box{number} --network app -- {SERVE} 80", at=_typed(story, machine)
+            f"net run -d --name box{number} --network app:ip=10.10.0.{10 + number} -- {SERVE} 80",
+            at=_typed(story, machine),
         )
         story.sandbox(f"box{number}", port=80, on=machine)
     _until(

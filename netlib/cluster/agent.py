@@ -6,6 +6,7 @@ One keeps the host's lease alive, whatever the other is at; the other follows wh
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 
 from netlib.cluster.follower import Follower, Tell
@@ -90,6 +91,10 @@ class Agent:
                 told = error.message
                 self._ending.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            except Exception:
+                self._log(f"cluster: {traceback.format_exc()}")
+                self._follower.again()
+                self._ending.wait(_LONGEST_PAUSE)
 
     def _rest(self) -> None:
         """A host that is a member of nothing has nothing for it."""

@@ -12,7 +12,7 @@ from netlib import state as keys
 from netlib.cluster import keys as member_keys
 from netlib.cluster import mirror
 from netlib.cluster.model import Node
-from netlib.cluster.own import republish, sweep
+from netlib.cluster.own import LOST, republish, sweep
 from netlib.cluster.state import (
     SEEN_KEY,
     ClusterState,
@@ -31,7 +31,7 @@ from netlib.state import NetworkRecord
 from netlib.store import Commit, Event, under
 from netlib.verbs.disconnect import leave
 from netlib.verbs.peers import be_member, reconcile, sync
-from netlib.verbs.shared import follow, let_go
+from netlib.verbs.shared import follow, let_go, settle_anew
 
 Tell = Callable[[dict[str, object]], None]
 
@@ -281,9 +281,19 @@ class Follower:
             self._meet(cluster, network_id)
 
     def _sweep(self, cluster: ClusterState, network_id: str, *, again: bool = False) -> None:
-        for event in sweep(self._engine, cluster, network_id, again=again):
+        events = list(sweep(self._engine, cluster, network_id, again=again))
+        for event in events:
             self._log(f"cluster: {event.pop('text')}")
             self._tell({"time": time.time(), **event})
+        if any(event["event"] == LOST for event in events):
+            self._engine.run(partial(self._settling_anew, cluster, network_id))
+
+    def _settling_anew(self, cluster: ClusterState, network_id: str) -> Operation[Any]:
+        """Take part in a network with other addresses of this host's own."""
+        shared, here = cluster.network(network_id), self._here(network_id)
+        if shared is None or here is None:
+            return Operation(subject="nothing", plan=Plan(), result=None)
+        return settle_anew(self._engine, here, shared)
 
     # -- availability -----------------------------------------------------------------------------
 

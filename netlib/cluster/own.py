@@ -24,6 +24,7 @@ from netlib.state import Lease
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.subnetting import claim_prefixes
 
+LOST = "own-address-lost"
 _TRIES = 5
 
 
@@ -97,7 +98,7 @@ def _stand(
     holder = _put(engine, cluster, puts, node.id)
     if holder:
         yield {
-            "event": "clash",
+            "event": LOST,
             "network": network.name,
             "text": f"this host's own address on {network.name} was given to {holder}",
         }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
-from netlib.wiring import Effect, Wiring
+from netlib.wiring import Count, Effect, Wiring
 
 if typing.TYPE_CHECKING:
     from netlib.kernel.switches import Switches
@@ -64,6 +64,9 @@ class Kernel(typing.Protocol):
         Whoever made them: so foreign ones are found, and are good for `remove`. Learned
         neighbours don't count.
         """
+
+    def counted(self, nouns: Wiring) -> Mapping[tuple[object, ...], Count]:
+        """What the firewall's facts met, by their keys; nothing of those that don't count."""
 
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark: links by ifalias, firewall facts.

@@ -28,6 +28,7 @@ from netlib.errors import (
     NetError,
     NotThere,
 )
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.fake_host import FakeHost
 from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
@@ -43,7 +44,9 @@ from netlib.model import (
 )
 from netlib.plan import Change, Create, Delete, Stage, Step
 from netlib.wiring import (
+    Address,
     Announce,
+    Count,
     Effect,
     FdbEntry,
     Layer,
@@ -179,10 +182,7 @@ class FakeKernel:
                     continue
                 except NetError as error:
                     failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise KernelError("; ".join(error.message for error in failures)) from failures[0]
+        raise_together(failures)
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Note effects."""
@@ -219,6 +219,10 @@ class FakeKernel:
                 if isinstance(noun, FdbEntry) and noun.remote == address:
                     self._host.delete(noun)
 
+    def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
+        """Nothing: no packet moves here."""
+        return {}
+
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""
 
@@ -246,9 +250,15 @@ class FakeKernel:
             )
 
     def device_of(self, address: IPAddress) -> Device | None:
-        """The device that has an address: `holding` says which, else the uplink has it."""
+        """The device that has an address: by `holding`, or because it was made so."""
         with self._lock:
-            return self._host.device(HOST, self.holding.get(address, self._uplink))
+            made = (
+                noun.device
+                for noun in self._host.nouns()
+                if isinstance(noun, Address) and noun.netns == HOST and noun.address.ip == address
+            )
+            name = self.holding.get(address) or next(made, "")
+            return self._host.device(HOST, name) if name else None
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to: `routed`, and those of our own nouns."""

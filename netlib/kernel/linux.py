@@ -6,17 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
+from netlib.errors import NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
 from netlib.kernel.announcing import Announcements
 from netlib.kernel.deletions import Deletions
-from netlib.kernel.errnos import Refusal, failed, typed
+from netlib.kernel.errnos import Refusal, failed, raise_together, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
-from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
@@ -25,6 +24,7 @@ from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protoco
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
+    Count,
     Effect,
     FirewallBase,
     ForgetFlows,
@@ -37,6 +37,9 @@ from netlib.wiring import (
     Sysctl,
     Wiring,
 )
+
+if TYPE_CHECKING:  # a road that few take
+    from netlib.kernel.netfilter.source_guard import SourceGuards
 
 N = TypeVar("N")
 
@@ -54,7 +57,8 @@ class LinuxKernel:
         self.firewall = firewall.name
         self._firewall = firewall
         self._services = dict(services or {})
-        self._guards = None if firewall.name == "none" else SourceGuards()
+        self._guards: SourceGuards | None = None
+        self._opening = threading.Lock()
         self._namespaces = Namespaces()
         self._deletions = Deletions(self._delete_indexes)
         self._flows = FlowsToForget(self._namespaces)
@@ -150,11 +154,7 @@ class LinuxKernel:
                 pass  # and all that was in it
             except NetError as error:
                 failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            message = "; ".join(failure.message for failure in failures)
-            raise KernelError(message, failures[0].hint) from failures[0]
+        raise_together(failures)
 
     @typed
     def perform(self, effects: Sequence[Effect]) -> None:
@@ -199,10 +199,19 @@ class LinuxKernel:
                 doors.setdefault(door.name, (door, []))[1].append(step)
         return own, list(doors.values())
 
+    def _source_guards(self) -> SourceGuards:
+        """Their door, which few networks need."""
+        with self._opening:
+            if self._guards is None:
+                from netlib.kernel.netfilter.source_guard import SourceGuards
+
+                self._guards = self._namespaces.run(self._namespaces.host_fd, SourceGuards)
+            return self._guards
+
     def _door(self, noun: Noun) -> Steps | None:
         """Who is asked for such a noun; None: netlink, or a file below /proc/sys."""
-        if isinstance(noun, SourceGuard) and self._guards is not None:
-            return self._guards
+        if isinstance(noun, SourceGuard) and self.firewall != "none":
+            return self._source_guards()
         if isinstance(noun, FirewallBase) or noun.layer is Layer.FIREWALL:
             return self._firewall
         if noun.layer is not Layer.SERVICE:
@@ -337,6 +346,12 @@ class LinuxKernel:
             return Wiring(riders.entries_of(device, socket))
 
     @typed
+    def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
+        """What the firewall's facts met, by their keys; nothing of those that don't count."""
+        ours = [noun for noun in nouns if noun.layer is Layer.FIREWALL]
+        return self._firewall.counted(ours) if ours else {}
+
+    @typed
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""
         nouns: list[Noun] = []
@@ -347,8 +362,8 @@ class LinuxKernel:
                 if noun is not None:
                     nouns.append(noun)
         nouns += self._firewall.marked()
-        if self._guards is not None:
-            nouns += self._guards.marked()
+        if self.firewall != "none":
+            nouns += self._source_guards().marked()
         for door in self._services.values():
             nouns += door.marked()
         return Wiring(nouns)

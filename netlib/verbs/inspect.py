@@ -149,16 +149,29 @@ def link_environment(engine: Engine, sandbox: str) -> dict[str, str]:
 def draw(engine: Engine, networks: Iterable[str] = (), *, form: str = "text") -> str:
     """A picture of networks and who is on them, with addresses and published ports.
 
+    Of the cluster's networks also with who is on them on other hosts.
+
     `networks`: these only; else all that were made, and sandboxes that are on none. `form`:
     text, dot, mermaid or svg. Raises NoSuchNetwork, Unsupported without svg's library.
 
     Example:  net graph --format mermaid my-net
     """
     from netlib import pictures  # nobody draws on the way to an attachment
-    from netlib.pictures.topology import topology
+    from netlib.pictures.topology import Elsewhere, topology
 
     asked = [engine.state.network(reference).network for reference in networks]
     shown = asked or [record.network for record in engine.state.networks()]
     alone = [] if asked else [box.stack for box in engine.state.sandboxes()]
     endpoints = [record.endpoint for record in engine.state.endpoints()]
-    return pictures.draw(topology(shown, endpoints, alone), form)
+    elsewhere = [
+        Elsewhere(
+            network=network.id,
+            sandbox=peer.endpoint.sandbox,
+            node=peer.node,
+            addresses=tuple(str(address.ip) for address in peer.endpoint.addresses),
+        )
+        for network in shown
+        for peer in _peers(engine, network)
+        if not peer.endpoint.is_host
+    ]
+    return pictures.draw(topology(shown, endpoints, alone, elsewhere), form)

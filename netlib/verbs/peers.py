@@ -130,12 +130,16 @@ def recorded_membership(engine: Engine) -> Wiring:
 
 
 def member_wiring(engine: Engine) -> Wiring:
-    """What it is to have, by its copies of the nodes."""
+    """What it is to have, by its copies of the nodes.
+
+    Who was removed from the cluster by others keeps what it has, until it leaves: its networks
+    are not to be open to everybody meanwhile.
+    """
     mine = engine.meeting.membership()
     records = engine.state.store.range(*under(node_key("")))
     nodes = {node.id: node for node in (keys.load_as(Node, r.value) for r in records)}
     here = nodes.pop(mine.node, None) if mine else None
-    return membership(here, nodes.values()) if here else Wiring()
+    return membership(here, nodes.values()) if here else recorded_membership(engine)
 
 
 def be_member(engine: Engine) -> Operation[None]:

@@ -267,15 +267,22 @@ def follow(engine: Engine, record: NetworkRecord, shared: NetworkRecord) -> Oper
     return _followed(engine, record, shared.network, (), conditions)
 
 
+def settle_anew(engine: Engine, record: NetworkRecord, shared: NetworkRecord) -> Operation[Network]:
+    """Give this host other addresses of its own: those that it had are another's now."""
+    return _followed(engine, record, shared.network, (), [keys.unchanged(shared)], anew=True)
+
+
 def _followed(
     engine: Engine,
     record: NetworkRecord,
     wanted: Network,
     claims: tuple[Claim, ...],
     conditions: Iterable[Condition],
+    *,
+    anew: bool = False,
 ) -> Operation[Network]:
     driver, host, old = engine.driver(wanted), engine.facts(), record.network
-    known = {subnet.prefix: subnet.own for subnet in old.subnets}
+    known = {} if anew else {subnet.prefix: subnet.own for subnet in old.subnets}
     subnets = tuple(replace(s, own=known.get(s.prefix)) for s in wanted.subnets)
     new = replace(wanted, subnets=subnets, underlay=old.underlay)
     if any(subnet.prefix not in known for subnet in subnets):

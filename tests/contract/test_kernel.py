@@ -655,6 +655,17 @@ def test_prefixes_are_those_that_the_host_reaches(world: World) -> None:
     assert ip_network("0.0.0.0/0") not in found
 
 
+def test_the_device_that_has_an_address_is_found(world: World) -> None:
+    """None where the host does not have it."""
+    world.make(BRIDGE, ADDRESS)
+
+    device = world.kernel.device_of(ADDRESS.address.ip)
+
+    assert device is not None
+    assert (device.name, device.mtu) == ("nl-1", 1500)
+    assert world.kernel.device_of(ip_address("203.0.113.77")) is None
+
+
 def test_entering_finds_the_namespace_or_says_that_there_is_none(world: World) -> None:
     """A path is checked when it is entered."""
     web = world.sandbox()

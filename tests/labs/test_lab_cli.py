@@ -16,7 +16,7 @@ import pytest
 from support.shell import Shell
 
 from netlib.errors import LabFailed, NoSuchLab, Unsupported
-from netlib.labs import catalogue, launch
+from netlib.labs import catalogue, launch, player
 from netlib.labs.catalogue import TITLES, Lab, find, load
 
 STORIES = Path(__file__).with_name("stories")
@@ -215,6 +215,14 @@ def enter(door: list[str], *command: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_lab_plays_in_throw_away_hosts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does to a host would stay there."""
+    monkeypatch.setattr(player.throwaway, "inside", lambda: False)
+
+    with pytest.raises(RuntimeError, match="net lab run"):
+        player.main(["{}"])
 
 
 def test_transcripts_are_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:

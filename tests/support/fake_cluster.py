@@ -169,6 +169,7 @@ def _host(
     stack: contextlib.ExitStack,
 ) -> FakeHost:
     kernel = FakeKernel()
+    kernel.holding[node.data_address] = "eth0"
     found: list[FakeHost] = []
 
     def open_cluster(_: Membership) -> LeasedStore:

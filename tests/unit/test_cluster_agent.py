@@ -18,7 +18,7 @@ from netlib.cluster import keys as member_keys
 from netlib.cluster.mirror import read
 from netlib.cluster.state import peer_key
 from netlib.dns.source import store_source
-from netlib.errors import NodePaused
+from netlib.errors import NodePaused, StoreError
 from netlib.net import Net
 from netlib.plan import Create as CreateStep
 from netlib.plan import Delete as DeleteStep
@@ -181,6 +181,27 @@ def test_an_address_that_was_given_away_meanwhile_is_reported(
     cluster.step()
     assert two.net.check() == ()
     assert peers(one) == ["db"]
+
+
+def test_a_host_whose_own_address_was_given_away_takes_another(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Nobody but the host itself uses it, so nobody has to be told."""
+    own = two.net.inspect("app").network.subnets[0].own
+    two.cut = True
+    expire(cluster, two)
+    one.connect("app", "thief", str(own))
+    two.cut = False
+    cluster.step()
+
+    new = two.net.inspect("app").network.subnets[0].own
+    assert new not in (None, own)
+    assert two.net.check() == ()
+    cluster.step()
+    assert peers(one) == ["db"]
+    assert two.remotes().keys() >= {e.mac for e in one.net.endpoints()}
+    assert str(new) in one.neighbours()
+    assert one.net.check() == ()
 
 
 def test_an_endpoint_moves_with_its_address(
@@ -362,6 +383,10 @@ def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHo
     one.step()
     assert members(one) == everybody - {"198.51.100.2"}
     assert one.net.check() == ()
+    two.keep()
+    with pytest.raises(StoreError, match="net cluster leave -f"):
+        two.follower.step()
+    assert members(two) == everybody  # it is not open to everybody until it leaves
 
 
 @pytest.mark.parametrize("availability", ["pause", "drain"])

@@ -207,7 +207,7 @@ def _connect(
             # Chosen from a set of ranges: somebody else took it between choice and commit.
             if config.addresses or delegated is not None or attempt == _TRIES - 1:
                 raise
-        except AlreadyThere as error:
+        except (AlreadyThere, InterfaceTaken) as error:
             raise InterfaceTaken(error.message, "remove it, or use another CNI_IFNAME") from error
     raise AssertionError("not reached")
 

@@ -183,11 +183,15 @@ def _nftables(marks: Marks) -> Nftables:
     try:
         if not made.ruleset.has_table():
             nft.check(base(marks))
+    except NotPermitted:
+        pass  # who may not ask may not change anything either, and is told so when he tries
     except NftFailed as error:
-        # Who may not ask may not change anything either, and is told so when he tries.
         if error.number not in (errno.EPERM, errno.EACCES):
             made.close()
             raise
+    except NetError:
+        made.close()
+        raise
     return made
 
 

@@ -1,7 +1,7 @@
 """Elements of our table's sets and maps as one nfnetlink transaction. Pure: bytes out.
 
 Only what every attach needs. The base, reading, and whatever the kernel refuses are libnftables'
-work: it knows all of the language, and says what is wrong (docs/decisions/0017).
+work: it knows all of the language, and says what is wrong (docs/decisions/0022).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PROTOCOLS = {"tcp": b"\x06", "udp": b"\x11", "sctp": b"\x84"}
 _FAMILIES = {"ipv4": b"\x02", "ipv6": b"\x0a"}
 _NAME_BYTES = 16  # IFNAMSIZ
 
-_CONTAINER = re.compile(r"(\w+) { type ([^:;]+)(?: : ([^;]+))?;( flags interval;)? }")
+_CONTAINER = re.compile(r"(\w+) { type ([^:;]+)(?: : ([^;]+))?;( flags interval;)?(?: counter;)? }")
 
 
 class _Container(NamedTuple):
