@@ -30,7 +30,7 @@ def test_a_pid_counts_only_with_its_lock(tmp_path: Path) -> None:
     assert Server(tmp_path).pid() == 0
 
 
-@pytest.mark.parametrize("noted", [str(os.getpid()), "", "4194304"])
+@pytest.mark.parametrize("noted", [str(os.getpid()), "", "4194304"], ids=["own", "none", "beyond"])
 def test_another_s_process_is_never_ended(tmp_path: Path, noted: str) -> None:
     """Somebody starts a server this moment, and the file still names an earlier one's process."""
     (tmp_path / LOCK).write_text(noted)
