@@ -23,7 +23,8 @@ class PortRequest:
     """A published port as it was asked for.
 
     `host_port` 0: any free one of the host's. `choices` more than 1: any one from
-    `host_port` on, so many to choose from. Else exactly it.
+    `host_port` on, so many to choose from. Else exactly it. `held`: who asks holds the port by a
+    socket already, as container runtimes do, so that a listener is nobody else's use of it.
     """
 
     protocol: Protocol = "tcp"
@@ -33,6 +34,7 @@ class PortRequest:
     port: int
     count: int = 1
     sources: tuple[IPNetwork, ...] = ()
+    held: bool = False
 
     @property
     def is_fixed(self) -> bool:
@@ -179,12 +181,13 @@ def _ports(spec: str, text: str) -> tuple[int, int]:
     """The first and last port of `N` or `N-N`."""
     numbers = []
     for part in text.split("-"):
-        if not (part.isascii() and part.isdecimal()) or not 0 < int(part[:6]) < 65536:
+        digits = part.lstrip("0")[:6]  # of more, six are too many already
+        if not (part.isascii() and digits.isdecimal()) or not 0 < int(digits) < 65536:
             raise InvalidPort(
                 f"{part!r} in the port {spec!r} is no port from 1 to 65535",
                 "leave the host port out to have one chosen" if part.strip("0") == "" else _FORM,
             )
-        numbers.append(int(part))
+        numbers.append(int(digits))
     if len(numbers) > 2 or numbers[0] > numbers[-1]:
         raise InvalidPort(f"{text!r} in the port {spec!r} is no range", "write it like 7000-7010")
     return numbers[0], numbers[-1]

@@ -6,9 +6,10 @@ import json
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from netlib import state as keys
-from netlib.binding import bound
+from netlib.binding import ANY, bound
 from netlib.engine import Engine
 from netlib.errors import Exhausted, PortTaken, Unsupported
 from netlib.model import Endpoint, HostFacts, Network, PublishedPort
@@ -173,7 +174,7 @@ def _first_free(
     holder = ""
     for number in candidates(request, ephemeral, int.from_bytes(os.urandom(4))):
         port = resolve(request, lambda _, number=number: number)  # type: ignore[misc]
-        found = _holder(engine, network, port, mine)
+        found = _holder(engine, network, port, mine, listens=not request.held)
         if found is None:
             return port
         holder = found
@@ -188,8 +189,10 @@ def _first_free(
     )
 
 
-def _holder(engine: Engine, network: Network, port: PublishedPort, mine: _Own) -> str | None:
-    """Who has one of the host ports that a published port needs, in words."""
+def _holder(
+    engine: Engine, network: Network, port: PublishedPort, mine: _Own, *, listens: bool
+) -> str | None:
+    """Who has one of the host ports that a published port needs, in words: or who listens there."""
     needs = bound(network, port)
     for one in needs:
         if mine.has(one):
@@ -199,8 +202,15 @@ def _holder(engine: Engine, network: Network, port: PublishedPort, mine: _Own) -
                 found = engine.state.store.range(first, end or f"{first}\0", limit=1)
                 if found:
                     return f"sandbox {keys.load(found[0].value)['sandbox']}"
-    for one in needs:
+    for one in _at_once(needs) if listens else ():
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
         if user is not None:
             return user
     return None
+
+
+def _at_once(needs: tuple[PublishedPort, ...]) -> tuple[PublishedPort, ...]:
+    """Every address of both families is one question, and not two."""
+    if {one.host_address for one in needs} == set(ANY.values()):
+        return (replace(needs[0], host_address=None),)
+    return needs

@@ -597,6 +597,10 @@ class Wiring:
     def __repr__(self) -> str:
         return f"Wiring({list(self)!r})"
 
+    def items(self) -> Iterable[tuple[tuple[object, ...], Noun]]:
+        """The nouns with their keys, which cost something to make."""
+        return self._nouns.items()
+
     def get(self, key: tuple[object, ...]) -> Noun | None:
         """The noun of this key."""
         return self._nouns.get(key)

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
+from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
 from netlib.wiring import Count, Effect, Wiring
 
@@ -76,6 +76,9 @@ class Kernel(typing.Protocol):
 
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
+
+    def device_of(self, address: IPAddress) -> Device | None:
+        """The device that has an address of the host's, None where none has."""
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to (all tables), but default routes.

@@ -44,6 +44,7 @@ from netlib.model import (
 )
 from netlib.plan import Change, Create, Delete, Stage, Step
 from netlib.wiring import (
+    Address,
     Announce,
     Count,
     Effect,
@@ -62,7 +63,8 @@ class FakeKernel:
     """Linux as far as netlib is concerned, in memory. Safe for many threads.
 
     `performed` are the effects so far; `listening` says who has a port, for `port_user`;
-    `failing` is asked before each step and effect, and the error it returns is raised.
+    `holding` says which device has an address, for `device_of`; `failing` is asked before each
+    step and effect, and the error it returns is raised.
     """
 
     firewall = "nftables"
@@ -74,6 +76,7 @@ class FakeKernel:
         self.performed: list[Effect] = []
         self.listening: dict[tuple[Protocol, int], str] = {}
         self.routed: list[IPNetwork] = []
+        self.holding: dict[IPAddress, str] = {}
         self.failing: Failing | None = None
         self.switched = FakeSwitches(self._forwards, self._forward)
         self._uplink = uplink
@@ -245,6 +248,17 @@ class FakeKernel:
                 bridge_netfilter=self.bridge_netfilter,
                 ipv6=self.ipv6,
             )
+
+    def device_of(self, address: IPAddress) -> Device | None:
+        """The device that has an address: by `holding`, or because it was made so."""
+        with self._lock:
+            made = (
+                noun.device
+                for noun in self._host.nouns()
+                if isinstance(noun, Address) and noun.netns == HOST and noun.address.ip == address
+            )
+            name = self.holding.get(address) or next(made, "")
+            return self._host.device(HOST, name) if name else None
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to: `routed`, and those of our own nouns."""

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from netlib.errors import NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
@@ -16,12 +16,11 @@ from netlib.kernel.errnos import Refusal, failed, raise_together, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
-from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
-from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
+from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
@@ -39,6 +38,9 @@ from netlib.wiring import (
     Wiring,
 )
 
+if TYPE_CHECKING:  # a road that few take
+    from netlib.kernel.netfilter.source_guard import SourceGuards
+
 N = TypeVar("N")
 
 
@@ -55,7 +57,8 @@ class LinuxKernel:
         self.firewall = firewall.name
         self._firewall = firewall
         self._services = dict(services or {})
-        self._guards = None if firewall.name == "none" else SourceGuards()
+        self._guards: SourceGuards | None = None
+        self._opening = threading.Lock()
         self._namespaces = Namespaces()
         self._deletions = Deletions(self._delete_indexes)
         self._flows = FlowsToForget(self._namespaces)
@@ -196,10 +199,19 @@ class LinuxKernel:
                 doors.setdefault(door.name, (door, []))[1].append(step)
         return own, list(doors.values())
 
+    def _source_guards(self) -> SourceGuards:
+        """Their door, which few networks need."""
+        with self._opening:
+            if self._guards is None:
+                from netlib.kernel.netfilter.source_guard import SourceGuards
+
+                self._guards = self._namespaces.run(self._namespaces.host_fd, SourceGuards)
+            return self._guards
+
     def _door(self, noun: Noun) -> Steps | None:
         """Who is asked for such a noun; None: netlink, or a file below /proc/sys."""
-        if isinstance(noun, SourceGuard) and self._guards is not None:
-            return self._guards
+        if isinstance(noun, SourceGuard) and self.firewall != "none":
+            return self._source_guards()
         if isinstance(noun, FirewallBase) or noun.layer is Layer.FIREWALL:
             return self._firewall
         if noun.layer is not Layer.SERVICE:
@@ -350,8 +362,8 @@ class LinuxKernel:
                 if noun is not None:
                     nouns.append(noun)
         nouns += self._firewall.marked()
-        if self._guards is not None:
-            nouns += self._guards.marked()
+        if self.firewall != "none":
+            nouns += self._source_guards().marked()
         for door in self._services.values():
             nouns += door.marked()
         return Wiring(nouns)
@@ -361,6 +373,12 @@ class LinuxKernel:
         """What descriptions depend on, and the devices among `devices` that exist."""
         with self._namespaces.host_socket() as socket:
             return host_facts.facts(devices, socket, self._namespaces, self._uplink)
+
+    @typed
+    def device_of(self, address: IPAddress) -> Device | None:
+        """The device that has an address of the host's."""
+        with self._namespaces.host_socket() as socket:
+            return host_facts.device_of(address, socket)
 
     @typed
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:

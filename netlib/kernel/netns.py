@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from netlib.errors import KernelError, NamespaceGone, NetError, NotPermitted
 from netlib.kernel import netlink
+from netlib.kernel.procfs import Sysctls
 from netlib.model import Netns
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Namespaces:
         self._thread: threading.Thread | None = None
         self._idle: list[netlink.Socket] = []
         self._sysctls: dict[str, int] = {}
+        self.sysctls = Sysctls()
         self._closed = False
         self._closing: SimpleQueue[Any] = SimpleQueue()
         self._closer: threading.Thread | None = None
@@ -101,6 +103,7 @@ class Namespaces:
             socket.close()
         for descriptor in self._sysctls.values():
             os.close(descriptor)
+        self.sysctls.close()
         os.close(self.host_fd)
 
     def close_later(self, closable: Any) -> None:
@@ -221,10 +224,8 @@ class Namespaces:
 
 def open_netns(path: str, name: str) -> int:
     """A descriptor of the network namespace behind a path. NamespaceGone if there is none."""
-    import fcntl
-
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a pipe
     except PermissionError as error:
         raise NotPermitted(
             f"the network namespace of {name} at {path} can't be opened", "run it as root"
@@ -235,15 +236,23 @@ def open_netns(path: str, name: str) -> int:
         raise KernelError(
             f"the network namespace of {name} at {path} can't be opened: {error.strerror}"
         ) from error
-    try:
-        # An `ip netns` name whose mount is gone is left as an empty, ordinary file.
-        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
-    except OSError:
-        kind = 0
-    if kind != _CLONE_NEWNET:
+    if not is_netns(fd):
         os.close(fd)
         raise NamespaceGone(f"{path} is not a network namespace")
     return fd
+
+
+def is_netns(descriptor: int) -> bool:
+    """Whether a descriptor is one of a network namespace.
+
+    An `ip netns` name whose mount is gone is left as an empty, ordinary file.
+    """
+    import fcntl
+
+    try:
+        return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:
+        return False
 
 
 class _Job:
@@ -358,6 +367,11 @@ class Session:
                 self._open.callback(socket.close)
             self._sockets[netns.path] = socket
         return socket
+
+    @property
+    def sysctls(self) -> Sysctls:
+        """What opens sysctls for work that is run in a namespace."""
+        return self._namespaces.sysctls
 
     def run_in(self, netns: Netns, work: Callable[[], T]) -> T:
         """Do `work` in a network namespace."""

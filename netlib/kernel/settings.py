@@ -13,6 +13,7 @@ from netlib.kernel import rtnl
 from netlib.kernel.errnos import of_os_error, refused
 from netlib.kernel.journal import Journal
 from netlib.kernel.netns import Session
+from netlib.kernel.procfs import Sysctls
 from netlib.kernel.refusals import thing
 from netlib.model import Family
 from netlib.plan import Delete, Step, subject
@@ -42,12 +43,12 @@ def write(path: str, value: str) -> None:
         os.close(fd)
 
 
-def exchange(path: str, value: str) -> str:
+def exchange(path: str, value: str, sysctls: Sysctls) -> str:
     """Set a sysctl in the calling thread's namespace; what it was before. Raises OSError.
 
     In one opening, which for a new device or namespace is what takes long.
     """
-    fd = os.open(_ROOT + path, os.O_RDWR | os.O_CLOEXEC)
+    fd = sysctls.open(path, os.O_RDWR)
     try:
         before = os.read(fd, _MOST_BYTES).decode(errors="replace").strip()
         if before != value:
@@ -68,7 +69,7 @@ def do_sysctls(steps: Sequence[Step], session: Session, journal: Journal) -> Non
                 assert isinstance(noun, Sysctl)
                 value = noun.default if isinstance(step, Delete) else noun.value
                 try:
-                    old.append((noun.path, exchange(noun.path, value)))
+                    old.append((noun.path, exchange(noun.path, value, session.sysctls)))
                 except OSError as error:
                     raise of_os_error(error, f"{thing(noun)} can't be set") from error
         except NetError:

@@ -51,27 +51,61 @@ class Topology:
         return [join for join in self.joins if join.sandbox == sandbox]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """A sandbox on another host, and where it is on a network, by the network's id."""
+
+    network: str
+    sandbox: str
+    node: str
+    addresses: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As a picture shows it."""
+        return f"{self.sandbox} on {self.node}"
+
+
 def topology(
-    networks: Iterable[Network], endpoints: Iterable[Endpoint], alone: Iterable[str] = ()
+    networks: Iterable[Network],
+    endpoints: Iterable[Endpoint],
+    alone: Iterable[str] = (),
+    elsewhere: Iterable[Elsewhere] = (),
 ) -> Topology:
     """What there is to draw; `alone` are sandboxes that may be on no network."""
     networks = list(networks)
     names = {network.id: network.name for network in networks}
     mine = [endpoint for endpoint in endpoints if endpoint.network in names]
-    boxes = dict.fromkeys([*(endpoint.sandbox.name for endpoint in mine), *alone])
+    others = [one for one in elsewhere if one.network in names]
+    boxes = dict.fromkeys(
+        [*(endpoint.sandbox.name for endpoint in mine), *alone, *(one.name for one in others)]
+    )
     return Topology(
         networks=tuple(_net(network) for network in networks),
         sandboxes=tuple(boxes),
-        joins=tuple(
-            Join(
-                network=names[endpoint.network],
-                sandbox=endpoint.sandbox.name,
-                interface=endpoint.ifname,
-                addresses=tuple(str(address.ip) for address in endpoint.addresses),
-                ports=tuple(_port(port) for port in endpoint.ports),
-                is_way_out=bool(endpoint.gateway_for),
-            )
-            for endpoint in mine
+        joins=(
+            *(
+                Join(
+                    network=names[endpoint.network],
+                    sandbox=endpoint.sandbox.name,
+                    interface=endpoint.ifname,
+                    addresses=tuple(str(address.ip) for address in endpoint.addresses),
+                    ports=tuple(_port(port) for port in endpoint.ports),
+                    is_way_out=bool(endpoint.gateway_for),
+                )
+                for endpoint in mine
+            ),
+            *(
+                Join(
+                    network=names[one.network],
+                    sandbox=one.name,
+                    interface="",
+                    addresses=one.addresses,
+                    ports=(),
+                    is_way_out=False,
+                )
+                for one in others
+            ),
         ),
     )
 

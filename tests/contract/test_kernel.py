@@ -596,6 +596,23 @@ def test_guards_and_members_come_change_and_go(world: World) -> None:
     assert not world.kernel.marked()
 
 
+@pytest.mark.kernel
+def test_a_guards_table_that_somebody_broke_is_made_anew(host: Host) -> None:
+    """Whether all of it was lost, or only rules: what is made next guards again."""
+    kernel = LinuxKernel(Nftables())
+    other = replace(GUARD, device="nv-3", mac="02:00:00:00:01:03")
+    for broken in ("delete table bridge netlib", "flush chain bridge netlib checked"):
+        apply(diff(NOTHING, Wiring([GUARD])), kernel)
+        host.run("nft", broken)
+        if broken.startswith("flush"):
+            assert not kernel.observe(Wiring([GUARD]))
+        apply(diff(NOTHING, Wiring([other])), kernel)
+        apply(diff(kernel.observe(Wiring([GUARD])), Wiring([GUARD])), kernel)
+        assert Wiring([GUARD, other]) == kernel.observe(Wiring([GUARD, other]))
+        tear_down(diff(Wiring([GUARD, other]), NOTHING), kernel, "guards")
+    kernel.close()
+
+
 # -- shared things and questions ------------------------------------------------------------------
 
 
@@ -636,6 +653,17 @@ def test_prefixes_are_those_that_the_host_reaches(world: World) -> None:
 
     assert {ip_network("198.51.100.0/24"), ip_network("203.0.113.0/24")} <= set(found)
     assert ip_network("0.0.0.0/0") not in found
+
+
+def test_the_device_that_has_an_address_is_found(world: World) -> None:
+    """None where the host does not have it."""
+    world.make(BRIDGE, ADDRESS)
+
+    device = world.kernel.device_of(ADDRESS.address.ip)
+
+    assert device is not None
+    assert (device.name, device.mtu) == ("nl-1", 1500)
+    assert world.kernel.device_of(ip_address("203.0.113.77")) is None
 
 
 def test_entering_finds_the_namespace_or_says_that_there_is_none(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
@@ -60,6 +59,8 @@ class Ipam:
         return self.config.delegate
 
     def _run(self, command: str) -> Any:
+        import subprocess  # only where another plugin is asked: 5 ms
+
         program = self._find()
         environment = {**self.request.environment, "CNI_COMMAND": command}
         try:

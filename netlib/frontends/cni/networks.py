@@ -15,6 +15,7 @@ from netlib.model import Network
 from netlib.net import Net
 from netlib.options import canonical
 from netlib.state import NetworkRecord
+from netlib.verbs.create import ensure_made
 from netlib.verbs.remove import dissolve
 
 _PATIENCE_SECONDS = 10.0
@@ -50,6 +51,8 @@ def ensure(
             if config.declared is None:
                 net.engine.state.network(config.network)  # raises, and names what is near
             _make(net, config, more, routes)
+        elif not record.revision:  # built in, or the cluster's
+            ensure_made(net.engine, record.network.id)
         elif record.network.state != "ready":
             _wait(net, record.network, deadline)
         elif _adapt(net, config, record.network, more, routes):

@@ -157,6 +157,8 @@ class Teller:
                 more = {key: now[key] for key in ("addresses", "mac", "ports")}
                 yield _event("connect", {**base, **more})
                 return
+            if now["addresses"] != was["addresses"]:
+                yield _event("update", {**base, "addresses": now["addresses"]})
             new = [port for port in now["ports"] if port not in was["ports"]]
             gone = [port for port in was["ports"] if port not in now["ports"]]
             if new:

@@ -28,6 +28,8 @@ from netlib.wiring import Relay
 _POLL_SECONDS = 1.0
 _LINGER_SECONDS = 0.05
 _SPARE_DESCRIPTORS = 256
+# Podman's monitor binds a container's ports itself, right after its ADD; other runtimes don't.
+_RUNTIMES_SECONDS = 10.0
 # Somebody has the port, or the address is not the host's now.
 _LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 _SO_MARK = 36
@@ -54,9 +56,11 @@ class Holder:
         self._log = log
         self._held: dict[str, dict[HostPort, socket.socket]] = {}
         self._missing: dict[str, set[HostPort]] = {}  # to be tried again
+        self._early: set[str] = set()  # endpoints whose runtime may be about to hold theirs
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="netlib-ports", daemon=True)
         self._most = 0
+        self._count = 0
 
     def start(self) -> None:
         """Hold what is published, and follow what changes."""
@@ -118,32 +122,35 @@ class Holder:
     def _hold(self, key: str, value: str | None) -> None:
         """Hold the ports of one endpoint, and no others of it any more."""
         held = self._held.setdefault(key, {})
+        self._early.discard(key)
         wanted: set[HostPort] = set()
         try:
-            wanted = set(self._wanted(value)) if value is not None else set()
+            wanted = set(self._wanted(key, value)) if value is not None else set()
         except StoreError as error:  # others' ports are held all the same
             self._log(f"the ports of {key} are not held: {error}")
         for port in [port for port in held if port not in wanted]:
             held.pop(port).close()
-        room = self._most - sum(map(len, self._held.values()))
+            self._count -= 1
         missing = self._missing.pop(key, set())
+        expected = '"kind":"cni"' in (value or "")  # then its runtime has it
         for port in sorted(wanted - held.keys()):
-            if len(held) >= room:
+            if self._count >= self._most:
                 self._log(f"{port.protocol} port {port.port} is not held: too many are")
                 break
             try:
                 held[port] = _bind(port)
+                self._count += 1
             except OSError as error:
                 if error.errno in _LATER:
                     self._missing.setdefault(key, set()).add(port)
-                if error.errno == errno.EADDRINUSE and port not in missing:
+                if error.errno == errno.EADDRINUSE and not (expected or port in missing):
                     self._log(f"a published port is used by {self._user(port)}")
         if not held:
             del self._held[key]
 
     def _try_again(self) -> None:
         """Once who had a port ends, or an address is the host's."""
-        for key in list(self._missing):
+        for key in [*self._missing, *self._early]:
             record = self._net.engine.state.store.get(key)
             self._hold(key, record.value if record else None)
 
@@ -154,12 +161,16 @@ class Holder:
         )
         return user or f"another program on {port.protocol} port {port.port}"
 
-    def _wanted(self, value: str) -> Iterator[HostPort]:
+    def _wanted(self, key: str, value: str) -> Iterator[HostPort]:
         if '"ports":[]' in value:  # most have none, and need not be read
             return
         record = load_endpoint(value, 0)
         endpoint = record.endpoint
         if not endpoint.ports or endpoint.state != "ready":
+            return
+        by_runtime = endpoint.sandbox.kind == "cni"
+        if by_runtime and self._net.engine.clock() < endpoint.created + _RUNTIMES_SECONDS:
+            self._early.add(key)
             return
         relayed = {(n.protocol, str(n.host), n.port) for n in record.wiring if isinstance(n, Relay)}
         network = self._network(endpoint)
