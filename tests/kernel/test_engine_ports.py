@@ -57,7 +57,7 @@ def test_a_wildcard_port_is_reached_from_everywhere(made: EngineHost) -> None:
 
 def test_ten_thousand_ports_in_one_call(made: EngineHost) -> None:
     """Also to other numbers, which are a fact each; and away again."""
-    web = made.box("web", 15000, 35000)
+    made.box("web", 15000, 35000)
     # At an address: the relay would have a socket for each port of [::1] else.
     made.net.connect("front", "web", publish=[f"{HOST4}:10000-19999:10000-19999"])
     made.net.publish("web", [f"{HOST4}:20000-29999:30000-39999"])
