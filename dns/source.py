@@ -27,7 +27,7 @@ _MOST_SERVICES = 32  # of an endpoint: who publishes a range of thousands looks 
 
 
 def store_source(store: Store) -> ZoneSource:
-    """The names of a store's networks and ready endpoints."""
+    """The names of a store's networks and ready endpoints, here and on other hosts."""
 
     def read(since: int, timeout_seconds: float) -> Update | None:
         events = store.changes(since, timeout_seconds) if since else None
@@ -43,6 +43,8 @@ def store_source(store: Store) -> ZoneSource:
                 networks[rest] = _network(event.value) if event.value else None
             elif kind == "endpoint":
                 endpoints[rest.rpartition("/")[2]] = _endpoint(event.value) if event.value else None
+            elif kind == "peer":
+                endpoints[rest.rpartition("/")[2]] = _peer(event.value) if event.value else None
         if revision == since:
             return None
         found: dict[str, object] = {**networks, **endpoints}
@@ -62,6 +64,7 @@ def _everything(store: Store) -> Update:
     revision = store.revision()
     networks = [_network(record.value) for record in store.range(*under("network/"))]
     endpoints = [_endpoint(record.value) for record in store.range(*under("endpoint/"))]
+    endpoints += [_peer(record.value) for record in store.range(*under("peer/"))]
     return Update(
         revision=revision,
         full=True,
@@ -126,6 +129,25 @@ def _service(port: int, protocol: str) -> str:
         return socket.getservbyport(port, protocol)
     except OSError:
         return ""
+
+
+def _peer(text: str) -> EndpointNames | None:
+    """What names need of an endpoint on another host; None for such a host itself.
+
+    Its sandbox is another one than any of the same name here: the node's id comes before it.
+    """
+    peer: dict[str, Any] = json.loads(text)
+    if peer.get("is_host"):
+        return None
+    return EndpointNames(
+        id=peer["id"],
+        network=peer["network"],
+        sandbox=f"{peer['node']}:{peer['sandbox']}",
+        hostname=peer.get("hostname", ""),
+        short_id=peer["id"][:12],
+        aliases=tuple(peer.get("aliases", ())),
+        addresses=tuple(a.partition("/")[0] for a in peer.get("addresses", ())),
+    )
 
 
 def state_source(folder: Path) -> ZoneSource:

@@ -12,25 +12,23 @@ from netlib.drivers.endpoint import (
     DEFAULT,
     IFACE_PREFIX,
     ROUTING,
-    SYSCTLS,
-    check_in_sandbox,
     in_sandbox,
     sysctls,
 )
 from netlib.drivers.parent import (
     MTU,
     PARENT,
+    OnParent,
     check_parent,
     parent_of,
     parent_wiring,
-    settled,
 )
-from netlib.model import Endpoint, HostFacts, Network, Peer
+from netlib.model import Endpoint, HostFacts, Network
 from netlib.options import number
 from netlib.wiring import Address, Ipvlan, IpvlanFlag, IpvlanMode, Noun, Route, Wiring
 
 
-class IpvlanDriver:
+class IpvlanDriver(OnParent):
     """Sandboxes behind a device of the host that all have its MAC address.
 
     In mode l2 they are on its LAN, whose router is their gateway. In l3 and l3s they speak
@@ -69,16 +67,10 @@ class IpvlanDriver:
         IFACE_PREFIX,
         *ROUTING,
     )
-    endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS,)
 
     def check_options(self, network: Network) -> None:
         """Raise InvalidOption for what can not go together."""
         check_parent(network)
-        check_in_sandbox(network)
-
-    def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """The parent and its MTU, where none were asked for."""
-        return settled(network, host, ("macvlan", "macvtap", "ipvlan"))
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """The parent, if it is made for the network."""
@@ -99,10 +91,6 @@ class IpvlanDriver:
         if _mode(network) != "l2":
             nouns = _routed(network, endpoint, nouns)
         return Wiring([device, *sysctls(endpoint, host), *nouns])
-
-    def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
-        """Nothing: other hosts are beyond the parent."""
-        return Wiring()
 
 
 def _mode(network: Network) -> IpvlanMode:

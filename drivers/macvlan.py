@@ -11,27 +11,25 @@ from netlib.driver import Capabilities, Option
 from netlib.drivers.endpoint import (
     IFACE_PREFIX,
     ROUTING,
-    SYSCTLS,
-    check_in_sandbox,
     in_sandbox,
     sysctls,
 )
 from netlib.drivers.parent import (
     MTU,
     PARENT,
+    OnParent,
     check_parent,
     parent_of,
     parent_wiring,
-    settled,
 )
 from netlib.errors import InvalidOption
-from netlib.model import Endpoint, HostFacts, IPAddress, Network, Peer, interface
+from netlib.model import Endpoint, HostFacts, IPAddress, Network, interface
 from netlib.model import IPInterface as Interface
 from netlib.options import number
 from netlib.wiring import Address, Macvlan, MacvlanMode, Neighbour, Noun, Route, Sysctl, Up, Wiring
 
 
-class MacvlanDriver:
+class MacvlanDriver(OnParent):
     """Sandboxes on the LAN of a device of the host, each with a MAC address of its own.
 
     The LAN's router is their gateway. The host itself does not reach them, nor they it,
@@ -71,12 +69,10 @@ class MacvlanDriver:
         IFACE_PREFIX,
         *ROUTING,
     )
-    endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS,)
 
     def check_options(self, network: Network) -> None:
         """Raise InvalidOption for what can not go together."""
         check_parent(network)
-        check_in_sandbox(network)
         number(network.options, "bcqueuelen", 1, 2**32 - 1)
         shim = _shim(network)
         if shim is not None and _mode(network) != "bridge":
@@ -89,10 +85,6 @@ class MacvlanDriver:
                 "option host_shim can be true only where the network has IPv4",
                 "give the host an address of the subnet: -o host_shim=ADDRESS",
             )
-
-    def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
-        """The parent and its MTU, where none were asked for."""
-        return settled(network, host, ("macvlan", "macvtap", "ipvlan"))
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """The parent, if it is made for the network, and the host's own place on it."""
@@ -118,10 +110,6 @@ class MacvlanDriver:
                 *_way_from_host(network, endpoint),
             ]
         )
-
-    def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
-        """Nothing: other hosts are on the same LAN."""
-        return Wiring()
 
 
 def _mode(network: Network) -> MacvlanMode:

@@ -7,13 +7,15 @@ network that names none, a dummy that leads nowhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Option
+from netlib.drivers.endpoint import SYSCTLS, check_in_sandbox
 from netlib.errors import Conflict, InvalidOption, NoSuchDevice
-from netlib.model import Device, HostFacts, Network
+from netlib.model import Device, HostFacts, Network, Peer
 from netlib.options import number
-from netlib.wiring import Dummy, Noun, Vlan
+from netlib.wiring import Dummy, Noun, Vlan, Wiring
 
 MOST_VLAN = 4094  # IEEE 802.1Q: 0 and 4095 are reserved
 PARENT = Option(
@@ -31,8 +33,23 @@ MTU = Option(
 )
 
 
+class OnParent:
+    """What drivers have in common whose endpoints hang off a parent."""
+
+    endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS,)
+
+    def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
+        """The parent and its MTU, where none were asked for."""
+        return _settled(network, host, ("macvlan", "macvtap", "ipvlan"))
+
+    def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
+        """Nothing: other hosts are on the parent's LAN, or beyond it."""
+        return Wiring()
+
+
 def check_parent(network: Network) -> None:
-    """Raise InvalidOption or InvalidName for what no host could give."""
+    """Raise InvalidOption or InvalidName for what no host could give, or no sandbox have."""
+    check_in_sandbox(network)
     parent = network.options.get("parent")
     if parent is not None:
         names.check_device(parent)
@@ -40,7 +57,7 @@ def check_parent(network: Network) -> None:
             raise InvalidOption("lo can't be a parent", "name a device that leads to a network")
 
 
-def settled(network: Network, host: HostFacts, kinds: tuple[str, ...]) -> dict[str, str]:
+def _settled(network: Network, host: HostFacts, kinds: tuple[str, ...]) -> dict[str, str]:
     """The parent and the MTU where they were left open.
 
     `kinds` of devices can't be a parent. Raises NoSuchDevice, Conflict, InvalidOption.

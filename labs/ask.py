@@ -1,18 +1,18 @@
-"""Asks the server of `answer.py` by UDP: `python3 -m netlib.labs.ask ADDRESS PORT`."""
+"""Asks the server of `answer.py` by UDP: `python3 -m netlib.labs.ask ADDRESS PORT [SECONDS]`."""
 
 from __future__ import annotations
 
 import socket
 import sys
 
-_PATIENCE = 0.5  # seconds; within one machine an answer takes microseconds
+_PATIENCE = 5.0  # seconds
 
 
-def main(address: str, port: int) -> int:
+def main(address: str, port: int, patience: float = _PATIENCE) -> int:
     """Print the answer; the exit status is 1 when none comes."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as client:
-        client.settimeout(_PATIENCE)
+        client.settimeout(patience)
         try:
             client.connect((address, port))
             client.send(b"hello")
@@ -24,4 +24,4 @@ def main(address: str, port: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])))

@@ -23,6 +23,7 @@ TITLES: Mapping[str, str] = {
     "forwarding": "The two switches that let packets through a host: sysctl and FORWARD.",
     "shared-stacks": "The networks host and none, and a sandbox that shares another one's stack.",
     "macvlan": "A sandbox with a MAC address of its own on the LAN, and a neighbour there.",
+    "overlay": "Several hosts, one network: what crosses between them, and a host that is lost.",
     "crash": "A process that dies in the middle of connect, and the repair.",
 }
 

@@ -30,7 +30,6 @@ class Packet:
     source_port: int | None = None
     target_port: int | None = None
     what: str = ""
-    data: bytes = b""
     source_mac: str = ""
     target_mac: str = ""
     inner: Packet | None = None
@@ -71,9 +70,10 @@ def either(*which: Which) -> Which:
 def decode(frame: bytes) -> Packet:
     """The packet in an Ethernet frame."""
     logging.getLogger("scapy").setLevel(logging.ERROR)
-    from scapy.layers.l2 import Ether
+    # All of them before the first frame: a layer knows what it carries once that is loaded.
+    from scapy.layers import dns, inet, inet6, l2, vxlan  # noqa: F401
 
-    return _of(Ether(frame))
+    return _of(l2.Ether(frame))
 
 
 def _of(ether: Any) -> Packet:
@@ -88,8 +88,7 @@ def _of(ether: Any) -> Packet:
     ends: dict[str, Any] = {**macs, "source": ip.src, "target": ip.dst}
     if inet.TCP in ip:
         segment = ip[inet.TCP]
-        return Packet(kind="TCP", what=_segment(segment), data=_payload(segment),
-                      **ends, **_ports(segment))  # fmt: skip
+        return Packet(kind="TCP", what=_segment(segment), **ends, **_ports(segment))
     if inet.UDP in ip:
         datagram = ip[inet.UDP]
         ends |= _ports(datagram)
@@ -99,8 +98,7 @@ def _of(ether: Any) -> Packet:
                           **ends)  # fmt: skip
         if dns.DNS in datagram:
             return Packet(kind="DNS", what=_message(datagram[dns.DNS]), **ends)
-        data = _payload(datagram)
-        return Packet(kind="UDP", what=f"{len(data)} bytes", data=data, **ends)
+        return Packet(kind="UDP", what=f"{len(_payload(datagram))} bytes", **ends)
     if inet.ICMP in ip:
         icmp = ip[inet.ICMP]
         return Packet(kind="ICMP", what=icmp.sprintf("%ICMP.type%"), **ends)

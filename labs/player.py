@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import socket
 import sys
 import time
@@ -34,7 +35,10 @@ def main(argv: list[str]) -> int:
             has_user_namespace=asked["user"] != os.readlink("/proc/self/ns/user"),
         )
     )
-    return perform(load(*asked["lab"]), asked["options"], teller)
+    try:
+        return perform(load(*asked["lab"]), asked["options"], teller)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def perform(lab: Lab, settings: Mapping[str, Any], teller: Teller) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,9 +15,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netlib import throwaway
+from netlib.built_in import DEFAULT, network
 from netlib.labs.capture import Point, call_in
 
 # In a throw-away host what is written below /var/lib is forgotten, and all its hosts see it.
@@ -36,12 +40,13 @@ class Place:
     """Somewhere in the lab: a host, a machine beside it, or a sandbox.
 
     `enter` is what a person types before a command to have it run there, from the lab's first
-    host; `netns` is the path of its network namespace.
+    host; `netns` is the path of its network namespace, and `root` that of its files.
     """
 
     name: str
     netns: str
     enter: tuple[str, ...] = ()
+    root: str = ""
 
     def at(self, device: str) -> Point:
         """A device of it, to listen at."""
@@ -61,7 +66,8 @@ class Stage:
 
     def __init__(self) -> None:
         self.host = Place(name="host", netns=f"/proc/{os.getpid()}/ns/net")
-        self.places: list[Place] = []
+        self.places: list[Place] = []  # beside the host
+        self.hosts: list[Place] = []  # those of them that have netlib
         self._wires = 0
         self._before: frozenset[str] = frozenset()
         self._processes: list[subprocess.Popen[str]] = []
@@ -84,8 +90,10 @@ class Stage:
             name=name,
             netns=f"/proc/{holder.pid}/ns/net",
             enter=("nsenter", f"--target={holder.pid}", "--mount", "--net", "--uts", "--"),
+            root=f"/proc/{holder.pid}/root",
         )
         self.places.append(place)
+        self.hosts.append(place)
         return place
 
     def wire(self, one: End, other: End) -> None:
@@ -147,15 +155,6 @@ class Stage:
                 raise TimeoutError(f"nothing listens at port {port} of {place.name}")
             time.sleep(0.01)
 
-    def sandbox(self, name: str) -> Place:
-        """A sandbox of netlib's as a place."""
-        from netlib.net import Net
-
-        with Net() as net:
-            box = net.engine.state.sandbox(name)
-        path = box.netns.path or self.host.netns
-        return Place(name=name, netns=path, enter=("net", "exec", name, "--"))
-
     def _start(
         self, argv: list[str], *, at: Place | None = None, waits: bool = True
     ) -> subprocess.Popen[str]:
@@ -164,6 +163,7 @@ class Stage:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if waits else subprocess.DEVNULL,
             text=True,
+            start_new_session=True,  # Ctrl-C on a terminal is for the story
         )
         self._processes.append(process)
         if waits:
@@ -172,22 +172,36 @@ class Stage:
                 raise ChildProcessError(f"it ended before it was ready: {shlex.join(argv)}")
         return process
 
-    def address(self, sandbox: str, network: str) -> str:
-        """A sandbox's first address on a network."""
-        from netlib.net import Net
+    # -- what netlib made ---------------------------------------------------------------------
 
-        with Net() as net:
-            ident = net.inspect(network).network.id
-            (endpoint,) = [e for e in net.endpoints(sandbox) if e.network == ident]
-        return str(endpoint.addresses[0].ip)
+    def sandbox(self, name: str, *, on: Place | None = None) -> Place:
+        """A sandbox of a host as a place."""
+        on = on or self.host
+        (box,) = [box for box in ask_net(on, "sandbox", "ls")["sandboxes"] if box["name"] == name]
+        path = str(box["netns"]["path"])
+        if not path.startswith("/proc/"):
+            path = on.root + path  # another host has other names
+        return Place(
+            name=name,
+            netns=path if box["netns"]["path"] else on.netns,
+            enter=(*on.enter, "net", "exec", name, "--"),
+        )
+
+    def address(self, sandbox: str, network: str, *, on: Place | None = None) -> str:
+        """A sandbox's first address on a network."""
+        (details,) = ask_net(on or self.host, "inspect", network)["networks"]
+        (found,) = [e for e in details["endpoints"] if e["sandbox"] == sandbox]
+        return str(found["addresses"][0]).partition("/")[0]
 
     @property
     def firewall(self) -> str:
-        """The backend that netlib has chosen: `nftables` or `iptables`."""
-        from netlib.net import Net
+        """The backend that netlib has chosen on the first host: `nftables` or `iptables`."""
+        return str(ask_net(self.host, "rules")["firewall"])
 
-        with Net() as net:
-            return net.engine.kernel.firewall
+    @property
+    def has_nft(self) -> bool:
+        """Whether rules can be looked at by the program `nft`."""
+        return self.firewall == "nftables" and shutil.which("nft") is not None
 
     # -- the beginning and the end ------------------------------------------------------------
 
@@ -200,16 +214,14 @@ class Stage:
 
         The device of the default network stays, as the network does.
         """
-        from netlib.built_in import DEFAULT, NAMES, network
-        from netlib.net import Net
-
-        with Net() as net:
-            state = net.engine.state
-            names = [record.network.name for record in state.networks()]
-            left = [f"sandbox {box.name}" for box in state.sandboxes()]
-            left += [f"network {name}" for name in names if name not in NAMES]
-        kept = {network(DEFAULT).options["bridge.name"]}
-        return left + sorted(_links() - self._before - kept)
+        left: list[str] = []
+        for host in (self.host, *self.hosts):
+            networks = ask_net(host, "ls", "--filter", "type=custom")["networks"]
+            left += [f"network {one['name']} of {host.name}" for one in networks]
+            boxes = ask_net(host, "sandbox", "ls")["sandboxes"]
+            left += [f"sandbox {box['name']} of {host.name}" for box in boxes]
+        default = network(DEFAULT).options["bridge.name"]
+        return left + sorted(_links() - self._before - {default})
 
 
 def batch(place: Place, lines: Iterable[str]) -> None:
@@ -226,6 +238,26 @@ def sh(*argv: str, at: Place | None = None, stdin: str = "") -> str:
     if done.returncode:
         raise ChildProcessError(f"{shlex.join(argv)}: {done.stderr.strip()}\n{stdin}")
     return done.stdout
+
+
+def ask_net(host: Place, *words: str) -> dict[str, Any]:
+    """What `net WORDS --json` tells on a host."""
+    argv = [*words, "--json"]
+    document: dict[str, Any] = json.loads(
+        sh("net", *argv, at=host) if host.enter else _here(argv)  # a program less to start
+    )
+    return document
+
+
+def _here(argv: list[str]) -> str:
+    from netlib.frontends.cli.program import invoke
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = invoke(argv)
+    if status:
+        raise ChildProcessError(f"net {shlex.join(argv)}: {printed.getvalue()}")
+    return printed.getvalue()
 
 
 def _links() -> frozenset[str]:

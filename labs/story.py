@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from netlib.labs.capture import Capture, Point, Sighting
 from netlib.labs.packets import Which
-from netlib.labs.stage import TIMEOUT, Place, Stage, sh
+from netlib.labs.stage import TIMEOUT, Place, Stage, ask_net
 from netlib.labs.tracing import Hit, Trace, trace
 
 
@@ -86,9 +87,9 @@ class Story:
             process.kill()
             process.communicate(timeout=TIMEOUT)
 
-    def sandbox(self, name: str, *, port: int | None = None) -> Place:
-        """A sandbox of the story as a place, once it listens at a port of its own."""
-        place = self.stage.sandbox(name)
+    def sandbox(self, name: str, *, port: int | None = None, on: Place | None = None) -> Place:
+        """A sandbox of a host as a place, once it listens at a port of its own."""
+        place = self.stage.sandbox(name, on=on)
         if port is not None:
             self.stage.listening(place, port)
         return place
@@ -115,9 +116,9 @@ class Story:
         self.expect(len(found) >= least, f"of {least} packets {len(found)} came by")
         return found
 
-    def silence(self, capture: Capture, which: Which, where: Point | None = None) -> None:
+    def silence(self, capture: Capture, which: Which) -> None:
         """Insist that no packet came by that `which` picks."""
-        found = [one for one in capture.seen() if which(one.packet) and where in (None, one.point)]
+        found = [one for one in capture.seen() if which(one.packet)]
         if found:
             self._teller.event("packets", lines=[list(one.columns()) for one in found])
         self.expect(not found, "there should be no such packets")
@@ -138,22 +139,13 @@ class Story:
         """Draw the networks that there are now, as `net graph` does."""
         line = " ".join(["net graph", *networks])
         picture = self.run(line)
-        words = ("graph", "--format", "mermaid", *networks)
-        self._teller.event("picture", text=picture, mermaid=sh("net", *words))
+        drawn = ask_net(self.stage.host, "graph", "--format", "mermaid", *networks)
+        self._teller.event("picture", text=picture, mermaid=drawn["graph"]["picture"])
 
     def expect(self, fact: object, otherwise: str) -> None:
         """End the story where it is not true."""
         if not fact:
             raise Untrue(otherwise)
-
-    def eventually(self, fact: Callable[[], object], otherwise: str) -> None:
-        """Wait for what takes its time; end the story if it never comes."""
-        import time
-
-        deadline = time.monotonic() + 5
-        while not fact():
-            self.expect(time.monotonic() < deadline, otherwise)
-            time.sleep(0.01)
 
     def pause(self, why: str) -> None:
         """Where to look inside: with `--pause` the story waits here."""
@@ -182,8 +174,6 @@ class Session:
         self._story.expect(says in answer, f"the session does not say {says!r}: {answer!r}")
 
     def _read(self) -> str:
-        import threading
-
         # A session that says nothing more must not hold up the story for ever.
         timer = threading.Timer(TIMEOUT, self._process.kill)
         timer.start()
@@ -199,7 +189,7 @@ def _shell(line: str, at: Place | None) -> tuple[int, str]:
         done = subprocess.run(
             [*(at.enter if at else ()), "sh", "-c", line],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=TIMEOUT, check=False,
+            errors="replace", timeout=TIMEOUT, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise Untrue(f"this does not end: {line}") from error

@@ -39,7 +39,8 @@ class Aloud:
         print("To look inside, type in another terminal (as who you are here):\n")
         for place in places:
             print(f"    {self._door} {place.name}")
-        print("\nPress Enter here to go on.", flush=True)
+        print("\nThere `net ps` and all others work; `net exec NAME -- sh` leads into a sandbox.")
+        print("Press Enter here to go on.", flush=True)
         sys.stdin.readline()
 
 
@@ -97,7 +98,7 @@ def _type(facts: dict[str, Any]) -> list[str]:
 
 
 def _exchange(facts: dict[str, Any]) -> list[str]:
-    return [f"    < {facts['line']}", f"    > {facts['answer']}"]
+    return [f"    > {facts['line']}", f"    < {facts['answer']}"]
 
 
 def _rows(facts: dict[str, Any]) -> list[str]:

@@ -128,7 +128,7 @@ static int ask(const char *folder, const char *path, const struct text *request)
 {
     struct text answer = {0};
     int daemon = dial(folder);
-    if (daemon < 0 || send_all(daemon, request, open(path, O_RDONLY | O_CLOEXEC)))
+    if (daemon < 0 || send_all(daemon, request, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)))
         return -1;
     shutdown(daemon, SHUT_WR); /* one request: the answer ends with the connection */
     slurp(daemon, &answer);

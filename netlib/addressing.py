@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from netlib import state as keys
 from netlib.driver import Capabilities
 from netlib.errors import AddressTaken, Exhausted, InvalidAddress
 from netlib.ipam import check_static, choose
-from netlib.model import Endpoint, Family, IPAddress, IPInterface, IPNetwork, Network
+from netlib.model import Endpoint, Family, IPAddress, IPInterface, IPNetwork, Network, Subnet
 from netlib.model import interface as with_prefix
-from netlib.state import Lease, State
+from netlib.state import Lease, Leases
 from netlib.subnets import parse_address
 
 
@@ -24,8 +25,21 @@ class Choice:
     moves_cursor: bool
 
 
+class Addresses(Protocol):
+    """Who holds a network's addresses: the state says it, or where hosts share it the cluster."""
+
+    def lease(self, network_id: str, address: IPAddress) -> Lease | None:
+        """Who holds an address."""
+
+    def leases(self, network_id: str) -> Leases:
+        """All that are held."""
+
+    def cursor(self, network_id: str, subnet: Subnet) -> IPAddress | None:
+        """The address of a subnet after which the next is looked for."""
+
+
 def choose_addresses(
-    state: State, network: Network, capabilities: Capabilities, asked: Iterable[IPAddress | str]
+    state: Addresses, network: Network, capabilities: Capabilities, asked: Iterable[IPAddress | str]
 ) -> tuple[Choice, ...]:
     """One address of each family that the network has, in the subnets' order.
 
@@ -73,7 +87,7 @@ def lease_puts(
     return {keys.address_key(network_id, choice.address.ip): lease for choice in choices}
 
 
-def _static(state: State, network: Network, address: IPAddress) -> Choice:
+def _static(state: Addresses, network: Network, address: IPAddress) -> Choice:
     subnet = next((s for s in network.subnets if address in s.prefix), None)
     if subnet is None:
         raise InvalidAddress(
@@ -94,14 +108,14 @@ def _static(state: State, network: Network, address: IPAddress) -> Choice:
     )
 
 
-def _next(state: State, network: Network, family: Family) -> Choice:
+def _next(state: Addresses, network: Network, family: Family) -> Choice:
     """The next free address of the first subnet of a family that has one."""
     leases = state.leases(network.id)
     full: list[Exhausted] = []
     for subnet in network.subnets:
         if subnet.family == family:
             try:
-                address = choose(subnet, leases, state.cursor(network.id, subnet.prefix))
+                address = choose(subnet, leases, state.cursor(network.id, subnet))
             except Exhausted as error:
                 full.append(error)
             else:

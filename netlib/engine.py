@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from netlib import state as keys
 from netlib.apply import apply, tear_down
+from netlib.cluster.door import Meeting, OpenCluster, Taken
 from netlib.driver import Driver
 from netlib.errors import (
     LeftOver,
@@ -30,6 +31,9 @@ from netlib.operation import Operation
 from netlib.registry import Registry
 from netlib.state import State
 from netlib.store import Commit, Store, Unchanged
+
+if TYPE_CHECKING:
+    from netlib.cluster.state import ClusterState
 
 R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
@@ -56,8 +60,10 @@ class Engine:
         clock: Callable[[], float] = time.time,
         warn: Callable[[str], None] | None = None,
         committed: Callable[[int, Sandbox | None], None] | None = None,
+        open_cluster: OpenCluster | None = None,
     ) -> None:
         self.state = State(store)
+        self.meeting = Meeting(store, open_cluster)
         self._open_kernel = kernel
         self.registry = registry
         self.lock = lock
@@ -78,6 +84,11 @@ class Engine:
     def home(self) -> int:
         """The inode of the host's network namespace."""
         return self.facts().netns
+
+    @property
+    def cluster(self) -> ClusterState:
+        """The store where hosts meet, opened when it is first needed. Raises NotAMember."""
+        return self.meeting.cluster
 
     # -- what verbs ask ---------------------------------------------------------------------------
 
@@ -139,12 +150,13 @@ class Engine:
         self.identify()
         with ExitStack() as held:
             with self.room():
-                operation = self._begin(prepare, held)
+                operation, taken = self._begin(prepare, held)
                 if not operation.dismantles:
-                    self._build(operation)
+                    self._build(operation, taken)
             self.tell(operation.warnings)
             if operation.dismantles:  # mostly waits for the kernel, and many do that together
                 self._dismantle(operation)
+                self.meeting.let_go(operation.releases)
                 self._finish(operation)
         return operation.result
 
@@ -178,24 +190,32 @@ class Engine:
         if self.committed is not None:
             self.committed(self.state.store.revision(), box)
 
-    def _begin(self, prepare: Callable[[], Operation[R]], held: ExitStack) -> Operation[R]:
+    def _begin(
+        self, prepare: Callable[[], Operation[R]], held: ExitStack
+    ) -> tuple[Operation[R], Taken]:
+        taken: Taken = []
         for attempt in range(_TRIES):
             # Threads take turns, so that they do not choose the same address; but nobody
             # waits for long on one that has to ask a container engine something.
-            taken = self._turn.acquire(timeout=_TURN_SECONDS)
+            my_turn = self._turn.acquire(timeout=_TURN_SECONDS)
             try:
                 operation = prepare()
                 held.enter_context(self.lock.of(operation.holds))
+                self.meeting.take(operation.claims, taken)
                 if operation.begin is not None:
                     self.state.store.commit(operation.begin)
             except StoreConflict:
+                self.meeting.take_back(taken)
                 held.close()
                 if attempt == _TRIES - 1:
                     raise
+            except BaseException:
+                self.meeting.take_back(taken)
+                raise
             else:
-                return operation
+                return operation, taken
             finally:
-                if taken:
+                if my_turn:
                     self._turn.release()
             # Contenders that wait for different times stop meeting.
             time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
@@ -208,20 +228,21 @@ class Engine:
             if not operation.insists:
                 raise
 
-    def _build(self, operation: Operation[R]) -> None:
+    def _build(self, operation: Operation[R], taken: Taken) -> None:
         try:
             apply(
                 operation.plan,
                 self.kernel,
                 confirm=partial(self._finish, operation),
-                withdraw=partial(self._withdraw, operation),
+                withdraw=partial(self._withdraw, operation, taken),
             )
         except StageFailed as failure:
             raise _plainly(failure) from failure
 
-    def _withdraw(self, operation: Operation[R]) -> None:
+    def _withdraw(self, operation: Operation[R], taken: Taken) -> None:
         if operation.undo is not None:
             self.state.store.commit(operation.undo)
+        self.meeting.take_back(taken)
         if operation.sandbox is not None:
             with suppress(NetError):  # what follows a change may be what failed
                 self.changed(operation.sandbox)

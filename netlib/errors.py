@@ -185,6 +185,14 @@ class ClusterExists(Conflict):
     """The store that a new cluster was to be kept in has one."""
 
 
+class NotAttachable(Conflict):
+    """A network of the cluster is for services only: nobody joins it by hand."""
+
+
+class NodePaused(Conflict):
+    """A node takes no new endpoints: its availability is pause or drain."""
+
+
 class NotOurs(Conflict):
     """What was to be taken back was done by somebody else."""
 
@@ -319,6 +327,10 @@ class LeaseLost(StoreError):
             "take a new one, and put again what it kept",
         )
         self.lease = lease
+
+
+class AgentDown(StoreError):
+    """This host's agent is not alive, without which nothing of it can stand in the cluster."""
 
 
 class WrongHost(StoreError):

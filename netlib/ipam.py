@@ -103,6 +103,26 @@ def choose(subnet: Subnet, leases: Leases, cursor: IPAddress | None = None) -> I
     raise _exhausted(subnet, leases)
 
 
+def beginning(subnet: Subnet, seed: str) -> IPAddress:
+    """Where who shares a subnet with others begins to look, instead of a cursor.
+
+    Another place for each seed, so that hosts that choose at the same moment seldom choose the
+    same; within the first 65536, so that what is given can be read.
+    """
+    from hashlib import sha256
+
+    parts = usable(subnet)
+    total = min(sum(_size(part) for part in parts), 1 << 16)
+    if not total:
+        return subnet.prefix.network_address
+    place = int.from_bytes(sha256(seed.encode()).digest()[:8]) % total
+    for part in parts:
+        if place < _size(part):
+            return part.first + place
+        place -= _size(part)
+    raise AssertionError("not reached")
+
+
 def check_static(subnet: Subnet, address: IPAddress) -> IPAddress:
     """`address`, if an endpoint may ask for it; also outside `ranges`. Raises InvalidAddress."""
     if address not in subnet.prefix:

@@ -16,7 +16,7 @@ from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.registry import Registry
 from netlib.settings import Backend, firewall_backend, state_folder
-from netlib.store import Store
+from netlib.store import Commit, LeasedStore, Store
 from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
@@ -31,6 +31,8 @@ from netlib.verbs import sandboxes as _sandboxes
 from netlib.verbs import update as _update
 
 if TYPE_CHECKING:
+    from netlib.cluster.door import OpenCluster
+    from netlib.cluster.model import Membership
     from netlib.cluster.verbs import ClusterVerbs
     from netlib.dns.ask import Told
 
@@ -50,10 +52,28 @@ def _verb(
     return method
 
 
-def _verb_on_network(
+def _connecting(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
-    """Likewise, for a verb that makes a built-in network when it is the first to use it."""
+    """Likewise, for a verb that makes a network when it is the first to use it."""
+
+    @wraps(prepare)
+    def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        network = args[0] if args else kwargs.get("network")
+        if isinstance(network, str):
+            asked: Any = kwargs
+            if "addresses" in asked:
+                asked["addresses"] = tuple(asked["addresses"])
+            _create.ensure_made(net.engine, network, sparing=asked.get("addresses", ()))
+        return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
+
+    return method
+
+
+def _updating(
+    prepare: Callable[Concatenate[Engine, P], Operation[R]],
+) -> Callable[Concatenate[Net, P], R]:
+    """Likewise, but for networks of the cluster: those change without being made here."""
 
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -75,6 +95,9 @@ def _planned(
         plans.engine.identify(note=False)
         operation = prepare(plans.engine, *args, **kwargs)
         plans.engine.tell(operation.warnings)
+        for commit in (operation.begin, operation.done):
+            if plans.on_trial and commit is not None:
+                plans.engine.state.store.commit(commit)
         return operation.plan
 
     return method
@@ -119,8 +142,31 @@ def _commands(
 class Plans:
     """The same verbs as `Net`'s, but each only hands back the plan of what it would do."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, on_trial: bool = False) -> None:
         self.engine = engine
+        self.on_trial = on_trial
+
+    def in_sequence(self) -> Plans:
+        """Plans each of which is made as if those before it had been done.
+
+        On a copy of the state, in memory; of the kernel it is only asked.
+        """
+        from netlib.store.memory import MemoryStore
+
+        engine = self.engine
+        engine.identify(note=False)
+        store = MemoryStore()
+        records = engine.state.store.range(" ", "~")
+        store.commit(Commit(put={record.key: record.value for record in records}))
+        trial = Engine(
+            store,
+            lambda: engine.kernel,
+            engine.registry,
+            engine.lock,
+            clock=engine.clock,
+            warn=engine.warn,
+        )
+        return Plans(trial, on_trial=True)
 
     create = _planned(_create.create)
     remove = _asked(_remove.plan_removal)
@@ -142,7 +188,8 @@ class Net:
 
     `state_dir` holds the state (NETLIB_STATE_DIR, else /var/lib/netlib); `firewall` is the
     backend (NETLIB_FIREWALL, else chosen). `store` and `kernel` replace the embedded file and
-    Linux, as tests do. `warn` is told what was asked for and is needless (else Python's
+    Linux, as tests do, and `open_cluster` opens another store for a member of a cluster than etcd.
+    `warn` is told what was asked for and is needless (else Python's
     warnings are, as NetWarning). Several processes and threads may use one state at once.
 
     >>> from netlib.kernel.fake import FakeKernel
@@ -161,10 +208,12 @@ class Net:
         kernel: Kernel | None = None,
         registry: Registry | None = None,
         warn: Callable[[str], None] | None = None,
+        open_cluster: OpenCluster | None = None,
     ) -> None:
         self.state_dir = state_folder(state_dir)
         self.firewall = firewall_backend(firewall)
         own_store = store or _open_store(self.state_dir)
+        self._open_cluster = open_cluster or _open_cluster
         self._closing: list[Callable[[], None]] = [] if store else [own_store.close]
         self.engine = Engine(
             own_store,
@@ -173,7 +222,9 @@ class Net:
             OperationLock(None if store else self.state_dir / "lock"),
             warn=warn,
             committed=None if kernel else self._follow,
+            open_cluster=self._open_cluster,
         )
+        self._closing.append(self.engine.meeting.close)
         self.plan = Plans(self.engine)
 
     def _open_kernel(self) -> Kernel:
@@ -215,10 +266,9 @@ class Net:
     def cluster(self) -> ClusterVerbs:
         """Membership of a cluster of hosts: make one, join it, leave it, see who is in it."""
         from netlib.cluster.doors import Doors
-        from netlib.cluster.opening import open_store
         from netlib.cluster.verbs import ClusterVerbs
 
-        return ClusterVerbs(Doors(self.engine, self.state_dir, open_store))
+        return ClusterVerbs(Doors(self.engine, self.state_dir, self._open_cluster))
 
     def files_of(self, sandbox: str) -> Path:
         """The folder with a sandbox's resolv.conf, hosts and hostname, to be mounted in it."""
@@ -276,10 +326,10 @@ class Net:
         self.close()
 
     create = _verb(_create.create)
-    connect = _verb_on_network(_connect.connect)
+    connect = _connecting(_connect.connect)
     publish = _verb(_publish.publish)
     unpublish = _verb(_publish.unpublish)
-    update = _verb_on_network(_update.update)
+    update = _updating(_update.update)
 
     disconnect = _question(_disconnect.disconnect)
     remove = _question(_remove.remove)
@@ -306,6 +356,12 @@ class Net:
     host_status = _question(_host.host_status)
     set_forwarding = _question(_host.set_forwarding)
     set_forward_policy = _question(_host.set_forward_policy)
+
+
+def _open_cluster(membership: Membership) -> LeasedStore:
+    from netlib.cluster.opening import open_store  # loads what speaks to etcd
+
+    return open_store(membership)
 
 
 def _open_store(folder: Path) -> Store:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from netlib.model import Sandbox
 from netlib.plan import Plan
 from netlib.store import Commit
+
+if TYPE_CHECKING:
+    from netlib.cluster.claims import Claim, Release
 
 R = TypeVar("R")
 
@@ -23,6 +26,8 @@ class Operation(Generic[R]):
     done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
     `holds`: what no other operation may change meanwhile, and whether this one changes it.
     `warnings` are told once it began: what was asked for and is not done, as it is needless.
+    `claims` are made in the cluster before `begin`, and taken back if anything after them fails;
+    `releases` are let go there once the plan is done.
     """
 
     subject: str
@@ -36,3 +41,5 @@ class Operation(Generic[R]):
     warnings: tuple[str, ...] = ()
     sandbox: Sandbox | None = None
     holds: Mapping[str, bool] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    releases: tuple[Release, ...] = ()

@@ -144,17 +144,17 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     gone -= moving
     unplugged = _unplugged(have, gone)
     new: list[Step] = []
-    for noun in want:
-        old = unplugged.get(noun.key()) or have.get(noun.key())
+    for key, noun in want.items():
+        old = unplugged.get(key) or have.get(key)
         if noun.shared:
             if old != noun:
                 new.append(Ensure(noun))
-        elif old is None or noun.key() in gone:
+        elif old is None or key in gone:
             new.append(Create(noun))
         elif old != noun:
             new.append(Change(old, noun))
 
-    deletions = _deletions([noun for noun in have if noun.key() in gone])
+    deletions = _deletions([noun for key, noun in have.items() if key in gone])
     closing = [s for s in deletions if subject(s).layer >= Layer.FIREWALL]
     opening = [s for s in new if subject(s).layer >= Layer.FIREWALL]
     building = [s for s in new if subject(s).layer < Layer.FIREWALL]
@@ -165,13 +165,14 @@ def diff(have: Wiring, want: Wiring) -> Plan:
         stages += _stages(closing)
         closing = []
     stages += _stages(
-        [Change(noun, unplugged[noun.key()]) for noun in have if noun.key() in unplugged]
+        [Change(noun, unplugged[key]) for key, noun in have.items() if key in unplugged]
     )
-    stages += _stages([s for s in building if subject(s).key() in moving])
+    ahead = [s for s in building if moving and subject(s).key() in moving]
+    stages += _stages(ahead)
     # What is replaced goes before its successor comes. The other way round an address would
     # be secondary to the one that it replaces, and go with it.
     stages += _stages(dismantling)
-    rest = (s for s in building if subject(s).key() not in moving)
+    rest = building if not ahead else [s for s in building if subject(s).key() not in moving]
     stages += _stages(sorted(rest, key=lambda s: subject(s).layer))
     stages += _stages([*closing, *opening])
     return Plan(tuple(stages), tuple(_effects(have, want, gone)))
@@ -321,8 +322,10 @@ def _stages(steps: list[Step]) -> list[Stage]:
 
 def _effects(have: Wiring, want: Wiring, gone: set[Key]) -> Iterable[Effect]:
     ports = {(n.peer_netns, n.peer): n.name for n in want if isinstance(n, VethPair) and n.bridge}
-    for noun in want:
-        old = None if noun.key() in gone else have.get(noun.key())
+    for key, noun in want.items():
+        if not isinstance(noun, Address | Publish):
+            continue
+        old = None if key in gone else have.get(key)
         if isinstance(noun, Address) and noun.announce and old is None:
             yield Announce(
                 netns=noun.netns,

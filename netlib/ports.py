@@ -23,7 +23,8 @@ class PortRequest:
     """A published port as it was asked for.
 
     `host_port` 0: any free one of the host's. `choices` more than 1: any one from
-    `host_port` on, so many to choose from. Else exactly it.
+    `host_port` on, so many to choose from. Else exactly it. `held`: who asks holds the port by a
+    socket already, as container runtimes do, so that a listener is nobody else's use of it.
     """
 
     protocol: Protocol = "tcp"
@@ -33,6 +34,7 @@ class PortRequest:
     port: int
     count: int = 1
     sources: tuple[IPNetwork, ...] = ()
+    held: bool = False
 
     @property
     def is_fixed(self) -> bool:

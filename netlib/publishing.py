@@ -174,7 +174,7 @@ def _first_free(
     holder = ""
     for number in candidates(request, ephemeral, int.from_bytes(os.urandom(4))):
         port = resolve(request, lambda _, number=number: number)  # type: ignore[misc]
-        found = _holder(engine, network, port, mine)
+        found = _holder(engine, network, port, mine, listens=not request.held)
         if found is None:
             return port
         holder = found
@@ -189,8 +189,10 @@ def _first_free(
     )
 
 
-def _holder(engine: Engine, network: Network, port: PublishedPort, mine: _Own) -> str | None:
-    """Who has one of the host ports that a published port needs, in words."""
+def _holder(
+    engine: Engine, network: Network, port: PublishedPort, mine: _Own, *, listens: bool
+) -> str | None:
+    """Who has one of the host ports that a published port needs, in words: or who listens there."""
     needs = bound(network, port)
     for one in needs:
         if mine.has(one):
@@ -200,7 +202,7 @@ def _holder(engine: Engine, network: Network, port: PublishedPort, mine: _Own) -
                 found = engine.state.store.range(first, end or f"{first}\0", limit=1)
                 if found:
                     return f"sandbox {keys.load(found[0].value)['sandbox']}"
-    for one in _at_once(needs):
+    for one in _at_once(needs) if listens else ():
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
         if user is not None:
             return user

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from netlib import state as keys
@@ -27,13 +27,27 @@ class Rewiring:
     after: EndpointRecord | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evicted:
+    """What is known here of endpoints elsewhere that had a new endpoint's addresses before it.
+
+    Their entries go before its port comes; `restores` are the records of them.
+    """
+
+    wiring: Wiring = field(default_factory=Wiring)
+    conditions: tuple[Unchanged, ...] = ()
+    restores: Mapping[str, str] = field(default_factory=dict)
+    holds: Mapping[str, bool] = field(default_factory=dict)
+
+
 def plan_of(
     changes: Collection[Rewiring],
     others: Iterable[EndpointRecord] = (),
     *,
+    evicted: Iterable[Noun] = (),
     observe: Callable[[Wiring], Wiring] | None = None,
 ) -> Plan:
-    """The plan that takes all endpoints from before to after.
+    """The plan that takes all endpoints from before to after, and takes the `evicted` away.
 
     What one of `others` has as well (a resolver in the sandbox they share) is not touched.
     `observe`, where the records can't be trusted, says which of some nouns are there.
@@ -41,7 +55,7 @@ def plan_of(
     others = list(others)
     befores = [change.before.wiring for change in changes if change.before is not None]
     afters = [change.after.wiring for change in changes if change.after is not None]
-    have, want = Wiring(chain(*befores)), Wiring(chain(*afters))
+    have, want = Wiring(chain(*befores, evicted)), Wiring(chain(*afters))
     if not others and observe is None:
         return diff(have=have, want=want)
     changing = {change.before.endpoint.id for change in changes if change.before is not None}

@@ -19,7 +19,12 @@ operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
-cluster/membership                  how this host reaches its cluster's store, and as whom
+cluster/<what>                      what this host has and knows as a member, see cluster.state
+node/<id>                           copy of a node of the cluster
+offer/<network>                     copy of a network of the cluster's
+peer/<network>/<endpoint>           copy of an endpoint elsewhere of a network that is here
+place/<network>/<address, hex>      which of those has an address
+clash/<network>/<endpoint>          an endpoint here whose address another host's has got
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 from threading import Lock
@@ -39,13 +44,14 @@ from netlib.codec import from_json, to_json
 from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected, StoreError
 from netlib.ipam import lease_address, lease_key
 from netlib.links import Link
-from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
+from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox, Subnet
 from netlib.store import Absent, Store, Unchanged, under
 from netlib.wiring import Publish, Wiring
 
 T = TypeVar("T")
 REALM_KEY = "host/realm"
 MEMBERSHIP_KEY = "cluster/membership"
+OFFERS = "offer/"
 _FEW = 8
 _SHOWN = 80
 
@@ -68,7 +74,7 @@ class EndpointRecord:
     revision: int = 0
 
 
-class _Memo(Generic[T]):
+class Memo(Generic[T]):
     """The values of the texts that were written or read last.
 
     A record is read several times in one operation and again in the next, and decoding it
@@ -93,14 +99,14 @@ class _Memo(Generic[T]):
         """The value of a text."""
         value = self._known.get(text)
         if value is None:
-            with _read(text):
+            with reading(text):
                 value = self._decode(text)
             self.keep(text, value)
         return value
 
 
 @contextmanager
-def _read(text: str) -> Iterator[None]:
+def reading(text: str) -> Iterator[None]:
     """StoreError for a record that is not what was written."""
     try:
         yield
@@ -113,13 +119,13 @@ def _read(text: str) -> Iterator[None]:
 
 def load(text: str) -> Any:
     """A record's JSON value."""
-    with _read(text):
+    with reading(text):
         return json.loads(text)
 
 
 def load_as(shape: type[T], text: str) -> T:
     """A record's value of a class."""
-    with _read(text):
+    with reading(text):
         return from_json(shape, json.loads(text))
 
 
@@ -133,8 +139,8 @@ def _network(text: str) -> tuple[Network, Wiring]:
     return from_json(Network, document["network"]), from_json(Wiring, document["wiring"])
 
 
-_ENDPOINTS = _Memo(_endpoint, 512)
-_NETWORKS = _Memo(_network, 64)
+_ENDPOINTS = Memo(_endpoint, 512)
+_NETWORKS = Memo(_network, 64)
 _TEXTS: deque[tuple[Wiring, str]] = deque(maxlen=_FEW)
 
 
@@ -315,6 +321,9 @@ class State:
             return self._network(named.value)
         if reference in built_in.NAMES:
             return NetworkRecord(network=built_in.network(reference), wiring=Wiring())
+        offered = next((r for r in self.offers() if r.network.name == reference), None)
+        if offered is not None:
+            return offered
         if not reference or not _is_hex(reference):
             return None
         first, end = under(network_key(reference))
@@ -324,30 +333,47 @@ class State:
                 f"several networks' ids start with {reference!r}", "give more digits of the id"
             )
         if found:
-            return _load_network(found[0].value, found[0].revision)
+            return load_network(found[0].value, found[0].revision)
         return next((r for r in self._unmade() if r.network.id.startswith(reference)), None)
 
     def _unmade(self) -> Iterator[NetworkRecord]:
-        """The built-in networks that nobody used yet."""
+        """The networks that are made when they are first used: at revision 0."""
         for name in built_in.NAMES:
             if self.store.get(name_key(name)) is None:
                 yield NetworkRecord(network=built_in.network(name), wiring=Wiring())
+        yield from self.offers()
+
+    def offers(self) -> list[NetworkRecord]:
+        """The cluster's networks that this host has not taken up, oldest first; at revision 0."""
+        found = [
+            replace(load_network(record.value, record.revision), revision=0)
+            for record in self.store.range(*under(OFFERS))
+            if self.store.get(network_key(record.key.removeprefix(OFFERS))) is None
+        ]
+        return sorted(found, key=lambda r: (r.network.created, r.network.name))
 
     def _network(self, network_id: str) -> NetworkRecord | None:
         record = self.store.get(network_key(network_id))
-        return _load_network(record.value, record.revision) if record else None
+        return load_network(record.value, record.revision) if record else None
 
     def networks(self) -> list[NetworkRecord]:
         """All networks that were made, oldest first."""
         records = self.store.range(*under("network/"))
-        found = [_load_network(record.value, record.revision) for record in records]
+        found = [load_network(record.value, record.revision) for record in records]
         return sorted(found, key=lambda r: (r.network.created, r.network.name))
 
     def known_networks(self) -> list[NetworkRecord]:
-        """Likewise, with the built-in ones before them, made or not."""
+        """Likewise, with those that the cluster offers, and the built-in ones first."""
         known = [*self._unmade(), *self.networks()]
         order = {name: number for number, name in enumerate(built_in.NAMES)}
-        return sorted(known, key=lambda r: order.get(r.network.name, len(order)))
+        return sorted(
+            known,
+            key=lambda r: (
+                order.get(r.network.name, len(order)),
+                r.network.created,
+                r.network.name,
+            ),
+        )
 
     # -- endpoints --------------------------------------------------------------------------------
 
@@ -471,9 +497,9 @@ class State:
         """The addresses of a network that are held."""
         return Leases(self.store, network_id)
 
-    def cursor(self, network_id: str, prefix: IPNetwork) -> IPAddress | None:
+    def cursor(self, network_id: str, subnet: Subnet) -> IPAddress | None:
         """The address of a subnet that was given last."""
-        record = self.store.get(cursor_key(network_id, prefix))
+        record = self.store.get(cursor_key(network_id, subnet.prefix))
         return ip_address(record.value) if record else None
 
     def published(self, protocol: str, first: int, last: int) -> list[Publish]:
@@ -538,7 +564,8 @@ def load_endpoint(value: str, revision: int) -> EndpointRecord:
 
 
 @lru_cache(maxsize=64)
-def _load_network(value: str, revision: int) -> NetworkRecord:
+def load_network(value: str, revision: int) -> NetworkRecord:
+    """A network's record from its text."""
     network, wiring = _NETWORKS.of(value)
     return NetworkRecord(network=network, wiring=wiring, revision=revision)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 from netlib import state as keys
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap, Unsupported
 from netlib.model import FAMILIES, Device, Family, IPNetwork, Network, Subnet
-from netlib.pools import default_pools, free_prefix, overlapping
-from netlib.store import Absent, Condition, Unchanged, under
+from netlib.pools import Pool, default_pools, free_prefix, overlapping
+from netlib.store import Absent, Condition, Store, Unchanged, under
 from netlib.subnets import Ways, parse_subnet_options, plain_subnet
+
+if TYPE_CHECKING:
+    from netlib.cluster.state import ClusterState
 
 
 def choose_subnets(
@@ -27,11 +31,13 @@ def choose_subnets(
     ipv6: bool = False,
     addressed: bool = True,
     lent: tuple[Device, ...] = (),
+    cluster: ClusterState | None = None,
 ) -> tuple[Subnet, ...]:
     """The subnets of a new network, or those that are added to one.
 
     They may be what the host reaches by the devices that are `lent` to the network, and what
     the host has there is theirs: its router is the gateway, or else its own address is.
+    A `cluster` is whose network it is: then they are from its pools, away from its networks' too.
 
     Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
     """
@@ -71,7 +77,7 @@ def choose_subnets(
             "IPv6 is switched off on this host (net.ipv6.conf.all.disable_ipv6)",
             "switch it on, or leave --ipv6 and IPv6 subnets out",
         )
-    return (*given, *(_free(engine, family, ways) for family in wanted))
+    return (*given, *(_free(engine, family, ways, cluster) for family in wanted))
 
 
 def _gatewayless(driver: Driver, network: Network) -> frozenset[Family]:
@@ -87,11 +93,23 @@ def _gatewayless(driver: Driver, network: Network) -> frozenset[Family]:
     return frozenset(found)
 
 
-def _free(engine: Engine, family: Family, ways: Ways) -> Subnet:
+def _free(engine: Engine, family: Family, ways: Ways, cluster: ClusterState | None) -> Subnet:
     """A subnet from the default pools that overlaps nothing that is known."""
-    taken = [*_every_pool(engine, family), *engine.kernel.prefixes()]
-    prefix = free_prefix(family, taken, default_pools(family, _host_id()))
-    return plain_subnet(prefix, ways)
+    taken = [*_every_pool(engine.state.store, family), *engine.kernel.prefixes()]
+    known = default_pools(family, _host_id())
+    if cluster is not None:
+        taken += _every_pool(cluster.store, family)
+        known = _pools_of(cluster, family)
+    return plain_subnet(free_prefix(family, taken, known), ways)
+
+
+def _pools_of(cluster: ClusterState, family: Family) -> tuple[Pool, ...]:
+    """The pools of a cluster, in the usual pieces; where it has none, the same on all hosts."""
+    length = 24 if family == 4 else 64
+    given = [base for base in cluster.settings.pools if base.version == family]
+    return tuple(Pool(base, max(length, base.prefixlen)) for base in given) or default_pools(
+        family, cluster.settings.id
+    )
 
 
 def _host_id() -> str:
@@ -107,16 +125,18 @@ def _check_routes(engine: Engine, subnets: tuple[Subnet, ...], borrowed: tuple[s
     routed = engine.kernel.prefixes(borrowed) if subnets else ()
     for subnet in subnets:
         other = overlapping(subnet.prefix, routed)
-        if other is not None and not any(other == p for p in pools(engine, "host", subnet.family)):
+        if other is not None and not any(
+            other.overlaps(own) for own in pools(engine, "host", subnet.family)
+        ):
             raise PoolOverlap(
                 f"{subnet.prefix} overlaps {other}, which the host has a route to",
                 "choose another --subnet; see: ip route show table all",
             )
 
 
-def _every_pool(engine: Engine, family: Family) -> list[IPNetwork]:
+def _every_pool(store: Store, family: Family) -> list[IPNetwork]:
     """The prefixes of all networks, whatever LAN they are on."""
-    records = engine.state.store.range(*under("pool/"))
+    records = store.range(*under("pool/"))
     found = (ip_network(keys.load(record.value)["prefix"]) for record in records)
     return [prefix for prefix in found if prefix.version == family]
 
@@ -143,12 +163,22 @@ def pool_keys(engine: Engine, network: Network) -> tuple[str, ...]:
 
 
 def claim_pools(engine: Engine, network: Network) -> tuple[tuple[Condition, ...], dict[str, str]]:
-    """The conditions and records that make a network's prefixes its own.
+    """The conditions and records that make a network's prefixes its own on this host.
+
+    Raises PoolOverlap naming the other network.
+    """
+    scope = pool_scope(network, engine.driver(network).capabilities)
+    return claim_prefixes(engine.state.store, scope, network)
+
+
+def claim_prefixes(
+    store: Store, scope: str, network: Network
+) -> tuple[tuple[Condition, ...], dict[str, str]]:
+    """Likewise, of any store and scope.
 
     Prefixes either nest or are apart, so one that overlaps starts inside this one, or is the
     one that starts next before it. Raises PoolOverlap naming the other network.
     """
-    scope = pool_scope(network, engine.driver(network).capabilities)
     conditions: list[Condition] = []
     puts: dict[str, str] = {}
     for subnet in network.subnets:
@@ -156,8 +186,8 @@ def claim_pools(engine: Engine, network: Network) -> tuple[tuple[Condition, ...]
         everything, _ = keys.pools_of(scope, prefix.version)
         first = keys.pool_key(scope, prefix)
         end = keys.pool_end(scope, prefix)
-        before = engine.state.store.range(everything, first, limit=1, reverse=True)
-        inside = engine.state.store.range(first, end, limit=1)
+        before = store.range(everything, first, limit=1, reverse=True)
+        inside = store.range(first, end, limit=1)
         for record in (*before, *inside):
             _check_apart(prefix, record.value)
         if before:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from netlib.model import (
     HOST,
@@ -538,6 +538,13 @@ class Announce:
     port: str = ""
 
 
+class Count(NamedTuple):
+    """What a fact of the firewall met since it is there."""
+
+    packets: int
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetFlows:
     """Connections to host ports are forgotten, by the tuple that the client used (conntrack(8))."""
@@ -589,6 +596,10 @@ class Wiring:
 
     def __repr__(self) -> str:
         return f"Wiring({list(self)!r})"
+
+    def items(self) -> Iterable[tuple[tuple[object, ...], Noun]]:
+        """The nouns with their keys, which cost something to make."""
+        return self._nouns.items()
 
     def get(self, key: tuple[object, ...]) -> Noun | None:
         """The noun of this key."""

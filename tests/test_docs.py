@@ -14,6 +14,8 @@ import pytest
 from support.console import Command, commands, fences
 from support.host import Host
 
+from netlib.labs.catalogue import TITLES
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "labs").rglob("*.md")])
 HAS_COMMAND_LINE = importlib.util.find_spec("netlib.frontends.cli") is not None
@@ -148,6 +150,18 @@ def test_every_decision_is_listed() -> None:
     listed = (folder / "README.md").read_text()
 
     assert not [file.name for file in folder.glob("0*.md") if f"({file.name})" not in listed]
+
+
+def test_what_is_shown_is_where_the_page_says() -> None:
+    """Every lab and test that docs/shown.md names is there."""
+    page = (ROOT / "docs" / "shown.md").read_text()
+    tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    rows = [re.split(r" ?\| ?", line) for line in page.splitlines() if "::" in line]
+    labs = {row[2] for row in rows if row[2]}
+
+    assert not [t for t in tests if not re.search(rf"def {t[1]}\b", read(t[0]))]
+    assert len(tests) == page.count("::")
+    assert labs == set(TITLES), "each lab shows something"
 
 
 def test_makefile_targets_have_help() -> None:

@@ -21,7 +21,7 @@ def tell(story: Story) -> None:
     story.sandbox("web", port=80)
     _connect(story, outside)
     _disconnect(story)
-    if story.stage.firewall == "nftables":
+    if story.stage.has_nft:
         _flush(story, outside)
     story.say("Away with it all.")
     story.run("net stop web")

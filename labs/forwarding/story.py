@@ -6,6 +6,7 @@ from netlib.labs.packets import tcp
 from netlib.labs.stage import FETCH, OUTSIDE4, TRY, UPLINK4, Place, sh
 from netlib.labs.story import Story
 
+NEEDS = {"iptables": "iptables", "sysctl": "procps"}
 URL = f"http://{OUTSIDE4}/"
 WEB = "198.51.100.2"
 

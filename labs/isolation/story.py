@@ -48,14 +48,14 @@ def _between(story: Story) -> None:
             f"ping -c 1 -W 0.3 {A6}",
             f"{TRY} http://{A4}/",
             f"{TRY} 'http://[{A6}]/'",
-            f"{UDP} {A4} 80",
+            f"{UDP} {A4} 80 0.5",
         ):
             story.fails(f"net exec c -- {line}")
         seen = story.show(road, _from_c_to_a, least=5)
     kinds = {one.packet.kind for one in seen}
     story.expect(kinds == {"ICMP", "ICMPv6", "TCP", "UDP"}, f"it was not tried by all: {kinds}")
     story.expect({one.point.name for one in seen} == {"c"}, "something came to a")
-    if story.stage.firewall == "nftables":
+    if story.stage.has_nft:
         story.say("Between them they meet a rule. The kernel tells which, of one more:")
         with story.trace(f"ip saddr {C4} ip daddr {A4}") as followed:
             story.fails(f"net exec c -- ping -c 1 -W 0.3 {A4}")

@@ -70,7 +70,7 @@ def _rules(story: Story, outside: Place) -> None:
         words, and why.""")
     story.run("net rules my-net", says=["publish *:8080/tcp -> 198.51.100.2:80", "present"])
     ask = f"{FETCH} http://{UPLINK4}:8080/"
-    if story.stage.firewall == "nftables":
+    if story.stage.has_nft:
         story.say("""And in its own words: the kernel follows the next packet that opens a
             connection to port 8080, and tells each rule that it meets. One map holds all
             published ports, so it takes as long with five thousand of them.""")

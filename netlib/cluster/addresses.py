@@ -36,7 +36,7 @@ def choose(asked: str, own: Sequence[OwnAddress], option: str) -> IPAddress:
     return address
 
 
-def endpoint(text: str, default_port: int, option: str) -> tuple[str, int]:
+def place(text: str, default_port: int, option: str) -> tuple[str, int]:
     """A host, address or device and a port: `ADDR`, `ADDR:PORT`, `[V6]:PORT`, `V6`."""
     host, colon, port = text.rpartition(":")
     if text.startswith("[") and text.endswith("]"):

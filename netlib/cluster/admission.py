@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,6 +28,7 @@ class Admission:
     """Answers what comes in at a manager's listener."""
 
     doors: Doors
+    log: Callable[[str], None] = lambda line: None
 
     def answer(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         """The answer to a request. Raises NetErrors, and others for what is none."""
@@ -72,6 +73,7 @@ class Admission:
         }
         if token.role == "manager":
             answer["keys"] = {"ca": authority.key, "token": files.read(names.TOKEN_KEY)}
+        self.log(f"node {node[:12]} at {address} was let in as a {token.role}")
         if not membership.supervised:
             return answer | {"endpoints": membership.endpoints, "store": _store(membership)}
         return answer | self._servers(membership, cluster, node, peer_url(address), token.role)

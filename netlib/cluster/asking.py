@@ -90,9 +90,10 @@ class Manager:
             raise self._stranger(f"it can't prove it: {error.verify_message}") from error
         except (ssl.SSLError, Silent) as error:
             raise self._stranger(str(error)) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # UnicodeError: what can't be a host's name
+            why = getattr(error, "strerror", None) or error
             raise ManagerUnreachable(
-                f"the manager at {self.name} can't be reached: {error.strerror or error}",
+                f"the manager at {self.name} can't be reached: {why}",
                 "is its daemon running, and does a firewall let TCP through to that port?",
             ) from error
         if "error" in said:

@@ -31,8 +31,8 @@ class Doors:
 
     @property
     def files(self) -> Files:
-        """The folder of keys and certificates."""
-        return Files(self.state_dir)
+        """The folder of keys and certificates, by its whole path: the daemon works elsewhere."""
+        return Files(self.state_dir.absolute())
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, member, tokens
-from netlib.cluster.addresses import choose, endpoint
+from netlib.cluster.addresses import choose, place
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import DATA_PORT, JOIN_PORT, Cluster, Membership, Node
 from netlib.cluster.nodes import etcdctl
@@ -54,7 +54,7 @@ def prepare(
     """What `init` would make; changes nothing."""
     member.check_free(doors)
     own = doors.own_addresses()
-    host, port = endpoint(advertise, JOIN_PORT, "--advertise-addr")
+    host, port = place(advertise, JOIN_PORT, "--advertise-addr")
     address = choose(host, own, "--advertise-addr")
     data_address = choose(data_path, own, "--data-path-addr") if data_path else address
     if lease_seconds not in _LEASE_SECONDS:
@@ -155,29 +155,29 @@ def init(doors: Doors, *args: Any, **kwargs: Any) -> Node:
 
     Example:  net cluster init --advertise-addr eth0
     """
-    with doors.alone():
+    with member.becoming(doors):
         return _make(doors, prepare(doors, *args, **kwargs))
 
 
 def _make(doors: Doors, founding: Founding) -> Node:
     cluster, node, membership = founding.cluster, founding.node, founding.membership
-    with member.trying(doors):
-        _make_keys(doors, cluster, node)
-        if membership.supervised:
-            server = Server(doors.files.folder)
-            server.configure(_flags(server, founding))
-            member.start(doors, membership)
-        store = doors.open_store(membership)
-        try:
-            member.enrol(store, node, first={keys.CLUSTER: dump(cluster)})
-            member.keep(doors, store, node, membership, also=(keys.CLUSTER,))
-        except StoreConflict as conflict:
-            raise ClusterExists(
-                f"the etcd at {', '.join(membership.endpoints)} has a cluster already",
-                "join it with a token that a manager prints: net cluster join-token",
-            ) from conflict
-        finally:
-            store.close()
+    _make_keys(doors, cluster, node)
+    if membership.supervised:
+        server = Server(doors.files.folder)
+        server.configure(_flags(server, founding))
+        member.start(doors, membership)
+    store = doors.open_store(membership)
+    try:
+        member.enrol(store, node, first={keys.CLUSTER: dump(cluster)})
+        member.keep(doors, store, node, membership, also=(keys.CLUSTER,))
+    except StoreConflict as conflict:
+        raise ClusterExists(
+            f"the etcd at {', '.join(membership.endpoints)} has a cluster already",
+            "join it with a token that a manager prints: net cluster join-token; or, if nobody is "
+            f"left of it: etcdctl del --prefix {membership.prefix}",
+        ) from conflict
+    finally:
+        store.close()
     return node
 
 

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, member, tokens
-from netlib.cluster.addresses import choose, endpoint
+from netlib.cluster.addresses import choose, place
 from netlib.cluster.asking import Manager
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.model import JOIN_PORT, PREFIX, Availability, Cluster, Membership, Node
-from netlib.cluster.nodes import check_availability
+from netlib.cluster.nodes import all_nodes, check_availability
 from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, client_url, program
 from netlib.codec import from_json
-from netlib.errors import ManagerUnreachable, NetError
+from netlib.errors import InvalidAddress, ManagerUnreachable, NetError
 from netlib.model import bracketed
 from netlib.names import new_id
 from netlib.state import dump
+from netlib.store import Store
 
 if TYPE_CHECKING:
     from netlib.cluster.certificates import Request
@@ -48,9 +49,9 @@ def prepare(
     """What `join` would do; changes nothing, here or there."""
     member.check_free(doors)
     known = tokens.read(token)
-    host, port = endpoint(manager, JOIN_PORT, "the manager's address")
+    host, port = place(manager, JOIN_PORT, "the manager's address")
     node_name = member.check_name(name or doors.hostname())
-    asked, join_port = endpoint(advertise, JOIN_PORT, "--advertise-addr")
+    asked, join_port = place(advertise, JOIN_PORT, "--advertise-addr")
     own = doors.own_addresses()
     if asked:
         choose(asked, own, "--advertise-addr")
@@ -97,10 +98,8 @@ def join(doors: Doors, *args: Any, **kwargs: Any) -> Node:
 
     Example:  net cluster join --token TOKEN 192.0.2.1:2377
     """
-    with doors.alone():
-        joining = prepare(doors, *args, **kwargs)
-        with member.trying(doors):
-            return _join(doors, joining)
+    with member.becoming(doors):
+        return _join(doors, prepare(doors, *args, **kwargs))
 
 
 def _join(doors: Doors, joining: Joining) -> Node:
@@ -125,26 +124,44 @@ def _join(doors: Doors, joining: Joining) -> Node:
             f"the answer of the manager at {joining.manager.name} can't be read: {error!r}",
             "use the same version of netlib on all hosts",
         ) from error
+    try:
+        return _enrolled(doors, node, cluster, membership, answer)
+    except BaseException:
+        if "member" in answer:
+            with suppress(NetError):  # the others then wait for it, until somebody tries again
+                EtcdMembers(membership).remove(answer["member"])
+        raise
+
+
+def _enrolled(
+    doors: Doors, node: Node, cluster: Cluster, membership: Membership, answer: Mapping[str, Any]
+) -> Node:
+    """Known to all, and here: the node as it is then."""
     member.check_data_port(
         doors, node.data_address, cluster.data_port, "end that program: all hosts use that port"
     )
     node = replace(node, data_port=cluster.data_port)
-    expected = answer.get("member", "")
+    if membership.supervised:
+        membership = _serve(doors, node, cluster, membership, answer)
+    store = doors.open_store(membership)
     try:
-        if membership.supervised:
-            membership = _serve(doors, node, cluster, membership, answer)
-        store = doors.open_store(membership)
-        try:
-            member.enrol(store, node)
-            member.keep(doors, store, node, membership)
-        finally:
-            store.close()
-    except BaseException:
-        if expected:
-            with suppress(NetError):  # the others then wait for it, until somebody tries again
-                EtcdMembers(membership).remove(expected)
-        raise
+        _check_family(store, node)
+        member.enrol(store, node)
+        member.keep(doors, store, node, membership)
+    finally:
+        store.close()
     return node
+
+
+def _check_family(store: Store, node: Node) -> None:
+    """Raise InvalidAddress where the others could send no frames to this node's address."""
+    others = {one.data_address.version for one in all_nodes(store)}
+    if others and node.data_address.version not in others:
+        version = min(others)
+        raise InvalidAddress(
+            f"the cluster's frames go by IPv{version}, and {node.data_address} is not of it",
+            f"give an IPv{version} address of this host with --data-path-addr",
+        )
 
 
 def _kept(

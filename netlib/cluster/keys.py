@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from netlib.ipam import lease_key
+from netlib.model import IPAddress
 from netlib.state import part
 
 CLUSTER = "cluster"
@@ -18,6 +20,11 @@ def node(node_id: str) -> str:
 def node_name(name: str) -> str:
     """Where it is kept which node has a name."""
     return f"node-name/{part(name)}"
+
+
+def data_address(address: IPAddress) -> str:
+    """Where it is kept which node takes tunnelled frames at an address."""
+    return f"node-address/{lease_key(address)}"
 
 
 def alive(node_id: str) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 
 from netlib.cluster import keys, member
+from netlib.cluster.addresses import place
 from netlib.cluster.doors import Doors
-from netlib.cluster.model import Membership, Node
+from netlib.cluster.model import JOIN_PORT, Membership, Node
 from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_server
 from netlib.cluster.server import client_url
+from netlib.cluster.state import LEASE_KEY, SEEN_KEY
 from netlib.engine import Engine
 from netlib.errors import DriverError, InUse, LastManager, NoSuchNode, StoreError, UnknownDriver
 from netlib.model import Network
@@ -17,10 +21,12 @@ from netlib.operation import Operation
 from netlib.state import MEMBERSHIP_KEY, NetworkRecord
 from netlib.store import Commit, under
 from netlib.verbs.disconnect import leave as take_off
+from netlib.verbs.peers import be_nobody
 from netlib.verbs.remove import dissolve
 
 # What a member copies from the cluster's store into its own.
-_COPIES = ("node/", "offer/", "peer/")
+_COPIES = ("node/", "offer/", "peer/", "place/", "clash/")
+_NOTICE_SECONDS, _PAUSE_SECONDS = 5.0, 0.02
 _EVERYTHING = ("!", "~")  # keys are printable ASCII, and none of ours starts with the last of it
 
 
@@ -58,10 +64,12 @@ def leave(doors: Doors, *, force: bool = False) -> None:
         doors.engine.state.store.commit(
             Commit(
                 put={},
-                delete=(MEMBERSHIP_KEY,),
+                delete=(MEMBERSHIP_KEY, LEASE_KEY, SEEN_KEY),
                 delete_ranges=tuple(under(prefix) for prefix in _COPIES),
             )
         )
+        _until_closed(doors, membership)
+        doors.engine.run(lambda: be_nobody(doors.engine))
         member.give_up(doors)
 
 
@@ -74,12 +82,22 @@ def plan_leave(doors: Doors, *, force: bool = False) -> tuple[str, ...]:
         _check_others(doors, membership, force=force)
     lines = []
     for record in networks:
-        for endpoint in doors.engine.state.endpoints(record.network.id):
-            lines.append(
-                f"host  net disconnect {record.network.name} {endpoint.endpoint.sandbox.name}"
-            )
+        for one in doors.engine.state.endpoints(record.network.id):
+            lines.append(f"host  net disconnect {record.network.name} {one.endpoint.sandbox.name}")
     lines.append(f"host  {etcdctl(membership, 'del', keys.node(membership.node))}")
     return (*lines, f"host  rm -r {doors.files.folder}")
+
+
+def _until_closed(doors: Doors, membership: Membership) -> None:
+    """Wait until this host's daemon lets nobody in any more, as it does when it notices."""
+    if not membership.listen:
+        return
+    host, port = place(membership.listen, JOIN_PORT, "the address")
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    while doors.engine.kernel.port_user("tcp", ip_address(host), port, 1) is not None:
+        if time.monotonic() > deadline:
+            return  # a daemon that hangs, or somebody else by now
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _global_networks(engine: Engine) -> list[NetworkRecord]:

@@ -17,7 +17,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from netlib.cluster.wire import Silent, receive, send
-from netlib.errors import NetError, NotPermitted, to_document
+from netlib.errors import InvalidRequest, NetError, NotPermitted, to_document
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -125,21 +125,23 @@ class Listener:
             self._leave(source)
 
     def _answered(self, asked: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+        if self._failures.too_many(source):  # which is not worth a line each time
+            return _error(NotPermitted("too many wrong requests came from there", "wait a minute"))
         try:
-            if self._failures.too_many(source):
-                raise NotPermitted(
-                    "too many wrong requests came from that address", "wait a minute"
-                )
             return self._answer(asked)
         except NetError as error:
             if isinstance(error, NotPermitted):
                 self._failures.note(source)
             self._log(f"{source} could not join: {error.message}")
-            return {"error": {**to_document(error), "exit_status": error.exit_status}}
+            return _error(error)
         except Exception as error:  # whatever a stranger sends, the next one is served
             self._failures.note(source)
             self._log(f"{source} could not join: {error!r}")
-            return {"error": {"code": "invalid-request", "message": "it can't be read", "hint": ""}}
+            return _error(InvalidRequest("the request can't be read"))
+
+
+def _error(error: NetError) -> Mapping[str, Any]:
+    return {"error": {**to_document(error), "exit_status": error.exit_status}}
 
 
 class Failures:

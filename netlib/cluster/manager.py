@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from netlib.cluster import files as names
 from netlib.cluster import keys
-from netlib.cluster.addresses import endpoint
+from netlib.cluster.addresses import place
 from netlib.cluster.admission import Admission
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers, urls
@@ -28,7 +28,7 @@ from netlib.store import Commit, Record, Unchanged, under
 
 _LOOK_SECONDS = 1.0
 _ASK_SECONDS = 5.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Manager:
                 record = self._doors.record()
                 self._follow(record)
                 store.changes(revision, _LOOK_SECONDS)
-            except NetError as error:
+            except (NetError, OSError) as error:
                 if self._ending.is_set():
                     return
                 self._log(f"cluster: {error}")
@@ -106,7 +106,7 @@ class Manager:
             with suppress(StoreError):  # what needs the store now will say so
                 self._keep_up(membership, record)
                 if membership.supervised:
-                    self._revoke(membership)
+                    self._revoke()
 
     # -- its etcd ---------------------------------------------------------------------------------
 
@@ -149,16 +149,10 @@ class Manager:
                 )
             )
 
-    def _revoke(self, membership: Membership) -> None:
+    def _revoke(self) -> None:
         """Have our etcd take those no more who are no members any more."""
-        store = self._doors.open_store(membership)
-        try:
-            found = frozenset(
-                record.key.removeprefix(keys.REVOKED)
-                for record in store.range(*under(keys.REVOKED))
-            )
-        finally:
-            store.close()
+        there = self._doors.engine.cluster.store.range(*under(keys.REVOKED))
+        found = frozenset(record.key.removeprefix(keys.REVOKED) for record in there)
         if found == self._revoked:
             return
         from netlib.cluster.certificates import Authority
@@ -181,8 +175,8 @@ class Manager:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.load_cert_chain(files.path(names.CERTIFICATE), files.path(names.KEY))
-            host, port = endpoint(membership.listen, JOIN_PORT, "the address")
-            answer = Admission(self._doors).answer
+            host, port = place(membership.listen, JOIN_PORT, "the address")
+            answer = Admission(self._doors, self._log).answer
             self._listener = Listener(host, port, context, answer, self._log)
         except OSError as error:  # the address may come up later
             self._listening.failed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
@@ -16,6 +16,7 @@ from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.model import Membership, Node
 from netlib.cluster.server import Server, until
 from netlib.errors import (
+    AddressTaken,
     AlreadyMember,
     InvalidName,
     InvalidPort,
@@ -80,16 +81,17 @@ def version() -> str:
 
 
 @contextmanager
-def trying(doors: Doors) -> Iterator[None]:
-    """Clear what an earlier try left that died; if this one fails, leave nothing either."""
-    give_up(doors)
-    try:
-        doors.files.make()
-        yield
-    except BaseException:
-        if doors.record() is None:
-            give_up(doors)
-        raise
+def becoming(doors: Doors) -> Iterator[None]:
+    """Become a member meanwhile, or leave nothing; nor does who tried before and was killed."""
+    with doors.alone():
+        check_free(doors)
+        give_up(doors)
+        try:
+            yield
+        except BaseException:
+            if doors.record() is None:
+                give_up(doors)
+            raise
 
 
 def give_up(doors: Doors) -> None:
@@ -123,34 +125,43 @@ def insist(act: Callable[[], T]) -> T:
             time.sleep(_PAUSE_SECONDS)
 
 
-def enrol(store: Store, node: Node, *, first: dict[str, str] | None = None) -> None:
-    """Make a node known to all; `first` are the records of a new cluster. Raises NameTaken."""
-    name = keys.node_name(node.name)
+def enrol(store: Store, node: Node, *, first: Mapping[str, str] | None = None) -> None:
+    """Make a node known to all; `first` are the records of a new cluster.
+
+    Raises NameTaken, AddressTaken.
+    """
+    name, address = keys.node_name(node.name), keys.data_address(node.data_address)
+    known = keys.node(node.id)
+    new = (Absent(keys.CLUSTER),) if first else ()
+    put = {**(first or {}), known: dump(node), name: node.id, address: node.id}
     try:
         store.commit(
-            Commit(
-                conditions=(
-                    *((Absent(keys.CLUSTER),) if first else ()),
-                    Absent(name),
-                    Absent(keys.node(node.id)),
-                ),
-                put={**(first or {}), keys.node(node.id): dump(node), name: node.id},
-            )
+            Commit(conditions=(*new, Absent(name), Absent(address), Absent(known)), put=put)
         )
     except StoreConflict as conflict:
-        if conflict.key != name:
-            raise
-        raise NameTaken(
-            f"the cluster has a node {node.name} already",
-            "give this one another name with --name; or, if that host is gone for good, run on a "
-            f"manager: net node rm {node.name}",
-        ) from conflict
+        if conflict.key == name:
+            raise NameTaken(
+                f"the cluster has a node {node.name} already",
+                "give this one another name with --name; or, if that host is gone for good, run "
+                f"on a manager: net node rm {node.name}",
+            ) from conflict
+        if conflict.key == address:
+            raise AddressTaken(
+                f"another node of the cluster takes frames at {node.data_address}",
+                "give one of this host alone with --data-path-addr; or, if that node is gone for "
+                "good, run on a manager: net node rm NODE",
+            ) from conflict
+        raise
 
 
-def dismiss(store: Store, node: Node, *, also: tuple[str, ...] = ()) -> None:
-    """Take back what `enrol` made known."""
-    mine = (keys.node(node.id), keys.node_name(node.name), keys.alive(node.id))
-    store.commit(Commit(put={}, delete=(*mine, *also)))
+def records_of(node: Node) -> tuple[str, ...]:
+    """The keys that tell others of a node."""
+    return (
+        keys.node(node.id),
+        keys.node_name(node.name),
+        keys.data_address(node.data_address),
+        keys.alive(node.id),
+    )
 
 
 def keep(
@@ -165,5 +176,5 @@ def keep(
         )
     except BaseException:
         with suppress(NetError):
-            dismiss(store, node, also=also)
+            store.commit(Commit(put={}, delete=(*records_of(node), *also)))
         raise

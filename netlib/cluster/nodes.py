@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from netlib.cluster import keys
 from netlib.cluster.doors import Doors, cluster_of
 from netlib.cluster.etcd_members import EtcdMembers
+from netlib.cluster.member import records_of
 from netlib.cluster.model import Availability, Membership, Node, SharedEndpoint
 from netlib.cluster.server import client_url
 from netlib.errors import (
@@ -29,7 +30,7 @@ from netlib.store import Commit, Store, Unchanged, under
 
 Reach = Literal["leader", "reachable", "unreachable", ""]
 SELF = "self"
-_STATUS_SECONDS = 1.0
+_STATUS_SECONDS = 2.0
 _TRIES = 10
 _AT_ONCE = 16
 _BATCH = 1000  # keys that are removed in one commit
@@ -128,8 +129,7 @@ def plan_remove(doors: Doors, reference: str, *, force: bool = False) -> tuple[s
     """What `remove` would do, as commands."""
     with doors.store() as (membership, store):
         node = _removable(store, membership, reference, force=force)
-        gone = (keys.node(node.id), keys.node_name(node.name))
-        return tuple(f"host  {etcdctl(membership, 'del', key)}" for key in gone)
+        return tuple(f"host  {etcdctl(membership, 'del', key)}" for key in records_of(node))
 
 
 def _changed(
@@ -264,8 +264,8 @@ def forget(store: Store, node: Node) -> None:
     cluster, _ = cluster_of(store)
     if not cluster.external:  # else it was let in by what somebody else's authority signed
         store.commit(Commit(put={keys.revoked(node.id): node.name}))
-    gone: list[str] = [keys.node(node.id), keys.node_name(node.name), keys.alive(node.id)]
-    for record in store.range(*under("endpoint/")):
+    gone = [*records_of(node)]
+    for record in (*store.range(*under("endpoint/")), *store.range(*under("host/"))):
         endpoint = load_as(SharedEndpoint, record.value)
         if endpoint.node == node.id:
             gone.append(record.key)

@@ -206,7 +206,7 @@ class Server:
         if descriptor < 0:
             return True
         try:
-            return bool(select.select([descriptor], [], [], seconds)[0])
+            return _ended(descriptor, seconds)
         finally:
             os.close(descriptor)
 
@@ -219,7 +219,7 @@ class Server:
             try:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, number)
-                if select.select([descriptor], [], [], _STOP_SECONDS)[0]:
+                if _ended(descriptor, _STOP_SECONDS):
                     return
             finally:
                 os.close(descriptor)
@@ -273,6 +273,13 @@ class Server:
             os.close(descriptor)
 
 
+def _ended(process: int, seconds: float) -> bool:
+    """Whether a process ends meanwhile. By poll: select takes no more than 1024 descriptors."""
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
+
+
 def _word(value: Any) -> str:
     """A flag's value."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -301,10 +308,10 @@ def until(ready: Callable[[], bool], server: Server, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         if not server.pid():
-            raise StoreError(f"etcd ended: {server.last_words()}", "see its log: etcd.log")
+            raise StoreError(f"etcd ended: {server.last_words()}", "put that right, and try again")
         if time.monotonic() > deadline:
             raise StoreError(
                 f"etcd does not serve within {seconds:.0f} s: {server.last_words()}",
-                "look at its log, etcd.log, in the state's folder cluster",
+                "can this host reach itself at that address, and the other managers?",
             )
         time.sleep(0.05)

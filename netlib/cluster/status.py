@@ -13,7 +13,7 @@ from netlib.cluster.model import Cluster, Membership, Role
 from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, etcdctl, reach_of, statuses
 from netlib.errors import InvalidOption, NotPermitted, StoreError
 from netlib.state import dump
-from netlib.store import Commit, Unchanged
+from netlib.store import Commit, Unchanged, under
 
 _SHORTEST, _LONGEST = 60.0, 366 * 86400.0
 
@@ -23,13 +23,15 @@ class ClusterStatus:
     """What this host knows of its cluster.
 
     `problem` says why the store can't be read: then `cluster` is None and `nodes` is empty.
-    `servers` are the addresses of the store that this host knows.
+    `servers` are the addresses of the store that this host knows. `removed`: other members have
+    removed this host, as far as it knows.
     """
 
     membership: Membership
     cluster: Cluster | None
     nodes: tuple[NodeStatus, ...]
     servers: Mapping[str, Reach]
+    removed: bool = False
     problem: str = ""
 
 
@@ -61,13 +63,18 @@ def status(doors: Doors) -> ClusterStatus:
         with doors.store() as (_, store):
             cluster, _ = cluster_of(store)
             nodes = statuses(membership, store, all_nodes(store))
+            known = {one.node.id for one in nodes}
     except StoreError as error:
         problem = str(error)
+        # What its agent saw last, before the store was closed to it.
+        copies = doors.engine.state.store.range(*under(keys.NODES))
+        known = {record.key.removeprefix(keys.NODES) for record in copies}
     return ClusterStatus(
         membership=membership,
         cluster=cluster,
         nodes=nodes,
         servers={url: reach_of(membership, url) for url in membership.endpoints},
+        removed=bool(known) and membership.node not in known,
         problem=problem,
     )
 

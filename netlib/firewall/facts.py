@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from netlib.model import IPAddress, IPNetwork
-from netlib.wiring import Noun, Segment
+from netlib.wiring import Count, Noun, Segment
 
 Place = tuple[str, str]
 
@@ -100,3 +100,15 @@ def healed(
     gone = [there[p] for p in mine if p in there and not there[p].says(want.get(p))]
     come = [e for p, e in want.items() if not e.says(there.get(p))]
     return gone, come
+
+
+def totals(
+    nouns: Iterable[Noun], counts: Mapping[Place, Count], render: Render
+) -> dict[tuple[object, ...], Count]:
+    """What each noun's elements met together; nothing of nouns that have none that count."""
+    found: dict[tuple[object, ...], Count] = {}
+    for noun in nouns:
+        mine = [counts[e.place] for e in render(noun) if e.place in counts]
+        if mine:
+            found[noun.key()] = Count(sum(c.packets for c in mine), sum(c.bytes for c in mine))
+    return found

@@ -13,6 +13,7 @@ from netlib.firewall.facts import Element
 from netlib.firewall.iptables import chain, line, table
 from netlib.firewall.iptables_base import TABLES, USER_CHAIN, fact_chains, jumps, rules
 from netlib.model import Family
+from netlib.wiring import Count
 
 Chain = tuple[str, str]  # table and name
 
@@ -60,6 +61,20 @@ def parse(text: str) -> State:
                 known = state[chain_of] = []
             known.append(element)
     return state
+
+
+def counts(text: str) -> dict[tuple[str, str], Count]:
+    """What the rules in the output of `iptables-save -c` met."""
+    found: dict[tuple[str, str], Count] = {}
+    current = ""
+    for row in text.splitlines():
+        if row.startswith("*"):
+            current = row[1:].strip()
+        elif row.startswith("["):
+            numbers, _, rest = row[1:].partition("] ")
+            packets, _, octets = numbers.partition(":")
+            found[rule(current, rest).place] = Count(int(packets), int(octets))
+    return found
 
 
 def rule(table_name: str, row: str) -> Element:

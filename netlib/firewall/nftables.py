@@ -49,7 +49,7 @@ def places(noun: Noun) -> list[tuple[str, str]]:
     found = [e.place for e in elements(noun)]
     if isinstance(noun, Forward):
         name = quoted(noun.bridge)
-        found += [(c, name) for c in ("bridges", "mutual", "from", "to", "host")]
+        found += [(c, name) for c in ("bridges", "mutual", "from", "host")]
         found.append(("same", f"{name} . {name}"))
     elif isinstance(noun, Masquerade):
         found.append((f"outbound{noun.family}", quoted(noun.bridge)))

@@ -16,7 +16,8 @@ USER_CHAIN = "NETLIB-USER"
 # The fingerprint's set: what the base looked like when it was loaded.
 FINGERPRINT = "fingerprint"
 
-# Also what the packer of elements knows their types by.
+# Also what the packer of elements knows their types by. What is looked up for the first packet
+# of a connection only counts what it met, at no cost that can be measured.
 CONTAINERS = """
   set fingerprint { type mark; }
   set bridges { type ifname; }
@@ -28,37 +29,39 @@ CONTAINERS = """
   set gateways6 { type ifname . ipv6_addr; }
   set subnets4 { type ifname . ipv4_addr; flags interval; }
   set subnets6 { type ifname . ipv6_addr; flags interval; }
-  map same { type ifname . ifname : verdict; }
-  map from { type ifname : verdict; }
-  map inbound { type nf_proto . ifname : verdict; }
-  map host { type ifname : verdict; }
-  map leave { type nf_proto . ifname : verdict; }
+  map same { type ifname . ifname : verdict; counter; }
+  map from { type ifname : verdict; counter; }
+  map inbound { type nf_proto . ifname : verdict; counter; }
+  map host { type ifname : verdict; counter; }
+  map leave { type nf_proto . ifname : verdict; counter; }
   map outbound4 { type ifname : ipv4_addr; }
   map outbound6 { type ifname : ipv6_addr; }
-  map dns4 { type ifname . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
-  map dns6 { type ifname . ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+  map dns4 { type ifname . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; \
+counter; }
+  map dns6 { type ifname . ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; \
+counter; }
   set resolvers4 { type ipv4_addr . inet_proto . inet_service; }
   set resolvers6 { type ipv6_addr . inet_proto . inet_service; }
-  map at4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
-  map at6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
-  map any4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
-  map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
-  map from4 { type inet_proto . ipv4_addr . inet_service . ipv4_addr : \
-ipv4_addr . inet_service; flags interval; }
-  map from6 { type inet_proto . ipv6_addr . inet_service . ipv6_addr : \
-ipv6_addr . inet_service; flags interval; }
-  map range4 { type inet_proto . ipv4_addr . inet_service . ipv4_addr : ipv4_addr; \
-flags interval; }
-  map range6 { type inet_proto . ipv6_addr . inet_service . ipv6_addr : ipv6_addr; \
-flags interval; }
-  set guard4 { type inet_proto . ipv4_addr . inet_service; flags interval; }
-  set guard6 { type inet_proto . ipv6_addr . inet_service; flags interval; }
-  set linked4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; }
-  set linked6 { type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags interval; }
+  map at4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; counter; }
+  map at6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; counter; }
+  map any4 { type inet_proto . inet_service : ipv4_addr . inet_service; counter; }
+  map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; counter; }
+  map from4 { type inet_proto . ipv4_addr . inet_service . ipv4_addr : ipv4_addr . \
+inet_service; flags interval; counter; }
+  map from6 { type inet_proto . ipv6_addr . inet_service . ipv6_addr : ipv6_addr . \
+inet_service; flags interval; counter; }
+  map range4 { type inet_proto . ipv4_addr . inet_service . ipv4_addr : ipv4_addr; flags \
+interval; counter; }
+  map range6 { type inet_proto . ipv6_addr . inet_service . ipv6_addr : ipv6_addr; flags \
+interval; counter; }
+  set guard4 { type inet_proto . ipv4_addr . inet_service; flags interval; counter; }
+  set guard6 { type inet_proto . ipv6_addr . inet_service; flags interval; counter; }
+  set linked4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval; counter; }
+  set linked6 { type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags interval; counter; }
   set unmasked4 { type ifname . ipv4_addr; flags interval; }
   set unmasked6 { type ifname . ipv6_addr; flags interval; }
-  set open4 { type inet_proto . ipv4_addr . inet_service . ipv4_addr; flags interval; }
-  set open6 { type inet_proto . ipv6_addr . inet_service . ipv6_addr; flags interval; }
+  set open4 { type inet_proto . ipv4_addr . inet_service . ipv4_addr; flags interval; counter; }
+  set open6 { type inet_proto . ipv6_addr . inet_service . ipv6_addr; flags interval; counter; }
 """
 
 # Before the filter's own priority, so that the mark is set before a foreign chain asks for

@@ -11,6 +11,7 @@ from netlib.firewall.facts import Element, Facts, Place, segments
 from netlib.model import FAMILIES, Family, IPNetwork, Protocol
 from netlib.wiring import (
     Allow,
+    Count,
     DnsRedirect,
     Forward,
     Masquerade,
@@ -33,6 +34,22 @@ def facts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Element]:
         container = thing.get("set") or thing.get("map")
         for element in _elements(container) if container else ():
             found[element.place] = element
+    return found
+
+
+def counts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Count]:
+    """What the elements of the table that `objects` list met."""
+    found: dict[Place, Count] = {}
+    for thing in objects:
+        container = thing.get("set") or thing.get("map")
+        if container:
+            for element, item in zip(_elements(container), container.get("elem", ()), strict=True):
+                key = item[0] if "map" in container else item
+                met = (
+                    key["elem"].get("counter") if isinstance(key, dict) and "elem" in key else None
+                )
+                if met:
+                    found[element.place] = Count(met["packets"], met["bytes"])
     return found
 
 

@@ -98,8 +98,8 @@ def places(noun: Noun) -> list[Place]:
     return [element.place for element in elements(noun)]
 
 
-def script(steps: Iterable[Step]) -> str:
-    """Steps as one transaction of nft, deletions first; the table comes with what is made."""
+def script(steps: Iterable[Step], *, anew: bool = True) -> str:
+    """Steps as one transaction of nft, deletions first; `anew`: the table is made with them."""
     out: list[Element] = []
     come: list[Element] = []
     for step in steps:
@@ -107,7 +107,7 @@ def script(steps: Iterable[Step]) -> str:
         out += gone
         come += new
     commands = nftables.together([*delete(out), *add(come)])
-    return f"{base()}\n{commands}" if come else commands
+    return f"{base()}\n{commands}" if come and anew else commands
 
 
 def _moves(step: Step) -> tuple[list[Element], list[Element]]:

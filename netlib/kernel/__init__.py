@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
+from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
-from netlib.wiring import Effect, Wiring
+from netlib.wiring import Count, Effect, Wiring
 
 if typing.TYPE_CHECKING:
     from netlib.kernel.switches import Switches
@@ -65,6 +65,9 @@ class Kernel(typing.Protocol):
         neighbours don't count.
         """
 
+    def counted(self, nouns: Wiring) -> Mapping[tuple[object, ...], Count]:
+        """What the firewall's facts met, by their keys; nothing of those that don't count."""
+
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark: links by ifalias, firewall facts.
 
@@ -73,6 +76,9 @@ class Kernel(typing.Protocol):
 
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
+
+    def device_of(self, address: IPAddress) -> Device | None:
+        """The device that has an address of the host's, None where none has."""
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to (all tables), but default routes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -78,3 +78,12 @@ def failed(error: OSError) -> NetError:
     if isinstance(error, PermissionError):
         return NotPermitted(message, "run it as root")
     return KernelError(message)
+
+
+def raise_together(failures: Sequence[NetError]) -> None:
+    """Raise what failed: the one error as it is, several as one that tells of all."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        message = "; ".join(failure.message for failure in failures)
+        raise KernelError(message, failures[0].hint) from failures[0]

@@ -28,6 +28,7 @@ from netlib.errors import (
     NetError,
     NotThere,
 )
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.fake_host import FakeHost
 from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
@@ -44,6 +45,7 @@ from netlib.model import (
 from netlib.plan import Change, Create, Delete, Stage, Step
 from netlib.wiring import (
     Announce,
+    Count,
     Effect,
     FdbEntry,
     Layer,
@@ -60,7 +62,8 @@ class FakeKernel:
     """Linux as far as netlib is concerned, in memory. Safe for many threads.
 
     `performed` are the effects so far; `listening` says who has a port, for `port_user`;
-    `failing` is asked before each step and effect, and the error it returns is raised.
+    `holding` says which device has an address, for `device_of`; `failing` is asked before each
+    step and effect, and the error it returns is raised.
     """
 
     firewall = "nftables"
@@ -72,6 +75,7 @@ class FakeKernel:
         self.performed: list[Effect] = []
         self.listening: dict[tuple[Protocol, int], str] = {}
         self.routed: list[IPNetwork] = []
+        self.holding: dict[IPAddress, str] = {}
         self.failing: Failing | None = None
         self.switched = FakeSwitches(self._forwards, self._forward)
         self._uplink = uplink
@@ -177,10 +181,7 @@ class FakeKernel:
                     continue
                 except NetError as error:
                     failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise KernelError("; ".join(error.message for error in failures)) from failures[0]
+        raise_together(failures)
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Note effects."""
@@ -217,6 +218,10 @@ class FakeKernel:
                 if isinstance(noun, FdbEntry) and noun.remote == address:
                     self._host.delete(noun)
 
+    def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
+        """Nothing: no packet moves here."""
+        return {}
+
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""
 
@@ -242,6 +247,11 @@ class FakeKernel:
                 bridge_netfilter=self.bridge_netfilter,
                 ipv6=self.ipv6,
             )
+
+    def device_of(self, address: IPAddress) -> Device | None:
+        """The device that has an address: `holding` says which, else the uplink has it."""
+        with self._lock:
+            return self._host.device(HOST, self.holding.get(address, self._uplink))
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to: `routed`, and those of our own nouns."""

@@ -37,6 +37,15 @@ def facts(
     )
 
 
+def device_of(address: IPAddress, socket: netlink.Socket) -> Device | None:
+    """The device that has an address."""
+    for body in socket.ask(entries.addresses_of(0), "the addresses of the host"):
+        index, found = entries.read_address(body)
+        if found.ip == address:
+            return _device(rtnl.get_link_at(index), socket)
+    return None
+
+
 def prefixes(socket: netlink.Socket, besides: Iterable[str] = ()) -> tuple[IPNetwork, ...]:
     """Every prefix of every table, but default routes, those of groups and by some devices."""
     found: dict[IPNetwork, None] = {}

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from netlib.errors import KernelError, NamespaceGone, NetError, StageFailed, Unsupported
+from netlib.errors import NamespaceGone, NetError, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
 from netlib.kernel.announcing import Announcements
 from netlib.kernel.deletions import Deletions
-from netlib.kernel.errnos import Refusal, failed, typed
+from netlib.kernel.errnos import Refusal, failed, raise_together, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Firewall, Steps
@@ -20,10 +20,11 @@ from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
 from netlib.kernel.switches import LinuxSwitches, Switches
-from netlib.model import HostFacts, IPAddress, IPNetwork, Netns, Protocol
+from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
 from netlib.wiring import (
     Announce,
+    Count,
     Effect,
     FirewallBase,
     ForgetFlows,
@@ -153,11 +154,7 @@ class LinuxKernel:
                 pass  # and all that was in it
             except NetError as error:
                 failures.append(error)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            message = "; ".join(failure.message for failure in failures)
-            raise KernelError(message, failures[0].hint) from failures[0]
+        raise_together(failures)
 
     @typed
     def perform(self, effects: Sequence[Effect]) -> None:
@@ -349,6 +346,12 @@ class LinuxKernel:
             return Wiring(riders.entries_of(device, socket))
 
     @typed
+    def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
+        """What the firewall's facts met, by their keys; nothing of those that don't count."""
+        ours = [noun for noun in nouns if noun.layer is Layer.FIREWALL]
+        return self._firewall.counted(ours) if ours else {}
+
+    @typed
     def marked(self) -> Wiring:
         """What is on the host now and carries our mark."""
         nouns: list[Noun] = []
@@ -370,6 +373,12 @@ class LinuxKernel:
         """What descriptions depend on, and the devices among `devices` that exist."""
         with self._namespaces.host_socket() as socket:
             return host_facts.facts(devices, socket, self._namespaces, self._uplink)
+
+    @typed
+    def device_of(self, address: IPAddress) -> Device | None:
+        """The device that has an address of the host's."""
+        with self._namespaces.host_socket() as socket:
+            return host_facts.device_of(address, socket)
 
     @typed
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:

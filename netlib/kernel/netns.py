@@ -224,10 +224,8 @@ class Namespaces:
 
 def open_netns(path: str, name: str) -> int:
     """A descriptor of the network namespace behind a path. NamespaceGone if there is none."""
-    import fcntl
-
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a pipe
     except PermissionError as error:
         raise NotPermitted(
             f"the network namespace of {name} at {path} can't be opened", "run it as root"
@@ -238,15 +236,23 @@ def open_netns(path: str, name: str) -> int:
         raise KernelError(
             f"the network namespace of {name} at {path} can't be opened: {error.strerror}"
         ) from error
-    try:
-        # An `ip netns` name whose mount is gone is left as an empty, ordinary file.
-        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
-    except OSError:
-        kind = 0
-    if kind != _CLONE_NEWNET:
+    if not is_netns(fd):
         os.close(fd)
         raise NamespaceGone(f"{path} is not a network namespace")
     return fd
+
+
+def is_netns(descriptor: int) -> bool:
+    """Whether a descriptor is one of a network namespace.
+
+    An `ip netns` name whose mount is gone is left as an empty, ordinary file.
+    """
+    import fcntl
+
+    try:
+        return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:
+        return False
 
 
 class _Job:

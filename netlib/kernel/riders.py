@@ -60,9 +60,9 @@ def do_riders(steps: Sequence[Step], socket: Socket, journal: Journal) -> None:
 
 def remove_riders(nouns: Iterable[Noun], socket: Socket) -> None:
     """Remove those that are there."""
-    steps = [
-        Delete(noun) for noun in nouns if isinstance(noun, _RIDERS) and socket.index(noun.device)
-    ]
+    riders = [noun for noun in nouns if isinstance(noun, _RIDERS)]
+    there = {device for device in {noun.device for noun in riders} if socket.index(device)}
+    steps = [Delete(noun) for noun in riders if noun.device in there]
     indexes = _indexes((step.noun for step in steps), socket)
     parts = [
         (step, request)

@@ -36,13 +36,15 @@ _CLEAN_UP_SECONDS = 10.0
 
 
 def enter(net: Net, reference: str, command: Sequence[str]) -> NoReturn:
-    """Become a command inside a sandbox: in its network, with its names and files.
+    """Become a command inside a sandbox: in its network, with its names, files and variables.
 
     Closes `net`: the process goes on as another program. Raises NoSuchSandbox, NoSuchCommand,
     CommandRefused, NotPermitted.
     """
     box = net.engine.sandbox(reference)
     descriptors = _open(box)
+    if box.kind == "name":
+        os.environ.update({**net.link_environment(box.name), **box.environment})
     net.close()  # its threads would keep setns(2) from changing the mounts
     try:
         for kind, descriptor in descriptors:

@@ -59,10 +59,11 @@ def run(
 
 
 def plan(net: Net, request: RunRequest) -> Plan:
-    """What connecting the sandbox would do; each network is planned as if it were the only one."""
+    """What connecting the sandbox would do."""
     # The host's own namespace, under a false name, stands in for the one still to be made.
     stand_in = Netns(name=request.name)
     box = Sandbox(name=request.name, netns=stand_in, hostname=request.own_hostname)
+    plans = net.plan.in_sequence()
     parts: list[Plan] = []
     for number, attachment in enumerate(request.attachments):
         network = net.engine.state.network(attachment.network).network
@@ -70,7 +71,7 @@ def plan(net: Net, request: RunRequest) -> Plan:
             continue  # nothing is done but for the process itself
         prefix = network.options.get("iface_prefix", "eth")
         parts.append(
-            net.plan.connect(
+            plans.connect(
                 attachment.network,
                 box,
                 publish=request.ports if number == 0 else (),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from netlib.errors import InvalidRequest, LeaseLost, StoreError
+from netlib.errors import InvalidRequest, LeaseLost, StoreUnavailable
 from netlib.store import Commit, Event, Record
 from netlib.store.etcd_changes import Changes
 from netlib.store.etcd_commits import make
@@ -103,7 +103,10 @@ class EtcdStore:
         """Start the lease's time anew; how many seconds it is. Raises LeaseLost if it ended."""
         answer = self._space.ask(KEEP_ALIVE, {"ID": str(lease)})
         if "error" in answer:
-            raise StoreError(f"{self._servers.name} refused: {answer['error']}", "look at its log")
+            raise StoreUnavailable(
+                f"{self._servers.name} can not keep leases alive now: {answer['error']}",
+                "try again",
+            )
         seconds = int(answer["result"].get("TTL", 0))
         if seconds <= 0:
             raise LeaseLost(lease)

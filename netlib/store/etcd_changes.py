@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -36,35 +37,39 @@ class Changes:
 
     def after(self, since: int, timeout_seconds: float) -> list[Event] | None:
         """Events after revision `since`, in order; waits for the first up to the time-out."""
+        servers = self._space.servers
         until = time.monotonic() + timeout_seconds
         give_up = 0.0
         while True:
-            watch, began = None, time.monotonic()
+            watch, opened = None, math.inf
             try:
                 if (watch := self._idle_watch(since)) is not None:
+                    opened = time.monotonic()
                     wanted = 0 if timeout_seconds else self._space.last_commit().revision
                     events = self._await(watch, since, wanted, until, is_new=False)
                 else:
                     wanted = self._check_history(since)
                     watch = self._watch(since)
+                    opened = time.monotonic()
                     events = self._await(watch, since, wanted, until, is_new=True)
             except Compacted:
                 self._drop(watch)
                 return None
             except (Lost, NotReached) as error:
                 self._drop(watch)
-                self._space.servers.check_open()
+                servers.check_open()
                 now = time.monotonic()
-                if not give_up or now - began > self._space.servers.timeout_seconds:
-                    give_up = now + self._space.servers.timeout_seconds
+                # One that lasted was no failure: from now on there is as much time as at first.
+                if not give_up or now - opened > servers.timeout_seconds:
+                    give_up = now + servers.timeout_seconds
                 elif now > give_up:
                     raise StoreUnavailable(
-                        f"{self._space.servers.name} ends every watch: {error}", "look at its log"
+                        f"{servers.name} does not answer: {error}", "try again; look at its log"
                     ) from error
                 time.sleep(_PAUSE_SECONDS)
             except Refused as refused:
                 self._drop(watch)
-                raise explained(self._space.servers.name, refused) from refused
+                raise explained(servers.name, refused) from refused
             except BaseException:
                 self._drop(watch)
                 raise

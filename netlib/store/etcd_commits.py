@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from netlib.errors import CommitUnknown, LeaseLost, StoreConflict, StoreError, StoreUnavailable
+from netlib.errors import CommitUnknown, LeaseLost, NetError, StoreConflict, StoreUnavailable
 from netlib.store import Commit
 from netlib.store.etcd_http import Lost
 from netlib.store.etcd_refusals import Refused, explained
@@ -41,9 +43,12 @@ def make(space: Space, commit: Commit, lease: int) -> int:
         except Refused as refused:
             if refused.is_lost_lease:
                 raise LeaseLost(lease) from refused
-            # The one that finds the space used up is made, and told that it was not.
-            if refused.is_out_of_space and (revision := _look_for(space, mark, floor)):
-                return revision
+            if refused.is_out_of_space:
+                # The one that finds the space used up is made, and told that it was not.
+                with _or_unknown(space, refused.message):
+                    revision = _look_for(space, mark, floor)
+                if revision:
+                    return revision
             raise explained(space.servers.name, refused) from refused
         revision = space.note(answer)
         if not answer.get("succeeded"):
@@ -53,7 +58,7 @@ def make(space: Space, commit: Commit, lease: int) -> int:
 
 def _find_out(space: Space, mark: str, floor: int, lost: Lost) -> int:
     """The revision of the commit of this mark, made after `floor`; 0: it never will be made."""
-    try:
+    with _or_unknown(space, str(lost)):
         lease = space.ask(GRANT, {"TTL": str(_VOID_SECONDS)})["ID"]
         void = {"key": space.keys.void(mark), "value": "", "lease": lease}
         look = {"request_range": {"key": space.keys.commits}}
@@ -61,10 +66,17 @@ def _find_out(space: Space, mark: str, floor: int, lost: Lost) -> int:
         answer = space.ask(TXN, {"success": [{"request_put": void}, look]})
         last = last_commit(answer["responses"][1]["response_range"], space.newest)
         return _look_for(space, mark, floor, last)
-    except (StoreError, Refused, Lost, Compacted) as error:
+
+
+@contextmanager
+def _or_unknown(space: Space, why: str) -> Iterator[None]:
+    """Whatever keeps us from finding out what became of a commit is CommitUnknown."""
+    try:
+        yield
+    except (NetError, Refused, Lost, Compacted) as error:
         space.servers.check_open()
         raise CommitUnknown(
-            f"{space.servers.name} was lost before it answered ({lost}),"
+            f"{space.servers.name} was lost before it answered ({why}),"
             f" and whether the commit was made could not be found out: {error}",
             "look what there is before you try again",
         ) from error

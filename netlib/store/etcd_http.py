@@ -138,8 +138,9 @@ class Connection:
         """Send, and read the head of the answer; its length, None for chunks."""
         self._is_used = True
         authorization = f"Authorization: {token}\r\n" if token else ""
+        host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {self.endpoint.host}\r\n{authorization}"
+            f"POST {path} HTTP/1.1\r\nHost: {host}:{self.endpoint.port}\r\n{authorization}"
             # A member that has lost its leader says so, instead of keeping us waiting.
             "Grpc-Metadata-Hasleader: true\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

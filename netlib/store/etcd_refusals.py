@@ -13,7 +13,14 @@ from netlib.store.etcd_http import Lost
 
 Json = dict[str, Any]
 
-_DEADLINE, _DENIED, _EXHAUSTED, _OUT_OF_RANGE, _UNAVAILABLE, _UNAUTHENTICATED = 4, 7, 8, 11, 14, 16
+_UNKNOWN, _INVALID, _NOT_FOUND, _DENIED, _EXHAUSTED = 2, 3, 5, 7, 8
+_NOT_NOW, _OUT_OF_RANGE, _UNAUTHENTICATED = 9, 11, 16
+# With these a server has judged what it was asked. Any other may come when a leader is lost, or
+# time is over, after it was passed on.
+_JUDGED = (
+    *(_INVALID, _NOT_FOUND, _DENIED, _EXHAUSTED),
+    *(_NOT_NOW, _OUT_OF_RANGE, _UNAUTHENTICATED),
+)
 _OLD_TOKEN = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
@@ -50,23 +57,22 @@ def refusal(status: int, answer: bytes) -> Refused:
     """What a server said instead of an answer. Raises Lost if it did not get so far."""
     try:
         document = json.loads(answer)
-        code, message = int(document["code"]), str(document["message"])
-    except (ValueError, KeyError, TypeError):
+        inner = document.get("error")  # of a stream that could not begin
+        return refusal_in_stream(inner if isinstance(inner, dict) else document)
+    except (ValueError, AttributeError, KeyError, TypeError):
         raise Lost(f"it answers with status {status}") from None
-    return _judged(code, message)
 
 
 def _judged(code: int, message: str) -> Refused:
-    # It may have been passed on before the leader was lost, or time was over.
-    if code in (_UNAVAILABLE, _DEADLINE) or "context deadline exceeded" in message:
+    if code not in _JUDGED:
         raise Lost(message)
     return Refused(code, message)
 
 
 def refusal_in_stream(error: Json) -> Refused:
     """The refusal that came as a line of a stream. Raises Lost if the server can not serve."""
-    code = int(error.get("grpc_code") or error.get("code") or 2)
-    return _judged(code, str(error.get("message", error)))
+    code = error.get("grpc_code", error.get("code"))
+    return _judged(int(code or _UNKNOWN), str(error["message"]))
 
 
 def explained(name: str, refused: Refused) -> NetError:

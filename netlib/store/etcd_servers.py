@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from netlib.errors import InvalidRequest, StoreError, StoreUnavailable
@@ -31,7 +31,7 @@ class Credentials:
     certificate: str = ""
     key: str = ""
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
 
 
 class Servers:
@@ -67,13 +67,13 @@ class Servers:
         """The answer, for a question that may be asked again. Raises Refused, or a NetError."""
         deadline = deadline or self.deadline()
         body = json.dumps(question).encode()
-        failures: dict[str, str] = {}
+        failures: dict[str, str] = {}  # the first of each: later attempts have less time
         while True:
             for endpoint, until in self._round(deadline):
                 try:
                     return self._ask(endpoint, path, body, until)
                 except (NotReached, Lost) as error:
-                    failures[endpoint.url] = str(error)
+                    failures.setdefault(endpoint.url, str(error))
             self._pause(deadline, failures)
 
     def ask_once(self, path: str, question: Json, deadline: float) -> Json:
@@ -85,7 +85,10 @@ class Servers:
                 try:
                     return self._ask(endpoint, path, body, until)
                 except NotReached as error:
-                    failures[endpoint.url] = str(error)
+                    failures.setdefault(endpoint.url, str(error))
+                except Lost:
+                    self.avoid(endpoint)
+                    raise
             self._pause(deadline, failures)
 
     def stream(self, path: str, question: Json, deadline: float) -> Connection:
@@ -97,7 +100,7 @@ class Servers:
                 try:
                     return self._start(endpoint, path, body, until)
                 except (NotReached, Lost) as error:
-                    failures[endpoint.url] = str(error)
+                    failures.setdefault(endpoint.url, str(error))
             self._pause(deadline, failures)
 
     def ask_at(self, endpoint: Endpoint, path: str, question: Json) -> Json:
@@ -175,7 +178,7 @@ class Servers:
                 raise
             self._put_back(connection)
             if status == 200:
-                return _document(answer)
+                return document(answer)
             refused = refusal(status, answer)
             if attempt == 2 or not (self._credentials.user and refused.is_old_token):
                 raise refused
@@ -210,7 +213,7 @@ class Servers:
         self._put_back(connection)
         if status != 200:
             raise refusal(status, answer)
-        self._token = str(_document(answer)["token"])
+        self._token = str(document(answer)["token"])
         return self._token
 
     # -- connections ----------------------------------------------------------------------------
@@ -278,9 +281,12 @@ def _tls_context(files: Credentials) -> ssl.SSLContext:
     return context
 
 
-def _document(answer: bytes) -> Json:
+def document(answer: bytes) -> Json:
+    """What an answer, or a line of a stream, says. Raises Lost if that is not etcd's."""
     try:
-        document: Json = json.loads(answer)
-    except ValueError:
-        raise Lost("what answers is not etcd") from None
-    return document
+        found: Json = json.loads(answer)
+        if found.keys() & {"header", "result", "error"}:
+            return found
+    except (ValueError, AttributeError):
+        pass
+    raise Lost("what answers is not etcd")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from netlib.store import Event
 from netlib.store.etcd_http import Connection, Lost
 from netlib.store.etcd_refusals import refusal_in_stream
-from netlib.store.etcd_servers import Servers
+from netlib.store.etcd_servers import Servers, document
 
 Json = dict[str, Any]
 
@@ -41,8 +40,8 @@ class Watch:
         question = {"create_request": {**keys, "start_revision": str(since + 1)}}
         self._connection = servers.stream("/v3/watch", question, deadline)
         try:
-            while not self.receive(deadline):
-                pass
+            if not self.receive(deadline):
+                raise Lost("it does not answer")
         except BaseException:
             self.close()
             raise
@@ -88,10 +87,7 @@ class Watch:
         if line is None:
             return False
         self.heard = time.monotonic()
-        try:
-            message: Json = json.loads(line)
-        except ValueError:
-            raise Lost("what answers is not etcd") from None
+        message = document(line)
         if "error" in message:
             raise refusal_in_stream(message["error"])
         result = message["result"]

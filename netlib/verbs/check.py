@@ -55,7 +55,19 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     findings = examine(engine, networks, endpoints)
     if target is None:
         findings += (*_in_the_way(engine), *_unheld(engine), *_strangers(engine))
+        findings += tuple(_membership(engine))
     return findings
+
+
+def _membership(engine: Engine) -> list[Finding]:
+    """What the host has for being a member of a cluster."""
+    if engine.meeting.membership() is None:
+        return []
+    from netlib.verbs.peers import member_wiring  # few hosts are in a cluster
+
+    wanted = member_wiring(engine)
+    plan = missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
+    return [Finding(subject="membership of the cluster", plan=plan)] if plan else []
 
 
 def examine(
@@ -63,7 +75,23 @@ def examine(
 ) -> tuple[Finding, ...]:
     """Likewise, of these networks and endpoints alone: it costs as much as they are many."""
     seen = _observed(engine, [*networks, *endpoints])
-    return (*_networks(networks, seen), *_endpoints(engine, endpoints, seen))
+    found = (*_networks(networks, seen), *_endpoints(engine, endpoints, seen))
+    spanning = [r for r in networks if r.network.underlay is not None]
+    if not spanning:
+        return found
+    from netlib.verbs.peers import examine_peers  # few hosts are in a cluster
+
+    lost = {finding.subject for finding in found if finding.plan}
+    return (
+        *found,
+        *(
+            Finding(subject=subject, plan=plan, note=note)
+            for record in spanning
+            for subject, plan, note in examine_peers(
+                engine, record, anew=f"network {record.network.name}" in lost
+            )
+        ),
+    )
 
 
 def repair(engine: Engine, watch: Watch | None = None) -> Repair:

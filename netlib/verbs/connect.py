@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from netlib import names
 from netlib import state as keys
@@ -28,10 +29,22 @@ from netlib.options import canonical
 from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.publishing import claim_ports, resolve_ports
-from netlib.rewiring import conditions, held, plan_of, puts, relink, reverts, rewire_sandbox
+from netlib.rewiring import (
+    Evicted,
+    conditions,
+    held,
+    plan_of,
+    puts,
+    relink,
+    reverts,
+    rewire_sandbox,
+)
 from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Unchanged
-from netlib.verbs.create import create_built_in
+from netlib.verbs.create import first_use
+
+if TYPE_CHECKING:
+    from netlib.sharing import Joining
 
 _MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -62,14 +75,15 @@ def connect(
     `again`: with one more interface, where it is on the network already.
 
     Raises NoSuchNetwork, NoSuchSandbox, AlreadyConnected, AddressTaken, PortTaken,
-    InterfaceTaken, Exhausted, InvalidRequest, KernelError.
+    InterfaceTaken, Exhausted, InvalidRequest, KernelError; of the cluster's networks also
+    NotAttachable, NodePaused, AgentDown, StoreUnavailable.
 
     Example:  net connect my-net web -p 8080:80
     """
     record = engine.state.network(network)
     first = Plan()
-    if not record.revision:  # built in, and this is only to be planned
-        made = create_built_in(engine, record.network.name)
+    if not record.revision:  # it is made when it is first used, and this is only to be planned
+        made = first_use(engine, record)
         record, first = replace(record, network=made.result), made.plan
     known = record.network
     driver = engine.driver(known)
@@ -97,7 +111,8 @@ def connect(
         requests, warnings = [], (f"nothing is published on {known.name}: needless, as "
                                   f"{able.why_not_published}",)  # fmt: skip
     device = _ifname(engine, able, known, box, ifname)
-    chosen = choose_addresses(engine.state, known, able, addresses)
+    joining = _joining(engine, known) if able.scope == "global" else None
+    chosen = choose_addresses(joining or engine.state, known, able, addresses)
     endpoint = Endpoint(
         id=endpoint_id,
         network=known.id,
@@ -139,11 +154,12 @@ def connect(
         },
     }
     endpoint_records = puts(changes, ready=False)
+    evicted = joining.evicted(engine, endpoint, host) if joining else Evicted()
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
         sandbox=box,
-        holds=held(box, changes),
-        plan=joined([first, plan_of(changes, others)]),
+        holds={**held(box, changes), **evicted.holds},
+        plan=joined([first, plan_of(changes, others, evicted=evicted.wiring)]),
         result=replace(next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"),
         begin=Commit(
             conditions=(
@@ -155,12 +171,15 @@ def connect(
                 *(Absent(key) for key in claims if key not in port_puts),
                 *port_conditions,
                 *conditions(changes),
+                *evicted.conditions,
             ),
             put={**claims, **fixed, **endpoint_records},
+            delete=tuple(evicted.restores),
         ),
+        claims=(joining.claim(engine, endpoint, chosen, host),) if joining else (),
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
-            put=reverts(changes),
+            put={**reverts(changes), **evicted.restores},
             delete=(
                 *claims,
                 keys.endpoint_key(known.id, endpoint.id),
@@ -170,6 +189,12 @@ def connect(
         ),
         warnings=warnings,
     )
+
+
+def _joining(engine: Engine, network: Network) -> Joining:
+    from netlib.sharing import Joining  # few hosts are in a cluster
+
+    return Joining(engine, network)
 
 
 def _links(engine: Engine, asked: Mapping[str, str]) -> dict[str, str]:

@@ -12,18 +12,23 @@ from netlib.claims import check_claims, claims_of
 from netlib.dns.resolv import check_servers
 from netlib.driver import Driver
 from netlib.engine import Engine
-from netlib.errors import BuiltInNetwork, InvalidRequest, NameTaken
-from netlib.model import Device, HostFacts, IPAddress, Network, Protocol, Subnet
-from netlib.naming import DNS_PORT, has_names
+from netlib.errors import (
+    BuiltInNetwork,
+    InvalidRequest,
+    NameTaken,
+    PoolOverlap,
+    StoreConflict,
+)
+from netlib.making import dns_port, forwarding_note
+from netlib.model import Device, HostFacts, IPAddress, Network, Subnet
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
 from netlib.rewiring import describe_network
+from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit
 from netlib.subnetting import choose_subnets, claim_pools
-from netlib.wiring import Forwarding, Wiring
-
-_PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
+from netlib.wiring import Wiring
 
 
 def create(
@@ -55,6 +60,9 @@ def create(
     `records` are further names, in a zone file's form ("db A 192.0.2.9"). `servers` are asked
     for what no name of the network answers, instead of the host's.
 
+    A network of scope global is the cluster's: a host makes its part of it with the first sandbox
+    that it connects to it. `attachable` then says whether any may be.
+
     Raises NameTaken, BuiltInNetwork, SingleNetwork, PoolOverlap, Exhausted, InvalidRequest,
     InvalidOption, UnknownDriver, NoSuchDevice, KernelError.
 
@@ -72,7 +80,8 @@ def create(
             f"choose another name, or run: net rm {name}",
         )
     kind = engine.registry.get(driver)
-    realm = engine.state.realm() or names.new_realm()
+    cluster = engine.cluster if kind.capabilities.scope == "global" else None
+    realm = cluster.settings.realm if cluster else engine.state.realm() or names.new_realm()
     network = Network(
         id=names.new_id(realm),
         name=name,
@@ -87,11 +96,12 @@ def create(
     )
     host = _look(engine, kind, network)
     network = _borrowing(network, host)
+    subnets = tuple(subnets)
     chosen = choose_subnets(
         engine,
         kind,
         network,
-        subnets=tuple(subnets),
+        subnets=subnets,
         gateways=tuple(gateways),
         ip_ranges=tuple(ip_ranges),
         aux_addresses=tuple(aux_addresses),
@@ -99,8 +109,19 @@ def create(
         ipv6=ipv6,
         addressed=addressed,
         lent=lent_devices(kind, network, host),
+        cluster=cluster,
     )
-    return _making(engine, kind, replace(network, subnets=chosen), realm)
+    network = replace(network, subnets=chosen)
+    try:
+        if cluster is not None:
+            from netlib.verbs.shared import offer  # few hosts are in a cluster
+
+            return offer(engine, kind, network)
+        return _making(engine, kind, network, realm)
+    except PoolOverlap as error:
+        if subnets:
+            raise
+        raise StoreConflict("pool/") from error  # taken since it was chosen: choose again
 
 
 def _checked(records: Iterable[str]) -> tuple[str, ...]:
@@ -123,21 +144,44 @@ def create_built_in(engine: Engine, name: str) -> Operation[Network]:
     return _making(engine, kind, replace(bare, subnets=chosen), realm)
 
 
-def ensure_built_in(engine: Engine, reference: str) -> None:
-    """Make the network that a reference names, if it is a built-in one that is not made yet."""
+def first_use(
+    engine: Engine, record: NetworkRecord, sparing: Iterable[IPAddress | str] = ()
+) -> Operation[Network]:
+    """Make a network that is made when it is first used: a built-in one, or the cluster's.
+
+    `sparing` are addresses that the host is not to take for itself: somebody is about to ask.
+    """
+    if record.network.name in built_in.NAMES:
+        return create_built_in(engine, record.network.name)
+    from netlib.sharing import check_attachable  # few hosts are in a cluster
+    from netlib.verbs.shared import take_up
+
+    check_attachable(record.network)
+    return take_up(engine, record, sparing)
+
+
+def ensure_made(engine: Engine, reference: str, *, sparing: Iterable[IPAddress | str] = ()) -> None:
+    """Make the network that a reference names, if it is made when it is first used, and now is."""
     record = engine.state.find_network(reference)
     if record is None or record.revision:
         return
     # Alone, so that nobody meets it half made.
     with engine.making, engine.lock.alone():
-        if not engine.state.network(reference).revision:
-            engine.run_locked(lambda: create_built_in(engine, record.network.name))
+        if not engine.state.network(record.network.id).revision:
+            engine.run_locked(lambda: first_use(engine, record, sparing))
+
+
+def ensure_built_in(engine: Engine, reference: str) -> None:
+    """Likewise, only built-in ones."""
+    record = engine.state.find_network(reference)
+    if record is not None and record.network.name in built_in.NAMES:
+        ensure_made(engine, reference)
 
 
 def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operation[Network]:
     network, host = _settled(engine, kind, asked)
     check_claims(engine, kind, network)
-    network = replace(network, dns_port=_dns_port(engine, kind, network))
+    network = replace(network, dns_port=dns_port(engine, kind, network))
     wiring = describe_network(engine, network, host)
     begin = _claim(engine, kind, network, wiring, realm)
     ready = replace(network, state="ready")
@@ -150,7 +194,7 @@ def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operati
         done=Commit(
             put={
                 keys.network_key(network.id): keys.dump_network(ready, wiring),
-                **_forwarding_note(engine, network, wiring, host),
+                **forwarding_note(engine, network, wiring, host),
             },
             durable=False,
         ),
@@ -178,22 +222,6 @@ def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring, realm
             **further_puts,
         },
     )
-
-
-def _dns_port(engine: Engine, driver: Driver, network: Network) -> int:
-    """53, or the first port beyond 5300 where a process of the host has 53 at a gateway."""
-    if driver.capabilities.names != "gateway" or not has_names(network, driver.capabilities):
-        return DNS_PORT
-    gateways = [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
-
-    def is_free(port: int) -> bool:
-        return not any(
-            engine.kernel.port_user(protocol, gateway, port, 1)
-            for gateway in gateways
-            for protocol in _PROTOCOLS
-        )
-
-    return next((p for p in (DNS_PORT, *range(5301, 5400)) if is_free(p)), DNS_PORT)
 
 
 def _settled(engine: Engine, driver: Driver, network: Network) -> tuple[Network, HostFacts]:
@@ -267,16 +295,3 @@ def _addresses(text: str) -> Iterable[IPAddress]:
             yield ip_address(part.strip())
         except ValueError:
             continue  # some other value of the option; the driver checks it
-
-
-def _forwarding_note(
-    engine: Engine, network: Network, wiring: Wiring, host: HostFacts
-) -> dict[str, str]:
-    """Who switched forwarding on, for the families that were off until now."""
-    return {
-        f"host/forwarding/{noun.family}": keys.dump(
-            {"network": network.name, "since": engine.clock()}
-        )
-        for noun in wiring
-        if isinstance(noun, Forwarding) and noun.family not in host.forwarding
-    }

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from netlib import state as keys
 from netlib.engine import Engine
 from netlib.errors import NetError, NotConnected
-from netlib.model import Sandbox
+from netlib.model import Endpoint, Network, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan, joined
 from netlib.publishing import claim_ports
 from netlib.rewiring import Rewiring, conditions, held, plan_of, puts, relink, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Commit, Unchanged
+
+if TYPE_CHECKING:
+    from netlib.cluster.claims import Release
 
 
 def disconnect(
@@ -94,6 +98,8 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         # Known by what others call it, and only for its endpoints' sake.
         gone += engine.state.sandbox_keys(box)
         touched = {}
+    if network.underlay is not None:
+        gone.append(f"clash/{endpoint.network}/{endpoint.id}")
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
         sandbox=box,
@@ -116,7 +122,17 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
             durable=False,
         ),
         done=Commit(put=puts(moved, ready=True), delete=tuple(gone)),
+        releases=_releases(network, endpoint),
     )
+
+
+def _releases(network: Network, endpoint: Endpoint) -> tuple[Release, ...]:
+    """What goes in the cluster with an endpoint on a network of its."""
+    if network.underlay is None:
+        return ()
+    from netlib.sharing import endpoint_release  # few hosts are in a cluster
+
+    return (endpoint_release(endpoint),)
 
 
 def _name(engine: Engine, reference: str) -> str:

@@ -15,7 +15,7 @@ from netlib.errors import NetError
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.publishing import claim_ports
-from netlib.state import EndpointRecord
+from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit, under
 from netlib.verbs.disconnect import leave
 from netlib.verbs.remove import dissolve
@@ -44,7 +44,7 @@ def leftovers(engine: Engine) -> Iterable[Leftover]:
             yield Leftover(
                 subject=f"network {owner.network.name}",
                 note=_note(owner.network.state),
-                prepare=partial(dissolve, engine, owner),
+                prepare=partial(_end, engine, owner),
             )
     stale = stale_claims(engine)
     if stale:
@@ -53,6 +53,14 @@ def leftovers(engine: Engine) -> Iterable[Leftover]:
             note=f"held for nobody: {', '.join(stale)}",
             prepare=partial(_let_go, stale),
         )
+
+
+def _end(engine: Engine, record: NetworkRecord) -> Operation[None]:
+    if record.network.underlay is None or engine.meeting.membership() is None:
+        return dissolve(engine, record)
+    from netlib.verbs.shared import let_go  # few hosts are in a cluster
+
+    return let_go(engine, record)
 
 
 def settle(engine: Engine) -> Iterable[tuple[Leftover, NetError | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from netlib.engine import Engine
 from netlib.ipam import capacity, usable
@@ -13,6 +14,9 @@ from netlib.naming import has_names
 from netlib.state import Lease
 from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring
+
+if TYPE_CHECKING:
+    from netlib.cluster.model import SharedEndpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,11 @@ class HeldAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkDetails:
-    """A network with its endpoints, leases, the use of its subnets, its scope and its wiring."""
+    """A network with its endpoints, leases, the use of its subnets, its scope and its wiring.
+
+    `peers` are its endpoints on other hosts, and the hosts that take part (`is_host`), as far as
+    this host knows them: if it has taken the network up.
+    """
 
     network: Network
     scope: str
@@ -46,6 +54,15 @@ class NetworkDetails:
     use: tuple[SubnetUse, ...]
     leases: tuple[HeldAddress, ...]
     wiring: Wiring
+    peers: tuple[Peering, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peering:
+    """An endpoint on another host, with that node's name."""
+
+    endpoint: SharedEndpoint
+    node: str
 
 
 def networks(engine: Engine) -> tuple[Network, ...]:
@@ -73,11 +90,16 @@ def inspect(engine: Engine, network: str) -> NetworkDetails:
     """
     record = engine.state.network(network)
     found = record.network
+    peers = _peers(engine, found)
+    elsewhere = [address.ip for peer in peers for address in peer.endpoint.addresses]
+    elsewhere += [subnet.own for subnet in found.subnets if subnet.own is not None]
     uses: list[SubnetUse] = []
     for subnet in found.subnets:
         total = capacity(subnet)
         held = sum(
-            engine.state.leases(found.id).count(part.first, part.last) for part in usable(subnet)
+            engine.state.leases(found.id).count(part.first, part.last)
+            + sum(address in part for address in elsewhere)
+            for part in usable(subnet)
         )
         uses.append(SubnetUse(prefix=subnet.prefix, usable=total, used=held, free=total - held))
     return NetworkDetails(
@@ -90,7 +112,20 @@ def inspect(engine: Engine, network: str) -> NetworkDetails:
             for address, lease in engine.state.held(found.id)
         ),
         wiring=record.wiring,
+        peers=peers,
     )
+
+
+def _peers(engine: Engine, network: Network) -> tuple[Peering, ...]:
+    if network.underlay is None:
+        return ()
+    from netlib.peers import node_names, peers_of  # few hosts are in a cluster
+
+    names = node_names(engine)
+    found = sorted(
+        peers_of(engine, network.id).values(), key=lambda one: (one.is_host, one.sandbox, one.id)
+    )
+    return tuple(Peering(endpoint=one, node=names.get(one.node, one.node)) for one in found)
 
 
 def link_environment(engine: Engine, sandbox: str) -> dict[str, str]:

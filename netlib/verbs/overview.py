@@ -9,7 +9,7 @@ from netlib.binding import asked_families, bound, is_routed
 from netlib.engine import Engine
 from netlib.errors import DriverError, UnknownDriver
 from netlib.filters import LIST_KEYS, Seen, matcher
-from netlib.model import Endpoint, Network, PublishedPort, Sandbox
+from netlib.model import FAMILIES, Endpoint, Network, PublishedPort, Sandbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,13 @@ def _places(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[
         for address in endpoint.addresses
         if is_routed(network, address.version) and address.version in asked_families(port)
     )
-    return (*bound(network, port), *own)
+    # Sources of one family let nobody in by the other.
+    open_to = {source.version for source in port.sources} or set(FAMILIES)
+    return tuple(
+        one
+        for one in (*bound(network, port), *own)
+        if one.host_address is None or one.host_address.version in open_to
+    )
 
 
 def scope_of(engine: Engine, network: Network) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from netlib import state as keys
 from netlib.claims import claims_of
@@ -28,7 +29,12 @@ from netlib.subnetting import pool_keys
 from netlib.verbs.disconnect import depart, leave
 from netlib.wiring import Wiring
 
+if TYPE_CHECKING:
+    from netlib.cluster.claims import Claim, Release
+
 Watch = Callable[[str, int, int], None]
+# What is kept of a network's addresses, and of its endpoints elsewhere.
+_KINDS = ("lease", "cursor", "peer", "place", "clash")
 
 
 def remove(engine: Engine, network: str, *, force: bool = False) -> None:
@@ -43,14 +49,24 @@ def remove(engine: Engine, network: str, *, force: bool = False) -> None:
         for record in engine.state.endpoints(known.id):
             with suppress(NotConnected):  # somebody else was first
                 depart(engine, record, force=True)
-    engine.run(lambda: dissolve(engine, engine.state.network(known.id)))
+    engine.run(lambda: removal(engine, engine.state.network(known.id)))
+
+
+def removal(engine: Engine, record: NetworkRecord) -> Operation[None]:
+    """The operation that removes a network, also from the cluster whose it is."""
+    if record.revision and record.network.underlay is None:
+        return dissolve(engine, record)
+    _refuse_used(engine, record.network)
+    from netlib.verbs.shared import withdraw  # few hosts are in a cluster
+
+    return withdraw(engine, record)
 
 
 def plan_removal(engine: Engine, network: str, *, force: bool = False) -> Plan:
     """What `remove` would do."""
     record = _removable(engine.state.network(network))
     if not force:
-        return dissolve(engine, record).plan
+        return removal(engine, record).plan
     parts = [leave(engine, r).plan for r in engine.state.endpoints(record.network.id)]
     parts.append(diff(have=record.wiring, want=Wiring()))
     return joined(parts)
@@ -82,14 +98,21 @@ def prune(
 
 def plan_pruning(engine: Engine, filters: Iterable[str] = ()) -> Plan:
     """What `prune` would do."""
-    return joined(dissolve(engine, record).plan for record in _unused(engine, filters))
+    plans: list[Plan] = []
+    for record in _unused(engine, filters):
+        try:
+            plans.append(removal(engine, record).plan)
+        except InUse:
+            continue  # on another host
+    return joined(plans)
 
 
 def _unused(engine: Engine, filters: Iterable[str]) -> list[NetworkRecord]:
     fits = matcher(filters, keys=PRUNE_KEYS, now=engine.clock())
     return [
         record
-        for record in engine.state.networks()
+        # Those that the cluster offers come last: it may be away, and is not needed before.
+        for record in (*engine.state.networks(), *engine.state.offers())
         if record.network.name not in BUILT_IN
         and not engine.state.has_endpoints(record.network.id)
         and fits(Seen(network=record.network, scope="", in_use=False))
@@ -107,7 +130,7 @@ def _removable(record: NetworkRecord) -> NetworkRecord:
 
 
 def _dissolve_again(engine: Engine, network_id: str) -> Operation[None]:
-    return dissolve(engine, engine.state.network(network_id))
+    return removal(engine, engine.state.network(network_id))
 
 
 def _claims(engine: Engine, network: Network) -> list[str]:
@@ -120,15 +143,26 @@ def _claims(engine: Engine, network: Network) -> list[str]:
         return [r.key for r in records if keys.load(r.value)["network"] == network.id]
 
 
-def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
-    """The operation that removes a network."""
-    network = record.network
+def _refuse_used(engine: Engine, network: Network) -> None:
     users = [r.endpoint.sandbox.name for r in engine.state.endpoints(network.id)]
     if users:
         raise InUse(
             f"network {network.name} is used by {', '.join(users)}",
             f"disconnect them first, or run: net rm -f {network.name}",
         )
+
+
+def dissolve(
+    engine: Engine,
+    record: NetworkRecord,
+    *,
+    claims: tuple[Claim, ...] = (),
+    releases: tuple[Release, ...] = (),
+    gone: tuple[str, ...] = (),
+) -> Operation[None]:
+    """The operation that removes a network from this host, and the keys `gone` with it."""
+    network = record.network
+    _refuse_used(engine, network)
     return Operation(
         subject=f"network {network.name}",
         holds={keys.network_key(network.id): True},
@@ -150,10 +184,10 @@ def dissolve(engine: Engine, record: NetworkRecord) -> Operation[None]:
                 keys.network_key(network.id),
                 keys.name_key(network.name),
                 *_claims(engine, network),
+                *gone,
             ),
-            delete_ranges=(
-                under(f"lease/{network.id}/"),
-                under(f"cursor/{network.id}/"),
-            ),
+            delete_ranges=tuple(under(f"{kind}/{network.id}/") for kind in _KINDS),
         ),
+        claims=claims,
+        releases=releases,
     )

@@ -11,6 +11,7 @@ from netlib.model import bracketed
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.wiring import (
     Allow,
+    Count,
     DnsRedirect,
     FirewallBase,
     Forward,
@@ -34,7 +35,8 @@ class Fact:
     """One fact that the firewall is to know.
 
     `sandbox` is empty for what a network has by itself; `what` is the fact and `reason` why
-    it is there, both in words.
+    it is there, both in words. `met` is what it met since it is there, where that is counted:
+    mostly the first packets of connections, since those that are known pass before it.
     """
 
     network: str
@@ -43,6 +45,7 @@ class Fact:
     what: str
     reason: str
     presence: Presence
+    met: Count | None = None
 
 
 def facts(engine: Engine, network: str | None = None) -> tuple[Fact, ...]:
@@ -61,6 +64,7 @@ def facts(engine: Engine, network: str | None = None) -> tuple[Fact, ...]:
     for record, endpoint in parts:
         nouns |= {noun.key(): noun for noun in _facts_of((endpoint or record).wiring)}
     there = engine.kernel.observe(Wiring(nouns.values()))
+    met = engine.kernel.counted(Wiring(nouns.values()))
     return tuple(
         Fact(
             network=record.network.name,
@@ -69,6 +73,7 @@ def facts(engine: Engine, network: str | None = None) -> tuple[Fact, ...]:
             what=_what(noun),
             reason=_reason(noun, record.network.name, endpoint),
             presence=_presence(noun, there),
+            met=met.get(noun.key()),
         )
         for record, endpoint in parts
         for noun in _facts_of((endpoint or record).wiring)
@@ -91,13 +96,8 @@ def _what(noun: Noun) -> str:
         case FirewallBase():
             return "base"
         case Forward():
-            return " ".join(
-                [
-                    f"forward {noun.bridge}: in {noun.inbound}",
-                    *([f"(IPv6: {noun.inbound6})"] if noun.inbound6 else ()),
-                    f"out {noun.outbound}, within {noun.within}",
-                ]
-            )
+            inbound = noun.inbound + (f" (IPv6: {noun.inbound6})" if noun.inbound6 else "")
+            return f"forward {noun.bridge}: in {inbound}, out {noun.outbound}, within {noun.within}"
         case Segment():
             return f"segment {noun.bridge}: {noun.prefix}"
         case Masquerade():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from netlib import names
 from netlib import state as keys
@@ -41,11 +42,14 @@ def create_sandbox(
     made: list[Sandbox] = []
 
     def claim(netns: Netns) -> None:
-        made.append(
-            _register(
-                engine, name, netns, hostname=hostname, labels=labels, environment=environment
-            )
+        asked = Sandbox(
+            name=name,
+            netns=netns,
+            hostname=hostname,
+            labels=dict(labels or {}),
+            environment=dict(environment or {}),
         )
+        made.append(_register(engine, asked))
 
     with engine.lock.shared():
         try:
@@ -88,68 +92,48 @@ def register_sandbox(
     _check_name(name)
     box = _register(
         engine,
-        name,
-        netns,
-        pid=pid,
-        started=started,
-        hostname=hostname,
-        servers=servers,
-        search=search,
-        resolver_options=resolver_options,
-        extra_hosts=extra_hosts,
-        labels=labels,
-        environment=environment,
+        Sandbox(
+            name=name,
+            netns=netns,
+            pid=pid,
+            started=started,
+            hostname=hostname,
+            servers=check_servers(servers),
+            search=tuple(search),
+            resolver_options=tuple(resolver_options),
+            extra_hosts=tuple(extra_hosts),
+            labels=dict(labels or {}),
+            environment=dict(environment or {}),
+        ),
     )
     engine.changed(box)
     return box
 
 
-def _register(
-    engine: Engine,
-    name: str,
-    netns: Netns,
-    *,
-    pid: int = 0,
-    started: int = 0,
-    hostname: str = "",
-    servers: Iterable[str] = (),
-    search: Iterable[str] = (),
-    resolver_options: Iterable[str] = (),
-    extra_hosts: Iterable[str] = (),
-    labels: Mapping[str, str] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Sandbox:
+def _register(engine: Engine, asked: Sandbox) -> Sandbox:
+    """Note a sandbox in the state; it shares the stack of the one that has its namespace."""
     engine.identify()
-    is_host = netns.inode == engine.facts().netns
-    inode = keys.namespace_key(netns.inode)
+    is_host = asked.netns.inode == engine.facts().netns
+    inode = keys.namespace_key(asked.netns.inode)
     earlier = engine.state.store.get(inode)
-    owner = None if is_host else engine.state.sandbox_in(netns.inode)
+    owner = None if is_host else engine.state.sandbox_in(asked.netns.inode)
     if owner is not None and not engine.kernel.alive(owner.netns):
         owner = None  # numbers of namespaces are given again: this is another one
-    box = Sandbox(
-        name=name,
-        netns=netns,
-        pid=pid,
-        started=started,
-        hostname=hostname or name,
-        servers=check_servers(servers),
-        search=tuple(search),
-        resolver_options=tuple(resolver_options),
-        extra_hosts=tuple(extra_hosts),
-        labels=dict(labels or {}),
+    box = replace(
+        asked,
+        hostname=asked.hostname or asked.name,
         created=engine.clock(),
         shares=owner.name if owner else "",
-        environment=dict(environment or {}),
     )
-    claims = {keys.sandbox_key(name): keys.dump(box)}
-    conditions: list[Condition] = [Absent(keys.sandbox_key(name))]
+    claims = {keys.sandbox_key(box.name): keys.dump(box)}
+    conditions: list[Condition] = [Absent(keys.sandbox_key(box.name))]
     if not is_host and owner is None:
-        claims[inode] = name
+        claims[inode] = box.name
         conditions.append(Unchanged(inode, earlier.revision if earlier else 0))
     try:
         engine.state.store.commit(Commit(conditions=tuple(conditions), put=claims))
     except StoreConflict:
-        _check_free(engine, name)
+        _check_free(engine, box.name)
         raise
     return box
 

@@ -9,12 +9,13 @@ from netlib import state as keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import InvalidOption, InvalidRequest
-from netlib.model import Network
+from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
 from netlib.publishing import move_ports
 from netlib.rewiring import Rewiring, conditions, describe, describe_network, puts, reverts
+from netlib.state import NetworkRecord
 from netlib.store import Commit
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.verbs.create import lent_devices
@@ -33,21 +34,24 @@ def update(
     aux_addresses: Iterable[str] = (),
     add_servers: Iterable[str] = (),
     drop_servers: Iterable[str] = (),
+    attachable: bool | None = None,
 ) -> Operation[Network]:
     """Change what can change while endpoints are there; nothing is made anew behind their back.
 
     `options` and `labels` are merged into the network's; an empty value takes one away.
     `subnets` are added; endpoints that exist keep the addresses they have. `add_servers` and
-    `drop_servers` change who is asked for names that the network does not know.
+    `drop_servers` change who is asked for names that the network does not know. A network of
+    the cluster's changes for all hosts; `attachable` says whether sandboxes may join it by hand.
 
     Raises NoSuchNetwork, InvalidOption naming an option that can't change, PoolOverlap.
 
     Example:  net update my-net -o mtu=1400
     """
     record = engine.state.network(network)
-    old = record.network
-    driver = engine.driver(old)
-    if old.state != "ready":
+    driver = engine.driver(record.network)
+    shared = _shared(engine, record) if driver.capabilities.scope == "global" else None
+    old = shared.network if shared else record.network
+    if record.network.state != "ready":
         raise InvalidRequest(f"network {old.name} is being removed or made", "run: net repair")
     parts = (tuple(gateways), tuple(ip_ranges), tuple(aux_addresses))
     subnets = tuple(subnets)
@@ -82,6 +86,7 @@ def update(
             ip_ranges=parts[1],
             aux_addresses=parts[2],
             lent=lent_devices(driver, old, host),
+            cluster=engine.cluster if shared else None,
         )
         if subnets
         else ()
@@ -94,9 +99,32 @@ def update(
         labels={k: v for k, v in merged.items() if v != ""},
         subnets=(*old.subnets, *added),
         servers=_servers(old, tuple(add_servers), tuple(drop_servers)),
+        attachable=old.attachable if attachable is None else attachable,
     )
     driver.check_options(new)
+    if shared:
+        from netlib.verbs.shared import update_shared
+
+        return update_shared(engine, record, shared, new)
     new = replace(new, options={**new.options, **driver.settle(new, host)})
+    return change_network(engine, record, new, host)
+
+
+def change_network(
+    engine: Engine,
+    record: NetworkRecord,
+    new: Network,
+    host: HostFacts,
+    *,
+    beside: tuple[Wiring, Wiring] | None = None,
+) -> Operation[Network]:
+    """The operation that makes a network and the endpoints on it be as described anew.
+
+    `beside` is what else it has here, before and after.
+    """
+    old = record.network
+    known = {subnet.prefix for subnet in old.subnets}
+    added = tuple(subnet for subnet in new.subnets if subnet.prefix not in known)
     wiring = describe_network(engine, new, host)
     changes = [
         Rewiring(before=r, after=describe(engine, new, r.endpoint, host))
@@ -104,6 +132,8 @@ def update(
         if r.endpoint.state == "ready"
     ]
     have, want = record.wiring, wiring
+    if beside is not None:
+        have, want = have | beside[0], want | beside[1]
     for change in changes:
         have |= change.before.wiring if change.before else Wiring()
         want |= change.after.wiring if change.after else Wiring()
@@ -136,6 +166,12 @@ def update(
         ),
         done=Commit(put={}, delete=port_keys_gone) if port_keys_gone else None,
     )
+
+
+def _shared(engine: Engine, record: NetworkRecord) -> NetworkRecord:
+    from netlib.sharing import shared_network  # few hosts are in a cluster
+
+    return shared_network(engine, record.network)
 
 
 def _servers(network: Network, added: Sequence[str], dropped: Sequence[str]) -> tuple[str, ...]:

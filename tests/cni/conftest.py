@@ -119,7 +119,7 @@ def ask_daemon(host: Host, environment: Mapping[str, str], stdin: bytes) -> tupl
     assert channel is not None
     opened: tuple[int, ...] = ()
     with contextlib.suppress(OSError):
-        opened = (os.open(environment.get("CNI_NETNS", ""), os.O_RDONLY),)
+        opened = (os.open(environment.get("CNI_NETNS", ""), os.O_RDONLY | os.O_NONBLOCK),)
     try:
         request = {"do": "cni", "operation": new_id(), "environment": dict(environment)}
         said = channel.call(request, stdin, opened)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -119,6 +121,16 @@ def test_published_ports_reach_the_container(host: Host, runtime: Runtimes) -> N
         assert fetch(outsider, "192.0.2.1", 8080) == b"db"
 
 
+def test_a_port_that_its_runtime_holds_is_published(host: Host, runtime: Runtimes) -> None:
+    """Podman's monitor listens on a container's ports as long as that runs."""
+    web, outsider = host.sandbox("web"), host.outsider()
+    port = [{"hostPort": 8080, "containerPort": 80}]
+    monitor = host.call(lambda: socket.create_server(("0.0.0.0", 8080)))
+    with monitor, serve(web, 80, "http", name="web"):
+        runtime({"subnet": SUBNET}).add("one", web.netns.path, portMappings=port)
+        assert fetch(outsider, "192.0.2.1", 8080) == b"web"
+
+
 def test_a_network_of_net_create_can_be_joined_by_name(
     host: Host, net: Net, runtime: Runtimes
 ) -> None:
@@ -131,6 +143,24 @@ def test_a_network_of_net_create_can_be_joined_by_name(
     with pytest.raises(CniError, match="bakc") as refusal:
         runtime({"network": "bakc"}).add("two", web.netns.path)
     assert refusal.value.code == 3
+
+
+def test_a_network_that_is_always_there_can_be_joined(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """It is made by the first who does."""
+    front = runtime({"network": "bridge"})
+    for name in ("one", "two"):
+        front.add(name, host.sandbox(name).netns.path)
+        front.check(name)
+    assert net.check() == ()
+    for name, code in (("none", 7), ("host", 7)):
+        with pytest.raises(CniError) as refusal:
+            runtime({"network": name}).add("three", host.sandbox(name).netns.path)
+        assert refusal.value.code == code
+    front.delete("one")
+    front.add("one", host.sandbox("again").netns.path)
+    assert len(net.endpoints()) == 2
 
 
 def test_a_container_can_be_on_several_networks(host: Host, net: Net, runtime: Runtimes) -> None:
@@ -192,14 +222,14 @@ def test_capability_args_choose_address_mac_names_and_dns(
     front = runtime()
     result = front.add(
         "one", web.netns.path,
-        cni_args="IP=198.51.100.99;MAC=02:00:5e:00:53:99",
+        cni_args="IP=198.51.100.99;MAC=02:00:5e:00:53:99;K8S_POD_NAME=web",
         ips=["198.51.100.50/24"], mac="02:00:5e:00:53:01", aliases=["www"],
         dns={"servers": ["192.0.2.53"], "searches": ["example.com"]},
     )  # fmt: skip
     assert result["ips"][0]["address"] == "198.51.100.50/24"
     assert own(result)["mac"] == "02:00:5e:00:53:01"
     assert result["dns"] == {"nameservers": ["192.0.2.53"], "search": ["example.com"]}
-    assert net.endpoints("cni-one")[0].aliases == ("www",)
+    assert net.endpoints("cni-one")[0].aliases == ("web", "www")
 
     result = front.add("two", db.netns.path, cni_args="IP=198.51.100.99;MAC=02:00:5e:00:53:99")
     assert result["ips"][0]["address"] == "198.51.100.99/24"
@@ -379,12 +409,17 @@ def test_a_failed_add_leaves_nothing(host: Host, net: Net, runtime: Runtimes) ->
     before = [r.key for r in net.engine.state.store.range("a", "z")]
     other = host.sandbox("other")
     other.run("ip", "link", "add", "taken", "type", "bridge")
+    pipe = host.state_dir / "pipe"
+    os.mkfifo(pipe)
     cases = [
         ("one", web.netns.path, "eth0", 4, {}),
         ("two", other.netns.path, "eth0", 103, {}),
         ("two", other.netns.path, "eth0", 7, {"ips": ["203.0.113.9"]}),
         ("two", other.netns.path, "eth0", 101, {"ips": ["198.51.100.2"]}),
         ("two", "/run/netns/nope", "eth0", 3, {}),
+        ("two", "/etc/hostname", "eth0", 3, {}),
+        ("two", "/proc/self/ns/mnt", "eth0", 3, {}),
+        ("two", str(pipe), "eth0", 3, {}),
         ("two", host.netns.path, "eth0", 8, {}),
     ]
     for container, path, ifname, code, args in cases:

@@ -32,7 +32,9 @@ from netlib.errors import DaemonLost, NetWarning, PortTaken
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
+from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.watch import Watch
+from netlib.kernel.sandboxes import resolve
 from netlib.store import Commit
 
 pytestmark = pytest.mark.kernel
@@ -263,6 +265,28 @@ def test_who_takes_a_port_while_no_daemon_runs_is_named(
     said, _ = second.communicate(timeout=20)
     assert "a published port is used by" in said
     assert said.count("on tcp port 8080") == 1
+
+
+def test_runtimes_may_hold_ports_themselves(host: Host) -> None:
+    """Some bind a container's ports right after the ADD; later those are ours to hold."""
+    web = host.sandbox("web")
+    with Net(host.state_dir) as net:
+        now = time.time()
+        net.engine.clock = lambda: now
+        told: list[str] = []
+        holder = Holder(net, told.append)
+        holder.start()
+        box = replace(resolve(f"netns:{web.netns.path}", net.engine.kernel), kind="cni")
+        net.create("front", subnets=[SUBNET])
+        net.connect("front", box, publish=["8080:80", "8081:81"])
+        monitor = bound(host, "tcp", "0.0.0.0", 8080)
+        assert monitor is not None
+        assert is_free(host, "tcp", "0.0.0.0", 8081)
+        now += 60
+        eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8081))
+        monitor.close()
+        eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8080))
+        holder.stop()
 
 
 def test_events_are_told(host: Host, start_daemon: Callable[..., subprocess.Popen[str]]) -> None:

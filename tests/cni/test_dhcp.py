@@ -13,6 +13,7 @@ from support.made import made
 from support.patience import eventually
 
 from netlib import Net
+from netlib.frontends.daemon.events import Teller
 
 pytestmark = pytest.mark.kernel
 
@@ -35,7 +36,8 @@ def lan(host: Host, place: Place | Host, device: str, network: str) -> Iterator[
     """A DHCP server there, and the plugin's daemon; what `ipam` has to say."""
     leases, path = host.state_dir / "leases", host.state_dir / "dhcp.sock"
     server = place.popen(
-        "dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--user=root",
+        "dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null",
+        "--user=", "--group=",
         f"--interface={device}", "--bind-interfaces", "--except-interface=lo",
         f"--dhcp-range={network}.50,{network}.59,255.255.255.0,1h", "--no-ping",
         f"--dhcp-option=option:router,{network}.9",
@@ -47,6 +49,7 @@ def lan(host: Host, place: Place | Host, device: str, network: str) -> Iterator[
     with ended(server), ended(daemon):
         eventually(path.exists)
         eventually(leases.exists)
+        assert server.poll() is None
         yield {"type": "dhcp", "daemonSocketPath": str(path)}
 
 
@@ -67,7 +70,12 @@ def test_a_lan_gives_addresses(host: Host, net: Net, runtime: Runtimes, driver: 
     web, db = host.sandbox("web"), host.sandbox("db")
     with lan(host, server, device, network) as ipam:
         front = runtime({**kind, "ipam": ipam}, version="1.0.0")
+        began = net.engine.state.store.revision()
+        teller = Teller(net.engine.state.store)
         result = front.add("one", web.netns.path)
+        changes = net.engine.state.store.changes(began) or ()
+        told = [(e["event"], e.get("addresses")) for c in changes for e in teller.tell(c)]
+        assert told[-2:] == [("connect", []), ("update", [result["ips"][0]["address"]])]
         other = front.add("two", db.netns.path)
 
         (ip,) = result["ips"]

@@ -596,6 +596,23 @@ def test_guards_and_members_come_change_and_go(world: World) -> None:
     assert not world.kernel.marked()
 
 
+@pytest.mark.kernel
+def test_a_guards_table_that_somebody_broke_is_made_anew(host: Host) -> None:
+    """Whether all of it was lost, or only rules: what is made next guards again."""
+    kernel = LinuxKernel(Nftables())
+    other = replace(GUARD, device="nv-3", mac="02:00:00:00:01:03")
+    for broken in ("delete table bridge netlib", "flush chain bridge netlib checked"):
+        apply(diff(NOTHING, Wiring([GUARD])), kernel)
+        host.run("nft", broken)
+        if broken.startswith("flush"):
+            assert not kernel.observe(Wiring([GUARD]))
+        apply(diff(NOTHING, Wiring([other])), kernel)
+        apply(diff(kernel.observe(Wiring([GUARD])), Wiring([GUARD])), kernel)
+        assert Wiring([GUARD, other]) == kernel.observe(Wiring([GUARD, other]))
+        tear_down(diff(Wiring([GUARD, other]), NOTHING), kernel, "guards")
+    kernel.close()
+
+
 # -- shared things and questions ------------------------------------------------------------------
 
 

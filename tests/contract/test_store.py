@@ -290,12 +290,12 @@ def test_a_closed_store_refuses_everything(opener: Opener) -> None:
 def test_closing_wakes_who_waits_for_changes(opener: Opener) -> None:
     """A watcher's thread can be ended from outside."""
     store = opener()
-    put(store, a="1")
+    revision = put(store, a="1")
     timer = threading.Timer(0.05, store.close)
     timer.start()
     began = time.monotonic()
     with pytest.raises(StoreError, match="closed"):
-        store.changes(1, timeout_seconds=20)
+        store.changes(revision, timeout_seconds=20)
     timer.join()
     assert time.monotonic() - began < 5
 
@@ -512,7 +512,7 @@ def test_a_store_does_what_a_dictionary_would(
     run_state_machine_as_test(
         machine(kind, lambda: tmp_path_factory.mktemp("store")),
         settings=settings(
-            max_examples=40,
+            max_examples=kind.examples,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

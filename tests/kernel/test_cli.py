@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -146,6 +147,24 @@ def test_forwarding_and_its_drop_in(net: Program, host: Host) -> None:
     net("host forwarding off --ipv6")
     assert not drop_in.exists()
     assert host.run(*read).stdout.split() == ["0", "0"]
+
+
+def test_router_advertisements_are_heard_while_forwarding(net: Program, host: Host) -> None:
+    """A host that learned its IPv6 default route so does not lose the next one."""
+    from scapy.layers.inet6 import ICMPv6ND_RA, IPv6
+    from scapy.layers.l2 import Ether
+
+    outsider = host.outsider()
+    host.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=1")
+    net("host forwarding on --ipv6")
+    # RFC 4861 section 6.1.2: from a link-local address, and not forwarded by anybody.
+    packet = IPv6(src="fe80::2", dst="ff02::1", hlim=255) / ICMPv6ND_RA(routerlifetime=1800)
+    frame = bytes(Ether(src="02:00:00:00:00:01", dst="33:33:00:00:00:01") / packet)
+    with outsider.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire:
+        wire.sendto(frame, ("eth0", 0))
+
+    learned = ("ip", "-6", "route", "show", "default", "proto", "ra")
+    eventually(lambda: "via fe80::2 dev eth0" in host.run(*learned).stdout)
 
 
 def test_forwarding_that_others_switched_on(net: Program, host: Host) -> None:

@@ -15,6 +15,7 @@ from support.traffic import ask, reachable
 
 from netlib.errors import Exhausted, PortTaken
 from netlib.model import Family, bracketed
+from netlib.ports import parse
 
 pytestmark = pytest.mark.kernel
 
@@ -52,6 +53,42 @@ def test_a_wildcard_port_is_reached_from_everywhere(made: EngineHost) -> None:
         # Nobody gets past the published port.
         assert not reachable(other, address(endpoint, family), 80), family
         assert not reachable(made.outsider, HOST[family], 80), family
+
+
+def test_facts_count_the_connections_that_met_them(made: EngineHost) -> None:
+    """Each published port its own, whatever form it has; --from also those that it refused."""
+    made.box("web", 80, 81, 82)
+    made.net.connect(
+        "front", "web", publish=["8080:80", "8081:80", "9080-9082:80-82",
+                                 parse("8082:80", sources=["203.0.113.0/24"])],
+    )  # fmt: skip
+
+    def met() -> dict[str, int]:
+        return {
+            fact.what.split(" ")[1]: fact.met.packets
+            for fact in made.net.facts("front")
+            if fact.what.startswith("publish") and fact.met is not None
+            and fact.noun.family == 4  # type: ignore[attr-defined]
+        }  # fmt: skip
+
+    names = ["*:8080/tcp", "*:8081/tcp", "*:8082/tcp", "*:9080-9082/tcp"]
+    assert met() == dict.fromkeys(names, 0)
+    for port, answers in ((8080, True), (8080, True), (9081, True), (8082, False)):
+        assert reachable(made.outsider, HOST4, port) == answers
+    (joined,) = made.net.ports("web")
+    shown = {(str(p.host_address), p.host_port) for p in joined.ports}
+    assert ("0.0.0.0", 8082) in shown
+    assert ("::", 8082) not in shown  # no IPv6 source may use it
+    seen = met()
+    assert seen.pop("*:8082/tcp") >= 1  # it was tried again
+    assert seen == {"*:8080/tcp": 2, "*:8081/tcp": 0, "*:9080-9082/tcp": 1}
+    (passing,) = [f for f in made.net.facts("front") if f.what.startswith("forward")]
+    assert passing.met is not None
+    assert passing.met.packets > 0
+    assert passing.met.bytes > passing.met.packets
+    # A change of others counts nothing anew.
+    made.net.publish("web", ["8089:80"])
+    assert met()["*:8080/tcp"] == 2
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -120,7 +120,8 @@ def test_a_refusal_anywhere_is_a_typed_error_and_undone(
             BACK_AGAIN[verb](net)
             before, there = records(net), facts(host)
     assert all(error.message and "Refusal" not in str(error) for error in told)
-    assert len(told) > 1 or verb in ("publish", "create-sandbox")  # which ask netlink for little
+    # Descriptors that are open are used again, and some verbs ask netlink for little.
+    assert len(told) > 1 or errno == EMFILE or verb in ("publish", "create-sandbox")
 
 
 @pytest.mark.parametrize("errno", [ENODEV, EBUSY], ids=["no-such-device", "busy"])
@@ -163,6 +164,7 @@ def test_a_refusal_anywhere_while_looking_changes_nothing(host: Host, net: Net, 
                     told = ""
                 if not reached():
                     break
-            assert not told or errno == EBUSY, told
+            # Rules are no devices: there this number is as strange as any.
+            assert not told or errno == EBUSY or "the rules of nftables" in told, told
             assert records(net) == before, number
             assert facts(host) == there, number

@@ -207,6 +207,17 @@ def test_exit_status_is_the_commands(net: Program, command: str, status: int) ->
     nothing_is_left(net)
 
 
+def test_exec_has_the_variables_that_run_was_given(net: Program) -> None:
+    """As the sandbox's own command; what the caller has besides stays."""
+    net("run -d --network front --name web -e COLOUR=green -- sleep 100")
+
+    said = net("exec web -- sh -c 'echo $COLOUR $PATH'").stdout.split()
+
+    assert said[0] == "green"
+    assert "/bin" in said[1]
+    net("stop web")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_are_passed_on_once(net: Program, number: signal.Signals) -> None:
     """The command gets what is sent to `net run`, and its answer is ours."""

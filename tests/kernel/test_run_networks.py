@@ -10,6 +10,7 @@ import pytest
 from support.host import HOST4, Host, Place
 from support.patience import eventually
 from support.program import Program
+from support.verbs import facts
 
 from netlib.net import Net
 
@@ -126,3 +127,24 @@ def test_the_default_network_serves_a_published_port(net: Program) -> None:
     net("run -d --name web -p 8080:80 -- busybox httpd -f -p 80 -h /etc")
     assert eventually(lambda: answers(outsider), timeout=10)
     net("stop web")
+
+
+def test_a_dry_run_on_several_networks_is_what_would_be_done(net: Program) -> None:
+    """Each network is planned after the one before: one default route, a port once."""
+    net("create front --subnet 198.51.100.0/25")
+    net("create back --subnet 198.51.100.128/25")
+    command = "run --network front --network back:gw-priority=5 -p 8080:80"
+    before = facts(net.host)
+    shown = net(f"{command} --name box --dry-run -- true").stdout
+    assert facts(net.host) == before
+    assert net.ask("ps")["sandboxes"] == []
+    routes = [line for line in shown.splitlines() if " default " in line]
+    assert [line.split()[3:5] for line in routes] == [
+        ["add", "default"],  # of the first network, which the second one takes over
+        ["replace", "default"],
+    ]
+    assert "via 198.51.100.129" in routes[-1]
+    assert shown.count("tcp . 8080 :") == 1
+    done = net(f"{command} -- ip route show default").stdout
+    assert "via 198.51.100.129" in done
+    assert len(done.splitlines()) == 1

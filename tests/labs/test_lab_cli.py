@@ -16,7 +16,7 @@ import pytest
 from support.shell import Shell
 
 from netlib.errors import LabFailed, NoSuchLab, Unsupported
-from netlib.labs import catalogue, launch
+from netlib.labs import catalogue, launch, player
 from netlib.labs.catalogue import TITLES, Lab, find, load
 
 STORIES = Path(__file__).with_name("stories")
@@ -72,6 +72,19 @@ def test_an_option_that_the_lab_does_not_have(shell: Shell, option: str) -> None
     said = shell(f"lab run demo {option}", status=2)
 
     assert option.split(maxsplit=1)[0] in said.err
+
+
+@pytest.mark.usefixtures("stories")
+def test_help_shows_the_labs_own_options(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what they are unless somebody says otherwise."""
+    monkeypatch.setattr(catalogue, "TITLES", {"greeting": "Hello."})
+    monkeypatch.setattr(catalogue, "find", lab)
+
+    said = shell("lab run greeting --help").out
+
+    assert "Usage: net lab run greeting" in said
+    assert re.search(r"--times INTEGER +How often.  \[default: 1\]", said)
+    assert "net lab run crash --pause" in shell("lab run --help").out
 
 
 def test_without_scapy_labs_say_how_to_get_it(
@@ -151,10 +164,11 @@ def test_a_lab_takes_options_and_nothing_else_of_who_plays_it(
 @pytest.mark.usefixtures("stories")
 def test_a_lab_of_several_hosts() -> None:
     """They do not see each other but for the cable between them."""
-    events = launch.transcript(lab("several_hosts"), {"hosts": 3})
+    events = launch.transcript(lab("several_hosts"), {"hosts": 2})
 
-    (packets,) = [event["lines"] for event in events if event["event"] == "packets"]
-    assert [line[0] for line in packets[:2]] == ["host-1 right", "host-2 left"]
+    cable, inside = [event["lines"] for event in events if event["event"] == "packets"]
+    assert [line[0] for line in cable[:2]] == ["host-1 right", "host-2 left"]
+    assert {line[0] for line in inside} == {"web eth0"}
 
 
 @pytest.mark.kernel
@@ -201,6 +215,14 @@ def enter(door: list[str], *command: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_lab_plays_in_throw_away_hosts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does to a host would stay there."""
+    monkeypatch.setattr(player.throwaway, "inside", lambda: False)
+
+    with pytest.raises(RuntimeError, match="net lab run"):
+        player.main(["{}"])
 
 
 def test_transcripts_are_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:

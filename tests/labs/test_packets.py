@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -51,6 +53,20 @@ THERE6 = IPv6(src="2001:db8::1", dst="2001:db8::2")
 def test_a_frame_as_a_line(frame: Any, line: str) -> None:
     """From where to where, of which kind, and its point."""
     assert str(decode(bytes(ETHER / frame))) == line
+
+
+def test_the_first_frame_of_a_process_is_read_like_all_others() -> None:
+    """Whatever of scapy was not loaded until then."""
+    frame = bytes(ETHER / THERE / UDP(dport=53) / DNS(qd=DNSQR(qname="db", qtype="A")))
+    program = (
+        "import sys; from netlib.labs.packets import decode; "
+        "print(decode(bytes.fromhex(sys.argv[1])).what)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, frame.hex()], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "asks for A db\n"
 
 
 def test_what_is_filled_up_on_the_wire_is_no_data() -> None:

@@ -24,10 +24,10 @@ WITHOUT_PACKETS = {"demo"}
 
 
 @cache
-def events(name: str) -> list[dict[str, Any]]:
+def events(name: str, *options: str) -> list[dict[str, Any]]:
     """What happens in a lab; each is played once."""
     done = subprocess.run(
-        [sys.executable, "-m", "netlib", "lab", "run", name, "--json"],
+        [sys.executable, "-m", "netlib", "lab", "run", name, "--json", *options],
         capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,6 +49,15 @@ def test_a_lab_is_true(name: str) -> None:
     assert events(name)[-1]["event"] == "end"
     assert of_kind(name, "pause")
     assert len(of_kind(name, "packets")) >= (name not in WITHOUT_PACKETS)
+
+
+@pytest.mark.parametrize("name", ["publish", "forwarding"])
+def test_a_lab_that_looks_at_rules_is_true_with_iptables(name: str) -> None:
+    """It tells of what there is then."""
+    told = events(name, "--firewall", "iptables")
+
+    assert told[-1]["event"] == "end"
+    assert any("iptables" in event["line"] for event in told if event["event"] == "type")
 
 
 @each_lab

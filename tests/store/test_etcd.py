@@ -301,11 +301,13 @@ def test_a_server_that_never_answers_is_not_waited_for(prefix: str) -> None:
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n",
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found",
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
         b"",
     ],
-    ids=["ssh", "not found", "html", "bad chunk", "half", "nothing"],
+    ids=["ssh", "not found", "html", "object", "list", "bad chunk", "half", "nothing"],
 )
 def test_what_is_no_etcd_is_an_error(answer: bytes) -> None:
     """Whatever listens there, no call hangs or fails otherwise."""
@@ -325,7 +327,7 @@ def test_what_is_no_etcd_is_an_error(answer: bytes) -> None:
         server = threading.Thread(target=serve, args=(listener,), daemon=True)
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for number in range(len(uses(EtcdStore([url])))):
+        for number in (0, 3, 6):  # a read, a commit, a watch
             with (
                 closing(EtcdStore([url], timeout_seconds=0.1)) as store,
                 pytest.raises(StoreUnavailable, match="does not answer"),
@@ -333,6 +335,30 @@ def test_what_is_no_etcd_is_an_error(answer: bytes) -> None:
                 uses(store)[number]()
         listener.shutdown(socket.SHUT_RDWR)
         server.join(5)
+
+
+def test_a_watch_that_never_begins_is_not_waited_for(store: EtcdStore, prefix: str) -> None:
+    """The server took the request, and then says nothing."""
+    revision = put(store, a="1")
+    with (
+        lossy(shared().port) as way,
+        closing(EtcdStore([way.url], prefix=prefix, timeout_seconds=0.3)) as other,
+    ):
+        other.revision()
+        way.lose("/v3/watch", *["silence"] * 100)  # type: ignore[arg-type]
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            other.changes(revision, timeout_seconds=30)
+        assert time.monotonic() - began < 3
+
+
+def test_a_server_is_found_by_an_ipv6_address(tmp_path: Path) -> None:
+    """As an URL writes it, in brackets."""
+    with etcd(tmp_path, address="::1") as member:
+        assert "[::1]" in member.url
+        with closing(EtcdStore([member.url])) as store:
+            put(store, a="1")
+            assert store.get("a")
 
 
 def test_the_endpoint_that_answers_is_used(prefix: str) -> None:
@@ -510,9 +536,9 @@ def test_wrong_certificates_are_an_error_that_says_so(
         "one without tls": Credentials(),
     }[who]
     url = tls.url.replace("https", "http") if who == "one without tls" else tls.url
-    for number in range(len(uses(EtcdStore([url])))):
+    for number in (0, 3, 6):  # a read, a commit, a watch
         with (
-            closing(EtcdStore([url], credentials=credentials, timeout_seconds=0.1)) as store,
+            closing(EtcdStore([url], credentials=credentials, timeout_seconds=0.7)) as store,
             pytest.raises(StoreUnavailable, match=message),
         ):
             uses(store)[number]()

@@ -26,7 +26,8 @@ START_SECONDS = 20.0
 
 def free_port(address: str = "127.0.0.1") -> int:
     """A port that nobody listens on now."""
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
@@ -56,12 +57,16 @@ class Member:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"{self.scheme}://{self.address}:{self.port}"
+        return f"{self.scheme}://{self._host}:{self.port}"
 
     @property
     def peer_url(self) -> str:
         """Where other members find it."""
-        return f"http://{self.address}:{self.peer_port}"
+        return f"http://{self._host}:{self.peer_port}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.address}]" if ":" in self.address else self.address
 
     @property
     def data(self) -> Path:

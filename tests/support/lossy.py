@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 # What becomes of one request: its answer is lost; it is lost itself; the client is told that the
-# connection broke, and the request goes on only when it is released.
-Loss = Literal["answer", "request", "late"]
+# connection broke, and the request goes on only when it is released; or all the client hears is
+# that an answer without end begins.
+Loss = Literal["answer", "request", "late", "silence"]
+
+
+_ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass
@@ -90,6 +94,9 @@ class Lossy:
                 loss = self._loss(path)
                 if loss is None:
                     pair.server.sendall(request)
+                    continue
+                if loss == "silence":
+                    pair.client.sendall(_ENDLESS)
                     continue
                 if loss == "answer":
                     pair.send(request)

@@ -15,6 +15,7 @@ from typing import Any
 from netlib.frontends.daemon.starting import running
 from support.host import Host, Place
 from support.patience import eventually
+from support.shell import Shell
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "netlib")
@@ -37,17 +38,32 @@ class Machine:
         self, line: str, *, status: int | None = 0, path: str = "", stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run `net LINE` here; the exit status must be `status` (None: any)."""
-        done = self.place.call(
+        command = f"--state-dir {self.state_dir} --firewall none {line}"
+        if path or stdin:
+            done = self._run(command, path, stdin)
+        else:  # likewise, but in this process: that takes a tenth of the time
+            said = self.place.call(lambda: Shell()(command, status=None))
+            done = subprocess.CompletedProcess(line, said.status, said.out, said.err)
+        assert status in (None, done.returncode), (
+            f"{self.name}: net {line} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+        return done
+
+    def start(self, line: str) -> subprocess.Popen[str]:
+        """Start `net LINE` as a process of its own, and go on."""
+        return self.place.popen(
+            *PROGRAM, *shlex.split(line), env=self._environment(""), cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def _run(self, line: str, path: str, stdin: str) -> subprocess.CompletedProcess[str]:
+        return self.place.call(
             lambda: subprocess.run(
                 [*PROGRAM, *shlex.split(line)],
                 env=self._environment(path), capture_output=True, text=True, timeout=60,
                 check=False, input=stdin, cwd=ROOT,
             )
         )  # fmt: skip
-        assert status in (None, done.returncode), (
-            f"{self.name}: net {line} ended with {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-        return done
 
     def ask(self, line: str, *, status: int = 0) -> Any:
         """The document that `net --json LINE` prints."""

@@ -63,9 +63,9 @@ def placed(network: Network, *, host: int = 1, underlay: Underlay = UNDERLAY) ->
 
 
 class Placed:
-    """The overlay driver, on a host that is in a cluster."""
+    """The overlay driver as if it were of one host alone, which is told what a cluster tells."""
 
-    capabilities = OverlayDriver.capabilities
+    capabilities = replace(OverlayDriver.capabilities, scope="local")
     options = OverlayDriver.options
     endpoint_options = OverlayDriver.endpoint_options
 

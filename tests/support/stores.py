@@ -22,13 +22,15 @@ class Kind:
     `make` gives, for an empty folder, a function that opens one more handle on the same
     data; a handle keeps few events if it is asked to. `processes`: the function can be
     called in a child process. `lease_seconds`: the shortest lease; 0 where there are none.
-    `forget`: have events up to a revision forgotten, where a store does not by itself.
+    `examples`: of random use, as many as are worth their time. `forget`: have events up to a
+    revision forgotten, where a store does not by itself.
     """
 
     name: str
     make: Callable[[Path], Callable[..., Store]]
     processes: bool = True
     lease_seconds: float = 0.0
+    examples: int = 40
     forget: Callable[[Store, int], None] = lambda store, revision: None
 
     def __str__(self) -> str:
@@ -66,7 +68,7 @@ def _compact(_: Store, revision: int) -> None:
 KINDS = (
     Kind("memory", _memory, processes=False, lease_seconds=0.1),
     Kind("sqlite", _sqlite),
-    Kind("etcd", _etcd, lease_seconds=2.0, forget=_compact),
+    Kind("etcd", _etcd, lease_seconds=2.0, examples=20, forget=_compact),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netlib.cluster.addresses import choose, endpoint
+from netlib.cluster.addresses import choose, place
 from netlib.errors import InvalidAddress, NetError, NoSuchDevice, NotLocal
 from netlib.kernel.own_addresses import OwnAddress
 
@@ -99,21 +99,21 @@ def test_a_host_without_addresses_is_told_so() -> None:
 )
 def test_places_are_read(text: str, parts: tuple[str, int]) -> None:
     """With a port or without, of both families, or by name."""
-    assert endpoint(text, 2377, "--advertise-addr") == parts
+    assert place(text, 2377, "--advertise-addr") == parts
 
 
 @pytest.mark.parametrize("text", ["192.0.2.1:", "192.0.2.1:0", "eth0:65536", "eth0:x", "a:-1"])
 def test_what_is_no_port_is_refused(text: str) -> None:
     """Rather than taken for a part of the name."""
     with pytest.raises(InvalidAddress, match="no port"):
-        endpoint(text, 2377, "--advertise-addr")
+        place(text, 2377, "--advertise-addr")
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_place_or_refused(text: str) -> None:
     """No other error."""
     try:
-        host, port = endpoint(text, 2377, "--advertise-addr")
+        host, port = place(text, 2377, "--advertise-addr")
         choose(host, OWN, "--advertise-addr")
     except NetError:
         return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import socket
 import ssl
+import subprocess
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 from threading import Thread
@@ -129,3 +131,18 @@ def test_any_text_is_a_request_or_refused(text: str) -> None:
 
 
 REQUEST = Request.new(NODE).text
+
+
+def test_without_the_package_it_is_said_what_to_install() -> None:
+    """Not an ImportError: hosts that are in no cluster need none of it."""
+    program = (
+        "import sys; sys.modules['cryptography'] = None\n"
+        "from netlib.errors import Unsupported\n"
+        "try:\n    import netlib.cluster.certificates\n"
+        "except Unsupported as error:\n    print(error.hint)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert "contnet[cluster]" in done.stdout
+    assert "python3-cryptography" in done.stdout

@@ -14,7 +14,7 @@ from netlib import names
 from netlib.cluster.members import arrival, membership
 from netlib.cluster.model import Node, SharedEndpoint
 from netlib.drivers.overlay import OverlayDriver, overlay_mtu
-from netlib.errors import InvalidOption, InvalidRequest, NetError, Unsupported
+from netlib.errors import InvalidOption, InvalidRequest, NetError, NotAMember, Unsupported
 from netlib.kernel.fake import FakeKernel
 from netlib.model import HostFacts, IPAddress, Network, Peer, Subnet, interface
 from netlib.net import Net
@@ -159,7 +159,7 @@ def test_encryption_that_is_not_asked_for_is_no_error() -> None:
 def test_a_host_of_no_cluster_is_told_how_to_get_one() -> None:
     """Before anything is made."""
     with Net(store=MemoryStore(), kernel=FakeKernel()) as net:
-        with pytest.raises(InvalidRequest, match="no member of a cluster") as caught:
+        with pytest.raises(NotAMember, match="not a member of a cluster") as caught:
             net.create("app", driver="overlay")
         assert "net cluster init" in caught.value.hint
         assert "app" not in {network.name for network in net.networks()}

@@ -53,7 +53,7 @@ def test_a_record_of_another_process_is_decoded_to_the_same() -> None:
 def test_what_is_known_stays_bounded() -> None:
     """The oldest is forgotten, and decoded when it is read again."""
     decoded: list[str] = []
-    memo = keys._Memo(lambda text: decoded.append(text) or text.upper(), 2)
+    memo = keys.Memo(lambda text: decoded.append(text) or text.upper(), 2)
 
     assert [memo.of(text) for text in ("a", "b", "a", "c", "a")] == ["A", "B", "A", "C", "A"]
     assert decoded == ["a", "b", "c", "a"]

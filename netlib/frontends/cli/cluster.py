@@ -308,7 +308,7 @@ def _lines(status: ClusterStatus, daemon: int) -> Iterable[str]:
         where = f" at {mine.data_address}" if mine.data_address != mine.address else ""
         yield f"this node {mine.id[:12]} {mine.name}, {mine.role}, {mine.availability}"
         yield f"address   {mine.address}, frames{where} by UDP port {mine.data_port}"
-    elif not status.problem:
+    if status.removed:
         yield paint("this host was removed by another member: net cluster leave -f", "red")
     yield f"daemon    {f'pid {daemon}' if daemon else paint('does not run: net daemon', 'red')}"
     if cluster is not None:

@@ -56,7 +56,7 @@ def cluster_view(status: ClusterStatus, daemon: int) -> dict[str, Any]:
     return {
         "id": status.membership.cluster,
         "node": status.membership.node,
-        "removed": cluster is not None and not any(one.is_self for one in status.nodes),
+        "removed": status.removed,
         "daemon": daemon or None,
         "servers": dict(status.servers),
         "problem": status.problem or None,

@@ -39,7 +39,11 @@ from netlib.plan import Plan
 @click.option("--ipv6", is_flag=True, help="With IPv6 addresses too.")
 @click.option("--no-ipv4", is_flag=True, help="Without IPv4 addresses.")
 @click.option("--internal", is_flag=True, help="No way out of the network, and none in.")
-@click.option("--attachable", is_flag=True, help="Sandboxes may join it by hand.")
+@click.option(
+    "--attachable",
+    is_flag=True,
+    help="Sandboxes may join it by hand; others always may, the cluster's networks only so.",
+)
 @click.option(
     "--dns-record", "records", metavar="RECORD", multiple=True, help="A further record for names."
 )
@@ -137,6 +141,11 @@ def create_command(
 @click.option(
     "--dns-drop", "drop_servers", metavar="IP", multiple=True, help="Ask this one no more."
 )
+@click.option(
+    "--attachable/--no-attachable",
+    default=None,
+    help="Whether sandboxes may join a network of the cluster's by hand.",
+)
 @click.argument("network", shell_complete=complete.networks)
 @dry_run
 @click.pass_obj
@@ -151,20 +160,22 @@ def update_command(
     aux_addresses: tuple[str, ...],
     add_servers: tuple[str, ...],
     drop_servers: tuple[str, ...],
+    attachable: bool | None,
     network: str,
     dry_run: bool,
 ) -> None:
     """Change a network while it is in use.
 
     What can't change while endpoints are there is refused; nothing is made anew. Endpoints
-    keep the addresses they have.
+    keep the addresses they have. A network of the cluster's changes on all hosts.
 
     Example:  net update -o mtu=1400 my-net
     Example:  net update --label team= --label stage=test my-net
     """
-    if not (options or labels or subnets or add_servers or drop_servers):
+    changes = options or labels or subnets or add_servers or drop_servers
+    if not changes and attachable is None:
         raise click.UsageError(
-            "Nothing to change: give -o, --label, --subnet, --dns-add or --dns-drop."
+            "Nothing to change: give -o, --label, --subnet, --dns-add, --dns-drop or --attachable."
         )
     with session.net() as net:
         changed = (net.plan if dry_run else net).update(
@@ -177,6 +188,7 @@ def update_command(
             aux_addresses=aux_addresses,
             add_servers=add_servers,
             drop_servers=drop_servers,
+            attachable=attachable,
         )
         if isinstance(changed, Plan):
             session.show_plan(net, changed)

@@ -43,7 +43,21 @@ def lab_ls(session: Session, quiet: bool) -> None:
     )
 
 
-@lab_command.command("run", cls=NetCommand, context_settings=_LAB_OPTIONS)
+class _Run(NetCommand):
+    """Shows a lab's own options to who asks for help with its name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from netlib.labs.catalogue import TITLES, find
+
+        named = [word for word in args if word in TITLES]
+        if "--help" in args and named:
+            with _parser(find(named[0])) as context:
+                click.echo(context.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
+@lab_command.command("run", cls=_Run, context_settings=_LAB_OPTIONS)
 @click.option("--pause", is_flag=True, help="Stop at the telling moments, and say how to get in.")
 @click.argument("name", shell_complete=complete.labs)
 @click.argument("options", metavar="[LAB OPTION]...", nargs=-1, type=click.UNPROCESSED)
@@ -54,7 +68,7 @@ def lab_run(session: Session, pause: bool, name: str, options: tuple[str, ...]) 
     It plays in a host of its own that is thrown away, without root where the system allows
     user namespaces: the machine that it runs on is never touched. What stands after `$` is what
     a user types, and under it what comes back. Packets are captured and decoded with scapy
-    (pip install 'contnet[labs]').
+    (pip install 'contnet[labs]'). `net lab run NAME --help` shows a lab's own options.
 
     Example:  net lab run publish
     Example:  net lab run crash --pause
@@ -73,9 +87,13 @@ def lab_run(session: Session, pause: bool, name: str, options: tuple[str, ...]) 
 
 def _settings(lab: Lab, words: Sequence[str]) -> dict[str, Any]:
     """A lab's own options, as its `tell` takes them."""
-    parser = click.Command(f"net lab run {lab.name}", params=list(_options(lab)), help=lab.title)
-    with parser.make_context(parser.name, list(words), parent=None) as context:
+    with _parser(lab, words) as context:
         return dict(context.params)
+
+
+def _parser(lab: Lab, words: Sequence[str] = ()) -> click.Context:
+    command = click.Command(lab.name, params=list(_options(lab)), help=lab.introduction)
+    return command.make_context(f"net lab run {lab.name}", list(words))
 
 
 def _options(lab: Lab) -> Iterable[click.Option]:

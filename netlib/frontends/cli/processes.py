@@ -140,7 +140,8 @@ def run_command(
 def exec_command(session: Session, sandbox: str, command: tuple[str, ...]) -> None:
     """Run a command inside a sandbox.
 
-    In the network of any sandbox, and with the names and files of one that `net run` started.
+    In the network of any sandbox, and with the names, files and variables of one that
+    `net run` started.
     Its exit status is ours.
 
     Example:  net exec web -- ip address

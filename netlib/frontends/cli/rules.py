@@ -16,7 +16,8 @@ def rules_command(session: Session, network: str | None) -> None:
     """Show what the firewall is told, why, and what is missing.
 
     The facts of every network and endpoint, or of one network's, with the reason for each and
-    whether the kernel has it. docs/rules.md tells how a backend renders them.
+    whether the kernel has it. PACKETS are those that met it, the first ones of connections
+    mostly. docs/rules.md tells how a backend renders them.
 
     Example:  net rules my-net
     """
@@ -33,6 +34,8 @@ def rules_command(session: Session, network: str | None) -> None:
                 "fact": fact.what,
                 "reason": fact.reason,
                 "presence": fact.presence,
+                "packets": fact.met.packets if fact.met else None,
+                "bytes": fact.met.bytes if fact.met else None,
                 "noun": to_json(fact.noun),
             }
             for fact in facts
@@ -47,8 +50,9 @@ def rules_command(session: Session, network: str | None) -> None:
             fact.sandbox or "-",
             fact.what,
             fact.presence if fact.presence == "present" else paint(fact.presence, "red"),
+            str(fact.met.packets) if fact.met else "-",
             fact.reason,
         )
         for fact in facts
     ]
-    session.show({}, table(("NETWORK", "SANDBOX", "FACT", "KERNEL", "WHY"), rows))
+    session.show({}, table(("NETWORK", "SANDBOX", "FACT", "KERNEL", "PACKETS", "WHY"), rows))

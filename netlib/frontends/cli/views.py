@@ -10,7 +10,7 @@ from typing import Any
 from netlib.frontends.cli.output import moment
 from netlib.model import Endpoint, Network, PublishedPort, Sandbox, Subnet
 from netlib.verbs.check import Finding
-from netlib.verbs.inspect import HeldAddress, NetworkDetails, SubnetUse
+from netlib.verbs.inspect import HeldAddress, NetworkDetails, Peering, SubnetUse
 from netlib.verbs.overview import Joined, SandboxStatus
 
 
@@ -23,6 +23,7 @@ def network_view(network: Network, scope: str) -> dict[str, Any]:
         "scope": scope,
         "internal": network.internal,
         "attachable": network.attachable,
+        "vni": network.vni or None,
         "ipv4": 4 in network.families(),
         "ipv6": 6 in network.families(),
         "subnets": [subnet_view(subnet) for subnet in network.subnets],
@@ -48,17 +49,33 @@ def subnet_view(subnet: Subnet) -> dict[str, Any]:
 def details_view(details: NetworkDetails, *, verbose: bool) -> dict[str, Any]:
     """A network in full: the use of its subnets, its endpoints, and if wanted its wiring."""
     document = network_view(details.network, details.scope)
-    for subnet, use in zip(document["subnets"], details.use, strict=True):
-        subnet.update(_use_view(use))
+    own = (subnet.own for subnet in details.network.subnets)
+    for subnet, use, address in zip(document["subnets"], details.use, own, strict=True):
+        subnet.update(_use_view(use), own=str(address) if address else None)
     document["endpoints"] = [
         endpoint_view(endpoint, details.network.name) for endpoint in details.endpoints
     ]
+    document["peers"] = [peer_view(peer) for peer in details.peers]
     if verbose:
         from netlib.codec import to_json
 
         document["leases"] = [_lease_view(held) for held in details.leases]
         document["wiring"] = to_json(details.wiring)
     return document
+
+
+def peer_view(peer: Peering) -> dict[str, Any]:
+    """An endpoint on another host, or that host itself."""
+    one = peer.endpoint
+    return {
+        "id": one.id,
+        "node": peer.node,
+        "host": str(one.host),
+        "sandbox": None if one.is_host else one.sandbox,
+        "mac": one.mac,
+        "addresses": [str(address) for address in one.addresses],
+        "aliases": list(one.aliases),
+    }
 
 
 def _lease_view(held: HeldAddress) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def _connect(
             # Chosen from a set of ranges: somebody else took it between choice and commit.
             if config.addresses or delegated is not None or attempt == _TRIES - 1:
                 raise
-        except AlreadyThere as error:
+        except (AlreadyThere, InterfaceTaken) as error:
             raise InterfaceTaken(error.message, "remove it, or use another CNI_IFNAME") from error
     raise AssertionError("not reached")
 
@@ -235,7 +235,7 @@ def _choose(net: Net, network: Network, group: tuple[Range, ...]) -> IPAddress:
             reserved=known.reserved,
         )
         try:
-            return choose(part, state.leases(network.id), state.cursor(network.id, prefix))
+            return choose(part, state.leases(network.id), state.cursor(network.id, part))
         except Exhausted as error:
             full.append(error)
     raise Exhausted("; ".join(error.message for error in full), "free some, or give more ranges")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from netlib.errors import NetError
+from netlib.errors import InvalidName, NetError
 from netlib.frontends.cni import results
 from netlib.frontends.cni.declaring import Declaration, Range, declaration, ranges
 from netlib.frontends.cni.reading import Reading
@@ -18,6 +18,7 @@ from netlib.frontends.cni.refusal import (
     UNSUPPORTED_FIELD,
     Refusal,
 )
+from netlib.names import check_name
 from netlib.ports import PortRequest
 from netlib.ports import parse as parse_port
 from netlib.subnets import parse_address
@@ -112,7 +113,9 @@ def _config(
             or arguments.get("MAC", "")
             or found.text("mac")
         ),
-        aliases=tuple(dict.fromkeys((*found.texts("aliases"), *_aliases(runtime, name)))),
+        aliases=tuple(
+            dict.fromkeys((*_called(arguments), *found.texts("aliases"), *_aliases(runtime, name)))
+        ),
         ifname=found.text("ifname"),
         dns=_dns(found, runtime),
         previous=None if previous is None else results.read(previous, version),
@@ -155,7 +158,9 @@ def _port(part: Reading) -> PortRequest:
     if ":" in address:
         address = f"[{address}]"
     protocol = part.text("protocol").lower() or "tcp"
-    return parse_port(f"{address}{':' if address else ''}{host}:{inside}/{protocol}")
+    return replace(
+        parse_port(f"{address}{':' if address else ''}{host}:{inside}/{protocol}"), held=True
+    )
 
 
 def _addresses(runtime: Reading, asked: Reading, arguments: Mapping[str, str]) -> tuple[str, ...]:
@@ -171,6 +176,15 @@ def _mac(text: str) -> str:
             INVALID_CONFIG, f"{text!r} is no MAC address", "write it as 02:00:5e:00:53:01"
         )
     return text
+
+
+def _called(arguments: Mapping[str, str]) -> tuple[str, ...]:
+    """What the runtime calls the container, where others can look that up."""
+    name = arguments.get("K8S_POD_NAME", "")
+    try:
+        return (check_name(name, "alias"),) if name else ()
+    except InvalidName:
+        return ()
 
 
 def _aliases(runtime: Reading, network: str) -> tuple[str, ...]:

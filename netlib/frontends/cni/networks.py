@@ -15,6 +15,7 @@ from netlib.model import Network
 from netlib.net import Net
 from netlib.options import canonical
 from netlib.state import NetworkRecord
+from netlib.verbs.create import ensure_built_in
 from netlib.verbs.remove import dissolve
 
 _PATIENCE_SECONDS = 10.0
@@ -46,7 +47,9 @@ def ensure(
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         record = net.engine.state.find_network(config.network)
-        if record is None:
+        if record is not None and not record.revision:
+            ensure_built_in(net.engine, config.network)
+        elif record is None:
             if config.declared is None:
                 net.engine.state.network(config.network)  # raises, and names what is near
             _make(net, config, more, routes)

@@ -19,7 +19,8 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "GC": ("CNI_PATH",),
 }
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_ARGUMENTS = frozenset({"IgnoreUnknown", "MAC", "IP", "GATEWAY"})
+# K8S_POD_NAME is what runtimes call a container by, Podman too.
+_ARGUMENTS = frozenset({"IgnoreUnknown", "MAC", "IP", "GATEWAY", "K8S_POD_NAME"})
 _YES = frozenset({"1", "true", "t", "yes"})
 
 

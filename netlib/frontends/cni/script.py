@@ -13,6 +13,7 @@ from _json import encode_basestring_ascii as quoted
 
 STATE = "@state-dir@"
 PATH = "@path@"
+_READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 
 
 def call() -> int:
@@ -46,7 +47,7 @@ def by_daemon(environment: dict[str, str], stdin: bytes, operation: str, state: 
         rights = []
         if environment.get("CNI_NETNS"):
             try:
-                netns = posix.open(environment["CNI_NETNS"], posix.O_RDONLY | posix.O_CLOEXEC)
+                netns = posix.open(environment["CNI_NETNS"], _READ)
             except OSError:
                 pass  # the daemon tells what that means for this command
             else:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from netlib import state as keys
+from netlib.errors import StoreError
 from netlib.frontends.daemon.messages import Channel, Lost, connect
 from netlib.store import Event, Store
 
@@ -117,7 +118,8 @@ class Teller:
         self._known: dict[str, Any] = {}
         for first in ("network/", "endpoint/"):
             for record in store.range(first, first[:-1] + "0"):
-                self._known[record.key] = json.loads(record.value)
+                with suppress(StoreError):
+                    self._known[record.key] = keys.load(record.value)
 
     def tell(self, change: Event) -> Iterator[Told]:
         """What a change of one key means: nothing, or an event or two."""
@@ -125,14 +127,19 @@ class Teller:
         if kind not in ("network", "endpoint"):
             return
         before = self._known.pop(change.key, None)
-        after = json.loads(change.value) if change.value is not None else None
+        try:
+            with keys.reading(change.value or ""):
+                after: Any = None if change.value is None else keys.load(change.value)
+                was = None if before is None else before[kind]
+                now = None if change.value is None else after[kind]
+                of_kind = _of_network if kind == "network" else self._of_endpoint
+                told = list(of_kind(was, now))
+        except StoreError:  # others' records are told of all the same
+            yield _event("unreadable", {"key": change.key})
+            return
         if after is not None:
             self._known[change.key] = after
-        was, now = before and before[kind], after and after[kind]
-        if kind == "network":
-            yield from _of_network(was, now)
-        else:
-            yield from self._of_endpoint(was, now)
+        yield from told
 
     def _of_endpoint(self, was: Told | None, now: Told | None) -> Iterator[Told]:
         some = now or was
@@ -150,6 +157,8 @@ class Teller:
                 more = {key: now[key] for key in ("addresses", "mac", "ports")}
                 yield _event("connect", {**base, **more})
                 return
+            if now["addresses"] != was["addresses"]:
+                yield _event("update", {**base, "addresses": now["addresses"]})
             new = [port for port in now["ports"] if port not in was["ports"]]
             gone = [port for port in was["ports"] if port not in now["ports"]]
             if new:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from netlib import state as keys
+from netlib.errors import StoreError
 from netlib.store import Commit, Store, under
 
 # A client that lost its daemon asks at once.
@@ -30,7 +31,7 @@ class Journal:
         old = tuple(
             record.key
             for record in self._store.range(*under("operation/"))
-            if json.loads(record.value)["since"] < time.time() - _KEPT_SECONDS
+            if _since(record.value) < time.time() - _KEPT_SECONDS
         )
         self._store.commit(Commit(put={}, delete=old, durable=False))
 
@@ -62,5 +63,15 @@ def look_up(store: Store, operation: str) -> dict[str, Any] | None:
     record = store.get(keys.operation_key(operation))
     if record is None:
         return None
-    found: dict[str, Any] = json.loads(record.value)
-    return found.get("answer") or {}
+    with keys.reading(record.value):
+        found: dict[str, Any] = keys.load(record.value)
+        return found["answer"] or {}
+
+
+def _since(note: str) -> float:
+    """When an operation began; long ago where the note can't be read."""
+    try:
+        with keys.reading(note):
+            return float(keys.load(note)["since"])
+    except StoreError:
+        return 0.0

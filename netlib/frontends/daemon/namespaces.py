@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from netlib.errors import NamespaceGone
-from netlib.kernel.netns import open_netns
+from netlib.kernel.netns import is_netns, open_netns
 from netlib.model import Netns
 
 
@@ -15,6 +15,8 @@ def locate(descriptor: int, path: str, name: str) -> Netns:
 
     A client may see other mounts or processes. Else that of a process which is in it.
     """
+    if not is_netns(descriptor):
+        raise NamespaceGone(f"{path} is not a network namespace")
     inode = os.fstat(descriptor).st_ino
     for candidate in _candidates(path):
         try:

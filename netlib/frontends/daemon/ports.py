@@ -7,7 +7,6 @@ they never listen. A relay listens itself, and is left alone.
 from __future__ import annotations
 
 import errno
-import json
 import resource
 import socket
 import threading
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 from netlib import state as keys
 from netlib.binding import bound
-from netlib.errors import NetError
+from netlib.errors import NetError, StoreError
 from netlib.kernel.listeners import HELD_MARK
 from netlib.model import Endpoint, Protocol
 from netlib.net import Net
@@ -29,6 +28,8 @@ from netlib.wiring import Relay
 _POLL_SECONDS = 1.0
 _LINGER_SECONDS = 0.05
 _SPARE_DESCRIPTORS = 256
+# Podman's monitor binds a container's ports itself, right after its ADD; other runtimes don't.
+_RUNTIMES_SECONDS = 10.0
 # Somebody has the port, or the address is not the host's now.
 _LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 _SO_MARK = 36
@@ -55,6 +56,7 @@ class Holder:
         self._log = log
         self._held: dict[str, dict[HostPort, socket.socket]] = {}
         self._missing: dict[str, set[HostPort]] = {}  # to be tried again
+        self._early: set[str] = set()  # endpoints whose runtime may be about to hold theirs
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="netlib-ports", daemon=True)
         self._most = 0
@@ -120,11 +122,17 @@ class Holder:
     def _hold(self, key: str, value: str | None) -> None:
         """Hold the ports of one endpoint, and no others of it any more."""
         held = self._held.setdefault(key, {})
-        wanted = set(self._wanted(value)) if value is not None else set()
+        self._early.discard(key)
+        wanted: set[HostPort] = set()
+        try:
+            wanted = set(self._wanted(key, value)) if value is not None else set()
+        except StoreError as error:  # others' ports are held all the same
+            self._log(f"the ports of {key} are not held: {error}")
         for port in [port for port in held if port not in wanted]:
             held.pop(port).close()
             self._count -= 1
         missing = self._missing.pop(key, set())
+        expected = '"kind":"cni"' in (value or "")  # then its runtime has it
         for port in sorted(wanted - held.keys()):
             if self._count >= self._most:
                 self._log(f"{port.protocol} port {port.port} is not held: too many are")
@@ -135,14 +143,14 @@ class Holder:
             except OSError as error:
                 if error.errno in _LATER:
                     self._missing.setdefault(key, set()).add(port)
-                if error.errno == errno.EADDRINUSE and port not in missing:
+                if error.errno == errno.EADDRINUSE and not (expected or port in missing):
                     self._log(f"a published port is used by {self._user(port)}")
         if not held:
             del self._held[key]
 
     def _try_again(self) -> None:
         """Once who had a port ends, or an address is the host's."""
-        for key in list(self._missing):
+        for key in [*self._missing, *self._early]:
             record = self._net.engine.state.store.get(key)
             self._hold(key, record.value if record else None)
 
@@ -153,14 +161,17 @@ class Holder:
         )
         return user or f"another program on {port.protocol} port {port.port}"
 
-    def _wanted(self, value: str) -> Iterator[HostPort]:
+    def _wanted(self, key: str, value: str) -> Iterator[HostPort]:
         if '"ports":[]' in value:  # most have none, and need not be read
-            return
-        document = json.loads(value)
-        if not document["endpoint"]["ports"] or document["endpoint"]["state"] != "ready":
             return
         record = load_endpoint(value, 0)
         endpoint = record.endpoint
+        if not endpoint.ports or endpoint.state != "ready":
+            return
+        by_runtime = endpoint.sandbox.kind == "cni"
+        if by_runtime and self._net.engine.clock() < endpoint.created + _RUNTIMES_SECONDS:
+            self._early.add(key)
+            return
         relayed = {(n.protocol, str(n.host), n.port) for n in record.wiring if isinstance(n, Relay)}
         network = self._network(endpoint)
         if network is None:

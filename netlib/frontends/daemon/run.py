@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from netlib.cluster.agent import Agent
 from netlib.cluster.manager import Manager
 from netlib.frontends.daemon.events import Bus
 from netlib.frontends.daemon.ports import Holder
@@ -44,11 +45,13 @@ def run(
         bus = Bus()
         holder, watch = Holder(net, _log), Watch(net, _log, bus.tell, own_ports=own_ports)
         manager = Manager(net.cluster.doors, _log)
+        agent = Agent(net.engine, _log, bus.tell)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
         watch.start()
         manager.start()
+        agent.start()
         if ready is not None:
             ready.set()
         _notify("READY=1")
@@ -56,6 +59,7 @@ def run(
             server.run()
         finally:
             _notify("STOPPING=1")
+            agent.stop()
             manager.stop()
             watch.stop()
             holder.stop()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from netlib.plan import Ensure, Step
-from netlib.wiring import FirewallBase, Noun
+from netlib.wiring import Count, FirewallBase, Noun
 
 
 class Steps(Protocol):
@@ -36,6 +36,9 @@ class Steps(Protocol):
 
 class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
+
+    def counted(self, nouns: Iterable[Noun]) -> dict[tuple[object, ...], Count]:
+        """What those of the nouns met that are there and count, by their keys."""
 
     def senders(self) -> frozenset[int]:
         """The netlink ports that most of its own changes come from (netlink(7), nl_pid)."""

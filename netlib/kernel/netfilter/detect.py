@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from netlib.errors import NetError, Unsupported
+from netlib.errors import NetError, NotPermitted, Unsupported
 from netlib.firewall.base import Marks
 from netlib.firewall.nftables_base import base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
@@ -58,6 +58,8 @@ def choose(
     else:
         try:
             chosen = _nftables(marks)
+        except NotPermitted:
+            raise
         except NetError as error:
             if backend == "nftables" or not any(is_installed(v) for v in VARIANTS):
                 raise Unsupported(f"nftables can not be used: {error.message}", _INSTALL) from error
@@ -181,11 +183,15 @@ def _nftables(marks: Marks) -> Nftables:
     try:
         if not made.ruleset.has_table():
             nft.check(base(marks))
+    except NotPermitted:
+        pass  # who may not ask may not change anything either, and is told so when he tries
     except NftFailed as error:
-        # Who may not ask may not change anything either, and is told so when he tries.
         if error.number not in (errno.EPERM, errno.EACCES):
             made.close()
             raise
+    except NetError:
+        made.close()
+        raise
     return made
 
 

@@ -39,7 +39,7 @@ _PROTOCOLS = {"tcp": b"\x06", "udp": b"\x11", "sctp": b"\x84"}
 _FAMILIES = {"ipv4": b"\x02", "ipv6": b"\x0a"}
 _NAME_BYTES = 16  # IFNAMSIZ
 
-_CONTAINER = re.compile(r"(\w+) { type ([^:;]+)(?: : ([^;]+))?;( flags interval;)? }")
+_CONTAINER = re.compile(r"(\w+) { type ([^:;]+)(?: : ([^;]+))?;( flags interval;)?(?: counter;)? }")
 
 
 class _Container(NamedTuple):

@@ -18,13 +18,14 @@ from netlib.firewall import iptables as text
 from netlib.firewall import iptables_facts as reading
 from netlib.firewall import iptables_state as states
 from netlib.firewall.base import Marks, words
-from netlib.firewall.facts import Element, Facts, healed, observed
+from netlib.firewall.facts import Element, Facts, healed, observed, totals
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.program import Place, Result
 from netlib.kernel.netfilter.variants import LOCK_DIR, Variant, installed_variant, program
 from netlib.model import Family
 from netlib.plan import Change, Delete, Step
-from netlib.wiring import FirewallBase, Noun
+from netlib.wiring import Count, FirewallBase, Noun
 
 # A chain is read by itself up to so many, all of iptables-save beyond.
 _SINGLY = 4
@@ -78,8 +79,7 @@ class Iptables:
                         self._do([step], tolerant=True)
                     except (KernelError, NotPermitted) as error:
                         failures.append(error)
-                if failures:
-                    raise KernelError("; ".join(f.message for f in failures)) from failures[0]
+                raise_together(failures)
 
     def observe(self, nouns: Iterable[Noun]) -> list[Noun]:
         """Of these nouns, those whose thing is there, as it is now."""
@@ -94,6 +94,18 @@ class Iptables:
         )
         if all(states.is_whole(state, f, self.marks) for f, state in saved.items()):
             found += [n for n in wanted if isinstance(n, FirewallBase)]
+        return found
+
+    def counted(self, nouns: Iterable[Noun]) -> dict[tuple[object, ...], Count]:
+        """What those of the nouns met that are there, by their keys."""
+        found: dict[tuple[object, ...], Count] = {}
+        wanted = list(nouns)
+        for family in self._families:
+            counts = states.counts(self._printed(family, "-c"))
+            mine = totals(wanted, counts, lambda n, f=family: text.elements(n, f, self.marks))  # type: ignore[misc]
+            for key, count in mine.items():
+                before = found.get(key, Count(0, 0))
+                found[key] = Count(before.packets + count.packets, before.bytes + count.bytes)
         return found
 
     def marked(self) -> list[Noun]:
@@ -269,11 +281,14 @@ class Iptables:
 
     def _saved(self, family: Family, table: str = "") -> states.State:
         """All chains of a table, or of all tables."""
+        return states.parse(self._printed(family, *(["-t", table] if table else [])))
+
+    def _printed(self, family: Family, *options: str) -> str:
         name = self._program(family, "-save")
-        done = self.place.run([name, *(["-t", table] if table else [])])
+        done = self.place.run([name, *options])
         if done.status:
             raise self._refused(done, name)
-        return states.parse(done.out)
+        return done.out
 
     def _restore(self, family: Family, script: str) -> None:
         name = self._program(family, "-restore")

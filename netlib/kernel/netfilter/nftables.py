@@ -10,15 +10,16 @@ from typing import Any
 from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, NotThere
 from netlib.firewall import nftables as text
 from netlib.firewall.base import Marks, words
-from netlib.firewall.facts import Element, Facts, healed, observed
+from netlib.firewall.facts import Element, Facts, healed, observed, totals
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
+from netlib.kernel.errnos import raise_together
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.ruleset import Ruleset
 from netlib.kernel.netfilter.variants import Variant
 from netlib.plan import Change, Delete, Ensure, Step, subject
-from netlib.wiring import FirewallBase, Noun
+from netlib.wiring import Count, FirewallBase, Noun
 
 _CLASH = (errno.EEXIST, errno.EBUSY, errno.ENOTEMPTY)
 _FORBIDDEN = (errno.EPERM, errno.EACCES)
@@ -103,6 +104,12 @@ class Nftables:
         if self._is_whole(listed, facts):
             found += [n for n in wanted if isinstance(n, FirewallBase)]
         return found
+
+    def counted(self, nouns: Iterable[Noun]) -> dict[tuple[object, ...], Count]:
+        """What those of the nouns met that are there and count, by their keys."""
+        from netlib.firewall import nftables_facts as reading
+
+        return totals(nouns, reading.counts(self._listed()), text.elements)
 
     def marked(self) -> list[Noun]:
         """All facts that are there, good for Delete. The base is shared, so it is not one."""
@@ -269,8 +276,7 @@ class Nftables:
                 self.do([step])
             except (KernelError, NotPermitted) as error:
                 failures.append(error)
-        if failures:
-            raise KernelError("; ".join(f.message for f in failures)) from failures[0]
+        raise_together(failures)
 
 
 def _translated(error: NftFailed, steps: Sequence[Step]) -> NetError:

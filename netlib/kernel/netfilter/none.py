@@ -13,7 +13,7 @@ from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.variants import Variant
 from netlib.plan import Step
-from netlib.wiring import Noun
+from netlib.wiring import Count, Noun
 
 
 class NoFirewall:
@@ -39,6 +39,10 @@ class NoFirewall:
     def observe(self, nouns: Iterable[Noun]) -> list[Noun]:
         """The nouns, as if they were there."""
         return list(nouns)
+
+    def counted(self, nouns: Iterable[Noun]) -> dict[tuple[object, ...], Count]:
+        """Nothing counts."""
+        return {}
 
     def marked(self) -> list[Noun]:
         """Nothing is ours."""

@@ -13,7 +13,7 @@ from netlib.firewall.base import words
 from netlib.firewall.facts import Element, healed, observed
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
-from netlib.plan import Change, Delete, Step, subject
+from netlib.plan import Change, Create, Delete, Step, subject
 from netlib.wiring import Noun
 
 _WITHOUT = "install nftables, or create the network with -o source_guard=false"
@@ -32,15 +32,21 @@ class SourceGuards:
         self._place = Place()
         self._nft: Nft | None = None
         self._opening = threading.Lock()
+        self._is_made = False  # the table: by us, as far as we have looked
 
     def do(self, steps: Sequence[Step]) -> None:
         """Do all steps in one transaction, or none and raise."""
-        commands = text.script(steps)
+        commands = text.script(steps, anew=not self._is_made)
         if not commands:
             return
         try:
             self._open().run(commands)
+            self._is_made = self._is_made or any(isinstance(step, Create) for step in steps)
         except NftFailed as error:
+            if self._is_made and error.number == errno.ENOENT and not error.by_kernel:
+                self._is_made = False  # somebody took it away
+                self.do(steps)
+                return
             if error.by_kernel and any(isinstance(step, Change) for step in steps):
                 self._heal(steps)
                 return
@@ -62,6 +68,7 @@ class SourceGuards:
         """Of these nouns, those whose thing is there, as it is now."""
         listed = self._listed()
         if not text.is_whole(listed):
+            self._is_made = False
             return []
         there = text.facts(listed)
         return observed(nouns, there, text.known(there), text.elements)
@@ -74,6 +81,7 @@ class SourceGuards:
         """Take the table away."""
         if self._listed():
             self._run([f"delete table {text.TABLE}"])
+            self._is_made = False
 
     def close(self) -> None:
         """Give back the socket and the namespace."""

@@ -26,6 +26,12 @@ def tell(story: Story, *, hosts: Annotated[int, "How many hosts."] = 2) -> None:
     with story.capture(row[0].at("right"), row[1].at("left")) as cable:
         story.run("ping -c 1 -W 2 192.0.2.2", at=row[0])
         story.show(cable, kind("ICMP"), least=4)
+    webs = [story.sandbox("web", on=host) for host in row]
+    there = stage.address("web", "my-net", on=row[-1])
+    with story.capture(*(web.at("eth0") for web in webs)) as inside:
+        story.run(f"ping -c 1 -W 2 {there}", at=row[-1])
+        seen = story.show(inside, kind("ICMP"), least=2)
+    story.expect({one.point for one in seen} == {webs[-1].at("eth0")}, "hosts are not apart")
     story.pause("hosts")
     for host in row:
         story.run("net sandbox rm web", at=host)

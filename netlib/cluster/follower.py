@@ -1,0 +1,325 @@
+"""Makes this host follow the cluster: step by step, without a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from netlib import state as keys
+from netlib.cluster import keys as member_keys
+from netlib.cluster import mirror
+from netlib.cluster.model import Node
+from netlib.cluster.own import republish, sweep
+from netlib.cluster.state import (
+    SEEN_KEY,
+    ClusterState,
+    as_shared,
+    host_key,
+    node_key,
+    offer_key,
+)
+from netlib.engine import Engine
+from netlib.errors import LeftOver, NetError
+from netlib.operation import Operation
+from netlib.peers import tunnels
+from netlib.plan import Plan
+from netlib.sharing import is_shared
+from netlib.state import NetworkRecord
+from netlib.store import Commit, Event, under
+from netlib.verbs.disconnect import leave
+from netlib.verbs.peers import be_member, reconcile, sync
+from netlib.verbs.shared import follow, let_go
+
+Tell = Callable[[dict[str, object]], None]
+
+# An operation claims before it notes here what it does, and lets go before it notes the end: what
+# is without a counterpart for longer than this belongs to one that died.
+SUSPECT_SECONDS = 1.0
+# A look at everything, in case something was missed that nobody told of.
+_FULL_SECONDS = 300.0
+
+
+class Follower:
+    """What `step` does is done when it returns; `again` asks it to look at everything next time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        log: Callable[[str], None] = lambda line: None,
+        tell: Tell = lambda event: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._log = log
+        self._tell = tell
+        self._clock = clock
+        self._since: int | None = None
+        self._full_at = 0.0
+        self._asked = threading.Event()
+        self._renewed = False
+        self._suspects: dict[str, float] = {}
+
+    def again(self, *, renewed: bool = False) -> None:
+        """Look at everything at the next step; `renewed`: what is here stands by no lease yet."""
+        self._renewed = self._renewed or renewed
+        self._asked.set()
+
+    def step(self, timeout_seconds: float = 0.0) -> None:
+        """Do what is due, and wait up to so long for the next news. Raises NetErrors."""
+        cluster = self._engine.cluster
+        if self._asked.is_set() or self._since is None or self._clock() > self._full_at:
+            self._asked.clear()
+            self._since = None
+            self._look_at_everything(cluster)
+        assert self._since is not None
+        due = min(self._suspects.values(), default=self._full_at) - self._clock()
+        events = cluster.store.changes(self._since, max(0.0, min(timeout_seconds, due)))
+        if events is None:
+            self._since = None
+            return
+        try:
+            self._take(cluster, list(events))
+            self._look_at_suspects(cluster)
+        except NetError:
+            self._since = None  # something of it may not be done
+            raise
+
+    # -- news -------------------------------------------------------------------------------------
+
+    def _take(self, cluster: ClusterState, events: list[Event]) -> None:
+        if not events:
+            return
+        news = mirror.read(events, cluster.node)
+        for node in news.died - {cluster.node}:
+            self._silence(node)
+        puts = {node_key(i): text for i, text in news.nodes.items() if text is not None}
+        puts |= {offer_key(i): text for i, text in news.networks.items() if text is not None}
+        gone = [node_key(i) for i, text in news.nodes.items() if text is None]
+        gone += [offer_key(i) for i, text in news.networks.items() if text is None]
+        self._engine.state.store.commit(
+            Commit(put={**puts, SEEN_KEY: str(news.revision)}, delete=tuple(gone), durable=False)
+        )
+        if news.nodes:
+            self._engine.run(lambda: be_member(self._engine))
+            self._drain_if_asked(cluster)
+        for network_id in news.networks:
+            self._follow_network(cluster, network_id, removed=news.networks[network_id] is None)
+        for network_id, changes in news.peers.items():
+            if network_id not in news.joined:
+                prepare = partial(sync, self._engine, network_id, changes)
+                self._run_peers(cluster, network_id, prepare)
+        for network_id in news.joined:
+            self._meet(cluster, network_id)
+        self._suspect(news)
+        self._since = news.revision
+
+    def _silence(self, node: str) -> None:
+        """Send nothing more to a host that is gone: what is entered of it goes after that."""
+        copy = self._engine.state.store.get(node_key(node))
+        if copy is None:
+            return
+        known = keys.load_as(Node, copy.value)
+        for record in self._taken_up():
+            for device in tunnels(record):
+                self._engine.kernel.forget_vtep(device, known.data_address)
+        self._log(f"cluster: {known.name} is gone")
+        self._tell({"time": time.time(), "event": "node-down", "node": known.name})
+
+    def _suspect(self, news: mirror.News) -> None:
+        store = self._engine.state.store
+        for network_id in {*news.appeared, *news.vanished}:
+            here = {
+                *(e for e in news.appeared.get(network_id, ())
+                  if store.get(keys.endpoint_key(network_id, e)) is None),
+                *(e for e in news.vanished.get(network_id, ())
+                  if store.get(keys.endpoint_key(network_id, e)) is not None),
+            }  # fmt: skip
+            node = self._engine.cluster.node
+            here.discard(node)
+            if node in news.vanished.get(network_id, ()):
+                here.add(node)
+            clashes = store.range(*under(f"clash/{network_id}/"), limit=1)
+            if here or (clashes and news.vanished.get(network_id)):
+                self._suspects[network_id] = self._clock() + SUSPECT_SECONDS
+
+    def _look_at_suspects(self, cluster: ClusterState) -> None:
+        now = self._clock()
+        for network_id in [n for n, due in self._suspects.items() if due <= now]:
+            del self._suspects[network_id]
+            self._sweep(cluster, network_id)
+
+    # -- everything -------------------------------------------------------------------------------
+
+    def _look_at_everything(self, cluster: ClusterState) -> None:
+        renewed, self._renewed = self._renewed, False
+        try:
+            self._sync(cluster, renewed=renewed)
+        except NetError:
+            self._renewed = renewed
+            raise
+
+    def _sync(self, cluster: ClusterState, *, renewed: bool) -> None:
+        store = self._engine.state.store
+        revision = cluster.store.revision()
+        seen = store.get(SEEN_KEY)
+        restored = seen is not None and int(seen.value) > revision
+        if restored:
+            self._log("cluster: its store was put back to an earlier state")
+        nodes = _texts(cluster, member_keys.NODES)
+        mine = store.get(node_key(cluster.node))
+        if cluster.node not in nodes and restored and mine is not None:
+            nodes[cluster.node] = self._come_back(cluster, mine.value)
+        networks = _texts(cluster, "network/")
+        self._copy(nodes, networks, revision)
+        self._engine.run(lambda: be_member(self._engine))
+        for record in self._taken_up():
+            network_id = record.network.id
+            if network_id in networks:
+                self._follow_network(cluster, network_id)
+            elif not self._lost(cluster, record, restored=restored):
+                continue
+            self._meet(cluster, network_id)
+            self._sweep(cluster, network_id, again=renewed)
+        here = {record.network.id for record in self._taken_up()}
+        for network_id in networks:
+            if network_id not in here and cluster.store.get(host_key(network_id, cluster.node)):
+                self._suspects[network_id] = self._clock() + SUSPECT_SECONDS
+        self._drain_if_asked(cluster)
+        self._since = revision
+        self._full_at = self._clock() + _FULL_SECONDS
+
+    def _copy(self, nodes: dict[str, str], networks: dict[str, str], revision: int) -> None:
+        store = self._engine.state.store
+        wanted = {node_key(i): text for i, text in nodes.items()}
+        wanted |= {offer_key(i): text for i, text in networks.items()}
+        have = {
+            record.key: record.value
+            for folder in (node_key(""), offer_key(""))
+            for record in store.range(*under(folder))
+        }
+        changed = {key: text for key, text in wanted.items() if have.get(key) != text}
+        store.commit(
+            Commit(
+                put={**changed, SEEN_KEY: str(revision)},
+                delete=tuple(key for key in have if key not in wanted),
+                durable=False,
+            )
+        )
+
+    def _come_back(self, cluster: ClusterState, text: str) -> str:
+        """Stand in the cluster again, whose store was put back to before this host joined."""
+        node = keys.load_as(Node, text)
+        cluster.store.commit(
+            Commit(
+                put={
+                    member_keys.node(node.id): text,
+                    member_keys.node_name(node.name): node.id,
+                }
+            )
+        )
+        return text
+
+    # -- one network ------------------------------------------------------------------------------
+
+    def _follow_network(
+        self, cluster: ClusterState, network_id: str, *, removed: bool = False
+    ) -> None:
+        """Change a network that is here as the cluster did, or take it away."""
+        record = self._here(network_id)
+        if record is None:
+            return
+        if removed:
+            self._lost(cluster, record, restored=False)
+            return
+        shared = cluster.network(network_id)
+        if shared is None or as_shared(record.network) == shared.network:
+            return
+
+        def prepare() -> Operation[Any]:
+            now = cluster.network(network_id)
+            here = self._here(network_id)
+            if now is None or here is None:
+                return Operation(subject="nothing", plan=Plan(), result=None)
+            return follow(self._engine, here, now)
+
+        self._engine.run(prepare)
+
+    def _lost(self, cluster: ClusterState, record: NetworkRecord, *, restored: bool) -> bool:
+        """Deal with a network that the cluster has no more; whether it has it again.
+
+        Nobody can remove one that is in use. So if this one is, the cluster lost it, or it was
+        removed while this host was cut off: sandboxes go on, and the cluster gets it back.
+        """
+        network_id, name = record.network.id, record.network.name
+        if not restored and not self._engine.state.has_endpoints(network_id):
+            self._engine.run(lambda: let_go(self._engine, record, gone=True))
+            return False
+        if republish(cluster, record.network):
+            self._log(f"cluster: it has {name} again, which it had lost")
+            return True
+        self._log(f"cluster: {name} is lost there, and its name or numbers are another's now")
+        return False
+
+    def _meet(self, cluster: ClusterState, network_id: str) -> None:
+        """Have exactly those peers that the cluster has."""
+        everybody = [*cluster.endpoints(network_id), *cluster.hosts(network_id)]
+        peers = [one for one in everybody if one.node != cluster.node]
+        self._engine.run(lambda: reconcile(self._engine, network_id, peers))
+
+    def _run_peers(
+        self, cluster: ClusterState, network_id: str, prepare: Callable[[], Operation[None]]
+    ) -> None:
+        try:
+            self._engine.run(prepare)
+        except LeftOver as error:
+            # What is there is not what is written down: so look.
+            self._log(f"cluster: {error.message}; it is looked at anew")
+            self._meet(cluster, network_id)
+
+    def _sweep(self, cluster: ClusterState, network_id: str, *, again: bool = False) -> None:
+        for event in sweep(self._engine, cluster, network_id, again=again):
+            self._log(f"cluster: {event.pop('text')}")
+            self._tell({"time": time.time(), **event})
+
+    # -- availability -----------------------------------------------------------------------------
+
+    def _drain_if_asked(self, cluster: ClusterState) -> None:
+        """Give away all endpoints on the cluster's networks, and the networks."""
+        copy = self._engine.state.store.get(node_key(cluster.node))
+        if copy is None or keys.load_as(Node, copy.value).availability != "drain":
+            return
+        for record in self._taken_up():
+            for endpoint in self._engine.state.endpoints(record.network.id):
+                name = endpoint.endpoint.sandbox.name
+
+                def prepare(name: str = name, record: NetworkRecord = record) -> Operation[None]:
+                    found = self._engine.state.endpoint(record.network, name)
+                    return leave(self._engine, found, force=True)
+
+                self._engine.run(prepare)
+                self._log(f"cluster: drained: {name} is off {record.network.name}")
+            self._engine.run(partial(self._letting_go, record))
+
+    # -- what is here -----------------------------------------------------------------------------
+
+    def _letting_go(self, record: NetworkRecord) -> Operation[None]:
+        return let_go(self._engine, self._engine.state.network(record.network.id))
+
+    def _here(self, network_id: str) -> NetworkRecord | None:
+        return next((r for r in self._taken_up() if r.network.id == network_id), None)
+
+    def _taken_up(self) -> list[NetworkRecord]:
+        return [
+            record
+            for record in self._engine.state.networks()
+            if is_shared(record.network) and record.network.state == "ready"
+        ]
+
+
+def _texts(cluster: ClusterState, folder: str) -> dict[str, str]:
+    records = cluster.store.range(*under(folder))
+    return {record.key.removeprefix(folder): record.value for record in records}

@@ -1,0 +1,148 @@
+"""What a host knows of a network's endpoints elsewhere, and what it makes of them.
+
+The copies in the host's own store are the record: nothing else is written down of what peers have
+in the kernel, since a driver describes the same of the same peer again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from netlib import state as keys
+from netlib.cluster.model import Node, SharedEndpoint
+from netlib.cluster.state import dump_endpoint, load_shared, node_key, peer_key
+from netlib.engine import Engine
+from netlib.ipam import lease_address, lease_key
+from netlib.model import HostFacts, IPAddress, Network
+from netlib.state import NetworkRecord
+from netlib.store import Commit, Record, under
+from netlib.wiring import Bridge, Noun, Vxlan, Wiring
+
+# Beyond these it is quicker to read all.
+_FEW = 20
+
+
+def peers_of(engine: Engine, network_id: str) -> dict[str, SharedEndpoint]:
+    """The copies of a network's endpoints elsewhere, by their ids."""
+    records = engine.state.store.range(*under(peer_key(network_id, "")))
+    return {peer.id: peer for peer in (load_shared(record.value) for record in records)}
+
+
+def peers_among(engine: Engine, network_id: str, ids: Collection[str]) -> dict[str, SharedEndpoint]:
+    """Of these endpoints elsewhere, those that are known."""
+    if len(ids) > _FEW:
+        known = peers_of(engine, network_id)
+        return {one: known[one] for one in ids if one in known}
+    found = (engine.state.store.get(peer_key(network_id, one)) for one in ids)
+    peers = [load_shared(record.value) for record in found if record]
+    return {one.id: one for one in peers}
+
+
+def node_names(engine: Engine) -> dict[str, str]:
+    """The names of the cluster's nodes by their ids."""
+    records = engine.state.store.range(*under(node_key("")))
+    return {node.id: node.name for node in (keys.load_as(Node, r.value) for r in records)}
+
+
+def puts_of(peers: Iterable[SharedEndpoint]) -> dict[str, str]:
+    """The copies of endpoints elsewhere, with who has which address."""
+    puts: dict[str, str] = {}
+    for one in peers:
+        puts[peer_key(one.network, one.id)] = dump_endpoint(one)
+        for address in one.addresses:
+            puts[_place_key(one.network, address.ip)] = one.id
+    return puts
+
+
+def keys_of(peers: Iterable[SharedEndpoint]) -> tuple[str, ...]:
+    """The keys that `puts_of` puts."""
+    return tuple(
+        key
+        for one in peers
+        for key in (
+            peer_key(one.network, one.id),
+            *(_place_key(one.network, address.ip) for address in one.addresses),
+        )
+    )
+
+
+def ranges_of(network_id: str) -> tuple[tuple[str, str], ...]:
+    """All that a host knows of a network's endpoints elsewhere."""
+    return under(peer_key(network_id, "")), under(f"place/{network_id}/")
+
+
+def peers_wiring(
+    engine: Engine, network: Network, peers: Iterable[SharedEndpoint], host: HostFacts
+) -> Wiring:
+    """What they have here.
+
+    Not those with an address that an endpoint of this host has: that one is not cut off, whoever
+    was first. Where two have the same, the cluster is about to say which.
+    """
+    driver = engine.driver(network)
+    mine = _addresses_here(engine, network)
+    found: dict[tuple[object, ...], Noun] = {}
+    for one in peers:
+        if not mine.isdisjoint(address.ip for address in one.addresses):
+            continue
+        for noun in driver.peer_wiring(network, one.peer(), host):
+            found.setdefault(noun.key(), noun)
+    return Wiring(found.values())
+
+
+def peers_at(engine: Engine, network_id: str, addresses: Iterable[IPAddress]) -> tuple[Record, ...]:
+    """The copies of endpoints elsewhere that have one of these addresses."""
+    found: dict[str, Record] = {}
+    for address in addresses:
+        place = engine.state.store.get(_place_key(network_id, address))
+        record = place and engine.state.store.get(peer_key(network_id, place.value))
+        if record:
+            found[record.key] = record
+    return tuple(found.values())
+
+
+def devices(record: NetworkRecord) -> list[str]:
+    """The devices of a network that entries for peers are on."""
+    return [noun.name for noun in record.wiring if isinstance(noun, Bridge | Vxlan)]
+
+
+def tunnels(record: NetworkRecord) -> list[str]:
+    """Those of them that lead to other hosts."""
+    return [noun.name for noun in record.wiring if isinstance(noun, Vxlan)]
+
+
+def strangers(engine: Engine, record: NetworkRecord, known: Wiring) -> Wiring:
+    """What is entered on a network's devices, and is neither `known` nor an endpoint's here."""
+    mine = {noun.key() for noun in record.wiring}
+    for endpoint in engine.state.endpoints(record.network.id):
+        mine.update(noun.key() for noun in endpoint.wiring)
+    found = (noun for device in devices(record) for noun in engine.kernel.entries(device))
+    return Wiring(n for n in found if n.key() not in mine and known.get(n.key()) is None)
+
+
+def copied(peers: Mapping[str, SharedEndpoint], gone: Iterable[SharedEndpoint]) -> Commit:
+    """The commit that notes endpoints that are elsewhere now, and those that are not any more."""
+    puts = puts_of(peers.values())
+    return Commit(
+        put=puts,
+        delete=tuple(key for key in keys_of(gone) if key not in puts),
+        durable=False,
+    )
+
+
+def _place_key(network_id: str, address: IPAddress) -> str:
+    return f"place/{network_id}/{lease_key(address)}"
+
+
+def _addresses_here(engine: Engine, network: Network) -> set[IPAddress]:
+    """Those of this host and of its endpoints."""
+    folder = f"lease/{network.id}/"
+    held = engine.state.store.range(*under(folder))
+    own = (subnet.own for subnet in network.subnets if subnet.own is not None)
+    return {*own, *(lease_address(record.key.removeprefix(folder)) for record in held)}
+
+
+def holders(endpoints: Iterable[SharedEndpoint], nodes: Mapping[str, str]) -> str:
+    """Endpoints as messages name them."""
+    shown = [f"{one.sandbox} on {nodes.get(one.node, one.node[:12])}" for one in endpoints]
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")

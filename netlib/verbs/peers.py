@@ -1,0 +1,165 @@
+"""What endpoints on other hosts, and those hosts, mean on this one: told, compared and mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from netlib import state as keys
+from netlib.cluster.members import membership
+from netlib.cluster.model import Node, SharedEndpoint
+from netlib.cluster.state import WIRING_KEY, clash_key, node_key, peers_thing
+from netlib.codec import from_json, to_json
+from netlib.engine import Engine
+from netlib.model import HostFacts
+from netlib.operation import Operation
+from netlib.peers import copied, devices, peers_among, peers_of, peers_wiring, strangers
+from netlib.plan import Plan, diff
+from netlib.state import NetworkRecord
+from netlib.store import Commit, under
+from netlib.wiring import FdbEntry, Neighbour, Wiring
+
+# Which network, which endpoint, and as what it is there now; None: it is not there any more.
+Changes = Mapping[str, SharedEndpoint | None]
+
+
+def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
+    """Make what changed elsewhere in a network be so here: one plan for all of it.
+
+    Deletions are done as far as there is something to delete.
+    """
+    record = _taken_up(engine, network_id)
+    before = peers_among(engine, network_id, changes.keys()) if record else {}
+    pairs = [(before.get(one), now) for one, now in changes.items() if before.get(one) != now]
+    if record is None or not pairs:
+        return Operation(subject="nothing", plan=Plan(), result=None)
+    gone = [was for was, _ in pairs if was is not None]
+    there = {now.id: now for _, now in pairs if now is not None}
+    host = engine.facts()
+    return _peers_operation(
+        record,
+        diff(
+            have=peers_wiring(engine, record.network, gone, host),
+            want=peers_wiring(engine, record.network, there.values(), host),
+        ),
+        copied(there, gone),
+    )
+
+
+def reconcile(
+    engine: Engine, network_id: str, everybody: Iterable[SharedEndpoint]
+) -> Operation[None]:
+    """Make a network have these endpoints elsewhere and no others, whatever is known or there."""
+    record = _taken_up(engine, network_id)
+    if record is None:
+        return Operation(subject="nothing", plan=Plan(), result=None)
+    there = {one.id: one for one in everybody}
+    known = peers_of(engine, network_id)
+    gone = [one for one in known.values() if there.get(one.id) != one]
+    new = {key: one for key, one in there.items() if known.get(key) != one}
+    plan = _difference(engine, record, there.values(), engine.facts())
+    return _peers_operation(record, plan, copied(new, gone))
+
+
+def _peers_operation(record: NetworkRecord, plan: Plan, done: Commit) -> Operation[None]:
+    network = record.network
+    return Operation(
+        subject=f"what is elsewhere on {network.name}",
+        holds={keys.network_key(network.id): False, peers_thing(network.id): True},
+        plan=plan,
+        result=None,
+        dismantles=True,
+        done=done,
+    )
+
+
+def _taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
+    found = engine.state.store.get(keys.network_key(network_id))
+    if found is None:
+        return None
+    record = keys.load_network(found.value, found.revision)
+    return record if record.network.state == "ready" else None
+
+
+def _difference(
+    engine: Engine, record: NetworkRecord, everybody: Iterable[SharedEndpoint], host: HostFacts
+) -> Plan:
+    """From what is entered on a network's devices to what these endpoints need, and no more."""
+    wanted = peers_wiring(engine, record.network, everybody, host)
+    seen: list[FdbEntry | Neighbour] = []
+    for device in devices(record):
+        seen += [n for n in engine.kernel.entries(device) if wanted.get(n.key()) is not None]  # type: ignore[misc]
+    unknown = strangers(engine, record, wanted)
+    return diff(have=Wiring([*seen, *unknown]), want=wanted)
+
+
+def examine_peers(
+    engine: Engine, record: NetworkRecord, *, anew: bool = False
+) -> Iterator[tuple[str, Plan, str]]:
+    """What is wrong with a network's entries for endpoints elsewhere: subject, plan and note.
+
+    `anew`: its devices are about to be made again, so nothing of what is there counts.
+    """
+    network = record.network
+    peers = peers_of(engine, network.id).values()
+    host = engine.facts()
+    if network.state == "ready":
+        plan = (
+            diff(have=Wiring(), want=peers_wiring(engine, network, peers, host))
+            if anew
+            else _difference(engine, record, peers, host)
+        )
+        if plan:
+            yield f"what is elsewhere on {network.name}", plan, ""
+    for clash in engine.state.store.range(*under(clash_key(network.id, ""))):
+        sandbox, address, holder = keys.load(clash.value)
+        yield (
+            f"{sandbox} on {network.name}",
+            Plan(),
+            f"{address} was given to {holder} while this host was cut off from the cluster; "
+            f"run: net disconnect {network.name} {sandbox}, and connect it again",
+        )
+
+
+# -- being a member -------------------------------------------------------------------------------
+
+
+def recorded_membership(engine: Engine) -> Wiring:
+    """What this host was given for being a member."""
+    record = engine.state.store.get(WIRING_KEY)
+    return from_json(Wiring, keys.load(record.value)) if record else Wiring()
+
+
+def member_wiring(engine: Engine) -> Wiring:
+    """What it is to have, by its copies of the nodes."""
+    mine = engine.meeting.membership()
+    records = engine.state.store.range(*under(node_key("")))
+    nodes = {node.id: node for node in (keys.load_as(Node, r.value) for r in records)}
+    here = nodes.pop(mine.node, None) if mine else None
+    return membership(here, nodes.values()) if here else Wiring()
+
+
+def be_member(engine: Engine) -> Operation[None]:
+    """Have what is needed for being a member, of those nodes that there are now."""
+    have, want = recorded_membership(engine), member_wiring(engine)
+    text = keys.dump(to_json(want))
+    return Operation(
+        subject="membership of the cluster",
+        holds={WIRING_KEY: True},
+        plan=diff(have=have, want=want) if have != want else Plan(),
+        result=None,
+        dismantles=True,
+        done=Commit(put={WIRING_KEY: text}, durable=False) if have != want else None,
+    )
+
+
+def be_nobody(engine: Engine) -> Operation[None]:
+    """Give back what this host was given for being a member."""
+    return Operation(
+        subject="membership of the cluster",
+        holds={WIRING_KEY: True},
+        plan=diff(have=recorded_membership(engine), want=Wiring()),
+        result=None,
+        dismantles=True,
+        insists=True,
+        done=Commit(put={}, delete=(WIRING_KEY,)),
+    )

@@ -1,0 +1,481 @@
+"""The agent: what one host makes of what others do, and of what becomes of the cluster's store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.fake_cluster import LEASE_SECONDS, FakeCluster, FakeHost, Snapshot, fake_cluster
+
+from netlib import names
+from netlib.cluster import keys as member_keys
+from netlib.cluster.mirror import read
+from netlib.cluster.state import peer_key
+from netlib.dns.source import store_source
+from netlib.errors import NodePaused
+from netlib.net import Net
+from netlib.plan import Create as CreateStep
+from netlib.plan import Delete as DeleteStep
+from netlib.plan import Plan, Stage
+from netlib.state import dump
+from netlib.store import Commit, under
+from netlib.verbs.peers import reconcile
+from netlib.wiring import FdbEntry, Layer, VxlanMember
+
+SUBNET = "192.0.2.0/24"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
+    """Three hosts with a network, and a sandbox on each of the first two."""
+    with fake_cluster(tmp_path, 3) as cluster:
+        one, two, _ = cluster.hosts
+        one.net.create("app", driver="overlay", subnets=[SUBNET], attachable=True)
+        cluster.step()
+        one.connect("app", "web")
+        two.connect("app", "db")
+        cluster.step()
+        yield cluster
+
+
+@pytest.fixture
+def one(cluster: FakeCluster) -> FakeHost:
+    """The first host, with web."""
+    return cluster.hosts[0]
+
+
+@pytest.fixture
+def two(cluster: FakeCluster) -> FakeHost:
+    """The second host, with db."""
+    return cluster.hosts[1]
+
+
+def network(host: FakeHost) -> str:
+    """The network's id."""
+    return host.net.inspect("app").network.id
+
+
+def peers(host: FakeHost) -> list[str]:
+    """The sandboxes elsewhere that a host knows."""
+    return [p.endpoint.sandbox for p in host.net.inspect("app").peers if not p.endpoint.is_host]
+
+
+def served(host: FakeHost) -> list[str]:
+    """The names that a host's resolver has."""
+    update = store_source(host.net.engine.state.store)(0, 0.0)
+    assert update is not None
+    return sorted(endpoint.name for endpoint in update.endpoints)
+
+
+def owned(cluster: FakeCluster, host: FakeHost) -> dict[str, str]:
+    """What stands in the cluster for a host's endpoints and own addresses."""
+    return {
+        record.key: record.value
+        for folder in ("endpoint/", "host/", "lease/")
+        for record in cluster.store.range(*under(folder))
+        if host.node.id in record.value or f"on {host.name}" in record.value
+    }
+
+
+def expire(cluster: FakeCluster, *gone: FakeHost) -> None:
+    """Time passes; who is gone does not renew its lease."""
+    for _ in range(3):
+        cluster.clock.now += LEASE_SECONDS / 2
+        for host in cluster.hosts:
+            if host not in gone:
+                host.keep()
+    for host in cluster.hosts:
+        if host not in gone:
+            host.step()
+
+
+# -- hosts that go and come ---------------------------------------------------------------------
+
+
+def test_names_elsewhere_are_served_here(cluster: FakeCluster, one: FakeHost) -> None:
+    """Of endpoints, not of hosts; and they go with them."""
+    assert served(one) == ["db", "web"]
+    cluster.hosts[1].net.disconnect("app", "db")
+    cluster.step()
+    assert served(one) == ["web"]
+
+
+def test_a_dead_host_is_gone_everywhere_within_its_lease(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Entries, names and addresses; first nothing is sent there any more."""
+    order: list[str] = []
+    forget, remove = one.kernel.forget_vtep, one.kernel.remove
+    one.kernel.forget_vtep = lambda d, a: (order.append("silence"), forget(d, a))[1]  # type: ignore[method-assign]
+    one.kernel.remove = lambda stage: (order.append("entries"), remove(stage))[1]  # type: ignore[method-assign]
+    address = two.net.endpoints()[0].addresses[0]
+    expire(cluster, two)
+
+    assert peers(one) == []
+    assert served(one) == ["web"]
+    assert two.node.data_address not in one.remotes().values()
+    assert str(address.ip) not in one.neighbours()
+    assert order[:2] == ["silence", "entries"]
+    assert [e["node"] for e in one.told if e["event"] == "node-down"] == ["host2"]
+    assert one.net.check() == ()
+    assert one.connect("app", "heir", str(address.ip)).addresses == (address,)
+
+
+def test_a_host_that_was_cut_off_comes_back(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """It keeps what it has meanwhile; then it stands in the cluster again, with all it has."""
+    before, known = owned(cluster, two).keys(), two.remotes()
+    two.cut = True
+    expire(cluster, two)
+    assert peers(one) == []
+    assert two.remotes() == known
+
+    two.cut = False
+    cluster.step()
+    assert peers(one) == ["db"]
+    assert owned(cluster, two).keys() == before
+    assert one.net.check() == two.net.check() == ()
+    expire(cluster)
+    assert peers(one) == ["db"]  # it stands by the new lease
+
+
+def test_an_agent_that_comes_back_soon_is_not_missed(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """It goes on with the lease, and writes nothing anew."""
+    records = cluster.store.range(" ", "~")
+    cluster.clock.now += LEASE_SECONDS * 0.8
+    one.keep()
+    two.start_agent()  # the old one was killed
+    cluster.step()
+    assert cluster.store.range(" ", "~") == records
+    expire(cluster)
+    assert peers(one) == ["db"]
+
+
+def test_an_address_that_was_given_away_meanwhile_is_reported(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """By an event and by check; nothing of the other's is touched, and it ends when one goes."""
+    address = two.net.endpoints()[0].addresses[0].ip
+    two.cut = True
+    expire(cluster, two)
+    one.connect("app", "thief", str(address))
+    two.cut = False
+    cluster.step()
+
+    assert [e["sandbox"] for e in two.told if e["event"] == "clash"] == ["db"]
+    (finding,) = two.net.check()
+    assert "was given to thief on host1" in finding.note
+    assert peers(one) == []
+    assert str(address) in two.neighbours()  # its own endpoint is not cut off
+    one.net.disconnect("app", "thief")
+    two.later()
+    cluster.step()
+    assert two.net.check() == ()
+    assert peers(one) == ["db"]
+
+
+def test_an_endpoint_moves_with_its_address(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """To a host that has not heard that it left the other; all third hosts follow."""
+    third = cluster.hosts[2]
+    third.connect("app", "client")
+    cluster.step()
+    web = one.net.endpoints()[0]
+    address = str(web.addresses[0].ip)
+    assert two.remotes()[web.mac] == one.node.data_address
+    one.net.disconnect("app", "web")
+    moved = two.connect("app", "web", address)
+
+    assert moved.mac == web.mac
+    assert moved.mac not in two.remotes()
+    assert two.neighbours()[address] == web.mac
+    cluster.step()
+    for host in (one, third):
+        assert host.remotes()[web.mac] == two.node.data_address
+    assert two.neighbours()[address] == web.mac
+    for host in cluster.hosts:
+        assert host.net.check() == ()
+
+
+# -- what is half done --------------------------------------------------------------------------
+
+
+def test_a_claim_whose_process_died_is_released(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """After a moment, since whoever claims notes it here a little later."""
+    web = one.net.engine.state.endpoints()[0].endpoint
+    orphan = replace(web, id=names.new_id(), addresses=())
+    from netlib.sharing import published
+
+    key = f"endpoint/{web.network}/{orphan.id}"
+    cluster.store.commit(Commit(put={key: dump(published(orphan, one.node))}))
+    one.step()
+    assert cluster.store.get(key) is not None
+    one.later()
+    assert cluster.store.get(key) is None
+    assert peers(two) == ["web"]
+
+
+def test_what_was_taken_from_the_cluster_is_put_back(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """An endpoint that is here stands there, whoever removed it."""
+    mine = owned(cluster, one)
+    cluster.store.commit(Commit(put={}, delete=tuple(mine)))
+    cluster.step()
+    assert peers(two) == []
+    one.later()
+    cluster.step()
+    assert owned(cluster, one).keys() == mine.keys()
+    assert peers(two) == ["web"]
+
+
+def test_a_host_that_missed_too_much_reads_everything(tmp_path: Path) -> None:
+    """As after a compaction: the same as if it had seen it all."""
+    with fake_cluster(tmp_path, 2) as cluster:
+        one, two = cluster.hosts
+        one.net.create("app", driver="overlay", subnets=[SUBNET], attachable=True)
+        cluster.step()
+        one.connect("app", "web")
+        cluster.step()
+        two.connect("app", "db")
+        cluster.step()
+        for number in range(5):
+            one.connect("app", f"box{number}")
+        one.net.disconnect("app", "web")
+        cluster.store._data.forgotten = cluster.store.revision()
+        cluster.store._data.events.clear()
+        two.step()
+        assert peers(two) == [f"box{n}" for n in range(5)]
+        assert two.net.check() == ()
+
+
+def test_what_nobody_knows_is_removed_and_what_is_missing_made(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Check names it, repair mends it, and so does the agent whenever it looks at everything."""
+    known = set(one.kernel.wiring())
+    device = names.vxlan(network(one))
+    stray = FdbEntry(device=device, mac="02:00:5e:00:53:01", remote=ip_address("203.0.113.9"))
+    lost = next(n for n in known if isinstance(n, FdbEntry))
+
+    def spoil() -> None:
+        one.kernel.do(Stage(Layer.ADDRESS, stray.netns, (CreateStep(stray), DeleteStep(lost))))
+
+    spoil()
+    assert one.subjects() == ["what is elsewhere on app: "]
+    assert one.net.repair().failed == ()
+    assert set(one.kernel.wiring()) == known
+    spoil()
+    one.follower.again()
+    one.step()
+    assert set(one.kernel.wiring()) == known
+    assert one.net.check() == ()
+
+
+def test_a_batch_that_meets_something_unexpected_is_looked_at_anew(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """An entry that was there already, which nobody wrote down."""
+    new = two.connect("app", "new")
+    device = names.vxlan(network(one))
+    early = FdbEntry(device=device, mac=new.mac, remote=ip_address("203.0.113.9"))
+    one.kernel.do(Stage(Layer.ADDRESS, early.netns, (CreateStep(early),)))
+    one.step()
+    assert one.remotes()[new.mac] == two.node.data_address
+    assert one.net.check() == ()
+
+
+# -- the cluster's store, put back from a copy ----------------------------------------------------
+
+
+def test_a_restored_store_gets_back_what_hosts_have(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Networks, endpoints and own addresses that are younger than the copy; nobody loses any."""
+    third = cluster.hosts[2]
+    copy = Snapshot(cluster.store)
+    two.net.create("young", driver="overlay", subnets=["198.51.100.0/25"], attachable=True)
+    cluster.step()
+    two.connect("young", "deep")
+    third.connect("young", "sea")
+    third.connect("app", "client")
+    one.net.disconnect("app", "web")
+    cluster.step()
+    before = {host.name: set(host.kernel.wiring()) for host in cluster.hosts}
+
+    copy.put_back(cluster.store, cluster.clock)
+    for _ in range(3):
+        for host in cluster.hosts:
+            host.later()
+    assert {host.name: set(host.kernel.wiring()) for host in cluster.hosts} == before
+    assert peers(one) == ["client", "db"]
+    for host in cluster.hosts:
+        assert host.net.check() == ()
+    endpoints = [record.key for record in cluster.store.range(*under("endpoint/"))]
+    assert len(endpoints) == 4
+    expire(cluster)
+    assert peers(one) == ["client", "db"]
+
+
+def test_a_host_that_is_younger_than_the_copy_is_a_member_still(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """It puts its own record back."""
+    copy = Snapshot(cluster.store)
+    cluster.store.commit(Commit(put={"node/extra": cluster.store.get(  # type: ignore[union-attr]
+        member_keys.node(two.node.id)).value.replace(two.node.id, "extra")}))  # fmt: skip
+    cluster.step()
+    copy._records.pop(member_keys.node(two.node.id))
+    copy._keys.remove(member_keys.node(two.node.id))
+    copy.put_back(cluster.store, cluster.clock)
+    two.later()
+    assert cluster.store.get(member_keys.node(two.node.id)) is not None
+
+
+# -- members ------------------------------------------------------------------------------------
+
+
+def members(host: FakeHost) -> set[str]:
+    """Whose tunnelled frames a host takes."""
+    return {str(n.address) for n in host.kernel.wiring() if isinstance(n, VxlanMember)}
+
+
+def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHost) -> None:
+    """Those that there are now; who dies stays one."""
+    everybody = {"198.51.100.1", "198.51.100.2", "198.51.100.3"}
+    assert members(one) == everybody
+    expire(cluster, two)
+    assert members(one) == everybody
+    cluster.store.commit(Commit(put={}, delete=(member_keys.node(two.node.id),)))
+    one.step()
+    assert members(one) == everybody - {"198.51.100.2"}
+    assert one.net.check() == ()
+
+
+@pytest.mark.parametrize("availability", ["pause", "drain"])
+def test_a_node_that_is_not_active_takes_no_endpoint(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost, availability: str
+) -> None:
+    """And one that is drained gives away those it has; active again, it takes part again."""
+
+    def set_to(value: str) -> None:
+        node = replace(two.node, availability=value)  # type: ignore[arg-type]
+        cluster.store.commit(Commit(put={member_keys.node(node.id): dump(node)}))
+        cluster.step()
+
+    set_to(availability)
+    two.box("late")
+    with pytest.raises(NodePaused, match="net node update --availability active host2"):
+        two.net.connect("app", "late")
+    assert peers(one) == (["db"] if availability == "pause" else [])
+    assert bool(owned(cluster, two)) == (availability == "pause")
+    set_to("active")
+    two.net.connect("app", "late")
+    cluster.step()
+    assert peers(one)[-1] == "late"
+
+
+# -- whatever happens ---------------------------------------------------------------------------
+
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["connect", "disconnect", "move", "watch", "die", "again", "compact"]),
+        st.integers(0, 1),
+        st.integers(0, 3),
+    ),
+    max_size=20,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=40)
+def test_a_host_that_follows_ends_where_one_that_reads_everything_does(steps: list[Step]) -> None:
+    """However its looks divide what others do; kernel, copies and cluster say the same."""
+    with (
+        tempfile.TemporaryDirectory(dir="/run") as folder,
+        fake_cluster(Path(folder), 3) as cluster,
+    ):
+        *others, watcher = cluster.hosts
+        others[0].net.create("app", driver="overlay", subnets=["192.0.2.0/27"], attachable=True)
+        cluster.step()
+        watcher.connect("app", "watcher")
+        for host in others:
+            for number in range(4):
+                host.box(f"box{number}")
+        for what, which, number in steps:
+            _do(what, others[which], others[1 - which], watcher, number, cluster)
+        watcher.step()
+
+        there = {one.id: one for one in _everybody(cluster, watcher)}
+        assert _copies(watcher.net) == {key: dump(one) for key, one in there.items()}
+        net = network(watcher)
+        assert reconcile(watcher.net.engine, net, there.values()).plan == Plan()
+        assert set(watcher.remotes()) == {one.mac for one in there.values()}
+        assert watcher.net.check() == ()
+
+
+def _do(
+    what: str, host: FakeHost, other: FakeHost, watcher: FakeHost, number: int, cluster: FakeCluster
+) -> None:
+    box = f"box{number}"
+    on = [e.sandbox.name for e in host.net.endpoints()]
+    if what == "connect" and box not in on:
+        host.net.connect("app", box)
+    elif what == "disconnect" and box in on:
+        host.net.disconnect("app", box)
+    elif what == "move" and box in on and not other.net.endpoints(box):
+        (endpoint,) = host.net.endpoints(box)
+        host.net.disconnect("app", box)
+        other.net.connect("app", box, addresses=[endpoint.addresses[0].ip])
+    elif what == "watch":
+        watcher.follower.step()
+    elif what == "die":
+        cluster.clock.now += LEASE_SECONDS / 2
+        for one in (watcher, other):
+            one.keep()
+        cluster.clock.now += LEASE_SECONDS / 2 + 0.1
+        for one in (watcher, other):
+            one.keep()
+        host.step()
+    elif what == "again":
+        watcher.follower.again()
+        watcher.follower.step()
+    elif what == "compact":
+        data = cluster.store._data
+        data.forgotten = data.revision
+        data.events.clear()
+
+
+def _everybody(cluster: FakeCluster, watcher: FakeHost) -> list[object]:
+    state = watcher.net.engine.cluster
+    found = [*state.endpoints(network(watcher)), *state.hosts(network(watcher))]
+    return [one for one in found if one.node != watcher.node.id]  # type: ignore[return-value]
+
+
+def _copies(net: Net) -> dict[str, str]:
+    prefix = peer_key(net.inspect("app").network.id, "")
+    records = net.engine.state.store.range(*under(prefix))
+    return {record.key.removeprefix(prefix): record.value for record in records}
+
+
+def test_of_each_thing_the_last_word_counts() -> None:
+    """What came and went between two looks leaves no more than that it is gone."""
+    from netlib.store import Event
+
+    news = read(
+        [Event("alive/n", "1", 5), Event("alive/n", None, 6), Event("alive/n", "2", 7)], "me"
+    )
+    assert (news.died, news.revision) == (set(), 7)
