@@ -2,7 +2,7 @@
 
 libnftables lists all tables, chains and sets before whatever it is told, and the elements of
 those sets that are concerned. It stays the one that makes the base, reads facts and explains
-refusals (docs/decisions/0022).
+refusals (docs/decisions/0023).
 """
 
 from __future__ import annotations
