@@ -111,13 +111,12 @@ def tunnels(record: NetworkRecord) -> list[str]:
     return [noun.name for noun in record.wiring if isinstance(noun, Vxlan)]
 
 
-def strangers(engine: Engine, record: NetworkRecord, known: Wiring) -> Wiring:
-    """What is entered on a network's devices, and is neither `known` nor an endpoint's here."""
+def own_keys(engine: Engine, record: NetworkRecord) -> set[tuple[object, ...]]:
+    """The keys of what a network has on this host, and its endpoints here."""
     mine = {noun.key() for noun in record.wiring}
     for endpoint in engine.state.endpoints(record.network.id):
         mine.update(noun.key() for noun in endpoint.wiring)
-    found = (noun for device in devices(record) for noun in engine.kernel.entries(device))
-    return Wiring(n for n in found if n.key() not in mine and known.get(n.key()) is None)
+    return mine
 
 
 def copied(peers: Mapping[str, SharedEndpoint], gone: Iterable[SharedEndpoint]) -> Commit:

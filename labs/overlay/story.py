@@ -63,8 +63,11 @@ def _found(story: Story, machines: list[Place]) -> None:
 def _make(story: Story, machines: list[Place]) -> int:
     last = machines[-1]
     story.say("""A network of the driver overlay is the cluster's: made on one host, it can be used
-        on all of them. Attachable: sandboxes may join it by hand.""")
-    story.run("net create -d overlay --attachable --subnet 10.10.0.0/24 app")
+        on all of them. Attachable: sandboxes may join it by hand. Addresses are chosen from the
+        upper half: the lower one is for those who ask for theirs.""")
+    story.run(
+        "net create -d overlay --attachable --subnet 10.10.0.0/24 --ip-range 10.10.0.128/25 app"
+    )
     _until(story, lambda: "app" in sh("net", "ls", at=last), "the last host has no network app")
     story.run("net ls --filter driver=overlay", at=last, says="global")
     return int(_inspect(machines[0])["vni"])
@@ -72,8 +75,7 @@ def _make(story: Story, machines: list[Place]) -> int:
 
 def _meet(story: Story, machines: list[Place]) -> None:
     story.say("""A sandbox on each host joins it; nobody has to know where the others are.
-        Addresses would be chosen, and none given twice; here they are asked for, to be easy to
-        tell apart.""")
+        No address is given twice, chosen or asked for.""")
     for number, machine in enumerate(machines, 1):
         story.run(
             f"net run -d --name box{number} --network app:ip=10.10.0.{10 + number} -- {SERVE} 80",

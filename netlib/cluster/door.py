@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from netlib import state as keys
-from netlib.errors import AgentDown, CommitUnknown, LeaseLost, NotAMember, StoreError
+from netlib.errors import AgentDown, CommitUnknown, LeaseLost, NetError, NotAMember
 from netlib.store import LeasedStore, Store
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ class Meeting:
         """Undo claims; what the cluster can't be told now, this host's agent tells it later."""
         while taken:
             claim, revision = taken.pop()
-            with suppress(StoreError, NotAMember):
+            with suppress(NetError):
                 self.cluster.take_back(claim, revision)
 
     def let_go(self, releases: Iterable[Release]) -> None:
         """Let go what is taken away here: it is, whether the cluster can be told now or later."""
         for release in releases:
-            with suppress(StoreError, NotAMember):
+            with suppress(NetError):
                 self.cluster.let_go(release)
 
     def _lease(self) -> int:

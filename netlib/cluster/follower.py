@@ -57,6 +57,7 @@ class Follower:
         self._log = log
         self._tell = tell
         self._clock = clock
+        self._cluster: ClusterState | None = None
         self._since: int | None = None
         self._full_at = 0.0
         self._asked = threading.Event()
@@ -71,6 +72,10 @@ class Follower:
     def step(self, timeout_seconds: float = 0.0) -> None:
         """Do what is due, and wait up to so long for the next news. Raises NetErrors."""
         cluster = self._engine.cluster
+        if cluster is not self._cluster:
+            # Another membership, or the same by other servers of the store.
+            self.again(renewed=self._cluster is not None and self._cluster.node != cluster.node)
+            self._cluster = cluster
         if self._asked.is_set() or self._since is None or self._clock() > self._full_at:
             self._asked.clear()
             self._since = None

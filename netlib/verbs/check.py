@@ -10,14 +10,14 @@ from netlib.apply import apply, tear_down
 from netlib.engine import Engine
 from netlib.errors import NetError
 from netlib.model import Sandbox
-from netlib.plan import Plan, diff, joined
+from netlib.plan import Create, Plan, diff, joined
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.verbs.disconnect import leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours
 from netlib.verbs.remove import Watch
-from netlib.wiring import FirewallBase, Noun, Wiring
+from netlib.wiring import FirewallBase, Link, Noun, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,19 @@ def examine(
         return found
     from netlib.verbs.peers import examine_peers  # few hosts are in a cluster
 
-    lost = {finding.subject for finding in found if finding.plan}
+    made = {
+        noun.name
+        for finding in found
+        for step in finding.plan.steps()
+        for noun in ([step.noun] if isinstance(step, Create) else [])
+        if isinstance(noun, Link)
+    }
     return (
         *found,
         *(
             Finding(subject=subject, plan=plan, note=note)
             for record in spanning
-            for subject, plan, note in examine_peers(
-                engine, record, anew=f"network {record.network.name}" in lost
-            )
+            for subject, plan, note in examine_peers(engine, record, made)
         ),
     )
 

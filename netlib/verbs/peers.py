@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from netlib import state as keys
 from netlib.cluster.members import membership
@@ -12,11 +12,11 @@ from netlib.codec import from_json, to_json
 from netlib.engine import Engine
 from netlib.model import HostFacts
 from netlib.operation import Operation
-from netlib.peers import copied, devices, peers_among, peers_of, peers_wiring, strangers
+from netlib.peers import copied, devices, own_keys, peers_among, peers_of, peers_wiring
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
 from netlib.store import Commit, under
-from netlib.wiring import FdbEntry, Neighbour, Wiring
+from netlib.wiring import Wiring
 
 # Which network, which endpoint, and as what it is there now; None: it is not there any more.
 Changes = Mapping[str, SharedEndpoint | None]
@@ -81,33 +81,38 @@ def _taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
 
 
 def _difference(
-    engine: Engine, record: NetworkRecord, everybody: Iterable[SharedEndpoint], host: HostFacts
+    engine: Engine,
+    record: NetworkRecord,
+    everybody: Iterable[SharedEndpoint],
+    host: HostFacts,
+    made: Collection[str] = (),
 ) -> Plan:
     """From what is entered on a network's devices to what these endpoints need, and no more."""
     wanted = peers_wiring(engine, record.network, everybody, host)
-    seen: list[FdbEntry | Neighbour] = []
-    for device in devices(record):
-        seen += [n for n in engine.kernel.entries(device) if wanted.get(n.key()) is not None]  # type: ignore[misc]
-    unknown = strangers(engine, record, wanted)
-    return diff(have=Wiring([*seen, *unknown]), want=wanted)
+    own = own_keys(engine, record)
+    there = (
+        noun
+        for device in devices(record)
+        if device not in made
+        for noun in engine.kernel.entries(device)
+    )
+    return diff(
+        have=Wiring(n for n in there if wanted.get(n.key()) is not None or n.key() not in own),
+        want=wanted,
+    )
 
 
 def examine_peers(
-    engine: Engine, record: NetworkRecord, *, anew: bool = False
+    engine: Engine, record: NetworkRecord, made: Collection[str] = ()
 ) -> Iterator[tuple[str, Plan, str]]:
     """What is wrong with a network's entries for endpoints elsewhere: subject, plan and note.
 
-    `anew`: its devices are about to be made again, so nothing of what is there counts.
+    `made` are devices that are about to be made again: nothing is entered there.
     """
     network = record.network
     peers = peers_of(engine, network.id).values()
-    host = engine.facts()
     if network.state == "ready":
-        plan = (
-            diff(have=Wiring(), want=peers_wiring(engine, network, peers, host))
-            if anew
-            else _difference(engine, record, peers, host)
-        )
+        plan = _difference(engine, record, peers, engine.facts(), made)
         if plan:
             yield f"what is elsewhere on {network.name}", plan, ""
     for clash in engine.state.store.range(*under(clash_key(network.id, ""))):

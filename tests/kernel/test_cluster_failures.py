@@ -126,6 +126,18 @@ def test_what_happened_while_an_agent_was_away_is_there_when_it_is_back(
     cluster.all_agree()
 
 
+def test_a_tunnel_that_somebody_deletes_is_made_anew(
+    cluster: RealCluster, one: ClusterHost, two: ClusterHost
+) -> None:
+    """By the daemon, with all that is behind it."""
+    db = endpoint(two, "db")
+    link = one.place.run("ip", "-o", "link", "show", "type", "vxlan").stdout
+    one.place.run("ip", "link", "del", link.split(":")[1].strip())
+    eventually(lambda: db.mac in one.remotes(), 10)
+    eventually(lambda: reaches(one.boxes["web"], db), 10)
+    cluster.all_agree()
+
+
 def test_a_dead_host_is_gone_within_its_lease_and_comes_back(
     cluster: RealCluster, one: ClusterHost, two: ClusterHost
 ) -> None:

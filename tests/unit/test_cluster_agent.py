@@ -305,6 +305,21 @@ def test_what_nobody_knows_is_removed_and_what_is_missing_made(
     assert one.net.check() == ()
 
 
+def test_after_a_boot_all_is_made_again_without_the_cluster(
+    cluster: FakeCluster, one: FakeHost
+) -> None:
+    """By the copies: the network, members, and who is elsewhere."""
+    before = one.remotes(), members(one)
+    one.cut = True
+    one.kernel.reboot()
+    with Net(one.net.state_dir, kernel=one.kernel) as net:
+        assert net.repair().failed == ()
+        assert [f.note for f in net.check()] == ["the sandbox has ended; net gc removes it"]
+        assert (one.remotes(), members(one)) == before
+        net.collect_garbage()
+        assert net.check() == ()
+
+
 def test_a_batch_that_meets_something_unexpected_is_looked_at_anew(
     cluster: FakeCluster, one: FakeHost, two: FakeHost
 ) -> None:
