@@ -108,7 +108,7 @@ def check_name(name: str, what: str) -> str:
     """`name`, or InvalidName: at most 253 letters, digits, `_`, `.`, `-`, no sign first."""
     if not _NAME.fullmatch(name) or len(name) > 253:
         raise InvalidName(
-            f"{name!r} is no name for a {what}",
+            f"{name!r} is no name for {'an' if what[0] in 'aeiou' else 'a'} {what}",
             "use letters, digits, '_', '.' and '-', first a letter or digit, 253 at most",
         )
     return name

@@ -49,11 +49,10 @@ def unknown(key: str, known: Iterable[Option], whose: str) -> InvalidOption:
 
 
 def _value(option: Option, value: str, whose: str) -> str:
-    if option.choices == BOOLEAN:
-        low = value.lower()
-        if low in _TRUE or low in _FALSE:
-            return "true" if low in _TRUE else "false"
-    elif not option.choices or value in option.choices:
+    low = value.lower()
+    if set(BOOLEAN) <= set(option.choices) and (low in _TRUE or low in _FALSE):
+        return "true" if low in _TRUE else "false"
+    if not option.choices or value in option.choices:
         return value
     raise InvalidOption(
         f"option {option.key} of {whose} can not be {value!r}",

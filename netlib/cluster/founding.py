@@ -125,9 +125,8 @@ def prepare(
     return Founding(cluster=cluster, node=node, membership=membership)
 
 
-def plan_init(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
-    """What `init` would do, as commands."""
-    founding = prepare(doors, *args, **kwargs)
+def plan(doors: Doors, founding: Founding) -> tuple[str, ...]:
+    """What `make` would do, as commands."""
     node, membership = founding.node, founding.membership
     lines = [f"host  mkdir -m 0700 {doors.files.folder}"]
     if membership.supervised:
@@ -144,7 +143,7 @@ def plan_init(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def init(doors: Doors, *args: Any, **kwargs: Any) -> Node:
+def make(doors: Doors, founding: Founding) -> Node:
     """Make a cluster with this host as its first manager.
 
     `advertise` is its address or device, with a port where others join it; `etcd` the URLs of an
@@ -155,11 +154,6 @@ def init(doors: Doors, *args: Any, **kwargs: Any) -> Node:
 
     Example:  net cluster init --advertise-addr eth0
     """
-    with member.becoming(doors):
-        return _make(doors, prepare(doors, *args, **kwargs))
-
-
-def _make(doors: Doors, founding: Founding) -> Node:
     cluster, node, membership = founding.cluster, founding.node, founding.membership
     _make_keys(doors, cluster, node)
     if membership.supervised:

@@ -80,29 +80,23 @@ def prepare(
     )
 
 
-def plan_join(doors: Doors, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+def plan(doors: Doors, joining: Joining) -> tuple[str, ...]:
     """What `join` would do, as commands."""
-    joining = prepare(doors, *args, **kwargs)
     lines = [f"host  mkdir -m 0700 {doors.files.folder}"]
     if joining.node.role == "manager":
         lines.append(f"host  {program()} --name={joining.node.id} --initial-cluster-state=existing")
     return (*lines, f"host  etcdctl put {PREFIX}{keys.node(joining.node.id)} {dump(joining.node)}")
 
 
-def join(doors: Doors, *args: Any, **kwargs: Any) -> Node:
+def join(doors: Doors, joining: Joining) -> Node:
     """Become a member of the cluster whose manager is at HOST:PORT, in the token's role.
 
     `advertise` is this host's address or device, that by which it reaches the manager if none
     is given; `data_path` where it takes tunnelled frames. Raises AlreadyMember, WrongToken,
-    ExpiredToken, ManagerUnreachable, ClockSkew, NotLocal, PortTaken, NameTaken.
+    ExpiredToken, ManagerUnreachable, ClockSkew, NotLocal, PortTaken, NameTaken, AddressTaken.
 
     Example:  net cluster join --token TOKEN 192.0.2.1:2377
     """
-    with member.becoming(doors):
-        return _join(doors, prepare(doors, *args, **kwargs))
-
-
-def _join(doors: Doors, joining: Joining) -> Node:
     from netlib.cluster.certificates import Request
 
     node = joining.node

@@ -18,10 +18,9 @@ from netlib.cluster import keys
 from netlib.cluster.addresses import place
 from netlib.cluster.admission import Admission
 from netlib.cluster.doors import Doors
-from netlib.cluster.etcd_members import EtcdMembers, urls
 from netlib.cluster.listener import Listener
-from netlib.cluster.model import JOIN_PORT, Membership
-from netlib.cluster.server import Server
+from netlib.cluster.model import JOIN_PORT, Membership, Node
+from netlib.cluster.server import Server, client_url
 from netlib.errors import NetError, StoreError
 from netlib.state import MEMBERSHIP_KEY, dump, load_as
 from netlib.store import Commit, Record, Unchanged, under
@@ -103,9 +102,9 @@ class Manager:
         self._let_in(membership)
         if time.monotonic() >= self._asks:
             self._asks = time.monotonic() + _ASK_SECONDS
-            with suppress(StoreError):  # what needs the store now will say so
-                self._keep_up(membership, record)
-                if membership.supervised:
+            self._keep_up(membership, record)
+            if membership.supervised:
+                with suppress(StoreError):  # what needs the store now will say so
                     self._revoke()
 
     # -- its etcd ---------------------------------------------------------------------------------
@@ -132,11 +131,15 @@ class Manager:
                 self._log("etcd was started")
 
     def _keep_up(self, membership: Membership, record: Record) -> None:
-        """Note which servers the store has by now, if it is ours."""
+        """Note which servers the store has by now, if it is ours: by the nodes that we know of."""
         if membership.ca != self._doors.files.path(names.CA):
             return
-        found = urls(EtcdMembers(membership).all())
-        if not found or set(found) == set(membership.endpoints):
+        copies = self._doors.engine.state.store.range(*under(keys.NODES))
+        nodes = [load_as(Node, copy.value) for copy in copies]
+        if not any(node.id == membership.node for node in nodes):
+            return  # the agent has not read them yet, or we were removed
+        found = [client_url(node.address) for node in nodes if node.role == "manager"]
+        if set(found) == set(membership.endpoints):
             return
         # A manager's own comes first.
         kept = [url for url in membership.endpoints if url in found]

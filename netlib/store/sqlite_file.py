@@ -75,8 +75,10 @@ def _create(path: str, steps: Sequence[Sequence[str]]) -> None:
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         with closing(_connect(draft, 0)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")  # kept in the file
+            # All of it in the file before there is a log: what does not fit when a log is written
+            # back, as it is at the end, is told to nobody (pragma.html, "wal_checkpoint").
             _advance(connection, steps)
+            connection.execute("PRAGMA journal_mode = WAL")  # kept in the file
         with suppress(FileExistsError):
             os.link(draft, path)
     finally:
@@ -194,8 +196,9 @@ def _reason(code: int, path: str) -> tuple[int, str]:
     return 0, path
 
 
-# The index of the log grows by so much (wal.html, "WAL-Index File").
-_LEAST_BYTES = 32 * 1024
+# The index of the log grows by 32 kB (wal.html, "WAL-Index File"), and what did not fit of a new
+# file is gone when this is asked.
+_LEAST_BYTES = 128 * 1024
 
 
 def _explain_number(number: int, path: str, text: str) -> NetError:

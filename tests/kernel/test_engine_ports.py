@@ -55,6 +55,19 @@ def test_a_wildcard_port_is_reached_from_everywhere(made: EngineHost) -> None:
         assert not reachable(made.outsider, HOST[family], 80), family
 
 
+def test_ten_thousand_ports_in_one_call(made: EngineHost) -> None:
+    """Also to other numbers, which are a fact each; and away again."""
+    made.box("web", 15000, 35000)
+    # At an address: the relay would have a socket for each port of [::1] else.
+    made.net.connect("front", "web", publish=[f"{HOST4}:10000-19999:10000-19999"])
+    made.net.publish("web", [f"{HOST4}:20000-29999:30000-39999"])
+    for port in (15000, 25000):
+        assert reachable(made.outsider, HOST4, port)
+    assert made.net.check() == ()
+    made.net.unpublish("web", [f"{HOST4}:20000-29999:30000-39999"])
+    assert not reachable(made.outsider, HOST4, 25000)
+
+
 def test_facts_count_the_connections_that_met_them(made: EngineHost) -> None:
     """Each published port its own, whatever form it has; --from also those that it refused."""
     made.box("web", 80, 81, 82)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -182,6 +183,29 @@ def test_a_disk_without_room_for_a_new_state(tmp_path: Path, kilobytes: int) -> 
             filler.unlink()
             put(store, a="1")
             assert store.get("a") == Record("a", "1", 1)
+
+
+def test_whatever_room_there_is_no_file_is_made_by_half(tmp_path: Path) -> None:
+    """A new state fits, or the error says why not; one that was made is whole."""
+    folder = tmp_path / "small"
+    outcomes = set()
+    with mounted(folder, "size=256k"):
+        for kilobytes in range(4, 120, 4):
+            filler = folder / "filler"
+            filler.write_bytes(b"x" * (256 - kilobytes) * 1024)
+            path = folder / "state" / "state.db"
+            with closing(SqliteStore(path)) as store:
+                try:
+                    put(store, a="1")
+                except StoreError as error:
+                    outcomes.add(error.message)
+                else:
+                    outcomes.add("made")
+                filler.unlink()
+                put(store, b="1")
+                assert store.get("b") is not None, kilobytes
+            shutil.rmtree(path.parent)
+    assert outcomes == {"made", f"there is no space left for {path}, so nothing was changed"}
 
 
 def test_a_disk_that_becomes_full(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from support.shell import Shell
 
+from netlib.cluster.model import Node
 from netlib.errors import KernelError, NotPermitted, StoreError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.program import program
@@ -18,6 +20,8 @@ from netlib.frontends.cli.session import Session
 from netlib.kernel.fake import FakeKernel
 from netlib.kernel.netfilter.foreign import Obstacle
 from netlib.net import Net
+from netlib.state import dump
+from netlib.store import Commit
 from netlib.store.memory import MemoryStore
 
 
@@ -674,6 +678,11 @@ def test_completion_offers_names(web: Shell) -> None:
     assert [item.value for item in complete.get_completions(["rm"], "fr")] == ["front"]
     assert [item.value for item in complete.get_completions(["connect", "front"], "")] == ["web"]
     assert "connect" in [item.value for item in complete.get_completions([], "con")]
+    assert web.net is not None
+    node = Node(id="a0" * 32, name="host-1", address=ip_address("192.0.2.1"),
+                data_address=ip_address("192.0.2.1"))  # fmt: skip
+    web.net.engine.state.store.commit(Commit(put={f"node/{node.id}": dump(node)}))
+    assert [i.value for i in complete.get_completions(["node", "rm"], "h")] == ["host-1"]
 
 
 def test_columns_line_up(monkeypatch: pytest.MonkeyPatch) -> None:

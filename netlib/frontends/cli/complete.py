@@ -40,6 +40,21 @@ def sandboxes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[C
     return _offer(ctx, incomplete, lambda net: ((box.name, box.kind) for box in net.sandboxes()))
 
 
+def nodes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of a cluster's hosts, as this one knows them: etcd is not waited for."""
+
+    def known(net: Net) -> Iterable[tuple[str, str]]:
+        from netlib.cluster import keys
+        from netlib.cluster.model import Node
+        from netlib.state import load_as
+        from netlib.store import under
+
+        copies = net.engine.state.store.range(*under(keys.NODES))
+        return ((n.name, n.role) for n in (load_as(Node, copy.value) for copy in copies))
+
+    return _offer(ctx, incomplete, known)
+
+
 def drivers(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of drivers."""
     return _offer(ctx, incomplete, lambda net: ((d, "") for d in net.engine.registry.names()))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netlib.frontends.cli import complete
 from netlib.frontends.cli.arguments import pairs
 from netlib.frontends.cli.command import NetCommand, NetGroup, dry_run, each, report
 from netlib.frontends.cli.session import Session, dump
@@ -65,7 +66,7 @@ def node_ls(session: Session, quiet: bool, no_trunc: bool) -> None:
 
 
 @node_command.command("inspect", cls=NetCommand)
-@click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
+@click.argument("nodes", metavar="NODE...", nargs=-1, required=True, shell_complete=complete.nodes)
 @click.pass_obj
 def node_inspect(session: Session, nodes: tuple[str, ...]) -> int:
     """Show hosts of the cluster in full, as JSON.
@@ -102,7 +103,7 @@ def node_inspect(session: Session, nodes: tuple[str, ...]) -> int:
 )
 @click.option("--label-add", "added", metavar="KEY[=VALUE]", multiple=True, help="A label.")
 @click.option("--label-rm", "removed", metavar="KEY", multiple=True, help="A label to remove.")
-@click.argument("node", metavar="NODE")
+@click.argument("node", metavar="NODE", shell_complete=complete.nodes)
 @dry_run
 @click.pass_obj
 def node_update(
@@ -139,7 +140,7 @@ def node_update(
 
 @node_command.command("rm", cls=NetCommand)
 @click.option("-f", "--force", is_flag=True, help="Also one that is up.")
-@click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
+@click.argument("nodes", metavar="NODE...", nargs=-1, required=True, shell_complete=complete.nodes)
 @dry_run
 @click.pass_obj
 def node_rm(session: Session, force: bool, nodes: tuple[str, ...], dry_run: bool) -> int | None:

@@ -1,7 +1,7 @@
 """Elements of our table's sets and maps as one nfnetlink transaction. Pure: bytes out.
 
 Only what every attach needs. The base, reading, and whatever the kernel refuses are libnftables'
-work: it knows all of the language, and says what is wrong (docs/decisions/0022).
+work: it knows all of the language, and says what is wrong (docs/decisions/0023).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 libnftables lists all tables, chains and sets before whatever it is told, and the elements of
 those sets that are concerned. It stays the one that makes the base, reads facts and explains
-refusals (docs/decisions/0022).
+refusals (docs/decisions/0023).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _HOOK_NUMBER = 1
 _RULE_CHAIN, _RULE_EXPRESSIONS = 2, 4
 _EXPRESSION, _NAME, _DETAILS = 1, 1, 2
 _IMMEDIATE_DATA, _VERDICT, _CODE, _TARGET_NAME = 2, 2, 1, 1
+# Half of what a socket may send at once unless it asks for more (net.core.wmem_default).
+_MOST_BYTES = 100_000
 _CHAIN_LASTING = (_CHAIN_HANDLE, _CHAIN_NAME, _HOOK, _POLICY, _CHAIN_TYPE)
 # A set's name, flags, types and handle, but not how many elements it has.
 _SET_LASTING = (2, 3, 4, 5, 6, 7, 16)
@@ -86,9 +88,12 @@ class Ruleset:
     def change(self, gone: Sequence[Element], come: Sequence[Element]) -> bool:
         """Delete and add elements of our table, all or none; False if the kernel refused.
 
-        Why it did, libnftables tells who asks it the same.
+        Why it did, libnftables tells who asks it the same. It takes what is too much for a
+        socket's buffer, too: it makes its own larger.
         """
         requests = elements.requests(gone, come)
+        if sum(len(request.body) for request in requests) > _MOST_BYTES:
+            return False
         with self._lock:
             done = False
             try:
