@@ -9,7 +9,7 @@ import pytest
 from support.host import Host, new_host
 from support.netns import CURRENT
 from support.patience import eventually
-from support.traffic import Kind, ask, fetch, reachable, serve
+from support.traffic import Kind, ask, fetch, serve, unreachable
 
 from netlib import throwaway
 
@@ -64,7 +64,7 @@ def test_an_outsider_reaches_the_host(host: Host, address: str, kind: Kind) -> N
     assert answer.server == "host"
     assert [answer.source] == clients
     assert answer.source == ("192.0.2.100" if "." in address else "2001:db8:2::100")
-    assert not reachable(outsider, address, 8080, kind)
+    assert unreachable(outsider, address, 8080, kind)
 
 
 def test_a_page_is_fetched(host: Host) -> None:

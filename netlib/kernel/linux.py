@@ -348,7 +348,11 @@ class LinuxKernel:
     @typed
     def counted(self, nouns: Wiring) -> dict[tuple[object, ...], Count]:
         """What the firewall's facts met, by their keys; nothing of those that don't count."""
-        ours = [noun for noun in nouns if noun.layer is Layer.FIREWALL]
+        ours = [
+            noun
+            for noun in nouns
+            if noun.layer is Layer.FIREWALL and not isinstance(noun, SourceGuard)
+        ]
         return self._firewall.counted(ours) if ours else {}
 
     @typed

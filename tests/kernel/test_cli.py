@@ -12,7 +12,7 @@ import pytest
 from support.host import HOST4, HOST6, Host
 from support.patience import eventually
 from support.program import PROGRAM, Program
-from support.traffic import reachable
+from support.traffic import unreachable
 
 from netlib import throwaway
 
@@ -61,13 +61,13 @@ def test_story_of_a_web_server(net: Program, host: Host) -> None:
     assert net("check").stdout == ""
 
     net("disconnect front web")
-    assert not reachable(outsider, HOST4, 8080)
+    assert unreachable(outsider, HOST4, 8080)
     net("connect back web -p 8081:80")
     assert eventually(lambda: fetch_page(outsider, HOST4, 8081) == b"hello")
     net("publish web 8082:80")
     assert eventually(lambda: fetch_page(outsider, HOST4, 8082) == b"hello")
     net("unpublish web 8082:80")
-    assert not reachable(outsider, HOST4, 8082)
+    assert unreachable(outsider, HOST4, 8082)
     assert net("port web").stdout.splitlines() == [
         "80/tcp -> 0.0.0.0:8081",
         "80/tcp -> [::]:8081",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from support.host import HOST4, HOST6, OUTSIDER4, OUTSIDER6, Host, Place
 from support.patience import eventually
-from support.traffic import ask, fetch, reachable, serve
+from support.traffic import ask, fetch, reachable, serve, unreachable
 
 from netlib.errors import KernelError, NetWarning, Unsupported
 from netlib.net import Net
@@ -95,8 +95,8 @@ def test_the_host_does_not_reach_its_macvlan_sandboxes(net: Net, host: Host) -> 
     web = host.sandbox("web")
     address = str(net.connect("lan", "netns:web").addresses[0].ip)
     with serve(web, 80), serve(host, 80):
-        assert not reachable(host, address, 80)
-        assert not reachable(web, HOST4, 80)
+        assert unreachable(host, address, 80)
+        assert unreachable(web, HOST4, 80)
 
 
 @pytest.mark.parametrize("shim", ["true", "192.0.2.50,2001:db8:2::50"])
@@ -118,7 +118,7 @@ def test_with_a_host_shim_host_and_sandboxes_reach_each_other(
         for address in given or [HOST4]:
             assert reachable(web, address, 80)
         assert reachable(outsider, addresses[0], 80)
-        assert reachable(web, OUTSIDER4, 80) is False  # nobody listens there, yet it is asked
+        assert unreachable(web, OUTSIDER4, 80)  # nobody listens there, yet it is asked
         outsider.run("ip", "neigh", "flush", "all")
         assert neighbour_mac(outsider, HOST4) == before
         assert reachable(outsider, HOST4, 80)
@@ -128,7 +128,7 @@ def test_with_a_host_shim_host_and_sandboxes_reach_each_other(
 
 def neighbour_mac(where: Place, address: str) -> str:
     """The MAC at which a place finds an address, asked just now."""
-    reachable(where, address, 9)
+    unreachable(where, address, 9)
     shown = eventually(lambda: where.run("ip", "neigh", "show", address).stdout)
     words: list[str] = shown.split()
     return words[words.index("lladdr") + 1]
@@ -189,7 +189,7 @@ def test_a_sandbox_on_host_listens_on_the_host(net: Net, host: Host, outsider: P
     assert endpoint.sandbox.netns.inode == host.netns.inode
     with serve(host, 80):
         assert reachable(outsider, HOST4, 80)
-        assert not reachable(outsider, HOST4, 8080)
+        assert unreachable(outsider, HOST4, 8080)
     assert "netlib" not in host.run("nft", "list", "tables").stdout
 
 
@@ -200,7 +200,7 @@ def test_on_none_only_the_sandbox_itself_is_reached(net: Net, host: Host) -> Non
     net.connect("none", "netns:web")
     with serve(web, 80):
         assert reachable(web, "127.0.0.1", 80)
-        assert not reachable(web, HOST4, 80)
+        assert unreachable(web, HOST4, 80)
         links = web.run("ip", "-o", "link").stdout
         assert len([line for line in links.splitlines() if "lo:" not in line]) == 0
         net.create("front", subnets=["198.51.100.0/24"])
@@ -286,9 +286,9 @@ def test_ptp_sandboxes_reach_host_outside_and_each_other(
             assert fetch(db, here, 8080) == b"web"
             assert fetch(host, "127.0.0.1", 8080) == b"web"
             outsider.run("ip", "route", "add", f"{first.ip}", "via", here)
-            assert not reachable(outsider, str(first.ip), 80, "http")
+            assert unreachable(outsider, str(first.ip), 80, "http")
             net.update("links", options={"icc": "false"})
-            assert not reachable(db, str(first.ip), 80, "http")
+            assert unreachable(db, str(first.ip), 80, "http")
         assert at_web is not None
         assert at_web.source == str(second.ip)
         assert at_outsider is not None
@@ -308,8 +308,8 @@ def test_an_internal_ptp_network_leads_to_the_gateway_only(
     net.connect("links", "netns:db")
     with serve(web, 80), serve(host, 82), serve(outsider, 81):
         assert reachable(web, "198.51.100.1", 82)
-        assert not reachable(db, str(first.ip), 80)
-        assert not reachable(web, OUTSIDER4, 81)
+        assert unreachable(db, str(first.ip), 80)
+        assert unreachable(web, OUTSIDER4, 81)
 
 
 # -- links ----------------------------------------------------------------------------------------
@@ -328,9 +328,9 @@ def test_a_link_opens_just_the_linked_ports_one_way(host: Host, firewall: str) -
             answer = ask(boxes["web"], str(db), 80)
             assert answer is not None
             assert answer.source == str(web)
-            assert not reachable(boxes["web"], str(db), 81)
-            assert not reachable(boxes["other"], str(db), 80)
-            assert not reachable(boxes["db"], str(web), 80)
+            assert unreachable(boxes["web"], str(db), 81)
+            assert unreachable(boxes["other"], str(db), 80)
+            assert unreachable(boxes["db"], str(web), 80)
         assert net.check() == ()
         net.remove("quiet", force=True)
     assert not host.leftovers(allow=MARKS)

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 from support.engine import BACKENDS, FAMILIES, HOST, OUTSIDE, EngineHost, address, engine_host
 from support.patience import eventually
-from support.traffic import ask, reachable
+from support.traffic import ask, reachable, unreachable
 
 from netlib import Net
 from netlib.errors import (
@@ -406,7 +406,7 @@ def test_the_administrators_chain_comes_first_and_stays(made: EngineHost) -> Non
             made.host.run(program, "-A", "NETLIB-USER", "-p", "tcp", "--dport", "80", "-j", "DROP")
     for _ in range(2):
         for family in FAMILIES:
-            assert not reachable(made.outsider, HOST[family], 8080)
+            assert unreachable(made.outsider, HOST[family], 8080)
             assert reachable(made.outsider, HOST[family], 8081)
         made.net.unpublish("web", ["8081:81"])
         made.net.publish("web", ["8081:81"])

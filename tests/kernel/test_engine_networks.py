@@ -11,7 +11,7 @@ import pytest
 from support.engine import BACKENDS, FAMILIES, HOST, OUTSIDE, EngineHost, address, engine_host
 from support.host import Place
 from support.patience import eventually
-from support.traffic import ask, reachable
+from support.traffic import ask, reachable, unreachable
 
 from netlib.binding import ANY
 from netlib.errors import InvalidOption
@@ -71,8 +71,8 @@ def test_a_nat_network_leaves_with_the_hosts_address(made: EngineHost) -> None:
     for family in FAMILIES:
         assert source_seen(web, family) == HOST[family]
         assert source_seen(other, family) == SECOND[family]
-        assert not reachable(made.outsider, address(endpoint, family), 80)
-        assert not reachable(other, address(endpoint, family), 80)
+        assert unreachable(made.outsider, address(endpoint, family), 80)
+        assert unreachable(other, address(endpoint, family), 80)
 
 
 def test_a_routed_network_is_reached_by_its_own_addresses(made: EngineHost) -> None:
@@ -89,15 +89,15 @@ def test_a_routed_network_is_reached_by_its_own_addresses(made: EngineHost) -> N
         assert said is not None
         assert said.source == OUTSIDE[family]
         assert reachable(other, own, 80)
-        assert not reachable(made.outsider, own, 81)
-        assert not reachable(made.outsider, HOST[family], 8080)
+        assert unreachable(made.outsider, own, 81)
+        assert unreachable(made.outsider, HOST[family], 8080)
         assert source_seen(web, family) == own
     made.net.unpublish("web", ["8080:80"])
-    assert not reachable(made.outsider, address(endpoint, 4), 80)
+    assert unreachable(made.outsider, address(endpoint, 4), 80)
     made.net.publish("web", [parse("8080:80", sources=["192.0.2.0/24"])])
     assert reachable(made.outsider, address(endpoint, 4), 80)
     # A source of one family opens nothing to the other.
-    assert not reachable(made.outsider, address(endpoint, 6), 80)
+    assert unreachable(made.outsider, address(endpoint, 6), 80)
     assert made.net.check() == ()
 
 
@@ -129,10 +129,10 @@ def test_each_family_has_a_gateway_mode_of_its_own(made: EngineHost) -> None:
         endpoint = made.net.connect(name, name, publish=[f"{port}:80"])
         own = address(endpoint, routed)
         assert reachable(made.outsider, HOST[nat], port)
-        assert not reachable(made.outsider, HOST[routed], port)
-        assert not reachable(made.outsider, address(endpoint, nat), 80)
+        assert unreachable(made.outsider, HOST[routed], port)
+        assert unreachable(made.outsider, address(endpoint, nat), 80)
         assert reachable(made.outsider, own, 80)
-        assert not reachable(made.outsider, own, 81)
+        assert unreachable(made.outsider, own, 81)
         (joined,) = made.net.ports(name)
         assert {(str(p.host_address), p.host_port) for p in joined.ports} == {
             (str(ANY[nat]), port),
@@ -221,9 +221,9 @@ def test_an_internal_network_has_no_way_out_or_in(made: EngineHost) -> None:
         peer.run("ip", "route", "add", "default", "via", gateway)
         assert source_seen(peer, family) is None
         assert reachable(peer, gateway, 7001)
-        assert not reachable(peer, HOST[family], 7001)
-        assert not reachable(made.outsider, own, 80)
-        assert not reachable(other, own, 80)
+        assert unreachable(peer, HOST[family], 7001)
+        assert unreachable(made.outsider, own, 80)
+        assert unreachable(other, own, 80)
 
 
 def test_an_isolated_gateway_keeps_the_host_out_too(made: EngineHost) -> None:
@@ -235,7 +235,7 @@ def test_an_isolated_gateway_keeps_the_host_out_too(made: EngineHost) -> None:
     made.net.connect("front", "peer")
     for family in FAMILIES:
         assert reachable(peer, address(endpoint, family), 80)
-        assert not reachable(made.host, address(endpoint, family), 80)
+        assert unreachable(made.host, address(endpoint, family), 80)
     assert "198.51.100.1" not in made.host.run("ip", "addr").stdout
     with pytest.raises(InvalidOption, match="isolated"):
         made.net.create("back", options={"gateway_mode": "isolated"})
@@ -251,7 +251,7 @@ def test_members_that_may_not_talk_reach_published_ports_only(made: EngineHost) 
     endpoint = made.net.connect("front", "web", publish=["8080:80"])
     made.net.connect("front", "peer")
     for family in FAMILIES:
-        assert not reachable(peer, address(endpoint, family), 80)
+        assert unreachable(peer, address(endpoint, family), 80)
         assert reachable(peer, HOST[family], 8080)
         assert reachable(made.outsider, HOST[family], 8080)
         assert reachable(made.host, address(endpoint, family), 81)
@@ -269,7 +269,7 @@ def test_networks_that_are_not_isolated_reach_each_other(made: EngineHost) -> No
     made.net.connect("third", "third")
     for family in FAMILIES:
         assert reachable(back, address(endpoint, family), 80)
-        assert not reachable(third, address(endpoint, family), 80)
+        assert unreachable(third, address(endpoint, family), 80)
 
 
 def test_ports_are_published_where_the_network_says(made: EngineHost) -> None:
@@ -280,7 +280,7 @@ def test_ports_are_published_where_the_network_says(made: EngineHost) -> None:
     made.net.connect("front", "web", publish=["8080:80", "0.0.0.0:8081:80"])
     for family in FAMILIES:
         assert reachable(made.outsider, SECOND[family], 8080)
-        assert not reachable(made.outsider, HOST[family], 8080)
+        assert unreachable(made.outsider, HOST[family], 8080)
     assert reachable(made.outsider, HOST[4], 8081)
 
 
@@ -331,19 +331,19 @@ def test_an_update_takes_effect_while_connections_last(made: EngineHost) -> None
         own = address(endpoint, family)
         assert reachable(peer, own, 80)
         update(icc="false")
-        assert not reachable(peer, own, 80)
+        assert unreachable(peer, own, 80)
         update(icc="true")
         assert reachable(peer, own, 80)
 
-        assert not reachable(other, own, 80)
+        assert unreachable(other, own, 80)
         update(isolate="false")
         assert reachable(other, own, 80)
         update(isolate="true")
-        assert not reachable(other, own, 80)
+        assert unreachable(other, own, 80)
 
     update(host_binding_ipv4=SECOND[4])
     assert reachable(made.outsider, SECOND[4], 8080)
-    assert not reachable(made.outsider, HOST[4], 8080)
+    assert unreachable(made.outsider, HOST[4], 8080)
     update(host_binding_ipv4="")
     assert reachable(made.outsider, HOST[4], 8080)
 

@@ -14,7 +14,7 @@ from support.names import query, values
 from support.netns import end_processes
 from support.patience import eventually
 from support.resolving import ask
-from support.traffic import reachable, serve
+from support.traffic import reachable, serve, unreachable
 
 from netlib import Net, throwaway
 from netlib.dns.client import Resolver
@@ -360,7 +360,7 @@ def test_a_foreign_chain_that_came_into_the_way_is_passed(host: Host) -> None:
         net.connect("front", "web")
         host.run("iptables-nft", "-P", "FORWARD", "DROP")
         with serve(outsider, 80):
-            assert not reachable(web, "192.0.2.100", 80)
+            assert unreachable(web, "192.0.2.100", 80)
             (finding,) = net.check()
             assert finding.subject == "firewall"
             assert "iptables-nft chain FORWARD is in the way" in finding.note

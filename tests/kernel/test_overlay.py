@@ -15,7 +15,7 @@ from support.overlay import NOTHING, VNI, Member, cluster, leave_nothing
 from support.overlay_table import address, all_differences, populate
 from support.patience import eventually
 from support.reach import Probe, Servers, ask, differences
-from support.traffic import reachable, serve
+from support.traffic import reachable, serve, unreachable
 
 from netlib.apply import tear_down
 from netlib.model import Family, Network
@@ -200,7 +200,7 @@ def test_a_wrong_entry_is_seen_and_put_right(host: Host) -> None:
                           "self", "permanent")  # fmt: skip
             one.place.run("bridge", "fdb", "add", "02:00:00:00:0f:01", "dev", one.port, "dst",
                           "192.0.2.3", "self", "permanent")  # fmt: skip
-            assert not reachable(made.place("a1"), to, 80)
+            assert unreachable(made.place("a1"), to, 80)
 
             seen = one.kernel.observe(one.wiring)
             assert len(one.wiring) == len(seen) + 1

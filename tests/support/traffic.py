@@ -18,6 +18,8 @@ from typing import Literal, Protocol, TypeVar
 T = TypeVar("T")
 Kind = Literal["tcp", "udp", "http"]
 
+# On a busy machine a packet may be late or lost: who expects an answer asks again.
+_TRIES = 8
 PATIENCE = 0.5  # seconds: packets here take microseconds, so silence this long means dropped
 
 
@@ -113,8 +115,13 @@ def ask(
 
 
 def reachable(where: Somewhere, address: str, port: int, kind: Kind = "tcp") -> bool:
-    """Whether a client in `where` gets an answer."""
-    return ask(where, address, port, kind) is not None
+    """Whether a client in `where` gets an answer, be it after some tries: see `unreachable`."""
+    return any(ask(where, address, port, kind) for _ in range(_TRIES))
+
+
+def unreachable(where: Somewhere, address: str, port: int, kind: Kind = "tcp") -> bool:
+    """Whether a client in `where` gets no answer, in as long as a healthy one takes."""
+    return ask(where, address, port, kind) is None
 
 
 def udp_ask(where: Somewhere, address: str, port: int) -> Answer | None:
@@ -124,7 +131,8 @@ def udp_ask(where: Somewhere, address: str, port: int) -> Answer | None:
 
 def fetch(where: Somewhere, address: str, port: int) -> bytes:
     """The page that a web server gives to a client in `where`; OSError where none does."""
-    answer = ask(where, address, port, "http")
+    tries = (ask(where, address, port, "http") for _ in range(_TRIES))
+    answer = next((one for one in tries if one is not None), None)
     if answer is None:
         raise OSError(f"no page at {address} port {port}")
     return answer.body
