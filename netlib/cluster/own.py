@@ -33,7 +33,7 @@ def republish(cluster: ClusterState, network: Network) -> bool:
     try:
         pool_conditions, pool_puts = claim_prefixes(cluster.store, POOLS, network)
     except PoolOverlap:
-        return False
+        return _is_back(cluster, network)
     unique = {keys.name_key(network.name): network.id}
     if network.vni:
         unique[vni_key(network.vni)] = network.id
@@ -46,9 +46,13 @@ def republish(cluster: ClusterState, network: Network) -> bool:
             )
         )
     except StoreConflict:
-        # Another host that is on it may have been quicker.
-        return cluster.network(network.id) is not None
+        return _is_back(cluster, network)
     return True
+
+
+def _is_back(cluster: ClusterState, network: Network) -> bool:
+    """Whether another host that is on it was quicker: then what is in the way is its own."""
+    return cluster.network(network.id) is not None
 
 
 def sweep(

@@ -16,6 +16,7 @@ from support.fake_cluster import LEASE_SECONDS, FakeCluster, FakeHost, Snapshot,
 from netlib import names
 from netlib.cluster import keys as member_keys
 from netlib.cluster.mirror import read
+from netlib.cluster.own import republish
 from netlib.cluster.state import peer_key
 from netlib.dns.source import store_source
 from netlib.errors import NodePaused, StoreError
@@ -363,6 +364,15 @@ def test_a_restored_store_gets_back_what_hosts_have(
     assert len(endpoints) == 4
     expire(cluster)
     assert peers(one) == ["client", "db"]
+
+
+def test_who_puts_a_lost_network_back_second_finds_it_there(
+    cluster: FakeCluster, one: FakeHost
+) -> None:
+    """What is in the way is the network's own: two hosts that are on it look at the same time."""
+    assert republish(one.net.engine.cluster, one.net.inspect("app").network)
+    stranger = replace(one.net.inspect("app").network, id="f" * 64)
+    assert not republish(one.net.engine.cluster, stranger)
 
 
 def test_a_host_that_is_younger_than_the_copy_is_a_member_still(
