@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from support.engine import BACKENDS, FAMILIES, HOST, LOOPBACK, EngineHost, address, engine_host
@@ -57,15 +58,20 @@ def test_a_wildcard_port_is_reached_from_everywhere(made: EngineHost) -> None:
 
 def test_ten_thousand_ports_in_one_call(made: EngineHost) -> None:
     """Also to other numbers, which are a fact each; and away again."""
-    made.box("web", 15000, 35000)
+    # One transaction is one message, and only root may send longer ones than
+    # net.core.wmem_max says (socket(7), SO_SNDBUFFORCE).
+    everybody = Path("/proc/self/uid_map").read_text().split()[2] == "4294967295"
+    last = 9999 if everybody else 999
+    moved = f"{HOST4}:20000-{20000 + last}:30000-{30000 + last}"
+    made.box("web", 10500, 30500)
     # At an address: the relay would have a socket for each port of [::1] else.
-    made.net.connect("front", "web", publish=[f"{HOST4}:10000-19999:10000-19999"])
-    made.net.publish("web", [f"{HOST4}:20000-29999:30000-39999"])
-    for port in (15000, 25000):
+    made.net.connect("front", "web", publish=[f"{HOST4}:10000-{10000 + last}:10000-{10000 + last}"])
+    made.net.publish("web", [moved])
+    for port in (10500, 20500):
         assert reachable(made.outsider, HOST4, port)
     assert made.net.check() == ()
-    made.net.unpublish("web", [f"{HOST4}:20000-29999:30000-39999"])
-    assert unreachable(made.outsider, HOST4, 25000)
+    made.net.unpublish("web", [moved])
+    assert unreachable(made.outsider, HOST4, 20500)
 
 
 def test_facts_count_the_connections_that_met_them(made: EngineHost) -> None:
