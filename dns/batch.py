@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import socket
+from collections.abc import Callable
 
 from netlib.dns.quick import Respond
 
@@ -86,9 +87,13 @@ class Batch:
             for slot in range(SLOTS)
         ]
 
-    def serve(self, number: int, respond: Respond) -> int:
-        """Answer what came in at a socket, at most `SLOTS` datagrams; how many that were."""
+    def serve(self, number: int, respond: Respond, catch_up: Callable[[], None]) -> int:
+        """Answer what came in at a socket, at most `SLOTS` datagrams; how many that were.
+
+        `catch_up` is called in between, that they are answered by what was so when they were sent.
+        """
         count: int = _recvmmsg(number, self._in.headers, SLOTS, socket.MSG_DONTWAIT, None)
+        catch_up()
         data, names = self._data, self._names
         received, to_send = self._in.received, self._out.to_send
         unsent = answered = 0  # the first slot that waits to be sent, and how many from there

@@ -31,13 +31,18 @@ class _Waiting:
 class Child:
     """Starts the server, and starts it again when it dies or answers no more.
 
-    `state` gives the messages that tell a new server all it must know.
+    `state` gives the messages that tell a new server all it must know; `read` has all that
+    changed meanwhile sent to it; in the file of `lock` it finds word of that.
     """
 
-    def __init__(self, loop: Loop, state: State, resolv_conf: str) -> None:
+    def __init__(
+        self, loop: Loop, state: State, read: Callable[[], None], lock: int, resolv_conf: str
+    ) -> None:
         self.restarts = 0
         self._loop = loop
         self._state = state
+        self._read = read
+        self._lock = lock
         self._resolv_conf = resolv_conf
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -52,11 +57,11 @@ class Child:
         """Start a server and tell it everything; who waits for an answer will get it."""
         ours, theirs = socket.socketpair()
         ours.settimeout(SEND_SECONDS)
-        number = str(theirs.fileno())
-        command = python("netlib.dns.server", number, self._resolv_conf)
+        given = [theirs.fileno(), self._lock]
+        command = python("netlib.dns.server", *map(str, given), self._resolv_conf)
         with theirs:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], cwd="/"
+                command, stdin=subprocess.DEVNULL, pass_fds=given, cwd="/"
             )
         self._channel = Channel(ours)
         self._started = time.monotonic()
@@ -105,6 +110,10 @@ class Child:
             self._lost()
             return
         for answer, _ in answers:
+            if "do" in answer:  # it heard that something changed
+                self._read()
+                self.send({"do": "sync", "number": answer["number"]})
+                continue
             waiting = self._waiting.pop(answer["tag"], None)
             if waiting is not None:
                 waiting.reply(answer)

@@ -1,7 +1,7 @@
 """How the engine and the command line speak with the resolver of a state.
 
 Whoever creates a network or connects a sandbox binds the sockets, hands them to the keeper,
-and waits until the server answers by the revision of its change: then names resolve.
+and leaves word of its change: what is asked from then on is answered by it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netlib.dns import word
 from netlib.dns.channel import Channel, Closed, Message, connect
-from netlib.dns.place import LOG, SOCKET
+from netlib.dns.place import LOCK, LOG, SOCKET
 from netlib.errors import KernelError, ResolverDown
 
-if TYPE_CHECKING:  # every operation asks `serve`; only a few need these
+if TYPE_CHECKING:  # every operation says `tell`; only a few need these
     from netlib.dns.facts import Update
     from netlib.dns.held import Held
     from netlib.dns.sockets import Bound
@@ -144,35 +145,13 @@ class Resolver:
 
     # -- names ------------------------------------------------------------------------------------
 
-    def serve(self, revision: int) -> None:
-        """Return when queries are answered by this revision of the state, or a later one.
+    def tell(self) -> None:
+        """Say that the state changed: every query from now on is answered by what it says now.
 
-        At once where no resolver runs: nobody could ask it.
+        A keeper that was killed is started anew. Raises ResolverDown where that fails.
         """
-        self._ask({"do": "serve", "revision": revision})
-
-    def serving(self, revision: int) -> Callable[[], None]:
-        """Likewise, but at once: what comes back waits."""
-        message = {"do": "serve", "revision": revision}
-        try:
-            channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-        except (FileNotFoundError, ConnectionRefusedError):  # none runs, or it was killed
-            return lambda: self.serve(revision)
-
-        def wait() -> None:
-            try:
-                _checked(channel.answer())
-            except Closed:  # it was just ending
-                self.serve(revision)
-            finally:
-                channel.close()
-
-        try:
-            channel.send(message)
-        except Closed:
-            channel.close()
-            return lambda: self.serve(revision)
-        return wait
+        if not word.leave(self.state_dir / LOCK):
+            self._ask({"do": "hello"})
 
     def update(self, update: Update) -> None:
         """Push an update to a keeper without a source; return when it is served."""

@@ -57,7 +57,7 @@ class Keeper:
         self._feed = Feed(source, self._pass_on)
         self._served = 0
         self._patient: list[tuple[int, Callable[[], None]]] = []
-        self._child = Child(self._loop, self._state, resolv_conf)
+        self._child = Child(self._loop, self._state, self._read, place.lock, resolv_conf)
         self._ended = threading.Event()
 
     # -- life -------------------------------------------------------------------------------------
@@ -103,6 +103,13 @@ class Keeper:
             message = {"do": "listen", "kind": kind, "name": name}
             yield message, tuple(sock.fileno() for sock in sockets)
 
+    def _read(self) -> None:
+        """Pass on what changed."""
+        try:
+            self._feed.read()
+        except NetError as error:  # it is tried again soon
+            print(f"names: {error}", file=sys.stderr, flush=True)
+
     def _pass_on(self, update: Update) -> None:
         revision = update.revision
         self._child.send(
@@ -147,7 +154,7 @@ class Keeper:
         self._loop.forget(client)
         client.close()
 
-    def _obey(self, client: Channel, message: Message, fds: tuple[int, ...]) -> None:  # noqa: PLR0912 - a case for each message
+    def _obey(self, client: Channel, message: Message, fds: tuple[int, ...]) -> None:
         def answer(found: Message) -> None:
             found.pop("tag", None)
             with contextlib.suppress(Closed):  # it waited no longer
@@ -172,11 +179,6 @@ class Keeper:
                     self._namespaces.pop(key, None)
                 self._note()
                 self._child.send(message, (), self._then_end(answer))
-            case "serve":
-                try:
-                    self._serve(message["revision"], answer)
-                except NetError as error:
-                    answer({"ok": False, "error": str(error)})
             case "update":
                 update = Update.from_json(message["update"])
                 self._feed.take(update)
@@ -209,13 +211,10 @@ class Keeper:
 
     def _serve(self, revision: int, answer: Callable[[Message], None]) -> None:
         """Answer when the server answers by that revision or a later one."""
-        if self._feed.revision < revision:
-            self._feed.read()
-        wanted = min(revision, self._feed.revision) if self._feed.source else revision
-        if wanted <= self._served:
+        if revision <= self._served:
             answer({"revision": self._served})
         else:
-            self._patient.append((wanted, lambda: answer({"revision": self._served})))
+            self._patient.append((revision, lambda: answer({"revision": self._served})))
 
     def _then_end(self, answer: Callable[[Message], None]) -> Callable[[Message], None]:
         def done(found: Message) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from netlib.dns import word
 from netlib.dns.channel import listen
 
 SOCKET, LOCK, LOG = "names.sock", "names.lock", "names.log"
@@ -43,6 +44,7 @@ class Place:
                     os.close(lock)
                     raise AlreadyKept(f"another keeper serves the names of {folder}") from None
                 time.sleep(0.005)
+        word.hear(lock)
         path = folder / SOCKET
         path.unlink(missing_ok=True)
         return cls(folder, lock, listen(path))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,9 @@ from netlib.dns.resolver import Later, Resolver
 from netlib.dns.sockets import close_at
 from netlib.dns.tcp import TcpService
 from netlib.dns.upstream import Server as Upstream
+from netlib.dns.word import Word
+
+_CATCH_UP_SECONDS = 0.25  # far less than a stub waits before it asks again
 
 
 @dataclass(slots=True)
@@ -43,8 +48,9 @@ class Listener:
 class Server:
     """The sockets around a Resolver."""
 
-    def __init__(self, loop: Loop, resolv_conf: str = "/etc/resolv.conf") -> None:
+    def __init__(self, loop: Loop, resolv_conf: str, catch_up: Callable[[], None]) -> None:
         self.loop = loop
+        self._catch_up = catch_up
         self.resolver = Resolver(loop, self._is_ours, resolv_conf)
         self._tcp = TcpService(loop)
         self._batches = {family: Batch(family) for family in (socket.AF_INET, socket.AF_INET6)}
@@ -102,6 +108,7 @@ class Server:
 
     def _udp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
         resolver, batch, number = self.resolver, self._batches[sock.family], sock.fileno()
+        catch_up = self._catch_up
 
         def slow(message: bytes, source: bytes, slot: int) -> bytes | None:
             resolver.stats.slow += 1
@@ -119,7 +126,7 @@ class Server:
         respond = quick_road(resolver, lambda zone: zone.askers_at(kind, name), slow)
 
         def handle(_events: int) -> None:
-            resolver.stats.datagrams += batch.serve(number, respond)
+            resolver.stats.datagrams += batch.serve(number, respond, catch_up)
 
         return handle
 
@@ -127,6 +134,7 @@ class Server:
         resolver = self.resolver
 
         def respond(message: bytes, source: bytes, later: Later) -> bytes | None:
+            self._catch_up()
             asker = resolver.zone.asker_at(kind, name, source)
             return resolver.respond(message, asker, later, tcp=True)
 
@@ -136,18 +144,72 @@ class Server:
 class Parent:
     """The keeper's end of the channel, as the server sees it: each message is confirmed."""
 
-    def __init__(self, channel: Channel, server: Server) -> None:
+    def __init__(self, channel: Channel, word: Word, loop: Loop, resolv_conf: str) -> None:
         self._channel = channel
-        self._server = server
-        server.loop.watch(channel, self._ready)
+        self._word = word
+        self._loop = loop
+        self._server = Server(loop, resolv_conf, self.catch_up)
+        self._reads = 0  # how often the keeper was asked to read what changed
+        self._put_off: list[tuple[Message, tuple[int, ...]]] = []
+        loop.watch(channel, self._ready)
+
+    def catch_up(self) -> None:
+        """If there is word of a change, have the keeper read it, and know it before this returns.
+
+        Not for ever: where it can't, what was known is answered, and the change comes later.
+        """
+        if not self._word.is_new():
+            return
+        self._reads += 1
+        try:
+            self._channel.send({"do": "read", "number": self._reads})
+            deadline = time.monotonic() + _CATCH_UP_SECONDS
+            while not self._hear_changes() and self._is_ready(deadline - time.monotonic()):
+                pass
+        except Closed:
+            self._loop.stop()
+
+    def _is_ready(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        return bool(poll.poll(max(seconds, 0.0) * 1000))
+
+    def _hear_changes(self) -> bool:
+        """Obey what came in, but for what closes sockets: one of them is just being served.
+
+        Whether all that was asked for has come.
+        """
+        if not self._is_ready(0):
+            return False
+        came = False
+        for message, fds in self._channel.receive():
+            if message["do"] in ("update", "sync"):
+                self._do(message, fds)
+                came |= message.get("number") == self._reads
+            else:
+                self._put_off.append((message, fds))
+        if self._put_off:
+            self._loop.later(0, self._go_on)
+        return came
+
+    def _go_on(self) -> None:
+        put_off, self._put_off = self._put_off, []
+        try:
+            for message, fds in put_off:
+                self._do(message, fds)
+        except Closed:
+            self._loop.stop()
 
     def _ready(self, _events: int) -> None:
         try:
-            for message, fds in self._channel.receive():
-                found = self._obey(message, fds)
-                self._channel.send({"tag": message["tag"], **found})
+            self._put_off += self._channel.receive()
         except Closed:
-            self._server.loop.stop()
+            self._loop.stop()
+        self._go_on()
+
+    def _do(self, message: Message, fds: tuple[int, ...]) -> None:
+        found = self._obey(message, fds)
+        self._channel.send({"tag": message["tag"], **found})
 
     def _obey(self, message: Message, fds: tuple[int, ...]) -> Message:
         server = self._server
@@ -166,8 +228,8 @@ class Parent:
         return {}
 
 
-def main(number: str, resolv_conf: str) -> None:
-    """Serve what comes over the channel at descriptor `number`."""
+def main(channel: str, lock: str, resolv_conf: str) -> None:
+    """Serve what comes over the channel, with word in the file of a lock: two descriptors."""
     # All that is imported late elsewhere: without rights the interpreter's own folder may be
     # closed to us.
     import encodings.idna  # noqa: F401
@@ -175,7 +237,9 @@ def main(number: str, resolv_conf: str) -> None:
     import netlib.dns.records  # noqa: F401
     from netlib.dns.privileges import drop
 
+    word = Word(int(lock))
+    os.close(int(lock))
     drop()
     loop = Loop()
-    Parent(Channel(socket.socket(fileno=int(number))), Server(loop, resolv_conf))
+    Parent(Channel(socket.socket(fileno=int(channel))), word, loop, resolv_conf)
     loop.run()

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 # None: nothing did.
 ZoneSource = Callable[[int, float], Update | None]
 
-# Whoever commits asks to be served, but a container runtime's plugin, whose caller waits: until
-# the container has started and asks for a name, we have looked by ourselves.
+# Who asks for a name before we have looked by ourselves has us look at once: see word.py.
 _POLL_SECONDS = 0.2
 _MOST_SERVICES = 32  # of an endpoint: who publishes a range of thousands looks none of them up
 

@@ -57,7 +57,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.time,
         warn: Callable[[str], None] | None = None,
-        committed: Callable[[int, Sandbox | None], None] | None = None,
+        committed: Callable[[Sandbox | None], None] | None = None,
         open_cluster: OpenCluster | None = None,
     ) -> None:
         self.state = State(store)
@@ -177,7 +177,7 @@ class Engine:
     def changed(self, box: Sandbox | None = None) -> None:
         """Have names resolve, and a sandbox's files say, what the state says now."""
         if self.committed is not None:
-            self.committed(self.state.store.revision(), box)
+            self.committed(box)
 
     def _begin(
         self, prepare: Callable[[], Operation[R]], held: ExitStack

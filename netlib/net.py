@@ -241,26 +241,21 @@ class Net:
         self._closing.append(kernel.close)
         return kernel
 
-    def _follow(self, revision: int, box: Sandbox | None) -> None:
-        """What follows a change: a sandbox's files, and the names that the resolver serves."""
-        if box is not None and box.kind == "cni":
-            # Its runtime writes such files itself, and it runs nothing yet that could ask for a
-            # name: by then the resolver has read it from the state.
-            return
+    def _follow(self, box: Sandbox | None) -> None:
+        """What follows a change: the names that the resolver serves, and a sandbox's files."""
         from netlib.dns.client import Resolver
-        from netlib.sandbox_files import refresh
 
-        # The resolver is another process: meanwhile it reads what has changed.
-        wait_until_served = Resolver(self.state_dir).serving(revision)
         try:
-            if box is not None:
+            Resolver(self.state_dir).tell()
+        finally:
+            if box is not None and box.kind != "cni":  # that one's runtime writes such files
+                from netlib.sandbox_files import refresh
+
                 refresh(self.engine.state, self.state_dir, box)
                 for name in self.engine.state.linkers(box.name):
                     linker = self.engine.state.find_sandbox(name)
                     if linker is not None:
                         refresh(self.engine.state, self.state_dir, linker)
-        finally:
-            wait_until_served()
 
     @property
     def cluster(self) -> ClusterVerbs:

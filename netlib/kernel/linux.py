@@ -70,13 +70,6 @@ class LinuxKernel:
         """The netlink ports that the firewall is changed from by us."""
         return self._firewall.senders()
 
-    def use_callers_threads(self) -> None:
-        """Have each calling thread enter namespaces itself: for a program of our own.
-
-        Two changes of thread less for each entry. All its threads must be in the host's.
-        """
-        self._namespaces.direct = True
-
     def close(self) -> None:
         """Give back sockets and threads, the firewall's too."""
         self._deletions.close()

@@ -1,8 +1,8 @@
-"""Network namespaces: one thread enters them, so that no other thread ever has to.
+"""Network namespaces: a thread enters one for a moment, mostly to open a socket.
 
-setns(2) moves a thread, not a process, and forking a program with threads is unsafe. So one
-thread of our own does all that must be done inside a namespace, which is mostly to open a
-socket: that stays in its namespace whichever thread uses it later.
+setns(2) moves a thread, not a process, and a socket stays in its namespace whichever thread uses
+it later. The caller's own thread enters where nobody can notice; else one of ours does, for each
+change of thread costs two that have to be woken.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
 _HERE = "/proc/thread-self/ns/net"
+OUR_THREADS = "netlib-"  # how the names of all threads that we start begin
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _IDLE_SOCKETS = 4
 # A path that leads nowhere; ESRCH, ENXIO: a process that is ending. All else, such as too many
@@ -34,31 +35,32 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESRCH, errno.ENXIO, err
 
 def set_netns(fd: int) -> None:
     """Move the calling thread into a network namespace. Raises OSError."""
-    _call("setns", fd, _CLONE_NEWNET)
+    _check(_native("setns")(fd, _CLONE_NEWNET))
 
 
 def leave_for_new_netns() -> None:
     """Move the calling thread into a new network namespace. Raises OSError."""
-    _call("unshare", _CLONE_NEWNET)
-
-
-def _call(name: str, *arguments: int) -> None:
-    native: Callable[..., None] | None = getattr(os, name, None)  # Python 3.12 has both
-    if native is not None:
-        native(*arguments)
-        return
-    import ctypes
-
-    if getattr(_libc(), name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    _check(_native("unshare")(_CLONE_NEWNET))
 
 
 @cache
-def _libc() -> Any:
-    import ctypes
+def _native(name: str) -> Callable[..., int | None]:
+    """A system call: os has both from Python 3.12 on, and raises where libc returns -1."""
+    found: Callable[..., int | None] | None = getattr(os, name, None)
+    if found is None:
+        import ctypes
 
-    return ctypes.CDLL(None, use_errno=True)
+        found = getattr(ctypes.CDLL(None, use_errno=True), name)
+        assert found is not None
+    return found
+
+
+def _check(result: int | None) -> None:
+    if result:
+        import ctypes
+
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def is_host(netns: Netns) -> bool:
@@ -67,11 +69,9 @@ def is_host(netns: Netns) -> bool:
 
 
 class Namespaces:
-    """Opens sockets and does work inside network namespaces, by one thread of its own.
+    """Opens sockets and does work inside network namespaces.
 
     The host is the namespace of the thread that made this object, wherever later callers are.
-    In a program whose threads are all its own and in that namespace, `direct` saves the two
-    changes of thread: each enters by itself, and comes back.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,6 @@ class Namespaces:
         self._closed = False
         self._closing: SimpleQueue[Any] = SimpleQueue()
         self._closer: threading.Thread | None = None
-        self.direct = False  # whether callers' threads enter namespaces themselves
 
     def close(self) -> None:
         """End the thread and give back all descriptors. Doing it again is harmless."""
@@ -130,15 +129,16 @@ class Namespaces:
     def run(self, fd: int, work: Callable[[], T]) -> T:
         """Do `work` in the namespace of a descriptor, and give back what it returns or raises.
 
-        Our thread does it, unless the caller's own is in the host and that is where to do it:
-        then it would only cost a wait for another thread.
+        The caller's own thread does it if it is in the host, and the work is to be done there or
+        nobody can notice that it is elsewhere; else a thread of ours.
         """
         if self._closed:
             raise KernelError("this kernel was closed")
-        if self.direct:
-            return self._run_here(fd, work)
-        if fd == self.host_fd and os.stat(_HERE).st_ino == self.host_inode:
-            return work()
+        if os.stat(_HERE).st_ino == self.host_inode:
+            if fd == self.host_fd:
+                return work()
+            if _is_unseen():
+                return self._run_here(fd, work)
         job = _Job(fd, work)
         with self._lock:
             if self._closed:
@@ -147,7 +147,10 @@ class Namespaces:
             if self._thread is None or not self._thread.is_alive():
                 self._jobs = SimpleQueue()
                 self._thread = threading.Thread(
-                    target=_serve, args=(self.host_fd, self._jobs), name="netlib-netns", daemon=True
+                    target=_serve,
+                    args=(self.host_fd, self._jobs),
+                    name=f"{OUR_THREADS}netns",
+                    daemon=True,
                 )
                 self._thread.start()
             self._jobs.put(job)
@@ -155,16 +158,19 @@ class Namespaces:
         return result
 
     def _run_here(self, fd: int, work: Callable[[], T]) -> T:
-        if os.fstat(fd).st_ino == self.host_inode:
-            return work()
+        home, setns = self.host_fd, _native("setns")
+        result: int | None = None
         try:
-            set_netns(fd)
-        except OSError as error:
-            raise _no_entry(error) from error
-        try:
+            try:
+                set_netns(fd)
+            except OSError as error:
+                raise _no_entry(error) from error
             return work()
         finally:
-            set_netns(self.host_fd)
+            # The very next thing is the system call: the handler of a signal, which may raise,
+            # runs where a function of Python's begins or after a call, so never before this.
+            result = setns(home, _CLONE_NEWNET)
+            _check(result)
 
     def run_in(self, netns: Netns, work: Callable[[], T]) -> T:
         """Do `work` in a network namespace."""
@@ -253,6 +259,17 @@ def is_netns(descriptor: int) -> bool:
         return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
     except OSError:
         return False
+
+
+def _is_unseen() -> bool:
+    """Whether no other thread can notice that the calling one is elsewhere for a moment.
+
+    /proc/net, and /proc/PID/ns/net, show where a process's first thread is, to all others.
+    """
+    first = threading.main_thread()
+    return threading.current_thread() is not first or all(
+        thread is first or thread.name.startswith(OUR_THREADS) for thread in threading.enumerate()
+    )
 
 
 class _Job:

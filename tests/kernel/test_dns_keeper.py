@@ -183,7 +183,7 @@ def test_it_ends_with_the_last_network(resolver: Resolver, host: Host) -> None:
     eventually(lambda: not host.run("ss", "-Hlnu", "sport = 53").stdout)
     assert resolver.stats() is None
     resolver.forget_network("n1")  # again: no harm
-    resolver.serve(5)
+    resolver.tell()
     assert resolver.listen_network("n1", [GATEWAY4]) == {GATEWAY4: 53}
 
 
@@ -403,7 +403,7 @@ def test_a_daemon_can_be_the_keeper(host: Host, web: Place) -> None:
 
 def test_who_speaks_nonsense_is_dropped(resolver: Resolver, host: Host, web: Place) -> None:
     """And nobody else notices."""
-    for nonsense in (b"{}\n", b"[]\n", b"\xff\xfe\n", b'{"do": "serve"}\n', b'{"do": "dance"}\n'):
+    for nonsense in (b"{}\n", b"[]\n", b"\xff\xfe\n", b'{"do": "forget"}\n', b'{"do": "dance"}\n'):
         with connect(host.state_dir / SOCKET, 5).sock as client:
             client.sendall(nonsense)
             answer = client.recv(4096)

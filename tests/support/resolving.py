@@ -87,7 +87,7 @@ class Running:
         from netlib.dns.sockets import bind_gateway
 
         self.loop = Loop()
-        self.server = Server(self.loop, str(resolv_conf))
+        self.server = Server(self.loop, str(resolv_conf), lambda: None)
         self.bound = [bind_gateway(GATEWAY4), bind_gateway(GATEWAY6)]
         self.server.update(EVERYTHING)
         self.server.listen("network", "n1", [s for b in self.bound for s in b.sockets])

@@ -73,7 +73,6 @@ def _warm(net: Net) -> Callable[[], frozenset[int]]:
     kernel.facts()
     own_ports: Callable[[], frozenset[int]] = frozenset
     if isinstance(kernel, LinuxKernel):
-        kernel.use_callers_threads()
         own_ports = kernel.senders
     net.engine.registry.get("bridge")
     # What is loaded now stays: no collection has to look at it.

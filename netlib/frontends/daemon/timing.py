@@ -61,7 +61,7 @@ def trace(net: Net, log: Callable[[str], None]) -> None:
         start = time.perf_counter()
         if told is not None:
             told(*arguments)
-        note("names.serve", (time.perf_counter() - start) * 1000)
+        note("files and names", (time.perf_counter() - start) * 1000)
 
     engine.committed = committed
     run = engine.run
