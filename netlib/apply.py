@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
-from netlib.plan import Delete, Plan, Stage, inverse
+from netlib.plan import Create, Delete, Plan, Stage, inverse
+from netlib.wiring import Layer
 
 if TYPE_CHECKING:
     from netlib.kernel import Kernel
@@ -31,8 +33,13 @@ def apply(
     try:
         with kernel.session(), ExitStack() as undo:
             undo.callback(_withdraw, withdraw, failures)
+            ahead = _Ahead(plan, kernel)
+            undo.callback(ahead.take_back, failures)
             for stage in plan.stages:
-                _do(stage, kernel, failures)
+                if stage is ahead.stage:
+                    _do(ahead.finish, failures)
+                    continue
+                _do(partial(kernel.do, stage), failures)
                 undo.callback(_take_back, stage, kernel, failures)
             if plan.after:
                 kernel.perform(plan.after)
@@ -45,9 +52,44 @@ def apply(
         raise StageFailed(error, undone=not failures) from error
 
 
-def _do(stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:
+class _Ahead:
+    """The stage of a plan that needs nothing of the others, if there is one: it is begun first.
+
+    Another process does it, and meanwhile we do the rest.
+    """
+
+    def __init__(self, plan: Plan, kernel: Kernel) -> None:
+        stages = [stage for stage in plan.stages if stage.layer is Layer.SERVICE]
+        self.stage: Stage | None = None
+        self._kernel = kernel
+        self._is_done = False
+        # Only where nothing of the kind goes or changes: that might have to be out of the way.
+        if len(stages) == 1 and all(
+            isinstance(step, Create) and step.noun.alone for step in stages[0].steps
+        ):
+            self.stage = stages[0]
+            self._finish: Callable[[], None] | None = kernel.begin(self.stage)
+
+    def finish(self) -> None:
+        """Wait for it."""
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            finish()
+            self._is_done = True
+
+    def take_back(self, failures: list[NetError]) -> None:
+        """As if it had never been begun."""
+        if self.stage is None:
+            return
+        with suppress(NetError):  # then nothing of it is there
+            _do(self.finish, failures)
+        if self._is_done:
+            _take_back(self.stage, self._kernel, failures)
+
+
+def _do(work: Callable[[], None], failures: list[NetError]) -> None:
     try:
-        kernel.do(stage)
+        work()
     except StageFailed as error:
         if not error.undone:  # it could not take back the stage's own beginning
             failures.append(error.cause)

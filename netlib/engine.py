@@ -32,6 +32,7 @@ from netlib.registry import Registry
 from netlib.state import State
 from netlib.store import Commit, Store, Unchanged
 from netlib.turns import Turns
+from netlib.wiring import Wiring
 
 if TYPE_CHECKING:
     from netlib.cluster.state import ClusterState
@@ -40,6 +41,7 @@ R = TypeVar("R")
 # Each failed try means that somebody else's commit succeeded, so this many only fail in a storm.
 _TRIES = 1000
 SHARED = "container:"
+_DESCRIBED = 256  # networks whose wiring is remembered
 
 
 class Engine:
@@ -68,6 +70,7 @@ class Engine:
         self.clock = clock
         self.committed = committed
         self._turns = Turns()
+        self._described: dict[str, tuple[Network, HostFacts, Wiring]] = {}
         self.warn = warn or _warn
         self.making = threading.Lock()
         self._identified = False
@@ -93,6 +96,16 @@ class Engine:
     def driver(self, network: Network) -> Driver:
         """The driver of a network."""
         return self.registry.get(network.driver)
+
+    def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
+        """What a network's driver describes for it; the same again for the same, for it is pure."""
+        known = self._described.get(network.id)
+        if known is None or known[0] is not network or known[1] != host:
+            known = network, host, self.driver(network).network_wiring(network, host)
+            if len(self._described) >= _DESCRIBED:
+                self._described.clear()
+            self._described[network.id] = known
+        return known[2]
 
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """The host as it is now."""
@@ -186,7 +199,8 @@ class Engine:
         for attempt in range(_TRIES):
             try:
                 with self._turns.turn():
-                    operation = prepare()
+                    with self.state.store.reading():
+                        operation = prepare()
                     held.enter_context(self.lock.of(operation.holds))
                     self.meeting.take(operation.claims, taken)
                     if operation.begin is not None:

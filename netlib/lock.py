@@ -13,6 +13,7 @@ from zlib import crc32
 from netlib.errors import NotPermitted, StoreError
 
 _FLOCK = struct.Struct("@hhqqi0q")  # struct flock
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class OperationLock:
@@ -85,8 +86,11 @@ class OperationLock:
 
     def _open(self, path: Path) -> int:
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                return os.open(path, _FLAGS, 0o600)
+            except FileNotFoundError:  # the folder, and only at first
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return os.open(path, _FLAGS, 0o600)
         except PermissionError as error:
             raise NotPermitted(
                 f"{path} can not be opened: {error.strerror}",

@@ -249,13 +249,9 @@ class Net:
             Resolver(self.state_dir).tell()
         finally:
             if box is not None and box.kind != "cni":  # that one's runtime writes such files
-                from netlib.sandbox_files import refresh
+                from netlib.sandbox_files import refresh_all
 
-                refresh(self.engine.state, self.state_dir, box)
-                for name in self.engine.state.linkers(box.name):
-                    linker = self.engine.state.find_sandbox(name)
-                    if linker is not None:
-                        refresh(self.engine.state, self.state_dir, linker)
+                refresh_all(self.engine.state, self.state_dir, box)
 
     @property
     def cluster(self) -> ClusterVerbs:

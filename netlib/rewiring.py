@@ -141,7 +141,7 @@ def describe(
     if links is None and endpoint.links:
         links = engine.state.links_of(endpoint)
     if driver.capabilities.names != "none" or links:
-        around = driver.network_wiring(network, host)
+        around = engine.network_wiring(network, host)
         wiring |= Wiring(endpoint_names(network, driver.capabilities, around, endpoint))
         wiring |= Wiring(openings(around, endpoint, links or ()))
     return EndpointRecord(endpoint=endpoint, wiring=wiring)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from netlib import links
@@ -19,6 +20,7 @@ from netlib.naming import nameservers
 from netlib.state import EndpointRecord, NetworkRecord, State, part
 
 _HOST_FILE = Path("/etc/resolv.conf")
+_MOST_BYTES = 1 << 20
 # What systemd-resolved itself asks; its stub listens on the host's loopback only.
 _RESOLVED_FILE = Path("/run/systemd/resolve/resolv.conf")
 
@@ -26,6 +28,16 @@ _RESOLVED_FILE = Path("/run/systemd/resolve/resolv.conf")
 def folder_of(state_dir: Path, name: str) -> Path:
     """Where a sandbox's files are."""
     return state_dir / "sandboxes" / part(name)
+
+
+def refresh_all(state: State, state_dir: Path, box: Sandbox) -> None:
+    """Write the files of a sandbox and of those that are linked to it."""
+    with state.store.reading():
+        refresh(state, state_dir, box)
+        for name in state.linkers(box.name):
+            linker = state.find_sandbox(name)
+            if linker is not None:
+                refresh(state, state_dir, linker)
 
 
 def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
@@ -111,11 +123,24 @@ def _gateways(
 
 def _of_host() -> ResolvConf:
     try:
-        text = _HOST_FILE.read_text(errors="replace")
+        text = _text(_HOST_FILE)
         if "127.0.0.53" in text and _RESOLVED_FILE.exists():
-            text = _RESOLVED_FILE.read_text(errors="replace")
+            text = _text(_RESOLVED_FILE)
     except OSError:
         return ResolvConf()  # a host without one resolves nothing, and neither do its sandboxes
+    return _parsed(text)
+
+
+def _text(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # open() asks three things more
+    try:
+        return os.read(descriptor, _MOST_BYTES).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: str) -> ResolvConf:
     return ResolvConf.parse(text)
 
 

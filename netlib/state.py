@@ -129,6 +129,10 @@ def load_as(shape: type[T], text: str) -> T:
         return from_json(shape, json.loads(text))
 
 
+def _sandbox(text: str) -> Sandbox:
+    return from_json(Sandbox, json.loads(text))
+
+
 def _endpoint(text: str) -> tuple[Endpoint, Wiring]:
     document = json.loads(text)
     return from_json(Endpoint, document["endpoint"]), from_json(Wiring, document["wiring"])
@@ -141,6 +145,7 @@ def _network(text: str) -> tuple[Network, Wiring]:
 
 _ENDPOINTS = Memo(_endpoint, 512)
 _NETWORKS = Memo(_network, 64)
+_SANDBOXES = Memo(_sandbox, 512)
 _TEXTS: deque[tuple[Wiring, str]] = deque(maxlen=_FEW)
 
 
@@ -275,6 +280,11 @@ def dump(value: object) -> str:
 def dump_network(network: Network, wiring: Wiring) -> str:
     """The record of a network."""
     return _NETWORKS.keep(_record("network", network, wiring), (network, wiring))
+
+
+def dump_sandbox(box: Sandbox) -> str:
+    """The record of a sandbox."""
+    return _SANDBOXES.keep(dump(box), box)
 
 
 def dump_endpoint(endpoint: Endpoint, wiring: Wiring) -> str:
@@ -459,7 +469,7 @@ class State:
     def find_sandbox(self, name: str) -> Sandbox | None:
         """Likewise, None where there is none."""
         record = self.store.get(sandbox_key(name))
-        return load_as(Sandbox, record.value) if record else None
+        return _SANDBOXES.of(record.value) if record else None
 
     def sandbox_in(self, inode: int) -> Sandbox | None:
         """The sandbox that has a network namespace."""
@@ -475,7 +485,7 @@ class State:
 
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes that the state knows, oldest first."""
-        found = [load_as(Sandbox, r.value) for r in self.store.range(*under("sandbox/"))]
+        found = [_SANDBOXES.of(r.value) for r in self.store.range(*under("sandbox/"))]
         return sorted(found, key=lambda s: (s.created, s.name))
 
     # -- addresses and ports ----------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Noun:
     layer: ClassVar[Layer]
     identity: ClassVar[tuple[str, ...]]
     shared: ClassVar[bool] = False  # ensured, never undone or removed
+    alone: ClassVar[bool] = False  # needs nothing that is made before it
 
     netns: Netns = HOST
 
@@ -492,6 +493,7 @@ class Relay(Noun):
 
     layer = Layer.SERVICE
     identity = ("protocol", "host", "port")
+    alone = True
 
     protocol: Protocol
     host: IPAddress

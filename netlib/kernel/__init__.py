@@ -36,6 +36,13 @@ class Kernel(typing.Protocol):
         not take back what it had done.
         """
 
+    def begin(self, stage: Stage) -> Callable[[], None]:
+        """Begin a stage: what another process does of it is under way when this returns.
+
+        The call of what is returned does the rest, and returns or raises as `do` does. It has to
+        be called, once, whatever comes in between.
+        """
+
     def remove(self, stage: Stage) -> None:
         """Do all of the stage's Deletes that can be done; one of what is gone is no failure.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import count
 
 from netlib.errors import (
@@ -167,6 +168,10 @@ class FakeKernel:
             except BaseException:
                 self._host = before
                 raise
+
+    def begin(self, stage: Stage) -> Callable[[], None]:
+        """All of it is done by the call of what is returned."""
+        return partial(self.do, stage)
 
     def remove(self, stage: Stage) -> None:
         """Do all deletions that can be done; what is gone is no failure."""

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from netlib.errors import NamespaceGone, NetError, StageFailed, Unsupported
@@ -15,7 +16,7 @@ from netlib.kernel.deletions import Deletions
 from netlib.kernel.errnos import Refusal, failed, raise_together, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
-from netlib.kernel.netfilter import Firewall, Steps
+from netlib.kernel.netfilter import Begun, Firewall, Steps
 from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, Session, open_netns
 from netlib.kernel.observing import Observer
@@ -131,6 +132,15 @@ class LinuxKernel:
                 self._undo_doors(stage, done, own, error)
                 raise
             done.append((door, steps))
+
+    @typed
+    def begin(self, stage: Stage) -> Callable[[], None]:
+        """Have another process begin what it does of a stage; what is returned does the rest."""
+        own, doors = self._sorted(stage.steps)
+        door, steps = doors[0] if doors else (None, [])
+        if own or len(doors) > 1 or not isinstance(door, Begun):
+            return partial(self.do, stage)
+        return typed(door.begin(steps))
 
     @typed
     def remove(self, stage: Stage) -> None:

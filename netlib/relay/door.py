@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,23 @@ class RelayDoor:
         if self._ask({"verb": "do", "steps": _documents(steps)}, starts=starts) is None:
             raise NotThere(f"{_name(steps[0])} is not there: the relay process is not running")
 
+    def begin(self, steps: Sequence[Step]) -> Callable[[], None]:
+        """Ask for steps; what is returned waits for the answer. Safe to ask again, as `_ask` is."""
+        with ExitStack() as opening:
+            sock = opening.enter_context(reach(self._folder))
+            sent = sock is not None and self._send(sock, {"verb": "do", "steps": _documents(steps)})
+            opened = opening.pop_all()
+
+        def finish() -> None:
+            with opened:
+                answer = _answer(sock, self._folder) if sock is not None and sent else None
+            if answer is None:
+                self.do(steps)
+            else:
+                _checked(answer)
+
+        return finish
+
     def remove(self, steps: Sequence[Step]) -> None:
         """Do the steps that can be done: a Delete of what is absent is no failure."""
         if steps:
@@ -71,11 +89,10 @@ class RelayDoor:
 
     def _ask(self, request: dict[str, Any], *, starts: bool) -> dict[str, Any] | None:
         """The answer; None when no process runs, and none is to be started."""
-        line = json.dumps({"netns": netns_inode(), **request}).encode() + b"\n"
         deadline = time.monotonic() + _START_SECONDS
         started = 0
         while True:
-            answer = self._try(line)
+            answer = self._try(request)
             if answer is not None:
                 return _checked(answer)
             # No process, or one that ended before it answered: with its last relay, or by
@@ -93,28 +110,39 @@ class RelayDoor:
                     f"see {self._folder / 'relay.log'}",
                 )
 
-    def _try(self, line: bytes) -> bytes | None:
+    def _try(self, request: dict[str, Any]) -> bytes | None:
         with reach(self._folder) as sock:
-            if sock is None:
+            if sock is None or not self._send(sock, request):
                 return None
-            if peer_uid(sock) != os.geteuid():
-                raise NotPermitted(
-                    f"the relay process of {self._folder} belongs to another user",
-                    "run as that user, or choose another folder with --state-dir",
-                )
-            sock.settimeout(_ANSWER_SECONDS)
-            try:
-                sock.sendall(line)
-                parts = list(_parts(sock))
-            except (BrokenPipeError, ConnectionResetError):
-                return None
-            except TimeoutError as error:
-                raise KernelError(
-                    f"the relay process of {self._folder} does not answer",
-                    "end it (its name is netlib-relay), then run: net repair",
-                ) from error
-        answer = b"".join(parts)
-        return answer if answer.endswith(b"\n") else None
+            return _answer(sock, self._folder)
+
+    def _send(self, sock: socket.socket, request: dict[str, Any]) -> bool:
+        """Whether the process was there to be asked."""
+        if peer_uid(sock) != os.geteuid():
+            raise NotPermitted(
+                f"the relay process of {self._folder} belongs to another user",
+                "run as that user, or choose another folder with --state-dir",
+            )
+        sock.settimeout(_ANSWER_SECONDS)
+        try:
+            sock.sendall(json.dumps({"netns": netns_inode(), **request}).encode() + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+
+def _answer(sock: socket.socket, folder: Path) -> bytes | None:
+    """What the process says; None where it ended before it did anything."""
+    try:
+        answer = b"".join(_parts(sock))
+    except ConnectionResetError:
+        return None
+    except TimeoutError as error:
+        raise KernelError(
+            f"the relay process of {folder} does not answer",
+            "end it (its name is netlib-relay), then run: net repair",
+        ) from error
+    return answer if answer.endswith(b"\n") else None
 
 
 def _documents(steps: Iterable[Step]) -> list[list[Any]]:

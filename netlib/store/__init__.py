@@ -8,6 +8,7 @@ never a check before an insert. `netlib.state` knows which keys there are and wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,6 +82,12 @@ class Store(Protocol):
 
     def count(self, first: str, end: str) -> int:
         """How many records there are with first <= key < end."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """What the calling thread reads in here may all be of one moment, the first read's.
+
+        For many reads in a row, which then cost less. Others' commits are not held up.
+        """
 
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key.

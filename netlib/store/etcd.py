@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from netlib.errors import InvalidRequest, LeaseLost, StoreUnavailable
@@ -80,6 +81,10 @@ class EtcdStore:
         return last.now
 
     # -- commits --------------------------------------------------------------------------------
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Nothing: each read is of its own moment."""
+        return nullcontext()
 
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
@@ -161,6 +166,7 @@ class LeasedView:
         self._lease = lease
         self.get, self.range, self.count = store.get, store.range, store.count
         self.revision, self.changes = store.revision, store.changes
+        self.reading = store.reading
 
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises LeaseLost if the lease ended."""

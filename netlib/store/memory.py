@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from netlib.errors import LeaseLost, StoreConflict, StoreError
@@ -78,6 +79,10 @@ class MemoryStore:
         with self._open().changed:
             self._now()
             return len(self._keys(first, end))
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Nothing: each read is of its own moment."""
+        return nullcontext()
 
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""

@@ -1,6 +1,6 @@
 """The embedded Store: one SQLite file in WAL mode, opened by every process that wants it.
 
-Two connections, for readers never wait for a writer's disk (wal.html).
+Readers have connections of their own, for they never wait for a writer's disk (wal.html).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from netlib.errors import StoreConflict
@@ -44,6 +45,8 @@ class SqliteStore:
         self._poll_seconds = poll_seconds
         self._reader = Turns(self._path, busy_seconds, steps)
         self._writer = Turns(self._path, busy_seconds, steps)
+        self._snapshot = Turns(self._path, busy_seconds, steps)
+        self._own = threading.local()  # the connection of a thread that is in `reading`
         self._news = threading.Condition()
         self._commits = 0  # of this object, for who waits for changes
         forks.tell(self)
@@ -70,6 +73,21 @@ class SqliteStore:
         """That of the last commit."""
         return int(self._ask("SELECT revision FROM clock")[0][0])
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What the calling thread reads in here is of one moment, unless another one is in here.
+
+        In one transaction, so that the file is looked at and locked once and not for each read.
+        """
+        with self._snapshot.take_if_free() as connection:
+            if connection is not None:
+                connection.execute("BEGIN")
+            before, self._own.connection = getattr(self._own, "connection", None), connection
+            try:
+                yield
+            finally:
+                self._own.connection = before
+
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
         with self._writer.take(durable=commit.durable) as connection:
@@ -93,22 +111,25 @@ class SqliteStore:
                     self._news.wait(min(remaining, self._poll_seconds))
 
     def close(self) -> None:
-        """Close both connections, and wake who waits for changes."""
-        self._reader.close()
-        self._writer.close()
+        """Close all connections, and wake who waits for changes."""
+        for turns in self._all():
+            turns.close()
         self._tell()
 
     def before_fork(self) -> bool:
         """Close what can not cross a fork."""
-        reader, writer = self._reader.hold(), self._writer.hold()
-        return reader and writer
+        held = [turns.hold() for turns in self._all()]
+        return all(held)
 
     def after_fork(self, in_child: bool) -> None:
         """Go on, on both sides."""
-        self._reader.let_go(in_child)
-        self._writer.let_go(in_child)
+        for turns in self._all():
+            turns.let_go(in_child)
         if in_child:
             self._news = threading.Condition()  # its holder may be a thread of the parent's
+
+    def _all(self) -> tuple[Turns, ...]:
+        return self._reader, self._writer, self._snapshot
 
     def _tell(self) -> None:
         with self._news:
@@ -116,7 +137,10 @@ class SqliteStore:
             self._news.notify_all()
 
     def _ask(self, sql: str, parameters: tuple[str | int, ...] = ()) -> list[Any]:
-        return self._reader.ask(sql, parameters)
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            return self._reader.ask(sql, parameters)
+        return self._snapshot.ask_taken(connection, sql, parameters)
 
     def _events(self, since: int) -> list[Event] | None:
         with self._reader.take() as connection:

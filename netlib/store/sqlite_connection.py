@@ -41,6 +41,21 @@ class Turns:
         """
         if not self._lock.acquire(timeout=self._busy_seconds):
             raise locked(self._path, self._busy_seconds)
+        with self._taken(durable=durable) as connection:
+            yield connection
+
+    @contextmanager
+    def take_if_free(self) -> Iterator[sqlite3.Connection | None]:
+        """Likewise, to read; None where it is not free just now."""
+        if not self._lock.acquire(blocking=False):
+            yield None
+            return
+        with self._taken() as connection:
+            yield connection
+
+    @contextmanager
+    def _taken(self, *, durable: bool | None = None) -> Iterator[sqlite3.Connection]:
+        """With the lock, which is released in the end."""
         try:
             with explained(self._path, self._busy_seconds):
                 connection = self._ready()
@@ -65,6 +80,16 @@ class Turns:
                 raise
         finally:
             self._lock.release()
+
+    def ask_taken(
+        self, connection: sqlite3.Connection, sql: str, parameters: tuple[str | int, ...]
+    ) -> list[Any]:
+        """All rows that a statement finds, by the connection that the caller has taken."""
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except (sqlite3.Error, OSError):
+            with explained(self._path, self._busy_seconds):
+                raise
 
     def _begin(self, connection: sqlite3.Connection, durable: bool) -> None:
         if durable != self._is_durable:

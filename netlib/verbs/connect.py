@@ -144,7 +144,7 @@ def connect(
     inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
-        keys.sandbox_key(box.name): keys.dump(box),
+        keys.sandbox_key(box.name): keys.dump_sandbox(box),
         # The host's namespace is that of many: no one of them is found by it.
         **({keys.namespace_key(box.netns.inode): box.name} if able.own_netns else {}),
         **{

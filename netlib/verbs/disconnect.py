@@ -93,7 +93,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         *port_puts,
     ]
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
-    touched = {keys.sandbox_key(box.name): keys.dump(box)}
+    touched = {keys.sandbox_key(box.name): keys.dump_sandbox(box)}
     if not others and box.kind != "name":
         # Known by what others call it, and only for its endpoints' sake.
         gone += engine.state.sandbox_keys(box)

@@ -125,7 +125,7 @@ def _register(engine: Engine, asked: Sandbox) -> Sandbox:
         created=engine.clock(),
         shares=owner.name if owner else "",
     )
-    claims = {keys.sandbox_key(box.name): keys.dump(box)}
+    claims = {keys.sandbox_key(box.name): keys.dump_sandbox(box)}
     conditions: list[Condition] = [Absent(keys.sandbox_key(box.name))]
     if not is_host and owner is None:
         claims[inode] = box.name

@@ -24,6 +24,7 @@ from netlib.store.sqlite import SqliteStore
 STEPS: tuple[tuple[Any, str], ...] = (
     (SqliteStore, "commit"),
     (LinuxKernel, "do"),
+    (LinuxKernel, "begin"),
     (LinuxKernel, "remove"),
     (LinuxKernel, "perform"),
     (Socket, "transact"),
@@ -33,6 +34,7 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (Ruleset, "change"),
     (program.Place, "run"),
     (RelayDoor, "_ask"),
+    (RelayDoor, "_send"),
     (Resolver, "_ask"),
     (Resolver, "_listen_once"),
     (named, "_mount"),

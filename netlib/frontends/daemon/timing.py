@@ -10,8 +10,8 @@ from typing import Any
 from netlib.net import Net
 from netlib.state import State
 
-_KERNEL = ("do", "remove", "perform", "observe", "facts", "prefixes", "interfaces", "alive",
-           "enter", "port_user")  # fmt: skip
+_KERNEL = ("do", "begin", "remove", "perform", "observe", "facts", "prefixes", "interfaces",
+           "alive", "enter", "port_user")  # fmt: skip
 _STORE = ("get", "range", "count", "commit", "revision")
 
 

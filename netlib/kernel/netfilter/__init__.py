@@ -6,8 +6,8 @@ it can do, and another backend, or none, takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 from netlib.plan import Ensure, Step
 from netlib.wiring import Count, FirewallBase, Noun
@@ -34,6 +34,14 @@ class Steps(Protocol):
         """All that is there and ours, good for Delete."""
 
 
+@runtime_checkable
+class Begun(Steps, Protocol):
+    """Steps that another process of ours does, while the caller goes on."""
+
+    def begin(self, steps: Sequence[Step]) -> Callable[[], None]:
+        """Ask for steps; the call of what is returned ends as `do` does."""
+
+
 class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
 
@@ -52,4 +60,4 @@ def ensures_base(steps: Iterable[Step]) -> bool:
     return any(isinstance(s, Ensure) and isinstance(s.noun, FirewallBase) for s in steps)
 
 
-__all__ = ["Firewall", "Steps", "ensures_base"]
+__all__ = ["Begun", "Firewall", "Steps", "ensures_base"]
