@@ -54,6 +54,49 @@ def test_an_empty_store_has_nothing(store: Store) -> None:
     assert store.changes(store.revision()) == []
 
 
+def test_reads_may_be_of_one_moment_and_hold_up_nobody(store: Store) -> None:
+    """Whoever commits meanwhile goes on; afterwards everything is seen."""
+    put(store, a="1")
+    with store.reading():
+        first = store.get("a")
+        put(store, a="2", b="2")
+        with store.reading():
+            again = store.get("a")
+        assert first is not None
+        assert again is not None
+        assert (first.value, again.value) in {("1", "1"), ("1", "2")}
+        assert len(store.range(*ALL)) in (1, 2)
+    assert [record.value for record in store.range(*ALL)] == ["2", "2"]
+
+
+def test_several_threads_read_at_once(store: Store) -> None:
+    """Nobody waits until another one has read all that it wants."""
+    put(store, a="1")
+    seen: list[Record | None] = []
+
+    def read() -> None:
+        with store.reading():
+            seen.append(store.get("a"))
+
+    with store.reading():
+        store.get("a")
+        other = threading.Thread(target=read)
+        other.start()
+        other.join(5)
+        assert len(seen) == 1
+    assert seen[0] == store.get("a")
+
+
+def test_after_a_failure_reads_are_of_the_present_again(store: Store) -> None:
+    """What is thrown out of `reading` takes its moment with it."""
+    put(store, a="1")
+    with suppress(KeyError), store.reading():
+        store.get("a")
+        raise KeyError
+    put(store, a="2")
+    assert [record.value for record in store.range(*ALL)] == ["2"]
+
+
 def test_a_record_has_the_revision_of_the_commit_that_wrote_it(store: Store) -> None:
     """Each record tells its own last write, the store that of the last commit."""
     first = put(store, a="1", b="2")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 
 import pytest
 from support.wirings import BRIDGE, endpoint, network, veth
@@ -11,7 +13,7 @@ from netlib.apply import apply, tear_down
 from netlib.errors import InterfaceTaken, KernelError, LeftOver, NotPermitted, StageFailed
 from netlib.kernel.fake import FakeKernel
 from netlib.plan import Create, Delete, Stage, Step, diff
-from netlib.wiring import Address, Effect, Sysctl, Wiring
+from netlib.wiring import Address, Effect, Relay, Sysctl, Wiring
 
 NOTHING = Wiring()
 
@@ -125,3 +127,96 @@ def test_tearing_down_goes_on_and_names_all_that_failed() -> None:
     assert BRIDGE in kernel.wiring()
     assert pair not in kernel.wiring()
     assert route not in kernel.wiring()
+
+
+RELAY = Relay(
+    protocol="tcp",
+    host=ip_address("::1"),
+    port=8080,
+    target=ip_address("192.0.2.2"),
+    target_port=80,
+)
+
+
+class Begins(FakeKernel):
+    """Another process does what is begun, as soon as it is; `refuses` says that it can't."""
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        super().__init__()
+        self.refuses = refuses
+        self.told: list[str] = []
+
+    def begin(self, stage: Stage) -> Callable[[], None]:
+        """It is done at once, and told when somebody waits for it."""
+        self.told.append("begin")
+        if not self.refuses:
+            FakeKernel.do(self, stage)
+
+        def finish() -> None:
+            self.told.append("finish")
+            if self.refuses:
+                raise KernelError("no")
+
+        return finish
+
+    def do(self, stage: Stage) -> None:
+        """As always, and noted."""
+        self.told.append(stage.layer.name)
+        super().do(stage)
+
+
+def test_what_needs_nothing_of_the_rest_is_begun_first_and_waited_for_in_its_turn() -> None:
+    """It is under way while everything else is done."""
+    kernel = Begins()
+    apply(diff(NOTHING, Wiring([BRIDGE, RELAY])), kernel)
+    assert kernel.told == ["begin", "LINK", "finish"]
+    assert RELAY in kernel.wiring()
+
+
+def test_what_was_begun_is_taken_back_when_the_rest_fails() -> None:
+    """Also when nobody came to wait for it."""
+    kernel = Begins()
+    kernel.add_device("nl-1")
+    with pytest.raises(StageFailed) as caught:
+        apply(diff(NOTHING, Wiring([BRIDGE, RELAY])), kernel)
+    assert caught.value.undone
+    assert not kernel.wiring()
+    assert kernel.told == ["begin", "LINK", "finish", "SERVICE"]
+
+
+def test_what_could_not_be_begun_is_not_taken_back() -> None:
+    """There is nothing of it, and the rest goes."""
+    kernel = Begins(refuses=True)
+    with pytest.raises(StageFailed) as caught:
+        apply(diff(NOTHING, Wiring([BRIDGE, RELAY])), kernel)
+    assert caught.value.undone
+    assert not kernel.wiring()
+
+    kernel.add_device("nl-1")  # now both fail
+    with pytest.raises(StageFailed) as caught:
+        apply(diff(NOTHING, Wiring([BRIDGE, RELAY])), kernel)
+    assert caught.value.undone
+
+
+def test_a_failing_end_takes_back_what_was_begun_and_done() -> None:
+    """The commit that says that all is done may fail last."""
+    kernel = Begins()
+
+    def confirm() -> None:
+        raise KernelError("the disk is full")
+
+    with pytest.raises(StageFailed):
+        apply(diff(NOTHING, Wiring([BRIDGE, RELAY])), kernel, confirm=confirm)
+    assert not kernel.wiring()
+
+
+def test_nothing_is_begun_before_its_like_is_out_of_the_way() -> None:
+    """A port that moves is free only when it is given up."""
+    kernel = Begins()
+    apply(diff(NOTHING, Wiring([BRIDGE, RELAY])), kernel)
+    kernel.told.clear()
+    moved = replace(RELAY, target=ip_address("192.0.2.3"))
+    other = replace(RELAY, port=8081)
+    apply(diff(Wiring([RELAY]), Wiring([moved, other])), kernel)
+    apply(diff(Wiring([moved]), Wiring([RELAY])), kernel)
+    assert "begin" not in kernel.told
