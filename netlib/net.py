@@ -233,9 +233,11 @@ class Net:
         from netlib.name_servers import NameServers
         from netlib.relay.door import RelayDoor
 
+        relays = RelayDoor(self.state_dir)
+        self._closing.append(relays.close)
         kernel = open_kernel(
             self.firewall,
-            relays=RelayDoor(self.state_dir),
+            relays=relays,
             names=NameServers(Resolver(self.state_dir)),
         )
         self._closing.append(kernel.close)

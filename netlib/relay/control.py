@@ -1,7 +1,8 @@
-"""What the relay process is told: one JSON line asks, one answers, on a unix socket.
+"""What the relay process is told: a JSON line asks, and one answers, on a unix socket.
 
 A request has the inode of the asker's network namespace, a verb (`do`, `remove`, `observe`,
-`all`) and steps or documents. An answer has documents, or an error's code, message and hint.
+`all`) and steps or documents. An answer has documents, or an error's code, message and hint. Who
+has been answered may ask again; that does not keep the process from ending.
 """
 
 from __future__ import annotations
@@ -64,11 +65,19 @@ class Control:
         """Keep listening."""
 
     def leave(self, session: Session) -> None:
-        """One has been answered, or went away."""
+        """One went away."""
         self.sessions.discard(session)
         self.loop.close(session.sock)
-        if not self.sessions and not self.table:
+        self.served()
+
+    def served(self) -> None:
+        """One has been answered, or went away."""
+        if self.is_unused():
             self._idle()
+
+    def is_unused(self) -> bool:
+        """Whether nothing is relayed, and nobody is about to ask for it."""
+        return not self.table and not any(session.waits for session in self.sessions)
 
     def answer(self, line: bytes) -> Any:
         """Do what a request says."""
@@ -105,6 +114,7 @@ class Session:
     def __init__(self, control: Control, sock: socket.socket) -> None:
         self.sock = sock
         self._control = control
+        self.waits = True  # for its answer, or to ask for the first time
         self._request = bytearray()
         self._answer = memoryview(b"")
         control.loop.add(sock, self, select.EPOLLIN)
@@ -112,10 +122,10 @@ class Session:
     def on_event(self, events: int) -> None:
         """Read on, or write on."""
         try:
-            if self._answer:
-                self._write()
-            else:
+            if not self._answer:
                 self._read()
+            elif self._write():
+                self._control.loop.resume(self.sock, select.EPOLLIN)
         except BlockingIOError:
             return
         except OSError:
@@ -127,16 +137,25 @@ class Session:
 
     def _read(self) -> None:
         data = self.sock.recv(_READ_BYTES)
+        self.waits = True
         self._request += data
         if not data or len(self._request) > _MOST_BYTES:
             self._control.leave(self)
         elif data.endswith(b"\n"):
             answer = self._control.answer(bytes(self._request))
+            self._request.clear()
             self._answer = memoryview(json.dumps(answer).encode() + b"\n")
-            self._control.loop.resume(self.sock, select.EPOLLOUT)
-            self._write()
+            if not self._write():
+                self._control.loop.resume(self.sock, select.EPOLLOUT)
 
-    def _write(self) -> None:
-        self._answer = self._answer[self.sock.send(self._answer) :]
-        if not self._answer:
-            self._control.leave(self)
+    def _write(self) -> bool:
+        """Whether all of the answer has left."""
+        try:
+            self._answer = self._answer[self.sock.send(self._answer) :]
+        except BlockingIOError:
+            return False
+        if self._answer:
+            return False
+        self.waits = False
+        self._control.served()
+        return True

@@ -6,8 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ _ANSWER_SECONDS = 30.0
 _START_SECONDS = 10.0
 _STARTS = 3
 _RETRY_SECONDS = 0.002
+_IDLE = 4  # connections that are kept
 
 _ERRORS: dict[str, type[KernelError | NotPermitted]] = {
     "already-there": AlreadyThere,
@@ -42,6 +42,7 @@ class RelayDoor:
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir
+        self._idle: list[tuple[int, socket.socket]] = []  # connections, and whose they are
 
     def do(self, steps: Sequence[Step]) -> None:
         """Do all steps, or none and raise."""
@@ -53,14 +54,10 @@ class RelayDoor:
 
     def begin(self, steps: Sequence[Step]) -> Callable[[], None]:
         """Ask for steps; what is returned waits for the answer. Safe to ask again, as `_ask` is."""
-        with ExitStack() as opening:
-            sock = opening.enter_context(reach(self._folder))
-            sent = sock is not None and self._send(sock, {"verb": "do", "steps": _documents(steps)})
-            opened = opening.pop_all()
+        asked = self._send(_line({"verb": "do", "steps": _documents(steps)}))
 
         def finish() -> None:
-            with opened:
-                answer = _answer(sock, self._folder) if sock is not None and sent else None
+            answer = None if asked is None else self._hear(asked[0])
             if answer is None:
                 self.do(steps)
             else:
@@ -111,38 +108,97 @@ class RelayDoor:
                 )
 
     def _try(self, request: dict[str, Any]) -> bytes | None:
-        with reach(self._folder) as sock:
-            if sock is None or not self._send(sock, request):
-                return None
-            return _answer(sock, self._folder)
-
-    def _send(self, sock: socket.socket, request: dict[str, Any]) -> bool:
-        """Whether the process was there to be asked."""
-        if peer_uid(sock) != os.geteuid():
-            raise NotPermitted(
-                f"the relay process of {self._folder} belongs to another user",
-                "run as that user, or choose another folder with --state-dir",
-            )
-        sock.settimeout(_ANSWER_SECONDS)
-        try:
-            sock.sendall(json.dumps({"netns": netns_inode(), **request}).encode() + b"\n")
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
-
-
-def _answer(sock: socket.socket, folder: Path) -> bytes | None:
-    """What the process says; None where it ended before it did anything."""
-    try:
-        answer = b"".join(_parts(sock))
-    except ConnectionResetError:
+        line = _line(request)
+        while (asked := self._send(line)) is not None:
+            sock, is_new = asked
+            answer = self._hear(sock)
+            # An old connection may be one to a process that has ended: there may be another now.
+            if answer is not None or is_new:
+                return answer
         return None
-    except TimeoutError as error:
-        raise KernelError(
-            f"the relay process of {folder} does not answer",
-            "end it (its name is netlib-relay), then run: net repair",
-        ) from error
-    return answer if answer.endswith(b"\n") else None
+
+    def _send(self, line: bytes) -> tuple[socket.socket, bool] | None:
+        """The connection by which the process was asked, and whether it is a new one.
+
+        None where there is no process.
+        """
+        while True:
+            sock = self._kept()
+            is_new = sock is None
+            if sock is None and (sock := self._connection()) is None:
+                return None
+            try:
+                sock.sendall(line)
+            except (BrokenPipeError, ConnectionResetError):
+                sock.close()
+                if is_new:
+                    return None
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock, is_new
+
+    def _kept(self) -> socket.socket | None:
+        """A connection that was used before, for the caller alone."""
+        while self._idle:
+            try:
+                pid, sock = self._idle.pop()
+            except IndexError:  # another thread was first
+                break
+            if pid == os.getpid():
+                return sock
+            sock.close()  # our parent's, which goes on using its own
+        return None
+
+    def _connection(self) -> socket.socket | None:
+        sock = reach(self._folder)
+        if sock is not None:
+            if peer_uid(sock) != os.geteuid():
+                sock.close()
+                raise NotPermitted(
+                    f"the relay process of {self._folder} belongs to another user",
+                    "run as that user, or choose another folder with --state-dir",
+                )
+            sock.settimeout(_ANSWER_SECONDS)
+        return sock
+
+    def _hear(self, sock: socket.socket) -> bytes | None:
+        """What the process says; None where it ended before it did anything."""
+        answer = bytearray()
+        try:
+            while not answer.endswith(b"\n"):
+                part = sock.recv(1 << 16)
+                if not part:
+                    sock.close()
+                    return None
+                answer += part
+        except ConnectionResetError:
+            sock.close()
+            return None
+        except TimeoutError as error:
+            sock.close()
+            raise KernelError(
+                f"the relay process of {self._folder} does not answer",
+                "end it (its name is netlib-relay), then run: net repair",
+            ) from error
+        except BaseException:
+            sock.close()  # an answer may be under way
+            raise
+        if len(self._idle) < _IDLE:
+            self._idle.append((os.getpid(), sock))
+        else:
+            sock.close()
+        return bytes(answer)
+
+    def close(self) -> None:
+        """Give back connections; it may be used again."""
+        while self._idle:
+            self._idle.pop()[1].close()
+
+
+def _line(request: dict[str, Any]) -> bytes:
+    return json.dumps({"netns": netns_inode(), **request}).encode() + b"\n"
 
 
 def _documents(steps: Iterable[Step]) -> list[list[Any]]:
@@ -165,11 +221,6 @@ def _name(step: Step) -> str:
     noun = subject(step)
     assert isinstance(noun, Relay)
     return f"the relay for port {noun.port}/{noun.protocol} of {noun.host}"
-
-
-def _parts(sock: socket.socket) -> Iterator[bytes]:
-    while part := sock.recv(1 << 16):
-        yield part
 
 
 def _checked(answer: bytes) -> dict[str, Any]:

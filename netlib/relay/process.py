@@ -60,7 +60,7 @@ def main(state_dir: str, listening: int, lock: int) -> None:
     control = Control(loop, socket.socket(fileno=listening), table, idle=linger)
 
     def end_unused(now: float) -> bool:
-        unused = not table and not control.sessions
+        unused = control.is_unused()
         loop.ended = unused and now >= deadline
         return unused
 

@@ -22,19 +22,20 @@ _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 _LOG_BYTES = 1 << 20
 
 
-@contextmanager
-def reach(folder: Path) -> Iterator[socket.socket | None]:
+def reach(folder: Path) -> socket.socket | None:
     """A connection to the relay process of a state, None where none listens."""
-    with socket.socket(socket.AF_UNIX) as sock:
-        try:
-            with _short(folder) as path:
-                sock.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
-            yield None
-            return
-        except PermissionError as error:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        with _short(folder) as path:
+            sock.connect(path)
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError | ConnectionResetError):
+            return None
+        if isinstance(error, PermissionError):
             raise _not_permitted(folder, error) from error
-        yield sock
+        raise
+    return sock
 
 
 def start(folder: Path) -> bool:
