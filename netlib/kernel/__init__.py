@@ -84,6 +84,12 @@ class Kernel(typing.Protocol):
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
 
+    def hardware(self, devices: Iterable[str]) -> Mapping[str, tuple[str, int]]:
+        """MAC address ("" if it has none) and MTU of those among `devices` that exist.
+
+        Without waiting, as `facts` may, for who changes links just then.
+        """
+
     def device_of(self, address: IPAddress) -> Device | None:
         """The device that has an address of the host's, None where none has."""
 

@@ -239,6 +239,10 @@ class FakeKernel:
         with self._lock:
             return Wiring(noun for noun in self._host.nouns() if is_marked(noun))
 
+    def hardware(self, devices: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """MAC address and MTU of those that exist."""
+        return {name: (found.mac, found.mtu) for name, found in self.facts(devices).devices.items()}
+
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
         families: tuple[Family, ...] = (4, 6)

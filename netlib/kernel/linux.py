@@ -382,6 +382,16 @@ class LinuxKernel:
             return host_facts.facts(devices, socket, self._namespaces, self._uplink)
 
     @typed
+    def hardware(self, devices: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """MAC address and MTU of those that exist."""
+        with self._namespaces.host_socket() as socket:
+            return {
+                name: (rtnl.mac_text(socket.mac(name) or b""), socket.mtu(name))
+                for name in devices
+                if socket.index(name)
+            }
+
+    @typed
     def device_of(self, address: IPAddress) -> Device | None:
         """The device that has an address of the host's."""
         with self._namespaces.host_socket() as socket:

@@ -58,13 +58,12 @@ def _interfaces(
     endpoint = record.endpoint
     pairs = [noun for noun in record.wiring if isinstance(noun, VethPair)]
     names = [name for pair in pairs for name in (pair.bridge, pair.name) if name]
-    known = {noun.name: noun for noun in around.wiring if isinstance(noun, Bridge)}
-    asked = [name for name in names if name not in known]
-    seen = net.engine.facts(asked).devices if asked else {}
+    known = {n.name: (n.mac, n.mtu) for n in around.wiring if isinstance(n, Bridge)}
+    known |= net.engine.kernel.hardware([name for name in names if name not in known])
     found: list[dict[str, Any]] = [
-        {"name": name, "mac": one.mac, "mtu": one.mtu}
+        {"name": name, "mac": known[name][0], "mtu": known[name][1]}
         for name in names
-        if (one := known.get(name) or seen.get(name)) is not None
+        if name in known
     ]
     own: dict[str, Any] = {"name": endpoint.ifname, "mac": endpoint.mac, "sandbox": netns}
     if pairs:
