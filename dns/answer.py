@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from netlib.dns import wire
 from netlib.dns.zone import Asker, Sets, Zone
+from netlib.values import dataclass
 
 # Transfers and what is only ever between servers or inside a message (RFC 6895 section 3.1).
 _TRANSFERS = frozenset((251, 252))

@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from dnslib import QTYPE, DNSError, DNSRecord
 
@@ -14,6 +13,7 @@ from netlib.dns import wire
 from netlib.dns.sockets import inside
 from netlib.dns.upstream import Server
 from netlib.errors import InvalidName, InvalidOption, NoAnswer
+from netlib.values import dataclass
 
 PATIENCE_SECONDS = 5.0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 
 from netlib.dns import wire
+from netlib.values import dataclass
 
 LONGEST_SECONDS = 86400
 LONGEST_NEGATIVE_SECONDS = 900

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from netlib.dns.channel import Channel, Closed, Message
 from netlib.dns.loop import Loop
 from netlib.dns.spawn import python
+from netlib.values import dataclass
 
 SEND_SECONDS = 5  # a server that takes nothing for so long is as good as dead
 PING_SECONDS = 5.0

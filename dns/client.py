@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from netlib.dns import word
 from netlib.dns.channel import Channel, Closed, Message, connect
 from netlib.dns.place import LOCK, LOG, SOCKET
 from netlib.errors import KernelError, ResolverDown
+from netlib.values import dataclass
 
 if TYPE_CHECKING:  # every operation says `tell`; only a few need these
     from netlib.dns.facts import Update

@@ -11,11 +11,11 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from netlib.dns import wire
 from netlib.dns.loop import READ, WRITE, Loop, Timer
 from netlib.dns.upstream import Server, attempts
+from netlib.values import dataclass, field
 
 MOST_IN_FLIGHT = 1000
 MOST_PER_ASKER = 250

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from netlib.values import dataclass, fields
 
 HELD = "names.held"
 
@@ -30,7 +31,7 @@ def note(folder: Path, held: list[Held]) -> None:
         path.unlink(missing_ok=True)
         return
     fresh = folder / f"{HELD}.new"
-    text = json.dumps([asdict(each) for each in held])
+    text = json.dumps([{f.name: getattr(each, f.name) for f in fields(each)} for each in held])
     number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(number, "w") as file:
         file.write(text)

@@ -6,11 +6,11 @@ import fcntl
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from netlib.dns import word
 from netlib.dns.channel import listen
+from netlib.values import dataclass
 
 SOCKET, LOCK, LOG = "names.sock", "names.lock", "names.log"
 _GIVE_WAY_SECONDS = 1.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from netlib.errors import InvalidOption
+from netlib.values import dataclass
 
 HOST_GATEWAY = "host-gateway"
 MOST_SERVERS = 3  # MAXNS of resolv.conf(5)

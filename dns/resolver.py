@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from netlib.dns import wire
 from netlib.dns.answer import Answer, Forward, answer
@@ -14,6 +13,7 @@ from netlib.dns.quick import Known
 from netlib.dns.stats import Stats
 from netlib.dns.upstream import HostServers, Server
 from netlib.dns.zone import Asker, Zone
+from netlib.values import dataclass
 
 Later = Callable[[bytes], None]
 

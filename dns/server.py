@@ -12,7 +12,6 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from netlib.dns.batch import Batch
@@ -26,6 +25,7 @@ from netlib.dns.sockets import close_at
 from netlib.dns.tcp import TcpService
 from netlib.dns.upstream import Server as Upstream
 from netlib.dns.word import Word
+from netlib.values import dataclass, field
 
 _CATCH_UP_SECONDS = 0.25  # far less than a stub waits before it asks again
 

@@ -9,11 +9,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from netlib.dns.zone import SANDBOX_ADDRESS
 from netlib.errors import KernelError, NamespaceGone, NotPermitted
+from netlib.values import dataclass
 
 DNS_PORT = 53
 

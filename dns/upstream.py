@@ -6,10 +6,10 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from netlib.dns.resolv import ResolvConf
+from netlib.values import dataclass
 
 # A stub gives up after 5 s (resolv.conf(5), RES_TIMEOUT): we answer before that, if only to
 # say that nobody did.

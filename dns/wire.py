@@ -7,7 +7,8 @@ no message can make a loop. What can not be read raises Malformed, never anythin
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from netlib.values import dataclass
 
 HEADER_BYTES = 12
 # The largest answer over UDP: what fits in any path's MTU unfragmented (DNS flag day 2020).

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from netlib.dns import wire
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.values import dataclass, field
 
 TTL_SECONDS = 0  # a change shows in the next query, also behind a caching stub
 SANDBOX_ADDRESS = "127.0.0.11"  # where the resolver listens inside a sandbox, as Docker's does

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import ClassVar, cast
 
 from netlib import names
@@ -25,6 +24,7 @@ from netlib.drivers.parent import (
 )
 from netlib.model import Endpoint, HostFacts, Network
 from netlib.options import number
+from netlib.values import replace
 from netlib.wiring import Address, Ipvlan, IpvlanFlag, IpvlanMode, Noun, Route, Wiring
 
 

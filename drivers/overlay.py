@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import ClassVar
 
 from netlib import names
@@ -33,6 +32,7 @@ from netlib.model import (
     interface,
 )
 from netlib.options import BOOLEAN, is_on, number
+from netlib.values import replace
 from netlib.wiring import (
     Address,
     Bridge,

@@ -8,11 +8,11 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from netlib import throwaway
 from netlib.labs.packets import Packet, Which, decode
+from netlib.values import dataclass
 
 T = TypeVar("T")
 

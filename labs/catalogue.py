@@ -6,12 +6,12 @@ import difflib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 from netlib.errors import NoSuchLab
+from netlib.values import dataclass
 
 # In the order to read them, each with what `net lab ls` says of it.
 TITLES: Mapping[str, str] = {

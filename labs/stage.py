@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from netlib import throwaway
 from netlib.built_in import DEFAULT, network
 from netlib.labs.capture import Point, call_in
+from netlib.values import dataclass
 
 # In a throw-away host what is written below /var/lib is forgotten, and all its hosts see it.
 FOLDER = Path("/var/lib/netlib-lab")

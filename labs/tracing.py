@@ -8,10 +8,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from netlib.labs.stage import TIMEOUT, sh
+from netlib.values import dataclass
 
 _LINE = re.compile(r"trace id (\w+) inet netlib (\S+) rule (.*) \(verdict (.*)\)")
 _NETFILTER = "12"  # NETLINK_NETFILTER in linux/netlink.h

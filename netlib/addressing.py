@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from netlib import state as keys
@@ -14,6 +13,7 @@ from netlib.model import Endpoint, Family, IPAddress, IPInterface, IPNetwork, Ne
 from netlib.model import interface as with_prefix
 from netlib.state import Lease, Leases
 from netlib.subnets import parse_address
+from netlib.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

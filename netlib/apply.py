@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
 from netlib.plan import Create, Delete, Plan, Stage, inverse
+from netlib.values import replace
 from netlib.wiring import Layer
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from netlib.model import FAMILIES, Family, IPAddress, Network, PublishedPort
+from netlib.values import replace
 
 # All addresses of a family, as bind(2) spells them; the model's None is both families.
 ANY: dict[Family, IPAddress] = {4: IPv4Address(0), 6: IPv6Address(0)}

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ipaddress
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from netlib.model import IPAddress, IPInterface, IPNetwork
+from netlib.values import fields, is_dataclass
 from netlib.wiring import Noun, Wiring
 
 T = TypeVar("T")

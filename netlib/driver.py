@@ -7,10 +7,10 @@ verbs: create, remove, check, repair, update and dry-run are all made of the one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from netlib.model import Endpoint, Family, HostFacts, Network, Peer
+from netlib.values import dataclass
 from netlib.wiring import Wiring
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -216,7 +216,7 @@ class Engine:
             else:
                 return operation, taken
             # Contenders that wait for different times stop meeting.
-            time.sleep(random.random() * min(0.001 * 2**attempt, 0.02))  # noqa: S311 - no secret
+            time.sleep(os.urandom(1)[0] / 256 * min(0.001 * 2**attempt, 0.02))
         raise AssertionError("not reached")
 
     def _dismantle(self, operation: Operation[R]) -> None:

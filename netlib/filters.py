@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from netlib.built_in import NAMES
 from netlib.errors import InvalidRequest
 from netlib.model import Network
+from netlib.values import dataclass
 
 BUILT_IN = frozenset(NAMES)
 _TRUE = frozenset({"true", "1"})

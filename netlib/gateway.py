@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from netlib.model import EVERYWHERE, FAMILIES, Endpoint, Family, Network
 from netlib.options import is_on
+from netlib.values import replace
 
 
 def offers(network: Network, endpoint: Endpoint) -> tuple[Family, ...]:

@@ -7,10 +7,10 @@ members of a network may not talk, just the ports that the other one exposes. On
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from netlib.model import Endpoint, Protocol
 from netlib.ports import parse
+from netlib.values import dataclass
 from netlib.wiring import Allow, Forward, Noun, Wiring
 
 # Of everybody's, and so of no interest.

@@ -7,7 +7,6 @@ standard library's `ipaddress`, MAC addresses are lower-case text with colons.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -17,6 +16,8 @@ from ipaddress import (
     IPv6Network,
 )
 from typing import Literal
+
+from netlib.values import dataclass, field
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network

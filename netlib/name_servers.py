@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from ipaddress import ip_address
 
 from netlib.dns.client import Resolver
 from netlib.errors import AlreadyThere, NotThere
 from netlib.plan import Change, Create, Delete, Step
+from netlib.values import replace
 from netlib.wiring import NameServer, Noun
 
 

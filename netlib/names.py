@@ -5,7 +5,6 @@ A name follows from an id alone, so what a crash left behind can be found again.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 
@@ -40,6 +39,8 @@ def new_realm() -> str:
 
 def built_in_id(name: str) -> str:
     """The id of a built-in network: it is known before the network is made."""
+    import hashlib  # 3 ms, and few names need it
+
     return hashlib.sha256(f"{MARK}{name}".encode()).hexdigest()
 
 
@@ -97,6 +98,8 @@ def mac_at(network_id: str, address: IPAddress) -> str:
     An address that moves, or is given away again, so leaves no neighbour with a wrong entry. An
     IPv4 address is in it whole: two of a network never get the same.
     """
+    import hashlib
+
     hashed = hashlib.sha256(f"{network_id} {address}".encode()).digest()
     if address.version == 4:
         of_network = hashlib.sha256(network_id.encode()).digest()

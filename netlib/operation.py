@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from netlib.model import Sandbox
 from netlib.plan import Plan
 from netlib.store import Commit
+from netlib.values import dataclass, field
 
 if TYPE_CHECKING:
     from netlib.cluster.claims import Claim, Release

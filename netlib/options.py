@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
@@ -40,6 +39,8 @@ def canonical(given: Mapping[str, str], known: Iterable[Option], whose: str) -> 
 def unknown(key: str, known: Iterable[Option], whose: str) -> InvalidOption:
     """The error for an option that `whose` does not have."""
     keys = sorted(option.key for option in known)
+    import difflib  # only what is wrong needs it
+
     near = difflib.get_close_matches(key, keys, n=1)
     listing = ", ".join(keys) or "none"
     return InvalidOption(

@@ -7,9 +7,9 @@ remove, check, repair, update and `--dry-run` can not tell different stories.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from netlib.model import Netns
+from netlib.values import dataclass, replace
 from netlib.wiring import (
     Address,
     Announce,

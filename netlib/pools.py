@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from netlib.errors import Exhausted
 from netlib.model import Family, IPNetwork
+from netlib.values import dataclass
 
 _LISTED = 6
 # Anything wider is a default route in disguise: VPNs lay 0.0.0.0/1 and 128.0.0.0/1, or ::/3

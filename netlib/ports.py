@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import gcd
 from typing import NamedTuple, get_args
 
 from netlib.errors import InvalidPort
 from netlib.model import Family, IPAddress, IPNetwork, Protocol, PublishedPort, bracketed
+from netlib.values import dataclass
 
 _PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 _FORM = "write it like 8080:80, 127.0.0.1:8080:80/udp, [::1]:8080:80, 7000-7010:7000-7010 or 80"

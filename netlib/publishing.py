@@ -6,7 +6,6 @@ import json
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from netlib import state as keys
 from netlib.binding import ANY, bound
@@ -15,6 +14,7 @@ from netlib.errors import Exhausted, PortTaken, Unsupported
 from netlib.model import Endpoint, HostFacts, Network, PublishedPort
 from netlib.ports import PortRequest, candidates, conflict, parse, port_keys, resolve
 from netlib.store import Absent, Condition
+from netlib.values import replace
 
 
 def resolve_ports(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from netlib import state as keys
@@ -16,6 +15,7 @@ from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
 from netlib.state import EndpointRecord
 from netlib.store import Unchanged
+from netlib.values import dataclass, field, replace
 from netlib.wiring import Noun, Route, Wiring
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from netlib import names
 from netlib import state as keys
@@ -37,6 +36,7 @@ from netlib.rewiring import Evicted
 from netlib.state import Lease, Leases, NetworkRecord, State
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.subnets import parse_address
+from netlib.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

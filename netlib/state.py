@@ -33,7 +33,6 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 from threading import Lock
@@ -46,6 +45,7 @@ from netlib.ipam import lease_address, lease_key
 from netlib.links import Link
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox, Subnet
 from netlib.store import Absent, Store, Unchanged, under
+from netlib.values import dataclass, replace
 from netlib.wiring import Publish, Wiring
 
 T = TypeVar("T")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netlib.errors import InvalidAddress
 from netlib.ipam import capacity, check_static, usable
 from netlib.model import AddressRange, Family, IPAddress, IPNetwork, Subnet
+from netlib.values import dataclass, replace
 
 # What no endpoint can have: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771; RFC 4291 sections
 # 2.5.2 (unspecified), 2.5.3 (loopback), 2.5.5.2 (IPv4-mapped), 2.5.6 and 2.7.

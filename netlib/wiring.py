@@ -8,7 +8,6 @@ a change of that thing. Firewall nouns say what is meant; a backend renders them
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Literal, NamedTuple
 
@@ -21,6 +20,7 @@ from netlib.model import (
     Netns,
     Protocol,
 )
+from netlib.values import dataclass
 
 MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
 IpvlanMode = Literal["l2", "l3", "l3s"]

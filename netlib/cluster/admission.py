@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from netlib.cluster.server import peer_url
 from netlib.cluster.wire import VERSION
 from netlib.codec import to_json
 from netlib.errors import InvalidRequest, StoreError
+from netlib.values import dataclass
 
 _ID = re.compile(r"[0-9a-f]{64}")
 

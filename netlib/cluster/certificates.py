@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from netlib.cluster.asking import MANAGER_NAME
 from netlib.cluster.model import Role
 from netlib.errors import InvalidRequest, Unsupported
 from netlib.model import IPAddress
+from netlib.values import dataclass
 
 try:
     from cryptography import x509

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from netlib.cluster import keys
@@ -17,6 +16,7 @@ from netlib.kernel.own_addresses import OwnAddress, own_addresses
 from netlib.lock import OperationLock
 from netlib.state import MEMBERSHIP_KEY, load_as
 from netlib.store import Record, Store
+from netlib.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

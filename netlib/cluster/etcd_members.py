@@ -6,12 +6,12 @@ Records are read and written by the store; this is about the servers themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from netlib.cluster.model import Membership
 from netlib.store.etcd_refusals import Refused, explained
 from netlib.store.etcd_servers import Credentials, Servers
+from netlib.values import dataclass
 
 _SECONDS = 5.0
 

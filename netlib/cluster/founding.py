@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from netlib.errors import ClusterExists, InvalidAddress, InvalidOption, StoreCon
 from netlib.model import IPNetwork, bracketed
 from netlib.names import new_id, new_realm
 from netlib.state import dump
+from netlib.values import dataclass, replace
 
 _LEASE_SECONDS = range(3, 3601)
 

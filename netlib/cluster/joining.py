@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from netlib.cluster import files as names
@@ -22,6 +21,7 @@ from netlib.model import bracketed
 from netlib.names import new_id
 from netlib.state import dump
 from netlib.store import Store
+from netlib.values import dataclass, replace
 
 if TYPE_CHECKING:
     from netlib.cluster.certificates import Request

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import replace
 from ipaddress import ip_address
 
 from netlib.cluster import keys, member
@@ -20,6 +19,7 @@ from netlib.model import Network
 from netlib.operation import Operation
 from netlib.state import MEMBERSHIP_KEY, NetworkRecord
 from netlib.store import Commit, under
+from netlib.values import replace
 from netlib.verbs.disconnect import leave as take_off
 from netlib.verbs.peers import be_nobody
 from netlib.verbs.remove import dissolve

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 from netlib.cluster import files as names
 from netlib.cluster import keys
@@ -24,6 +23,7 @@ from netlib.cluster.server import Server, client_url
 from netlib.errors import NetError, StoreError
 from netlib.state import MEMBERSHIP_KEY, dump, load_as
 from netlib.store import Commit, Record, Unchanged, under
+from netlib.values import dataclass, replace
 
 _LOOK_SECONDS = 1.0
 _ASK_SECONDS = 5.0

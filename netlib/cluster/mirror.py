@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.state import load_shared
 from netlib.store import Event
+from netlib.values import dataclass, field
 
 
 @dataclass(slots=True)

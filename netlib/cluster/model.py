@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from netlib.model import IPAddress, IPInterface, IPNetwork, Peer
+from netlib.values import dataclass, field
 
 Availability = Literal["active", "pause", "drain"]
 Role = Literal["manager", "worker"]

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from netlib.cluster import keys
@@ -27,6 +26,7 @@ from netlib.errors import (
 )
 from netlib.state import address_key, dump, load_as
 from netlib.store import Commit, Store, Unchanged, under
+from netlib.values import dataclass, replace
 
 Reach = Literal["leader", "reachable", "unreachable", ""]
 SELF = "self"

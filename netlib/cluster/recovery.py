@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 
 from netlib.cluster import member
 from netlib.cluster.doors import Doors
@@ -13,6 +12,7 @@ from netlib.cluster.server import Server
 from netlib.errors import InvalidRequest
 from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit
+from netlib.values import replace
 
 
 def recover(doors: Doors) -> Node:

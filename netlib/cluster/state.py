@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_interface
 
@@ -43,6 +42,7 @@ from netlib.state import (
     network_key,
 )
 from netlib.store import Commit, LeasedStore, Record, Unchanged, under
+from netlib.values import replace
 from netlib.wiring import Wiring
 
 POOLS = "cluster"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, tokens
@@ -14,6 +13,7 @@ from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, etcdctl, reach_of
 from netlib.errors import InvalidOption, NotPermitted, StoreError
 from netlib.state import dump
 from netlib.store import Commit, Unchanged, under
+from netlib.values import dataclass, replace
 
 _SHORTEST, _LONGEST = 60.0, 366 * 86400.0
 

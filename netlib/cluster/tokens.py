@@ -14,10 +14,10 @@ import hmac
 import os
 import ssl
 import struct
-from dataclasses import dataclass
 
 from netlib.cluster.model import Role
 from netlib.errors import ExpiredToken, WrongToken
+from netlib.values import dataclass
 
 MARK = "net1-"
 DEFAULT_SECONDS = 24 * 3600.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from netlib.errors import InvalidName
 from netlib.model import Family, IPAddress, IPNetwork, bracketed
+from netlib.values import dataclass
 from netlib.wiring import (
     Allow,
     DnsRedirect,

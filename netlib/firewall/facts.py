@@ -7,10 +7,10 @@ target. What follows from that is the same for both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_network
 
 from netlib.model import IPAddress, IPNetwork
+from netlib.values import dataclass
 from netlib.wiring import Count, Noun, Segment
 
 Place = tuple[str, str]

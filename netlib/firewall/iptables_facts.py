@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import cast
 
@@ -11,6 +10,7 @@ from netlib.firewall import port_tree
 from netlib.firewall.facts import Element, Facts, segments
 from netlib.firewall.iptables import chain
 from netlib.model import FAMILIES, Family, IPAddress, IPNetwork, Protocol
+from netlib.values import dataclass, field
 from netlib.wiring import (
     Allow,
     DnsRedirect,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from netlib import names
 from netlib.firewall import port_tree
@@ -13,6 +12,7 @@ from netlib.firewall.facts import Element
 from netlib.firewall.iptables import chain, line, table
 from netlib.firewall.iptables_base import TABLES, USER_CHAIN, fact_chains, jumps, rules
 from netlib.model import Family
+from netlib.values import dataclass, field
 from netlib.wiring import Count
 
 Chain = tuple[str, str]  # table and name

@@ -7,9 +7,8 @@ their last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from netlib.firewall.facts import Element
+from netlib.values import dataclass
 
 ROOTS = {"tcp": "NETLIB-TCP", "udp": "NETLIB-UDP", "sctp": "NETLIB-SCTP"}
 _BITS = 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 
 from netlib.errors import (
     AlreadyThere,
@@ -15,6 +14,7 @@ from netlib.kernel.fake_places import FakePlaces, Spot
 from netlib.kernel.refusals import thing
 from netlib.model import Device, Family, IPNetwork, Netns
 from netlib.plan import new_macs
+from netlib.values import replace
 from netlib.wiring import (
     Address,
     Bridge,

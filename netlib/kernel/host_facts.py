@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -12,6 +11,7 @@ from netlib.kernel import rtnl_entries as entries
 from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netns import Namespaces
 from netlib.model import Device, Family, HostFacts, IPAddress, IPNetwork
+from netlib.values import replace
 
 # Addresses that only a default route leads to: class E (RFC 1112 section 4), and the first
 # global unicast address (RFC 4291 section 2.4).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import replace
 from errno import EEXIST
 from ipaddress import IPv4Address
 
@@ -16,6 +15,7 @@ from netlib.kernel.netlink import APPEND, CREATE, EXCLUSIVE, REPLACE, Request, S
 from netlib.kernel.refusals import thing, translated
 from netlib.model import IPAddress, IPInterface
 from netlib.plan import Change, Create, Delete, Step, in_order, subject
+from netlib.values import replace
 from netlib.wiring import Address, FdbEntry, Neighbour, Noun, Route, Up
 
 Rider = Up | Address | Route | Neighbour | FdbEntry

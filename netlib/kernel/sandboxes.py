@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -116,6 +115,8 @@ def _inspect_podman(name: str) -> Mapping[str, Any]:
 
 
 def _podman_program(name: str) -> Mapping[str, Any]:
+    import subprocess  # where its socket is, nobody needs the program
+
     command = ["podman", "container", "inspect", "--", name]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)

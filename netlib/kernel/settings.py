@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from netlib.errors import NetError
@@ -17,6 +16,7 @@ from netlib.kernel.procfs import Sysctls
 from netlib.kernel.refusals import thing
 from netlib.model import Family
 from netlib.plan import Delete, Step, subject
+from netlib.values import replace
 from netlib.wiring import Forwarding, Loopback, Noun, Sysctl
 
 _ROOT = "/proc/sys/"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from netlib.errors import Unsupported
 from netlib.pictures.topology import Topology
+from netlib.values import dataclass, replace
 
 if TYPE_CHECKING:
     import drawsvg

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from netlib.model import Endpoint, Network, PublishedPort, bracketed
+from netlib.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,6 +65,8 @@ def start(folder: Path) -> bool:
 
 def _run(arguments: list[str], descriptors: tuple[int, ...], log: int) -> None:
     """Run the program, which leaves its work to a child of its own and ends."""
+    import subprocess  # mostly a process is there
+
     done = subprocess.run(
         [sys.executable or "python3", "-I", "-S", _PROGRAM, *arguments],
         stdin=subprocess.DEVNULL,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from netlib import names
 from netlib.errors import InvalidAddress, InvalidName, InvalidOption, InvalidRequest
 from netlib.model import IPAddress
 from netlib.ports import PortRequest
+from netlib.values import dataclass, field
 
 # What a host calls itself (hostname(7)): labels of letters, digits and inner dashes; we let
 # underscores through, since sandboxes' names have them. HOST_NAME_MAX is 64 (limits.h).

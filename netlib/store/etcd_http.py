@@ -10,11 +10,11 @@ import select
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from netlib.errors import InvalidRequest
+from netlib.values import dataclass
 
 if TYPE_CHECKING:
     import ssl

@@ -7,12 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from netlib.errors import InvalidRequest, StoreError, StoreUnavailable
 from netlib.store.etcd_http import Connection, Endpoint, Lost, NotReached, parse_endpoint
 from netlib.store.etcd_refusals import refusal
+from netlib.values import dataclass, field
 
 if TYPE_CHECKING:
     import ssl

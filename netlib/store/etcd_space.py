@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from netlib.store.etcd_refusals import Refused, explained
 from netlib.store.etcd_requests import Keys, decode
 from netlib.store.etcd_servers import Servers
+from netlib.values import dataclass
 
 Json = dict[str, Any]
 

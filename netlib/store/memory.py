@@ -8,10 +8,10 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 from netlib.errors import LeaseLost, StoreConflict, StoreError
 from netlib.store import Absent, Commit, Condition, Event, Record
+from netlib.values import dataclass, field
 
 _LOOK_SECONDS = 0.02  # how often who waits for changes looks at a clock that may be anybody's
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -18,6 +17,7 @@ from netlib.model import Network, Sandbox
 from netlib.net import Net
 from netlib.registry import Registry
 from netlib.store.memory import MemoryStore
+from netlib.values import replace
 from netlib.wiring import Link, Wiring
 
 NAME = "mine"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 
 from netlib.apply import apply, tear_down
@@ -13,6 +12,7 @@ from netlib.model import Sandbox
 from netlib.plan import Create, Plan, diff, joined
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
+from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours

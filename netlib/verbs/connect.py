@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from netlib import names
@@ -41,6 +40,7 @@ from netlib.rewiring import (
 )
 from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Unchanged
+from netlib.values import replace
 from netlib.verbs.create import first_use
 
 if TYPE_CHECKING:

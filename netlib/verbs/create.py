@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from ipaddress import ip_address
 
 from netlib import built_in, names
@@ -28,6 +27,7 @@ from netlib.rewiring import describe_network
 from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit
 from netlib.subnetting import choose_subnets, claim_pools
+from netlib.values import replace
 from netlib.wiring import Wiring
 
 

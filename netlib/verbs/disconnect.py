@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from netlib import state as keys
@@ -15,6 +14,7 @@ from netlib.publishing import claim_ports
 from netlib.rewiring import Rewiring, conditions, held, plan_of, puts, relink, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Commit, Unchanged
+from netlib.values import replace
 
 if TYPE_CHECKING:
     from netlib.cluster.claims import Release

@@ -6,7 +6,6 @@ Only for who holds the operation lock alone: then nobody is still at it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 
 from netlib import state as keys
@@ -17,6 +16,7 @@ from netlib.plan import Plan
 from netlib.publishing import claim_ports
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit, under
+from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
 from netlib.verbs.remove import dissolve
 

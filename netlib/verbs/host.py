@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from netlib import state as keys
@@ -12,6 +11,7 @@ from netlib.errors import InUse, NotOurs
 from netlib.kernel.switches import FAMILIES, SYSCTLS, Policy
 from netlib.model import Family
 from netlib.store import Commit, Unchanged
+from netlib.values import dataclass
 from netlib.wiring import FirewallBase, Forwarding, Wiring
 
 if TYPE_CHECKING:

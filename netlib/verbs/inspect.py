@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netlib.engine import Engine
@@ -12,6 +11,7 @@ from netlib.links import environment
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.naming import has_names
 from netlib.state import Lease
+from netlib.values import dataclass
 from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from netlib.binding import asked_families, bound, is_routed
 from netlib.engine import Engine
 from netlib.errors import DriverError, UnknownDriver
 from netlib.filters import LIST_KEYS, Seen, matcher
 from netlib.model import FAMILIES, Endpoint, Network, PublishedPort, Sandbox
+from netlib.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from netlib.engine import Engine
 from netlib.errors import NotConnected, NotPublished, Unsupported
@@ -15,6 +14,7 @@ from netlib.publishing import claim_ports, resolve_ports
 from netlib.rewiring import Rewiring, conditions, describe, held, plan_of, puts, relink, reverts
 from netlib.state import EndpointRecord
 from netlib.store import Commit
+from netlib.values import replace
 
 
 def publish(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from netlib.addressing import Choice, lease_puts
 from netlib.engine import Engine
@@ -13,6 +12,7 @@ from netlib.operation import Operation
 from netlib.rewiring import conditions, held, plan_of, puts, relink, reverts, rewire_sandbox
 from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit
+from netlib.values import replace
 
 
 def readdress(

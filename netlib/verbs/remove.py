@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from netlib.plan import Plan, diff, joined
 from netlib.state import NetworkRecord
 from netlib.store import Commit, under
 from netlib.subnetting import pool_keys
+from netlib.values import replace
 from netlib.verbs.disconnect import depart, leave
 from netlib.wiring import Wiring
 

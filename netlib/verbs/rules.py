@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from netlib.engine import Engine
 from netlib.model import bracketed
 from netlib.state import EndpointRecord, NetworkRecord
+from netlib.values import dataclass
 from netlib.wiring import (
     Allow,
     Count,

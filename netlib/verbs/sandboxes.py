@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from netlib import names
 from netlib import state as keys
@@ -20,6 +19,7 @@ from netlib.errors import (
 from netlib.model import HOST, Netns, Sandbox
 from netlib.plan import Plan, joined
 from netlib.store import Absent, Commit, Condition, Unchanged
+from netlib.values import replace
 from netlib.verbs.disconnect import depart, leave
 
 

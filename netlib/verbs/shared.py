@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from netlib import state as keys
 from netlib.cluster.claims import Claim, Release
@@ -40,6 +39,7 @@ from netlib.sharing import (
 from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Condition, under
 from netlib.subnetting import claim_pools, claim_prefixes
+from netlib.values import replace
 from netlib.verbs.remove import dissolve
 from netlib.verbs.update import change_network
 from netlib.wiring import Wiring

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from netlib import state as keys
 from netlib.dns.resolv import check_servers
@@ -18,6 +17,7 @@ from netlib.rewiring import Rewiring, conditions, describe, describe_network, pu
 from netlib.state import NetworkRecord
 from netlib.store import Commit
 from netlib.subnetting import choose_subnets, claim_pools
+from netlib.values import replace
 from netlib.verbs.create import lent_devices
 from netlib.wiring import Wiring
 

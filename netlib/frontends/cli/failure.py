@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 
@@ -13,6 +12,7 @@ from netlib.errors import NetError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.output import paint
 from netlib.frontends.cli.session import SCHEMA, Session, dump
+from netlib.values import dataclass
 
 USAGE = 2
 

@@ -6,10 +6,11 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from netlib.values import dataclass, field
 
 if TYPE_CHECKING:
     from netlib.net import Net

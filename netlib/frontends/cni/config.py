@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +22,7 @@ from netlib.names import check_name
 from netlib.ports import PortRequest
 from netlib.ports import parse as parse_port
 from netlib.subnets import parse_address
+from netlib.values import dataclass, field, replace
 
 OURS = "netlib"
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 from netlib.frontends.cni.reading import Reading
 from netlib.frontends.cni.refusal import INVALID_CONFIG, UNSUPPORTED_FIELD, Refusal
+from netlib.values import dataclass, field
 
 # Keys that other plugins know and that ask for what netlib does not do.
 _UNSUPPORTED: Mapping[str, str] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -20,6 +19,7 @@ from netlib.frontends.cni.refusal import (
 )
 from netlib.frontends.cni.request import Request
 from netlib.model import EVERYWHERE, FAMILIES, IPInterface, IPNetwork
+from netlib.values import dataclass
 
 _SECONDS = 60.0
 # They ask by the interface itself, and go on doing so while it is there.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from ipaddress import ip_interface
 
@@ -26,6 +25,7 @@ from netlib.model import Endpoint, Netns, Network
 from netlib.net import Net
 from netlib.plan import Change, Plan, Stage, Step
 from netlib.state import EndpointRecord
+from netlib.values import fields
 from netlib.verbs.check import Finding, examine
 from netlib.verbs.disconnect import depart
 from netlib.wiring import VethPair

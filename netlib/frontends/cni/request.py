@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from netlib.errors import InvalidName
 from netlib.frontends.cni.refusal import INVALID_ENVIRONMENT, Refusal
 from netlib.names import check_device
+from netlib.values import dataclass, field
 
 COMMANDS = ("ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION")
 SANDBOX_PREFIX = "cni-"

@@ -258,7 +258,7 @@ class Server:
         """A sandbox by the descriptor that came with it: as the state knows it, or as found."""
         if not isinstance(value, Sandbox):
             return value
-        from dataclasses import replace
+        from netlib.values import replace
 
         netns = locate(next(descriptors), value.netns.path, value.name)
         known = self._net.engine.state.sandbox_in(netns.inode)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from netlib.kernel import rtnl
 from netlib.kernel.kinds.common import Requests, as_found
 from netlib.kernel.netlink import text, u32
 from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.values import replace
 from netlib.wiring import Dummy
 
 

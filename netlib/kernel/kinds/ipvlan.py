@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from netlib.kernel import netlink, rtnl
@@ -11,6 +10,7 @@ from netlib.kernel.kinds.common import Requests, as_found
 from netlib.kernel.netlink import u16
 from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.values import replace
 from netlib.wiring import Ipvlan
 
 _MODES = {"l2": 0, "l3": 1, "l3s": 2}

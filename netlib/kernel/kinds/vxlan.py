@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 
 from netlib.kernel import netlink, rtnl
@@ -23,6 +22,7 @@ from netlib.kernel.kinds.common import (
 from netlib.kernel.netlink import Request, attribute, text, u8, u32
 from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.values import replace
 from netlib.wiring import Vxlan
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from netlib.errors import KernelError, NotPermitted
@@ -29,6 +28,7 @@ from netlib.kernel.netfilter.variants import (
     program,
 )
 from netlib.model import Family
+from netlib.values import dataclass
 
 COMMENT = "netlib"
 _HOOKS = {"FORWARD": "forward", "INPUT": "input"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from threading import Thread
 from typing import TypeVar
 
 from netlib.errors import KernelError, NotPermitted
+from netlib.values import dataclass
 
 R = TypeVar("R")
 
