@@ -89,9 +89,13 @@ class Channel:
             raise Lost("the connection ended")
         self._read += data
 
-    def is_ready(self) -> bool:
-        """Whether `receive` would not wait long."""
-        return b"\n" in self._read or bool(select.select([self.sock], [], [], 0)[0])
+    def is_ready(self, seconds: float = 0.0) -> bool:
+        """Whether `receive` would not wait: something comes within this time, or the end."""
+        if b"\n" in self._read:
+            return True
+        poll = select.poll()  # select() takes no descriptor above 1023
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def call(
         self, document: dict[str, Any], body: bytes = b"", descriptors: tuple[int, ...] = ()

@@ -1,4 +1,10 @@
-"""Serves clients: one thread for each while it is there, so that none waits for another."""
+"""Serves clients, each by a thread, and as few at once as can be without anybody waiting for long.
+
+Threads that work side by side in one interpreter take it from each other at every system call:
+forty attachments at once took twice the processor time of forty one after the other. So two
+threads at most accept: one serves, and the other one has the next client ready. Who is at something
+that waits, for the kernel, for a client or for another program, makes room for another thread.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +38,11 @@ _BACKLOG = 512
 _DRAIN_SECONDS = 30.0
 # A thread that was used has its memory already: a new one costs more than a request.
 _SPARE_THREADS = 8
+_ACCEPTING = 2
+_SPEAKS_SECONDS = 0.005  # until then who connects has mostly said what is wanted
+_TURN_SECONDS = 0.05  # nobody waits longer than this for who is served at the moment
+# What is done at once; all else waits for something.
+_PROMPT_VERBS = frozenset({"connect", "publish"})
 
 
 class Server:
@@ -51,7 +62,9 @@ class Server:
         self._journal = Journal(net.engine.state.store)
         self._busy = 0
         self._pool = threading.Lock()
-        self._waiting = 0  # threads for a client
+        self._spare = 0  # threads that wait to accept
+        self._accepting = threading.Semaphore(_ACCEPTING)
+        self._turn = threading.Lock()
         self._idle = threading.Condition()
         self._ending = threading.Event()
         self._told = threading.local()
@@ -62,7 +75,8 @@ class Server:
     def run(self) -> None:
         """Serve until `stop`, then let what is under way end."""
         self._journal.clear()
-        self._add_thread()
+        for _ in range(_ACCEPTING):
+            self._add_thread()
         self._wake.recv(1)
         self._ending.set()
         with suppress(OSError):  # nobody waits in accept(), which this wakes
@@ -83,35 +97,49 @@ class Server:
 
     def _add_thread(self) -> None:
         with self._pool:
-            self._waiting += 1
+            self._spare += 1
         threading.Thread(target=self._accept, name="netlib-client", daemon=True).start()
 
     def _accept(self) -> None:
-        """Serve one client after the other; as long as one waits, nobody else has to."""
-        while not self._ending.is_set():
+        """Serve one client after the other."""
+        while True:
+            self._accepting.acquire()
+            with self._pool:
+                self._spare -= 1
+            place = _Place(self._make_room)
             try:
+                if self._ending.is_set():
+                    return
                 sock, _ = self._listener.accept()
+                self._serve(sock, place)
             except OSError:
                 return  # closed by stop
+            finally:
+                if not place.given:
+                    self._accepting.release()
             with self._pool:
-                self._waiting -= 1
-                last = not self._waiting
-            if last:
-                self._add_thread()
-            self._serve(sock)
-            with self._pool:
-                if self._waiting >= _SPARE_THREADS:
+                if self._spare >= _SPARE_THREADS:
                     return
-                self._waiting += 1
+                self._spare += 1
 
-    def _serve(self, sock: socket.socket) -> None:
+    def _make_room(self) -> None:
+        """Have another thread accept: this one is not back soon."""
+        with self._pool:
+            missing = not self._spare
+        if missing:
+            self._add_thread()
+        self._accepting.release()
+
+    def _serve(self, sock: socket.socket, place: _Place) -> None:
         channel = Channel(sock)
         try:
             if peer(sock)[1] not in (0, os.geteuid()):
                 return  # the socket's mode let nobody in; somebody handed it on
             while True:
+                if not channel.is_ready(_SPEAKS_SECONDS):
+                    place.give()
                 message = channel.receive()
-                with self._working():
+                with self._working(), self._in_turn(message, place):
                     self._answer(channel, message)
         except Lost:
             pass  # clients go when they like
@@ -119,6 +147,20 @@ class Server:
             self._log(traceback.format_exc())
         finally:
             channel.close()
+
+    @contextmanager
+    def _in_turn(self, message: Message, place: _Place) -> Iterator[None]:
+        """What is prompt is done in turn; all else, and who has waited for long, beside it."""
+        if not _is_prompt(message.document):
+            place.give()
+        if place.given or not self._turn.acquire(timeout=_TURN_SECONDS):
+            place.give()
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -263,6 +305,27 @@ class Server:
         netns = locate(next(descriptors), value.netns.path, value.name)
         known = self._net.engine.state.sandbox_in(netns.inode)
         return known or replace(value, netns=netns)
+
+
+class _Place:
+    """A thread's place among those that accept, to be given to another one, once."""
+
+    def __init__(self, make_room: Callable[[], None]) -> None:
+        self._make_room = make_room
+        self.given = False
+
+    def give(self) -> None:
+        """Let another one have it, unless it has."""
+        if not self.given:
+            self.given = True
+            self._make_room()
+
+
+def _is_prompt(document: dict[str, Any]) -> bool:
+    if document.get("do") == "cni":
+        environment = document.get("environment")
+        return isinstance(environment, dict) and environment.get("CNI_COMMAND") == "ADD"
+    return document.get("do") == "call" and document.get("verb") in _PROMPT_VERBS
 
 
 def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
