@@ -1,6 +1,7 @@
 """The embedded Store: one SQLite file in WAL mode, opened by every process that wants it.
 
-Readers have connections of their own, for they never wait for a writer's disk (wal.html).
+Two connections, for readers never wait for a writer's disk (wal.html). What one of them writes, the
+other one has to read from the file again; so who reads much does it by the one that mostly writes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class SqliteStore:
         self._poll_seconds = poll_seconds
         self._reader = Turns(self._path, busy_seconds, steps)
         self._writer = Turns(self._path, busy_seconds, steps)
-        self._snapshot = Turns(self._path, busy_seconds, steps)
+        self._is_reading = False
         self._own = threading.local()  # the connection of a thread that is in `reading`
         self._news = threading.Condition()
         self._commits = 0  # of this object, for who waits for changes
@@ -79,18 +80,24 @@ class SqliteStore:
 
         In one transaction, so that the file is looked at and locked once and not for each read.
         """
-        with self._snapshot.take_if_free() as connection:
-            if connection is not None:
-                connection.execute("BEGIN")
-            before, self._own.connection = getattr(self._own, "connection", None), connection
+        with self._writer.take_if_free() as connection:
+            if connection is None:
+                yield
+                return
+            connection.execute("BEGIN")
+            self._is_reading = True
+            self._own.connection = connection
             try:
                 yield
             finally:
-                self._own.connection = before
+                self._own.connection = None
+                self._is_reading = False
 
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
-        with self._writer.take(durable=commit.durable) as connection:
+        # Who is in `reading` may be at it for long.
+        turns = self._reader if self._is_reading else self._writer
+        with turns.take(durable=commit.durable) as connection:
             check_version(connection, self._path, self._version)
             revision = _write(connection, commit, self._keep_events)
             connection.execute("COMMIT")
@@ -111,25 +118,22 @@ class SqliteStore:
                     self._news.wait(min(remaining, self._poll_seconds))
 
     def close(self) -> None:
-        """Close all connections, and wake who waits for changes."""
-        for turns in self._all():
-            turns.close()
+        """Close both connections, and wake who waits for changes."""
+        self._reader.close()
+        self._writer.close()
         self._tell()
 
     def before_fork(self) -> bool:
         """Close what can not cross a fork."""
-        held = [turns.hold() for turns in self._all()]
-        return all(held)
+        reader, writer = self._reader.hold(), self._writer.hold()
+        return reader and writer
 
     def after_fork(self, in_child: bool) -> None:
         """Go on, on both sides."""
-        for turns in self._all():
-            turns.let_go(in_child)
+        self._reader.let_go(in_child)
+        self._writer.let_go(in_child)
         if in_child:
             self._news = threading.Condition()  # its holder may be a thread of the parent's
-
-    def _all(self) -> tuple[Turns, ...]:
-        return self._reader, self._writer, self._snapshot
 
     def _tell(self) -> None:
         with self._news:
@@ -140,7 +144,7 @@ class SqliteStore:
         connection = getattr(self._own, "connection", None)
         if connection is None:
             return self._reader.ask(sql, parameters)
-        return self._snapshot.ask_taken(connection, sql, parameters)
+        return self._writer.ask_taken(connection, sql, parameters)
 
     def _events(self, since: int) -> list[Event] | None:
         with self._reader.take() as connection:
