@@ -99,6 +99,45 @@ def test_its_socket_is_for_its_owner_alone(host: Host, daemon: subprocess.Popen[
     assert "already" in second.stderr
 
 
+def test_who_says_nothing_or_is_slow_holds_up_nobody(host: Host, client: Net) -> None:
+    """However many there are: they make room for others, who are served at once."""
+    client.create("front", subnets=[SUBNET])
+    silent = [connect(host.state_dir, 5) for _ in range(12)]
+    slow = [connect(host.state_dir, 5) for _ in range(12)]
+    assert None not in [*silent, *slow]
+    for channel in slow:
+        assert channel is not None
+        channel.sock.sendall(b'{"version":1,"do":"cni","environment":{"CNI_COMMAND":"ADD"')
+    endpoints = []
+    for name in ("web", "db"):
+        host.sandbox(name)
+        endpoints.append(client.connect("front", f"netns:{name}"))
+    assert len(endpoints) == 2
+    for channel in [*silent, *slow]:
+        assert channel is not None
+        channel.close()
+    client.disconnect("front", "netns:web")
+
+
+def test_followers_and_waiting_clients_leave_room_for_others(host: Host, client: Net) -> None:
+    """Events are followed for ever, and a client may keep its connection between two requests."""
+    followers = [connect(host.state_dir, 5) for _ in range(6)]
+    for channel in followers:
+        assert channel is not None
+        channel.send({"do": "events"})
+    kept = [connect(host.state_dir, 5) for _ in range(6)]
+    for channel in kept:
+        assert channel is not None
+        assert "pid" in channel.call({"do": "hello"}).document
+    client.create("front", subnets=[SUBNET])
+    for channel in kept:
+        assert channel is not None
+        assert "pid" in channel.call({"do": "hello"}).document
+    for channel in [*followers, *kept]:
+        assert channel is not None
+        channel.close()
+
+
 def test_messages_it_can_not_read_are_refused(host: Host, daemon: subprocess.Popen[str]) -> None:
     """Other versions, unknown verbs, garbage: it goes on serving."""
     channel = connect(host.state_dir, 5)
