@@ -11,7 +11,7 @@ import pytest
 from support.engine import BACKENDS, FAMILIES, HOST, OUTSIDE, EngineHost, address, engine_host
 from support.host import Place
 from support.patience import eventually
-from support.traffic import ask, reachable, unreachable
+from support.traffic import answered, ask, reachable, unreachable
 
 from netlib.binding import ANY
 from netlib.errors import InvalidOption
@@ -49,7 +49,7 @@ def session(client: Place, where: str, port: int) -> Iterator[None]:
 
 def source_seen(client: Place, family: Family) -> str | None:
     """The address that the outsider sees a sandbox with."""
-    said = ask(client, OUTSIDE[family], 7000)
+    said = answered(client, OUTSIDE[family], 7000)
     return said.source if said else None
 
 

@@ -116,7 +116,13 @@ def ask(
 
 def reachable(where: Somewhere, address: str, port: int, kind: Kind = "tcp") -> bool:
     """Whether a client in `where` gets an answer, be it after some tries: see `unreachable`."""
-    return any(ask(where, address, port, kind) for _ in range(_TRIES))
+    return answered(where, address, port, kind) is not None
+
+
+def answered(where: Somewhere, address: str, port: int, kind: Kind = "tcp") -> Answer | None:
+    """What a server that is reachable says, be it after some tries."""
+    said = (ask(where, address, port, kind) for _ in range(_TRIES))
+    return next((one for one in said if one is not None), None)
 
 
 def unreachable(where: Somewhere, address: str, port: int, kind: Kind = "tcp") -> bool:
