@@ -143,6 +143,7 @@ class _Inquiry:
                 self.exchanges.append(_Tcp(self, exchange.server, edns=exchange.edns))
                 return
             found = wire.records(message, wire.question_end(message))
+            rcode |= wire.extended_rcode(found)
             plain = wire.without_opt(message, found)
             found = [record for record in found if record.end <= len(plain)]
         except OSError:
@@ -151,7 +152,9 @@ class _Inquiry:
         except wire.Malformed:
             self.failed(exchange)
             return
-        if rcode in (wire.FORMERR, wire.NOTIMP) and exchange.edns:
+        if rcode > 0xF:  # BADVERS and others: about our OPT record, not about the question
+            self.failed(exchange)
+        elif rcode in (wire.FORMERR, wire.NOTIMP) and exchange.edns:
             exchange.close()  # a server from before EDNS (RFC 6891 section 7)
             self.ask(exchange.server, edns=False)
         elif rcode in _TRY_NEXT:

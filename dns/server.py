@@ -19,9 +19,9 @@ from netlib.dns.facts import Update
 from netlib.dns.loop import Loop
 from netlib.dns.querylog import QueryLog
 from netlib.dns.quick import quick_road
-from netlib.dns.resolver import Later, Resolver
+from netlib.dns.resolver import Later, Resolver, who
 from netlib.dns.sockets import close_at
-from netlib.dns.tcp import TcpService
+from netlib.dns.tcp import Respond, TcpService
 from netlib.dns.upstream import Server as Upstream
 
 
@@ -126,11 +126,15 @@ class Server:
     def _tcp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
         resolver = self.resolver
 
-        def respond(message: bytes, source: bytes, later: Later) -> bytes | None:
-            asker = resolver.zone.asker_at(kind, name, source)
-            return resolver.respond(message, asker, later, tcp=True)
+        def greet(source: bytes) -> tuple[str, Respond]:
+            def respond(message: bytes, later: Later) -> bytes | None:
+                asker = resolver.zone.asker_at(kind, name, source)
+                return resolver.respond(message, asker, later, tcp=True)
 
-        return lambda _events: self._tcp.accept(sock, respond)
+            # By sandbox: each asks from its loopback, or from as many addresses as it likes.
+            return who(resolver.zone.asker_at(kind, name, source)), respond
+
+        return lambda _events: self._tcp.accept(sock, greet)
 
 
 class Parent:

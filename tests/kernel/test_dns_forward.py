@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dnslib import RR, DNSRecord
+from dnslib import EDNS0, RR, DNSRecord
 from support.host import OUTSIDER4, OUTSIDER6, Host, Place
 from support.names import query, rcode, values
 from support.patience import eventually
@@ -311,6 +311,44 @@ def test_an_alias_of_ours_is_followed_outside(running: Running, web: Place, outs
         ]
         assert str(found.q.qname) == "docs."
     assert len(server.asked) == 1
+
+
+def test_an_answer_that_can_not_be_read_harms_nobody(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """A name in it leads nowhere: who asked by an alias of ours is told so, and others go on."""
+    net = replace(MY_NET, records=("docs CNAME www.example.com",))
+    running.update(Update(revision=2, networks=(net,)))
+
+    def nonsense(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        (answer,) = records("www.example.com 60 IN CNAME other.example.com")(asked, tcp)
+        return [answer[:-20] + (2).to_bytes(2) + b"\xff\xff"]
+
+    def short(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        (answer,) = echo()(asked, tcp)
+        return [answer[:-6] + b"\0\3" + answer[-3:]]
+
+    with upstream(outside, OUTSIDER4, nonsense) as server:
+        for behaviour, code in ((nonsense, "SERVFAIL"), (short, "NOERROR")):
+            server.behaviour = behaviour
+            for _ in range(2):
+                assert rcode(ask(web, query("docs"))) == code
+                assert values(ask(web, query("db"))) == ["198.51.100.3"]
+            running.do(running.server.resolver.cache.clear)
+
+
+def test_an_error_about_edns_is_no_answer(running: Running, web: Place, outside: Place) -> None:
+    """BADVERS has NOERROR in the header: the rest of the code is in the OPT record (RFC 6891)."""
+    use(running, f"{OUTSIDER4}#5301", f"{OUTSIDER4}#5302")
+
+    def badvers(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        reply = asked.reply()
+        reply.add_ar(EDNS0(ext_rcode=1))
+        return [bytes(reply.pack())]
+
+    with upstream(outside, OUTSIDER4, badvers, 5301), upstream(outside, OUTSIDER4, echo(), 5302):
+        asked = query("www.example.com", edns=1232)
+        assert values(ask(web, asked))[0] == "203.0.113.7"
 
 
 def test_too_many_in_flight_are_refused(

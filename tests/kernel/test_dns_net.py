@@ -107,6 +107,23 @@ def test_what_is_outside_is_forwarded_unless_the_network_is_internal(host: Host,
         assert len(server.asked) == 1
 
 
+def test_who_is_on_an_open_network_too_finds_what_is_outside(host: Host, net: Net) -> None:
+    """Whichever of the gateways it asks: the first in its resolv.conf is the internal one's."""
+    outside = host.outsider()
+    closed = net.create("closed", subnets=["198.51.100.0/25"], internal=True)
+    net.create("open-net", subnets=["198.51.100.128/25"], servers=[OUTSIDER4])
+    web, db = Box(host, net, "web"), Box(host, net, "db")
+    net.connect("closed", "web")
+    net.connect("open-net", "web")
+    net.connect("closed", "db")
+    with upstream(outside, OUTSIDER4, echo()):
+        assert net.ask("www.example.com", sandbox="web").answers[0].data == "203.0.113.7"
+        assert told(web, "www.example.com", gateway(closed)) == ["203.0.113.7"]
+        assert rcode(ask(db, query("www.example.com"), gateway(closed))) == "NXDOMAIN"
+        net.disconnect("open-net", "web")
+        assert rcode(ask(web, query("www.example.com"), gateway(closed))) == "NXDOMAIN"
+
+
 def test_names_outlive_their_server_and_end_with_their_networks(host: Host, net: Net) -> None:
     """Its death is noticed; the last network takes the processes along."""
     my_net = net.create("my-net", subnets=["198.51.100.0/24"])
