@@ -44,11 +44,13 @@ class Answer:
 class Forward:
     """A question for other servers (`servers` empty: the host's), after our own `chain`.
 
+    `within` names the sandbox from where they are asked; empty: the host.
     `exists`: the name has names of ours below it, so nobody may say that it does not exist.
     """
 
     question: bytes
     servers: tuple[str, ...] = ()
+    within: str = ""
     chain: Group = ()
     exists: bool = False
 
@@ -73,7 +75,13 @@ def answer(query: wire.Query, asker: Asker | None, zone: Zone) -> Answer | Forwa
         name = alias[12:].lower()
     if asker.forwards:
         question = name + query.wanted if chain else query.question
-        return Forward(question=question, servers=asker.servers, chain=chain, exists=bool(found))
+        return Forward(
+            question=question,
+            servers=asker.servers,
+            within=asker.within,
+            chain=chain,
+            exists=bool(found),
+        )
     rcode = wire.NOERROR if found else wire.NXDOMAIN
     return Answer(rcode=rcode, chain=chain, authoritative=bool(found or chain))
 

@@ -31,11 +31,15 @@ class _Waiting:
 class Child:
     """Starts the server, and starts it again when it dies or answers no more.
 
-    `state` gives the messages that tell a new server all it must know.
+    `state` gives the messages that tell a new server all it must know; `wanted` gets what the
+    server asks for by itself.
     """
 
-    def __init__(self, loop: Loop, state: State, resolv_conf: str) -> None:
+    def __init__(
+        self, loop: Loop, state: State, wanted: Callable[[Message], None], resolv_conf: str
+    ) -> None:
         self.restarts = 0
+        self._wanted = wanted
         self._loop = loop
         self._state = state
         self._resolv_conf = resolv_conf
@@ -105,6 +109,9 @@ class Child:
             self._lost()
             return
         for answer, _ in answers:
+            if "tag" not in answer:
+                self._wanted(answer)
+                continue
             waiting = self._waiting.pop(answer["tag"], None)
             if waiting is not None:
                 waiting.reply(answer)

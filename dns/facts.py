@@ -23,6 +23,7 @@ class NetworkNames:
 class EndpointNames:
     """What names need of an endpoint; `servers` are its sandbox's own, before the network's.
 
+    They are asked from its network namespace: `netns` is the path, which leads to `inode`.
     `sandbox` is what the state knows it by: `docker:web` has the name `web`, as with Docker.
     `services` are what it publishes: `_http._tcp 80`.
     """
@@ -35,6 +36,8 @@ class EndpointNames:
     aliases: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
+    netns: str = ""
+    inode: int = 0
     services: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from netlib.dns.loop import Loop
 from netlib.dns.quick import Known
 from netlib.dns.stats import Stats
 from netlib.dns.upstream import HostServers, Server
+from netlib.dns.within import Open, Within
 from netlib.dns.zone import Asker, Zone
 
 Later = Callable[[bytes], None]
@@ -41,14 +42,15 @@ class Resolver:
     def __init__(
         self,
         loop: Loop,
-        is_ours: Callable[[Server], bool] = lambda _: False,
+        is_ours: Callable[[Server | Within], bool] = lambda _: False,
         resolv_conf: str = "/etc/resolv.conf",
+        open_within: Open = lambda _, done: done(None),
     ) -> None:
         self.zone = Zone()
         self.again: dict[bytes, Known] = {}  # see netlib.dns.quick
         self.stats = Stats()
         self.cache = Cache()
-        self.forwarder = Forwarder(loop, is_ours)
+        self.forwarder = Forwarder(loop, is_ours, open_within)
         self.host_servers = HostServers(resolv_conf, changed=self.cache.clear)
         self.log: Callable[[str, str, int, str], None] | None = None
 
@@ -82,7 +84,7 @@ class Resolver:
 
         dnssec = query.edns.wants_dnssec if query.edns is not None else None
         servers = found.servers or self.host_servers()
-        question = Question(found.question, query.flags, dnssec, servers)
+        question = Question(found.question, query.flags, dnssec, servers, found.within)
         kept = self.cache.get(question.key)
         if kept is not None:
             return self._finish(case, grafted(query, found, kept), "cache")
@@ -95,7 +97,7 @@ class Resolver:
                 self.cache.put(question.key, message, records)
             later(self._finish(case, grafted(query, found, message), "forward"))
 
-        if self.forwarder.ask(question, who(case.asker), servers, done):
+        if self.forwarder.ask(question, who(case.asker), done):
             self.stats.forwarded += 1
             return None
         return self._finish(case, wire.reply(query, wire.REFUSED), "too many")

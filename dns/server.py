@@ -23,6 +23,7 @@ from netlib.dns.resolver import Later, Resolver, who
 from netlib.dns.sockets import close_at
 from netlib.dns.tcp import Respond, TcpService
 from netlib.dns.upstream import Server as Upstream
+from netlib.dns.within import Open, Opener, Within
 
 
 @dataclass(slots=True)
@@ -43,9 +44,9 @@ class Listener:
 class Server:
     """The sockets around a Resolver."""
 
-    def __init__(self, loop: Loop, resolv_conf: str = "/etc/resolv.conf") -> None:
+    def __init__(self, loop: Loop, resolv_conf: str, open_within: Open) -> None:
         self.loop = loop
-        self.resolver = Resolver(loop, self._is_ours, resolv_conf)
+        self.resolver = Resolver(loop, self._is_ours, resolv_conf, open_within)
         self._tcp = TcpService(loop)
         self._batches = {family: Batch(family) for family in (socket.AF_INET, socket.AF_INET6)}
         self._listeners: dict[tuple[str, str], Listener] = {}
@@ -97,8 +98,12 @@ class Server:
             "log": resolver.log is not None,
         }
 
-    def _is_ours(self, upstream: Upstream) -> bool:
-        return upstream.address[:2] in self._own
+    def _is_ours(self, upstream: Upstream | Within) -> bool:
+        if isinstance(upstream, Upstream):
+            return upstream.address[:2] in self._own
+        # A sandbox's port 53 of a gateway is ours, wherever we listen there.
+        seen = Upstream.parse(upstream.text)
+        return seen is not None and seen.address[0] in {address for address, _ in self._own}
 
     def _udp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
         resolver, batch, number = self.resolver, self._batches[sock.family], sock.fileno()
@@ -140,10 +145,11 @@ class Server:
 class Parent:
     """The keeper's end of the channel, as the server sees it: each message is confirmed."""
 
-    def __init__(self, channel: Channel, server: Server) -> None:
+    def __init__(self, channel: Channel, loop: Loop, resolv_conf: str) -> None:
         self._channel = channel
-        self._server = server
-        server.loop.watch(channel, self._ready)
+        self._opener = Opener(lambda requests: self._channel.send({"open": requests}))
+        self._server = Server(loop, resolv_conf, self._opener.open)
+        loop.watch(channel, self._ready)
 
     def _ready(self, _events: int) -> None:
         try:
@@ -165,6 +171,8 @@ class Parent:
                 server.update(Update.from_json(message["update"]))
             case "log":
                 server.resolver.log = QueryLog(server.resolver, fds[0])
+            case "opened":
+                self._opener.opened(message["successes"], fds)
             case "stats":
                 return {"stats": server.stats()}
         return {}
@@ -181,5 +189,5 @@ def main(number: str, resolv_conf: str) -> None:
 
     drop()
     loop = Loop()
-    Parent(Channel(socket.socket(fileno=int(number))), Server(loop, resolv_conf))
+    Parent(Channel(socket.socket(fileno=int(number))), loop, resolv_conf)
     loop.run()

@@ -35,12 +35,14 @@ SRV_IN = b"\0\x21\0\x01"
 class Asker:
     """Who asks: the networks it sees, that of the question first, and where else to ask.
 
-    `forwards` False: on an internal network, nothing leaves. `servers` empty: the host's.
+    `forwards` False: on internal networks alone, nothing leaves. `servers` empty: the host's.
+    `within` names the sandbox from where they are asked; empty: the host.
     """
 
     sandbox: str
     networks: tuple[str, ...]
     servers: tuple[str, ...] = ()
+    within: str = ""
     forwards: bool = True
 
 
@@ -259,7 +261,12 @@ class _Draft:
         own = tuple(dict.fromkeys(s for e in endpoints for s in e.servers if s != SANDBOX_ADDRESS))
         servers = own or next((n.servers for n in ways_out if n.servers), ())
         self.sandboxes[sandbox] = Asker(
-            sandbox=sandbox, networks=networks, servers=servers, forwards=bool(ways_out)
+            sandbox=sandbox,
+            networks=networks,
+            servers=servers,
+            # Where the host holds no address, it need not reach the network's servers either.
+            within=sandbox if servers else "",
+            forwards=bool(ways_out),
         )
         for endpoint in endpoints:
             here = self.networks[endpoint.network]
@@ -267,6 +274,7 @@ class _Draft:
                 sandbox=sandbox,
                 networks=(here.id, *(n for n in networks if n != here.id)),
                 servers=servers if here.internal else own or here.servers,
+                within=sandbox if own else "",
                 forwards=bool(ways_out),
             )
             askers = self._own(self.askers, here.id)

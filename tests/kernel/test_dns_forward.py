@@ -371,10 +371,11 @@ def test_too_many_in_flight_are_refused(
 
 
 def test_the_sandboxs_own_server_is_asked(running: Running, web: Place, outside: Place) -> None:
-    """Before the network's."""
-    running.update(Update(revision=2, endpoints=(replace(WEB, servers=(OUTSIDER6,)),)))
+    """Before the network's, and from where the sandbox is."""
+    running.namespaces["web"] = web.netns.path
+    running.update(Update(revision=2, endpoints=(replace(WEB, servers=("::1",)),)))
     with (
         upstream(outside, OUTSIDER4, echo("203.0.113.1")),
-        upstream(outside, OUTSIDER6, echo("203.0.113.2")),
+        upstream(web, "::1", echo("203.0.113.2")),
     ):
         assert values(ask(web, query("www.example.com"))) == ["203.0.113.2"]

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from support.names import query, rcode, values
 from support.patience import eventually
 from support.resolving import ask, ask_tcp
 from support.traffic import Somewhere
-from support.upstream import echo, upstream
+from support.upstream import Behaviour, echo, records, upstream
 
 from netlib import Net
 from netlib.dns.client import Resolver
@@ -122,6 +123,60 @@ def test_who_is_on_an_open_network_too_finds_what_is_outside(host: Host, net: Ne
         assert rcode(ask(db, query("www.example.com"), gateway(closed))) == "NXDOMAIN"
         net.disconnect("open-net", "web")
         assert rcode(ask(web, query("www.example.com"), gateway(closed))) == "NXDOMAIN"
+
+
+def test_a_sandboxs_own_servers_are_asked_from_where_it_is(host: Host, net: Net) -> None:
+    """Its loopback is its own; another's of the same address says what it likes. Over TCP too."""
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    boxes = [Box(host, net, name, servers=["127.0.0.1"]) for name in ("web", "db")]
+    for name in ("web", "db"):
+        net.connect("my-net", name)
+
+    def says(address: str) -> Behaviour:
+        many = [f"big.example.com. 60 IN A {address}"] * 90
+        whole = records(*many)
+        return lambda asked, tcp: (
+            echo(address) if "big" not in str(asked.q.qname) else whole if tcp else records(tc=1)
+        )(asked, tcp)
+
+    def heard(sandbox: str, name: str) -> set[str]:
+        return {record.data for record in net.ask(name, sandbox=sandbox).answers}
+
+    with (
+        upstream(boxes[0], "127.0.0.1", says("203.0.113.1")) as first,
+        upstream(boxes[1], "127.0.0.1", says("203.0.113.2")),
+        upstream(host, "127.0.0.1", says("203.0.113.3")),
+    ):
+        for name in ("www.example.com", "www.example.com", "big.example.com"):
+            assert heard("web", name) == {"203.0.113.1"}
+            assert heard("db", name) == {"203.0.113.2"}
+        assert len(first.asked) == 3, "what one was told is kept for it"
+        # Many at once, and across the death of the server's process.
+        names = [f"n{n}.example.com" for n in range(100)]
+        answers = ask_tcp(boxes[0], *map(query, names), server=gateway(my_net))
+        assert {values(answer)[0] for answer in answers} == {"203.0.113.1"}
+        stats = Resolver(host.state_dir).stats()
+        assert stats is not None
+        os.kill(stats["pid"], signal.SIGKILL)
+        assert heard("web", "after.example.com") == {"203.0.113.1"}
+    assert net.ask("nobody.example.com", sandbox="web").code == "SERVFAIL"
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["port 53", "another port"])
+def test_a_sandbox_that_is_given_its_own_gateway_is_no_circle(
+    host: Host, net: Net, busy: bool
+) -> None:
+    """It asks us already; where port 53 there is redirected to us, too."""
+    with ExitStack() as closing:
+        if busy:
+            taken = closing.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            taken.bind(("0.0.0.0", 53))
+        net.create("my-net", subnets=["198.51.100.0/24"])
+        Box(host, net, "web", servers=["198.51.100.1"])
+        net.connect("my-net", "web")
+        told = net.ask("www.example.com", sandbox="web")
+        assert told.code == "SERVFAIL"
+        assert told.milliseconds < 1000
 
 
 def test_names_outlive_their_server_and_end_with_their_networks(host: Host, net: Net) -> None:

@@ -119,7 +119,7 @@ def test_what_is_answered_again_ages_too() -> None:
     resolver.cache = Cache(clock=clock)
     resolver.swap(Zone.build([MY_NET], [endpoint("web", "192.0.2.2")]))
     asked = query("www.example.com")
-    key = (asked[12:], 0, False, MY_NET.servers)
+    key = (asked[12:], 0, False, MY_NET.servers, "")
     resolver.cache.put(key, packed, records(packed))
     road = quick_road(
         resolver, lambda zone: zone.askers_at("network", "n1"), lambda *_: None, now=clock

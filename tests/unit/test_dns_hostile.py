@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from support.names import BACK, endpoint, query, rcode, values
 
 from netlib.dns import wire
-from netlib.dns.forward import Done, Question, _Inquiry
+from netlib.dns.forward import Done, Question, _Exchange, _Inquiry
 from netlib.dns.loop import Loop
 from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Resolver
@@ -125,8 +126,11 @@ class _Heard:
 
     edns = False
 
-    def close(self) -> None:
+    def open(self) -> None:
         """There is no socket."""
+
+    def close(self) -> None:
+        """Nor any to close."""
 
 
 def check_told(body: bytes, flags: int, counts: bytes) -> None:
@@ -142,7 +146,7 @@ def check_told(body: bytes, flags: int, counts: bytes) -> None:
     forwarder = resolver.forwarder
     waiting: list[tuple[Question, Done]] = []
 
-    def ask(question: Question, _asker: str, _servers: object, done: Done) -> bool:
+    def ask(question: Question, _asker: str, done: Done) -> bool:
         waiting.append((question, done))
         return True
 
@@ -155,7 +159,9 @@ def check_told(body: bytes, flags: int, counts: bytes) -> None:
             inquiry = _Inquiry(forwarder, question, [], lambda: None, [("web", done)])
             forwarder._by_asker["web"] += 1
             head = b"\0\0" + flags.to_bytes(2) + b"\0\1" + counts
-            inquiry.heard(_Heard(), head + question.packed + body)  # type: ignore[arg-type]
+            server = cast("_Exchange", _Heard())
+            inquiry.start(server)
+            inquiry.heard(server, head + question.packed + body)
             assert found is None
             (found,) = answers
         assert found is not None
@@ -260,7 +266,7 @@ def test_the_quick_answer_from_the_cache_is_the_answer(name: str, edns: int, fla
     resolver.swap(Zone.build([net], [endpoint("web", "192.0.2.2", network=net)]))
     kept = query("x.example.com")[:2] + b"\x85\xb0\0\1\0\1\0\0\0\0" + query("x.example.com")[12:]
     kept += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
-    key = (query("x.example.com")[12:], flags & wire.CD, False, ("192.0.2.53",))
+    key = (query("x.example.com")[12:], flags & wire.CD, False, ("192.0.2.53",), "")
     resolver.cache.put(key, kept, wire.records(kept, wire.question_end(kept)))
     asker = resolver.zone.asker_at("network", "n2", bytes([192, 0, 2, 2]))
     assert asker is not None
