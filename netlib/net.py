@@ -276,9 +276,10 @@ class Net:
 
         return folder_of(self.state_dir, self.engine.state.sandbox(sandbox).name)
 
-    def ask(self, name: str, type_: str = "A", *, sandbox: str) -> Told:
-        """What a sandbox is told when it asks its name servers for a name.
+    def ask(self, name: str, type_: str = "", *, sandbox: str) -> Told:
+        """What a sandbox is told when it asks its name servers for a name, or for an address's.
 
+        Without a type: A for a name, PTR for an address.
         Raises NoSuchSandbox, InvalidName, InvalidOption, NamespaceGone, NoAnswer.
 
         Example:  net dns query db --from web
