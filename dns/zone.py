@@ -300,8 +300,8 @@ def sets_of(endpoint: EndpointNames, network: str) -> dict[bytes, Sets]:
             except ValueError:  # an alias that is no name of the DNS; the engine told its owner
                 continue
     try:
-        target = wire.packed_name(f"{endpoint.name}.{network}")
-    except ValueError:
+        target = wire.packed_name(f"{endpoint.names()[0]}.{network}")
+    except (ValueError, IndexError):
         return found
     for service in endpoint.services:
         label, _, port = service.partition(" ")
