@@ -263,3 +263,48 @@ def test_a_host_with_a_name_server_of_its_own_keeps_it(
         assert values(by_tcp) == [address(endpoint)]
         net.disconnect("my-net", "web")
         net.remove("my-net")
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_sandbox_may_publish_port_53(
+    host: Host, firewall: Literal["nftables", "iptables"]
+) -> None:
+    """Who asks the host is answered by it, and members who ask their gateway by the resolver."""
+    outside = host.outsider()
+    with Net(host.state_dir, firewall=firewall) as net:
+        old = net.create("old", subnets=["198.51.100.0/25", "2001:db8:5::/64"])
+        web, dns = Box(host, net, "web"), Box(host, net, "dns")
+        endpoint = net.connect("old", "web")
+        net.connect("old", "dns")
+        assert net.plan.publish("dns", ["53:53/udp"]).stages
+        net.publish("dns", ["53:53/udp", "53:53/tcp"])
+        new = net.create("new", subnets=["198.51.100.128/25"])
+        net.connect("new", "web")
+
+        with upstream(dns, "0.0.0.0", echo("203.0.113.9")):
+            for place, server in ((outside, "192.0.2.1"), (web, "192.0.2.1")):
+                assert values(ask(place, query("www.example.com"), server)) == ["203.0.113.9"]
+                (by_tcp,) = ask_tcp(place, query("www.example.com"), server=server)
+                assert values(by_tcp) == ["203.0.113.9"]
+            for network in (old, new):
+                for at in network.gateways():
+                    assert address(endpoint) in told(web, "web", str(at.ip))
+        assert net.check() == ()
+        net.unpublish("dns", ["53:53/udp", "53:53/tcp"])
+        assert told(web, "dns", gateway(old)) != []
+        assert net.create("last", subnets=["203.0.113.0/24"]).dns_port == 53
+        for name in ("web", "dns"):
+            net.remove_sandbox(name)
+        for name in ("old", "new", "last"):
+            net.remove(name)
+
+
+def test_a_published_port_53_of_one_address_moves_nobody(host: Host, net: Net) -> None:
+    """Gateways have others; one of theirs is the resolver's, unless it is asked for."""
+    host.outsider()
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    Box(host, net, "web")
+    net.connect("my-net", "web", publish=["192.0.2.1:53:53/udp", "50-60:50-60/sctp"])
+    assert net.inspect("my-net").network.dns_port == 53
+    net.publish("web", [f"{gateway(my_net)}:50-53:50-53/udp"])
+    assert net.inspect("my-net").network.dns_port == 5301
