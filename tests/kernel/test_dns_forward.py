@@ -214,8 +214,10 @@ def test_each_query_has_its_own_id_and_port(running: Running, web: Place, outsid
         idents = [asked.header.id for asked in server.queries]
 
     assert len(set(idents)) > 25
-    steps = {(b - a) % 65536 for a, b in itertools.pairwise(idents)}
-    assert len(steps) > 25
+    assert len(set(server.ports)) > 25
+    for numbers in (idents, server.ports):
+        steps = {(b - a) % 65536 for a, b in itertools.pairwise(numbers)}
+        assert len(steps) > 25
 
 
 def test_edns_is_ours_on_both_sides(running: Running, web: Place, outside: Place) -> None:
