@@ -40,8 +40,24 @@ class _Server:
 
     def cpu_seconds(self) -> float:
         """What all its threads used so far."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+        return sum(int((t / "schedstat").read_text().split()[0]) for t in self._tasks()) / 1e9
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """All its threads run before anything else."""
+        for task in self._tasks():
+            os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(10))
+        yield
+        for task in self._tasks():
+            os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
+
+    def pin(self, core: int) -> None:
+        """Let all its threads run on one core."""
+        for task in self._tasks():
+            os.sched_setaffinity(int(task.name), {core})
+
+    def _tasks(self) -> Iterator[Path]:
+        return Path(f"/proc/{self.pid}/task").iterdir()
 
     def resident_mb(self) -> float:
         """The memory that it holds."""
@@ -145,8 +161,9 @@ def _ours(host: Place, folder: Path, count: int, address: str = _GATEWAY) -> Ite
     resolver.update(_everything(count))
     stats = resolver.stats()
     assert stats is not None
-    os.sched_setaffinity(stats["pid"], {0})
-    yield _Server("netlib", stats["pid"], 53)
+    server = _Server("netlib", stats["pid"], 53)
+    server.pin(0)
+    yield server
     resolver.forget_network("n1")
 
 
@@ -189,11 +206,10 @@ def _aardvark(host: Place, folder: Path, program: str) -> Iterator[_Server]:
     words = [program, "--config", str(config), "-p", "5303", "run"]
     host.call(subprocess.run, words, check=True, capture_output=True, timeout=10)
     _wait((config / "aardvark.pid").exists)
-    pid = int((config / "aardvark.pid").read_text())
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {0})
-    yield _Server("aardvark-dns", pid, 5303)
-    os.kill(pid, 15)
+    server = _Server("aardvark-dns", int((config / "aardvark.pid").read_text()), 5303)
+    server.pin(0)
+    yield server
+    os.kill(server.pid, 15)
 
 
 def _wait(ready: Callable[[], bool]) -> None:
@@ -276,43 +292,54 @@ def _under_changes(
     thread.join()
     yield Comparison(name="a query: A, under 100 changes a second", ours=micros, unit="µs")
     yield Comparison(name="a change, until it is served", ours=took)
-    yield Comparison(name="queries lost meanwhile", ours=[lost], unit="", aim=0)
+    yield Comparison(name="queries lost meanwhile", ours=[lost], unit="", limit=0)
 
 
 def _latencies(
     bench: Bench, sandbox: Place, servers: list[_Server], folder: Path
 ) -> Iterator[Comparison]:
+    """How long the slowest hundredth of a steady 1000 queries a second waits.
+
+    Once by dnsperf, among whatever else runs on the machine; and once by a client that, with the
+    servers, runs before it (sched(7)): a kernel that does not preempt lets others finish their
+    4 ms first, which says nothing of a server.
+    """
     file = folder / "questions"
     file.write_text("\n".join(_LOADS[0].questions()) + "\n")
-    slowest: dict[str, list[float]] = {server.name: [] for server in servers}
-    awake: dict[str, list[float]] = {server.name: [] for server in servers}
-    for _ in range(bench.runs):
-        for server in servers:
-            output = _dnsperf(sandbox, server, file, "-Q", "1000", "-v")
-            times = sorted(float(t) for t in re.findall(r"> NOERROR \S+ A ([\d.]+)", output))
-            slowest[server.name].append(times[len(times) * 99 // 100] * 1000)
-            program = sandbox.python(_AWAKE, _GATEWAY, str(server.port), str(_NAMES))
-            awake[server.name].append(float(program.communicate(timeout=60)[0]))
-    # dnsperf sleeps between its questions, and on an idle virtual machine waking up can take it
-    # 4 ms. So who never sleeps asks as well, one question each millisecond.
-    for found, name in (
-        (slowest, "99th percentile at 1000 queries a second, dnsperf"),
-        (awake, "99th percentile at 1000 queries a second, never asleep"),
+
+    def by_dnsperf(server: _Server) -> float:
+        output = _dnsperf(sandbox, server, file, "-Q", "1000", "-v")
+        found = re.findall(r"> NOERROR \S+ A ([\d.]+)", output)
+        return sorted(map(float, found))[len(found) * 99 // 100] * 1000
+
+    def by_first(server: _Server) -> float:
+        with server.first():
+            client = sandbox.python(_FIRST, _GATEWAY, str(server.port), str(_NAMES))
+            return float(client.communicate(timeout=60)[0])
+
+    for name, measure, limit in (
+        ("99th percentile at 1000 queries a second", by_dnsperf, None),
+        ("likewise, before all else that runs", by_first, 1),
     ):
-        yield Comparison(name=name, ours=found["netlib"], aim=1)
+        slowest: dict[str, list[float]] = {server.name: [] for server in servers}
+        for _ in range(bench.runs):
+            for server in servers:
+                slowest[server.name].append(measure(server))
+        yield Comparison(name=name, ours=slowest["netlib"], limit=limit)
         for other in servers[1:]:
             yield Comparison(
-                name=name, ours=found["netlib"], other=other.name, others=found[other.name]
+                name=name, ours=slowest["netlib"], other=other.name, others=slowest[other.name]
             )
 
 
-_AWAKE = """
+_FIRST = """
 import os, socket, sys, time
 gateway, port, names = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 os.sched_setaffinity(0, {1})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(5)
 sock.connect((gateway, port))
-sock.setblocking(False)
 times = []
 due = time.perf_counter()
 for n in range(1000):
@@ -320,23 +347,17 @@ for n in range(1000):
     query = n.to_bytes(2) + b"\\1\\0\\0\\1" + bytes(6)
     query += bytes([len(label)]) + label + b"\\0\\0\\1\\0\\1"
     due += 0.001
-    while time.perf_counter() < due:
-        pass
+    time.sleep(max(0, due - time.perf_counter()))
     began = time.perf_counter()
     sock.send(query)
-    while time.perf_counter() < began + 5:
-        try:
-            if sock.recv(512)[:2] == query[:2]:
-                break
-        except BlockingIOError:
-            continue
+    while sock.recv(512)[:2] != query[:2]:
+        pass
     times.append(time.perf_counter() - began)
-times.sort()
-print(times[990] * 1000)
+print(sorted(times)[990] * 1000)
 """
 
 
 def _memory(host: Place, folder: Path) -> Iterator[Comparison]:
     with _ours(host, folder / "large", 1000, "198.51.101.1") as server:
         resident = server.resident_mb()
-    yield Comparison(name="memory with 1000 names", ours=[resident], unit="MB", aim=30)
+    yield Comparison(name="memory with 1000 names", ours=[resident], unit="MB", limit=30)

@@ -42,11 +42,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forward:
-    """A question for other servers (`servers` empty: the host's), after our own `chain`."""
+    """A question for other servers (`servers` empty: the host's), after our own `chain`.
+
+    `within` names the sandbox from where they are asked; empty: the host.
+    `exists`: the name has names of ours below it, so nobody may say that it does not exist.
+    """
 
     question: bytes
     servers: tuple[str, ...] = ()
+    within: str = ""
     chain: Group = ()
+    exists: bool = False
 
 
 def answer(query: wire.Query, asker: Asker | None, zone: Zone) -> Answer | Forward:
@@ -58,7 +64,7 @@ def answer(query: wire.Query, asker: Asker | None, zone: Zone) -> Answer | Forwa
     chain: Group = ()
     while True:
         found = list(_lookup(name, asker, zone))
-        if not found:
+        if not any(found):
             break
         groups = _groups(found, query)
         alias = _alias(found, query)
@@ -69,8 +75,15 @@ def answer(query: wire.Query, asker: Asker | None, zone: Zone) -> Answer | Forwa
         name = alias[12:].lower()
     if asker.forwards:
         question = name + query.wanted if chain else query.question
-        return Forward(question=question, servers=asker.servers, chain=chain)
-    return Answer(rcode=wire.NXDOMAIN, chain=chain, authoritative=bool(chain))
+        return Forward(
+            question=question,
+            servers=asker.servers,
+            within=asker.within,
+            chain=chain,
+            exists=bool(found),
+        )
+    rcode = wire.NOERROR if found else wire.NXDOMAIN
+    return Answer(rcode=rcode, chain=chain, authoritative=bool(found or chain))
 
 
 def _refusal(query: wire.Query, asker: Asker | None) -> int:
@@ -85,18 +98,22 @@ def _refusal(query: wire.Query, asker: Asker | None) -> int:
 
 
 def _lookup(name: bytes, asker: Asker, zone: Zone) -> Iterator[Sets]:
-    """The RRsets of a name on each network where it exists, the asker's own first."""
+    """The RRsets of a name on each network where it exists, the asker's own first.
+
+    A wildcard stands for what is missing below the nearest parent that exists (RFC 4592).
+    """
     tables = [zone.names[network] for network in asker.networks]
     known = [table[name] for table in tables if name in table]
     if known:
         yield from known
         return
     at = 0
-    while name[at]:  # a wildcard for each of the name's parents (RFC 4592), the nearest first
+    while name[at]:
         at += name[at] + 1
-        wildcard = b"\x01*" + name[at:]
+        parent = name[at:]
+        wildcard = b"\x01*" + parent
         known = [table[wildcard] for table in tables if wildcard in table]
-        if known:
+        if known or any(parent in table for table in tables):
             yield from known
             return
 

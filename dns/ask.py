@@ -6,6 +6,8 @@ import os
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import ip_address
 
 from dnslib import QTYPE, DNSError, DNSRecord
 
@@ -42,18 +44,26 @@ class Told:
 
 
 def query(
-    name: str, type_: str = "A", *, servers: Iterable[str], path: str = "", inode: int = 0
+    name: str, type_: str = "", *, servers: Iterable[str], path: str = "", inode: int = 0
 ) -> Told:
     """What the first of `servers` that answers says, asked from the namespace at `path`.
 
+    Without a type: for the address (A) of a name, and for the name (PTR) of an address.
     Without a path: from here. Truncated answers are asked for again over TCP, as a stub does.
     Raises InvalidName, InvalidOption, NamespaceGone, NoAnswer.
     """
+    with suppress(ValueError):
+        reverse = ip_address(name).reverse_pointer
+        if (type_ or "PTR").upper() == "PTR":
+            name, type_ = reverse, "PTR"
     try:
         packed = wire.packed_name(name) if name != "." else b"\0"
     except ValueError as error:
-        raise InvalidName(f"{name!r} can not be asked for: {error}") from error
-    question = packed + _number(type_).to_bytes(2) + wire.IN.to_bytes(2)
+        raise InvalidName(
+            f"{name!r} is no name that can be asked for",
+            "names have labels of 1 to 63 bytes with dots between them, 253 bytes in all",
+        ) from error
+    question = packed + _number(type_ or "A").to_bytes(2) + wire.IN.to_bytes(2)
     asked = tuple(servers)
 
     def work() -> Told | None:

@@ -11,6 +11,8 @@ from netlib.values import dataclass
 
 LONGEST_SECONDS = 86400
 LONGEST_NEGATIVE_SECONDS = 900
+# A longer answer is rare, and asked for again: else who owns a domain could fill our memory.
+LARGEST_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ class Cache:
     def put(self, key: Hashable, message: bytes, found: list[wire.Record]) -> None:
         """Keep a message without OPT record, if it may be kept; `found` are its records."""
         lifetime = lifetime_seconds(message, found)
-        if lifetime <= 0:
+        if lifetime <= 0 or len(message) > LARGEST_BYTES:
             return
         ttls = tuple((record.ttl_at, record.ttl) for record in found)
         now = self._clock()

@@ -1,7 +1,8 @@
 """Messages between client, keeper and server: lines of JSON on a unix stream socket, with files.
 
 Descriptors ride along (SCM_RIGHTS, unix(7)): a message that brings some says how many under
-"fds". They arrive with, or before, the line's last byte, and in order.
+"fds". They arrive with, or before, the line's last byte, and in order: a message with more of them
+than the kernel takes at once goes in parts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 Message = dict[str, Any]
 
 VERSION = 1
-_MOST_FDS = 32
+_MOST_FDS = 253  # SCM_MAX_FD in linux/net/scm.h
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -43,11 +44,12 @@ class Channel:
         if fds:
             message = {**message, "fds": len(fds)}
         data = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             while data:
-                data = data[self.sock.sendmsg([data], rights) :]
-                rights = []
+                some, fds = fds[:_MOST_FDS], fds[_MOST_FDS:]
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", some))]
+                part = data[:1] if fds else data
+                data = data[self.sock.sendmsg([part], rights if some else []) :]
         except OSError as error:
             raise Closed(str(error)) from error
 

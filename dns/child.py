@@ -31,17 +31,22 @@ class _Waiting:
 class Child:
     """Starts the server, and starts it again when it dies or answers no more.
 
-    `state` gives the messages that tell a new server all it must know; `read` has all that
-    changed meanwhile sent to it; in the file of `lock` it finds word of that.
+    `state` gives the messages that tell a new server all it must know; `wanted` gets what the
+    server asks for by itself; in the file of `lock` it finds word of changes.
     """
 
     def __init__(
-        self, loop: Loop, state: State, read: Callable[[], None], lock: int, resolv_conf: str
+        self,
+        loop: Loop,
+        state: State,
+        wanted: Callable[[Message], None],
+        lock: int,
+        resolv_conf: str,
     ) -> None:
         self.restarts = 0
+        self._wanted = wanted
         self._loop = loop
         self._state = state
-        self._read = read
         self._lock = lock
         self._resolv_conf = resolv_conf
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,9 +115,8 @@ class Child:
             self._lost()
             return
         for answer, _ in answers:
-            if "do" in answer:  # it heard that something changed
-                self._read()
-                self.send({"do": "sync", "number": answer["number"]})
+            if "tag" not in answer:
+                self._wanted(answer)
                 continue
             waiting = self._waiting.pop(answer["tag"], None)
             if waiting is not None:

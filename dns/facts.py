@@ -24,6 +24,7 @@ class NetworkNames:
 class EndpointNames:
     """What names need of an endpoint; `servers` are its sandbox's own, before the network's.
 
+    They are asked from its network namespace: `netns` is the path, which leads to `inode`.
     `sandbox` is what the state knows it by: `docker:web` has the name `web`, as with Docker.
     `services` are what it publishes: `_http._tcp 80`.
     """
@@ -36,17 +37,24 @@ class EndpointNames:
     aliases: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
+    netns: str = ""
+    inode: int = 0
     services: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """All single names it goes by on its network, the sandbox's first."""
-        every = (self.name, self.hostname, self.short_id, *self.aliases)
+        every = (own_name(self.sandbox), self.hostname, self.short_id, *self.aliases)
         return tuple(dict.fromkeys(name for name in every if name))
 
-    @property
-    def name(self) -> str:
-        """The sandbox's name without what kind it is."""
-        return self.sandbox.rpartition(":")[2]
+
+def own_name(sandbox: str) -> str:
+    """A sandbox's name without what kind it is; nothing where that is a path, which is no name.
+
+    >>> own_name("docker:web"), own_name("web"), own_name("netns:/proc/17/ns/net")
+    ('web', 'web', '')
+    """
+    name = sandbox.rpartition(":")[2]
+    return "" if "/" in name else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,11 @@ class Feed:
         self.revision = update.revision
         self._pass_on(update)
 
+    def namespace_of(self, sandbox: str) -> tuple[str, int] | None:
+        """Path and inode of a sandbox's network namespace, if it has servers of its own."""
+        known = (e for e in self._endpoints.values() if e.sandbox == sandbox and e.netns)
+        return next(((e.netns, e.inode) for e in known), None)
+
     def read(self) -> None:
         """Take what the source has by now. Raises NetError."""
         if self.source is not None:

@@ -1,8 +1,9 @@
 """Questions that others must answer: asked over UDP, over TCP where the answer is truncated.
 
 Each query to a server has its own socket, so its own random port, and its own random id
-(RFC 5452). All sockets are opened in the host's network namespace, so a server on the host's
-loopback (systemd-resolved) is reached for every sandbox.
+(RFC 5452). Sockets are opened in the host's network namespace, so a server on the host's
+loopback (systemd-resolved) is reached for every sandbox; but for servers that a sandbox was given,
+in that sandbox's (see netlib.dns.within).
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from netlib.dns import wire
 from netlib.dns.loop import READ, WRITE, Loop, Timer
-from netlib.dns.upstream import Server, attempts
+from netlib.dns.upstream import Server, attempts, connecting
+from netlib.dns.within import Open, Within
 from netlib.values import dataclass, field
 
 MOST_IN_FLIGHT = 1000
@@ -28,18 +31,22 @@ Done = Callable[[bytes | None, list[wire.Record]], None]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of others. `dnssec` None: without EDNS, as the client asked."""
+    """What is asked of others. `dnssec` None: without EDNS, as the client asked.
+
+    `within` names the sandbox from where `servers` are asked; empty: the host.
+    """
 
     packed: bytes
     flags: int
     dnssec: bool | None
     servers: tuple[str, ...]
+    within: str = ""
 
     @property
     def key(self) -> tuple[object, ...]:
         """Questions of one key have one answer."""
         name, wanted = self.packed[:-4].lower(), self.packed[-4:]
-        return name + wanted, self.flags & wire.CD, bool(self.dnssec), self.servers
+        return name + wanted, self.flags & wire.CD, bool(self.dnssec), self.servers, self.within
 
     def message(self, *, edns: bool) -> tuple[bytes, bytes]:
         """A fresh random id, and the packed query with it."""
@@ -54,12 +61,16 @@ class Question:
 class Forwarder:
     """Asks other servers; equal questions in flight share one answer.
 
-    `is_ours` tells a server that would lead back to this resolver.
+    `is_ours` tells a server that would lead back to this resolver, `open_within` opens sockets
+    in sandboxes.
     """
 
-    def __init__(self, loop: Loop, is_ours: Callable[[Server], bool]) -> None:
+    def __init__(
+        self, loop: Loop, is_ours: Callable[[Server | Within], bool], open_within: Open
+    ) -> None:
         self.loop = loop
         self.is_ours = is_ours
+        self.open_within = open_within
         self.sent = 0
         self._asked: dict[tuple[object, ...], _Inquiry] = {}
         self._by_asker: Counter[str] = Counter()
@@ -67,7 +78,7 @@ class Forwarder:
     def __len__(self) -> int:
         return self._by_asker.total()
 
-    def ask(self, question: Question, asker: str, servers: Iterable[str], done: Done) -> bool:
+    def ask(self, question: Question, asker: str, done: Done) -> bool:
         """Call `done` once, later. False: too many are in flight, it will not be called."""
         if len(self) >= MOST_IN_FLIGHT or self._by_asker[asker] >= MOST_PER_ASKER:
             return False
@@ -77,8 +88,7 @@ class Forwarder:
         if inquiry is not None:
             inquiry.waiting.append((asker, done))
             return True
-        found = (Server.parse(text) for text in servers)
-        usable = [server for server in found if server is not None and not self.is_ours(server)]
+        usable = [server for server in _servers(question) if not self.is_ours(server)]
         inquiry = _Inquiry(self, question, attempts(usable), lambda: self._asked.pop(key))
         inquiry.waiting.append((asker, done))
         self._asked[key] = inquiry
@@ -93,13 +103,20 @@ class Forwarder:
             del self._by_asker[asker]
 
 
+def _servers(question: Question) -> Iterator[Server | Within]:
+    for text in question.servers:
+        server = Within(question.within, text) if question.within else Server.parse(text)
+        if server is not None:
+            yield server
+
+
 @dataclass(slots=True)
 class _Inquiry:
     """One question on its way through its servers. Late answers of earlier ones count too."""
 
     forwarder: Forwarder
     question: Question
-    left: list[tuple[Server, float]]
+    left: list[tuple[Server | Within, float]]
     forget: Callable[[], object]
     waiting: list[tuple[str, Done]] = field(default_factory=list)
     timer: Timer | None = None
@@ -117,20 +134,20 @@ class _Inquiry:
         self.timer = self.forwarder.loop.later(seconds, self.next)
         self.ask(server, edns=self.question.dnssec is not None)
 
-    def ask(self, server: Server, *, edns: bool) -> None:
+    def ask(self, server: Server | Within, *, edns: bool) -> None:
         """Send the question over UDP."""
         self.forwarder.sent += 1
-        try:
-            self.exchanges.append(_Udp(self, server, edns=edns))
-        except OSError:  # no route, no such interface
-            self.failed(None)
+        self.start(_Udp(self, server, edns=edns))
 
-    def failed(self, exchange: _Exchange | None) -> None:
+    def start(self, exchange: _Exchange) -> None:
+        """Wait for this one from now on."""
+        self.exchanges.append(exchange)
+        exchange.open()
+
+    def failed(self, exchange: _Exchange) -> None:
         """A server can't be reached: the next one, at once if it is the one we wait for."""
-        current = not self.exchanges or exchange in (None, self.exchanges[-1])
-        if exchange is not None:
-            exchange.close()
-        if current:
+        exchange.close()
+        if exchange is self.exchanges[-1]:
             self.next()
 
     def heard(self, exchange: _Exchange, message: bytes) -> None:
@@ -140,18 +157,18 @@ class _Inquiry:
         try:
             if flags & wire.TC and isinstance(exchange, _Udp):
                 exchange.close()
-                self.exchanges.append(_Tcp(self, exchange.server, edns=exchange.edns))
+                self.start(_Tcp(self, exchange.server, edns=exchange.edns))
                 return
             found = wire.records(message, wire.question_end(message))
+            rcode |= wire.extended_rcode(found)
             plain = wire.without_opt(message, found)
             found = [record for record in found if record.end <= len(plain)]
-        except OSError:
-            self.failed(None)
-            return
         except wire.Malformed:
             self.failed(exchange)
             return
-        if rcode in (wire.FORMERR, wire.NOTIMP) and exchange.edns:
+        if rcode > 0xF:  # BADVERS and others: about our OPT record, not about the question
+            self.failed(exchange)
+        elif rcode in (wire.FORMERR, wire.NOTIMP) and exchange.edns:
             exchange.close()  # a server from before EDNS (RFC 6891 section 7)
             self.ask(exchange.server, edns=False)
         elif rcode in _TRY_NEXT:
@@ -175,13 +192,47 @@ class _Inquiry:
 class _Exchange:
     """One query to one server, and its socket."""
 
-    def __init__(self, inquiry: _Inquiry, server: Server, kind: int, *, edns: bool) -> None:
+    kind: ClassVar[socket.SocketKind]
+
+    def __init__(self, inquiry: _Inquiry, server: Server | Within, *, edns: bool) -> None:
         self.inquiry = inquiry
         self.server = server
         self.edns = edns
         self.ident, self.query = inquiry.question.message(edns=edns)
         self.loop = inquiry.forwarder.loop
-        self.sock = socket.socket(server.family, kind | socket.SOCK_NONBLOCK)
+        self._sock: socket.socket | None = None
+        self._closed = False
+
+    def open(self) -> None:
+        """Get a socket, and send the query as soon as it is there."""
+        if isinstance(self.server, Within):
+            request = self.server.sandbox, self.server.text, int(self.kind)
+            self.inquiry.forwarder.open_within(request, self._opened)
+            return
+        try:
+            sock = connecting(self.server, self.kind)
+        except OSError:  # no route, no such interface
+            self.inquiry.failed(self)
+            return
+        self._opened(sock)
+
+    def _opened(self, sock: socket.socket | None) -> None:
+        if self._closed:  # an answer came from elsewhere meanwhile, or nobody waits any more
+            if sock is not None:
+                sock.close()
+            return
+        self._sock = sock
+        if sock is None:
+            self.inquiry.failed(self)
+            return
+        try:
+            self.begin(sock)
+        except OSError:
+            self.inquiry.failed(self)
+
+    def begin(self, sock: socket.socket) -> None:
+        """Use the socket, which is connected or about to be."""
+        raise NotImplementedError
 
     def is_answer(self, message: bytes) -> bool:
         """Whether it has our id and our question (RFC 5452 section 9.1)."""
@@ -200,25 +251,23 @@ class _Exchange:
 
     def close(self) -> None:
         """Give back the socket; also twice."""
-        if self.sock.fileno() >= 0:
-            self.loop.forget(self.sock)
-            self.sock.close()
+        self._closed = True
+        if self._sock is not None:
+            self.loop.forget(self._sock)
+            self._sock.close()
+            self._sock = None
 
 
 class _Udp(_Exchange):
-    def __init__(self, inquiry: _Inquiry, server: Server, *, edns: bool) -> None:
-        super().__init__(inquiry, server, socket.SOCK_DGRAM, edns=edns)
-        try:
-            self.sock.connect(server.address)
-            self.sock.send(self.query)
-        except OSError:
-            self.sock.close()
-            raise
-        self.loop.watch(self.sock, self._ready)
+    kind = socket.SOCK_DGRAM
 
-    def _ready(self, _events: int) -> None:
+    def begin(self, sock: socket.socket) -> None:
+        sock.send(self.query)
+        self.loop.watch(sock, lambda _: self._ready(sock))
+
+    def _ready(self, sock: socket.socket) -> None:
         try:
-            message = self.sock.recv(wire.TCP_BYTES)
+            message = sock.recv(wire.TCP_BYTES)
         except BlockingIOError:
             return
         except OSError:  # ICMP says that nobody listens there
@@ -229,27 +278,21 @@ class _Udp(_Exchange):
 
 
 class _Tcp(_Exchange):
-    def __init__(self, inquiry: _Inquiry, server: Server, *, edns: bool) -> None:
-        super().__init__(inquiry, server, socket.SOCK_STREAM, edns=edns)
+    kind = socket.SOCK_STREAM
+
+    def begin(self, sock: socket.socket) -> None:
         self._unsent = len(self.query).to_bytes(2) + self.query
         self._got = b""
-        try:
-            self.sock.connect(server.address)
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.sock.close()
-            raise
-        self.loop.watch(self.sock, self._ready, WRITE)
+        self.loop.watch(sock, lambda _: self._ready(sock), WRITE)
 
-    def _ready(self, _events: int) -> None:
+    def _ready(self, sock: socket.socket) -> None:
         try:
             if self._unsent:
-                self._unsent = self._unsent[self.sock.send(self._unsent) :]
+                self._unsent = self._unsent[sock.send(self._unsent) :]
                 if not self._unsent:
-                    self.loop.watch(self.sock, self._ready, READ)
+                    self.loop.watch(sock, lambda _: self._ready(sock), READ)
                 return
-            chunk = self.sock.recv(wire.TCP_BYTES)
+            chunk = sock.recv(wire.TCP_BYTES)
         except BlockingIOError:
             return
         except OSError:

@@ -27,6 +27,7 @@ from netlib.dns.loop import Loop
 from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
 from netlib.dns.sockets import close_at
 from netlib.dns.source import ZoneSource
+from netlib.dns.within import open_all
 from netlib.errors import NetError
 
 UNUSED_SECONDS = 10.0  # how long it waits for its first socket
@@ -57,7 +58,7 @@ class Keeper:
         self._feed = Feed(source, self._pass_on)
         self._served = 0
         self._patient: list[tuple[int, Callable[[], None]]] = []
-        self._child = Child(self._loop, self._state, self._read, place.lock, resolv_conf)
+        self._child = Child(self._loop, self._state, self._wanted, place.lock, resolv_conf)
         self._ended = threading.Event()
 
     # -- life -------------------------------------------------------------------------------------
@@ -103,6 +104,14 @@ class Keeper:
             message = {"do": "listen", "kind": kind, "name": name}
             yield message, tuple(sock.fileno() for sock in sockets)
 
+    def _wanted(self, message: Message) -> None:
+        """Do what the server asks for: have it know what changed, or open sockets in sandboxes."""
+        if "read" in message:
+            self._read()
+            self._child.send({"do": "sync", "number": message["read"]})
+        else:
+            self._open(message)
+
     def _read(self) -> None:
         """Pass on what changed."""
         try:
@@ -123,6 +132,19 @@ class Keeper:
         self._patient = [each for each in self._patient if each[0] > self._served]
         for ready in due:
             ready()
+
+    def _open(self, message: Message) -> None:
+        """Open the sockets in sandboxes that the server wants."""
+        found = open_all([tuple(request) for request in message["open"]], self._namespace_of)
+        sockets = [sock for sock in found if sock is not None]
+        successes = [sock is not None for sock in found]
+        fds = tuple(sock.fileno() for sock in sockets)
+        self._child.send({"do": "opened", "successes": successes}, fds)
+        for sock in sockets:
+            sock.close()
+
+    def _namespace_of(self, sandbox: str) -> tuple[str, int] | None:
+        return self._namespaces.get(("sandbox", sandbox)) or self._feed.namespace_of(sandbox)
 
     # -- clients ----------------------------------------------------------------------------------
 

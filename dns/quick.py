@@ -129,7 +129,7 @@ def _look_up(resolver: Resolver, zone: Zone, asker: Asker, message: bytes) -> Kn
         return None
     else:
         servers = asker.servers or resolver.host_servers.recent()
-        kept = resolver.cache.parts((name + wanted, 0, False, servers))
+        kept = resolver.cache.parts((name + wanted, 0, False, servers, asker.within))
         if kept is None:
             return None
         heads, rest, until = kept

@@ -15,9 +15,18 @@ from netlib.dns.zone import TTL_SECONDS, Sets
 from netlib.errors import InvalidOption
 
 
-def check_record(text: str) -> None:
-    """Raise InvalidOption unless `text` is one record of class IN."""
-    _parsed(text)
+def check_records(texts: Iterable[str]) -> None:
+    """Raise InvalidOption unless each is one record of class IN, and together they make sense."""
+    types: dict[str, list[int]] = {}
+    for text in texts:
+        owner, type_, _ = _parsed(text)
+        types.setdefault(owner.lower(), []).append(type_)
+    for owner, found in types.items():
+        if wire.CNAME in found and len(found) > 1:  # RFC 1034 section 3.6.2
+            raise InvalidOption(
+                f"{owner} is an alias (CNAME) and has other records",
+                "an alias has what its target has, and nothing of its own: leave the others out",
+            )
 
 
 def custom_sets(records: Iterable[str], network: str) -> dict[bytes, Sets]:

@@ -98,12 +98,29 @@ def _leaves_the_host(server: str) -> bool:
     return not (address.is_loopback or "%" in server)
 
 
-def check_servers(servers: Iterable[str]) -> tuple[str, ...]:
-    """`servers`, or InvalidOption for what is no address (`--dns`)."""
+def check_servers(servers: Iterable[str], *, ports: bool = False) -> tuple[str, ...]:
+    """`servers`, or InvalidOption for what is no address (`--dns`); `ports`: with #PORT or not.
+
+    A stub can't be told a port (resolv.conf(5)); we can.
+    """
     found = tuple(servers)
     for server in found:
-        if not _is_address(server):
-            raise InvalidOption(f"{server!r} is no address", "give --dns an IP address")
+        address, mark, port = server.partition("#")
+        is_port = port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
+        if not _is_address(address) or (mark and not (ports and is_port)):
+            raise InvalidOption(
+                f"{server!r} is no address",
+                f"give --dns an IP address{', or ADDRESS#PORT' if ports else ''}",
+            )
+    return found
+
+
+def check_words(words: Iterable[str], option: str) -> tuple[str, ...]:
+    """`words`, or InvalidOption for what would be another line, or two words, in resolv.conf."""
+    found = tuple(words)
+    for word in found:
+        if word.split() != [word] or not word.isprintable():
+            raise InvalidOption(f"{option} {word!r} is not one word", f"repeat {option} for each")
     return found
 
 

@@ -12,6 +12,7 @@ from netlib.dns.loop import Loop
 from netlib.dns.quick import Known
 from netlib.dns.stats import Stats
 from netlib.dns.upstream import HostServers, Server
+from netlib.dns.within import Open, Within
 from netlib.dns.zone import Asker, Zone
 from netlib.values import dataclass
 
@@ -26,9 +27,10 @@ class _Case:
     asker: Asker | None
     limit: int
 
-    @property
-    def who(self) -> str:
-        return self.asker.sandbox if self.asker is not None else "?"
+
+def who(asker: Asker | None) -> str:
+    """The sandbox that asks; "" is the host, "?" a stranger."""
+    return asker.sandbox if asker is not None else "?"
 
 
 class Resolver:
@@ -40,14 +42,15 @@ class Resolver:
     def __init__(
         self,
         loop: Loop,
-        is_ours: Callable[[Server], bool] = lambda _: False,
+        is_ours: Callable[[Server | Within], bool] = lambda _: False,
         resolv_conf: str = "/etc/resolv.conf",
+        open_within: Open = lambda _, done: done(None),
     ) -> None:
         self.zone = Zone()
         self.again: dict[bytes, Known] = {}  # see netlib.dns.quick
         self.stats = Stats()
         self.cache = Cache()
-        self.forwarder = Forwarder(loop, is_ours)
+        self.forwarder = Forwarder(loop, is_ours, open_within)
         self.host_servers = HostServers(resolv_conf, changed=self.cache.clear)
         self.log: Callable[[str, str, int, str], None] | None = None
 
@@ -81,10 +84,10 @@ class Resolver:
 
         dnssec = query.edns.wants_dnssec if query.edns is not None else None
         servers = found.servers or self.host_servers()
-        question = Question(found.question, query.flags, dnssec, servers)
+        question = Question(found.question, query.flags, dnssec, servers, found.within)
         kept = self.cache.get(question.key)
         if kept is not None:
-            return self._finish(case, graft(query, found, kept), "cache")
+            return self._finish(case, grafted(query, found, kept), "cache")
 
         def done(message: bytes | None, records: list[wire.Record]) -> None:
             if message is None:
@@ -92,9 +95,9 @@ class Resolver:
                 return
             if question.key not in self.cache:  # one who asked the same may have been first
                 self.cache.put(question.key, message, records)
-            later(self._finish(case, graft(query, found, message), "forward"))
+            later(self._finish(case, grafted(query, found, message), "forward"))
 
-        if self.forwarder.ask(question, case.who, servers, done):
+        if self.forwarder.ask(question, who(case.asker), done):
             self.stats.forwarded += 1
             return None
         return self._finish(case, wire.reply(query, wire.REFUSED), "too many")
@@ -120,7 +123,7 @@ class Resolver:
         self.stats.codes[rcode] += 1
         if self.log is not None:
             outcome = f"{how} {wire.rcode_text(rcode)}"
-            self.log(case.who, wire.name_text(query.name), query.type, outcome)
+            self.log(who(case.asker), wire.name_text(query.name), query.type, outcome)
         return wire.fitted(head + message[end:], case.limit, opt)
 
     def _error(self, message: bytes, rcode: int) -> bytes | None:
@@ -128,14 +131,21 @@ class Resolver:
         return wire.error_reply(message, rcode)
 
 
-def graft(query: wire.Query, forward: Forward, message: bytes) -> bytes:
-    """The answer to the target of our CNAMEs, behind them: rare, so decoded as a whole."""
+def grafted(query: wire.Query, forward: Forward, message: bytes) -> bytes:
+    """What others said of a question of ours: behind our CNAMEs, and true of names of ours."""
+    rcode = message[3] & 0xF
+    if forward.exists and rcode == wire.NXDOMAIN:
+        rcode = wire.NOERROR
+        message = message[:3] + bytes([message[3] & 0xF0]) + message[4:]
     if not forward.chain:
         return message
-    from dnslib import DNSRecord
-
-    found = DNSRecord.parse(message)
-    ours = DNSRecord.parse(wire.reply(query, message[3] & 0xF, forward.chain))
-    ours.add_answer(*found.rr)
-    ours.add_auth(*found.auth)
-    return bytes(ours.pack())
+    sections: list[list[bytes]] = [[*forward.chain], []]
+    try:
+        for record in wire.records(message, wire.question_end(message)):
+            if record.section < 3:
+                sections[record.section - 1].append(wire.uncompressed(message, record))
+    except wire.Malformed:
+        return wire.reply(query, wire.SERVFAIL)
+    answers, authority = sections
+    whole = wire.reply(query, rcode, (*answers, *authority))
+    return whole[:6] + len(answers).to_bytes(2) + len(authority).to_bytes(2) + whole[10:]

@@ -20,10 +20,11 @@ from netlib.dns.facts import Update
 from netlib.dns.loop import Loop
 from netlib.dns.querylog import QueryLog
 from netlib.dns.quick import quick_road
-from netlib.dns.resolver import Later, Resolver
+from netlib.dns.resolver import Later, Resolver, who
 from netlib.dns.sockets import close_at
-from netlib.dns.tcp import TcpService
+from netlib.dns.tcp import Respond, TcpService
 from netlib.dns.upstream import Server as Upstream
+from netlib.dns.within import Open, Opener, Within
 from netlib.dns.word import Word
 from netlib.values import dataclass, field
 
@@ -48,10 +49,12 @@ class Listener:
 class Server:
     """The sockets around a Resolver."""
 
-    def __init__(self, loop: Loop, resolv_conf: str, catch_up: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, resolv_conf: str, catch_up: Callable[[], None], open_within: Open
+    ) -> None:
         self.loop = loop
         self._catch_up = catch_up
-        self.resolver = Resolver(loop, self._is_ours, resolv_conf)
+        self.resolver = Resolver(loop, self._is_ours, resolv_conf, open_within)
         self._tcp = TcpService(loop)
         self._batches = {family: Batch(family) for family in (socket.AF_INET, socket.AF_INET6)}
         self._listeners: dict[tuple[str, str], Listener] = {}
@@ -103,8 +106,12 @@ class Server:
             "log": resolver.log is not None,
         }
 
-    def _is_ours(self, upstream: Upstream) -> bool:
-        return upstream.address[:2] in self._own
+    def _is_ours(self, upstream: Upstream | Within) -> bool:
+        if isinstance(upstream, Upstream):
+            return upstream.address[:2] in self._own
+        # A sandbox's port 53 of a gateway is ours, wherever we listen there.
+        seen = Upstream.parse(upstream.text)
+        return seen is not None and seen.address[0] in {address for address, _ in self._own}
 
     def _udp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
         resolver, batch, number = self.resolver, self._batches[sock.family], sock.fileno()
@@ -133,12 +140,18 @@ class Server:
     def _tcp_handler(self, sock: socket.socket, kind: str, name: str) -> Callable[[int], None]:
         resolver = self.resolver
 
-        def respond(message: bytes, source: bytes, later: Later) -> bytes | None:
+        def greet(source: bytes) -> tuple[str, Respond]:
             self._catch_up()
-            asker = resolver.zone.asker_at(kind, name, source)
-            return resolver.respond(message, asker, later, tcp=True)
 
-        return lambda _events: self._tcp.accept(sock, respond)
+            def respond(message: bytes, later: Later) -> bytes | None:
+                self._catch_up()
+                asker = resolver.zone.asker_at(kind, name, source)
+                return resolver.respond(message, asker, later, tcp=True)
+
+            # By sandbox: each asks from its loopback, or from as many addresses as it likes.
+            return who(resolver.zone.asker_at(kind, name, source)), respond
+
+        return lambda _events: self._tcp.accept(sock, greet)
 
 
 class Parent:
@@ -148,7 +161,8 @@ class Parent:
         self._channel = channel
         self._word = word
         self._loop = loop
-        self._server = Server(loop, resolv_conf, self.catch_up)
+        self._opener = Opener(lambda requests: channel.send({"open": requests}))
+        self._server = Server(loop, resolv_conf, self.catch_up, self._opener.open)
         self._reads = 0  # how often the keeper was asked to read what changed
         self._put_off: list[tuple[Message, tuple[int, ...]]] = []
         loop.watch(channel, self._ready)
@@ -162,7 +176,7 @@ class Parent:
             return
         self._reads += 1
         try:
-            self._channel.send({"do": "read", "number": self._reads})
+            self._channel.send({"read": self._reads})
             deadline = time.monotonic() + _CATCH_UP_SECONDS
             while not self._hear_changes() and self._is_ready(deadline - time.monotonic()):
                 pass
@@ -223,6 +237,8 @@ class Parent:
                 server.update(Update.from_json(message["update"]))
             case "log":
                 server.resolver.log = QueryLog(server.resolver, fds[0])
+            case "opened":
+                self._opener.opened(message["successes"], fds)
             case "stats":
                 return {"stats": server.stats()}
         return {}

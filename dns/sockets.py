@@ -68,7 +68,16 @@ def bind_at(address: str, port: int) -> Bound:
 
 def bind_sandbox(path: str, inode: int = 0) -> Bound:
     """Sockets on 127.0.0.11 in the network namespace at `path`, whose inode must be `inode`."""
-    return inside(path, lambda: _bind(SANDBOX_ADDRESS, DNS_PORT), inode)
+    try:
+        return inside(path, lambda: _bind(SANDBOX_ADDRESS, DNS_PORT), inode)
+    except KernelError as error:
+        if not _is_taken(error):
+            raise
+        raise KernelError(
+            f"a program in the sandbox has port {DNS_PORT} of every address, of {SANDBOX_ADDRESS} "
+            "too, where the sandbox would be told names",
+            "let it listen on addresses of its own only, or make the network with -o names=false",
+        ) from error
 
 
 def _is_taken(error: KernelError) -> bool:

@@ -96,6 +96,8 @@ def _endpoint(text: str) -> EndpointNames | None:
     if endpoint.get("state") != "ready":
         return None
     sandbox: dict[str, Any] = endpoint["sandbox"]
+    servers = tuple(sandbox.get("servers", ()))
+    netns = sandbox.get("netns", {}) if servers else {}
     return EndpointNames(
         id=endpoint["id"],
         network=endpoint["network"],
@@ -104,7 +106,9 @@ def _endpoint(text: str) -> EndpointNames | None:
         short_id=endpoint["id"][:12],
         aliases=tuple(endpoint.get("aliases", ())),
         addresses=tuple(a.partition("/")[0] for a in endpoint.get("addresses", ())),
-        servers=tuple(sandbox.get("servers", ())),
+        servers=servers,
+        netns=netns.get("path", ""),
+        inode=netns.get("inode", 0),
         services=tuple(_services(endpoint.get("ports", ()))),
     )
 

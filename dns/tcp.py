@@ -12,12 +12,14 @@ from netlib.dns.loop import GONE, READ, WRITE, Loop
 
 IDLE_SECONDS = 5.0  # without a query or an answer taken; bytes alone keep nobody alive
 MOST_CONNECTIONS = 500
-MOST_PER_SOURCE = 50
+MOST_PER_CLIENT = 50
 MOST_UNANSWERED = 100
 MOST_UNREAD_BYTES = 256 * 1024  # answers that the client does not take
 
-# The message, the packed source address, and what to call with the answer if it comes later.
-Respond = Callable[[bytes, bytes, Callable[[bytes], None]], bytes | None]
+# The message, and what to call with the answer if it comes later.
+Respond = Callable[[bytes, Callable[[bytes], None]], bytes | None]
+# A packed source address → who connects from there, and what answers it.
+Greet = Callable[[bytes], tuple[str, Respond]]
 
 
 class TcpService:
@@ -28,7 +30,7 @@ class TcpService:
         self.idle_seconds = idle_seconds
         self.connections: set[Connection] = set()
 
-    def accept(self, listener: socket.socket, respond: Respond) -> None:
+    def accept(self, listener: socket.socket, greet: Greet) -> None:
         """Take a new connection, if there is one."""
         try:
             sock, peer = listener.accept()
@@ -38,13 +40,13 @@ class TcpService:
             return  # the client went away, or comes again
         sock.setblocking(False)
         family = listener.family
-        source = socket.inet_pton(family, peer[0].partition("%")[0])
-        same = [connection for connection in self.connections if connection.source == source]
-        if len(same) >= MOST_PER_SOURCE:
+        client, respond = greet(socket.inet_pton(family, peer[0].partition("%")[0]))
+        same = [connection for connection in self.connections if connection.client == client]
+        if len(same) >= MOST_PER_CLIENT:
             self._make_room(same)
         elif len(self.connections) >= MOST_CONNECTIONS:
             self._make_room(list(self.connections))
-        self.connections.add(Connection(self, sock, source, respond))
+        self.connections.add(Connection(self, sock, client, respond))
 
     def _make_room(self, candidates: list[Connection]) -> None:
         if candidates:
@@ -55,10 +57,10 @@ class Connection:
     """One client's connection."""
 
     def __init__(
-        self, service: TcpService, sock: socket.socket, source: bytes, respond: Respond
+        self, service: TcpService, sock: socket.socket, client: str, respond: Respond
     ) -> None:
         self.service = service
-        self.source = source
+        self.client = client
         self.last_use = time.monotonic()
         self._sock = sock
         self._respond = respond
@@ -119,7 +121,7 @@ class Connection:
             del self._read[: size + 2]
             self.last_use = time.monotonic()
             self._unanswered += 1
-            answer = self._respond(message, self.source, self._answer_later)
+            answer = self._respond(message, self._answer_later)
             if answer is not None:
                 self._answer(answer)
             elif len(message) < wire.HEADER_BYTES or message[2] & 0x80:

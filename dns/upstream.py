@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from netlib.dns.resolv import ResolvConf
 from netlib.values import dataclass
@@ -47,6 +48,19 @@ class Server:
         return cls(socket.AF_INET6, (socket.inet_ntop(socket.AF_INET6, packed), number, 0, index))
 
 
+def connecting(server: Server, kind: int) -> socket.socket:
+    """A socket of a kind that never waits and is, or is being, connected. Raises OSError."""
+    sock = socket.socket(server.family, kind | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(server.address)
+    except BlockingIOError:
+        pass  # TCP: it can be written to when it is
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class HostServers:
     """The servers of the host's resolv.conf, read again when the file changed."""
 
@@ -82,7 +96,10 @@ class HostServers:
         return self._servers
 
 
-def attempts(servers: list[Server]) -> list[tuple[Server, float]]:
+T = TypeVar("T")
+
+
+def attempts(servers: list[T]) -> list[tuple[T, float]]:
     """Whom to ask, and how many seconds to wait for each: all of them once, one alone twice."""
     servers = servers[:MOST_SERVERS]
     if len(servers) == 1:

@@ -169,7 +169,7 @@ def end_of_name(message: bytes, at: int, *, compressed: bool = True) -> int:
 
 
 def expanded(message: bytes, at: int) -> bytes:
-    """The name at `at` in lower case and without compression."""
+    """The name at `at` without compression."""
     labels: list[bytes] = []
     size, segment = 1, at
     try:
@@ -187,7 +187,7 @@ def expanded(message: bytes, at: int) -> bytes:
             at += length + 1
     except IndexError:
         raise Malformed("a name runs past the end") from None
-    return b"".join(labels).lower() + b"\0"
+    return b"".join(labels) + b"\0"
 
 
 def parse_query(message: bytes) -> Query:
@@ -241,6 +241,38 @@ def records(message: bytes, at: int) -> list[Record]:
     return found
 
 
+# Types whose data may hold compressed names (RFC 3597 section 4): how many bytes come before
+# them, and how many names.
+_NAMES_IN_DATA = {
+    NS: (0, 1),
+    CNAME: (0, 1),
+    SOA: (0, 2),
+    **dict.fromkeys((3, 4, 7, 8, 9), (0, 1)),  # MD, MF, MB, MG, MR
+    PTR: (0, 1),
+    14: (0, 2),  # MINFO
+    MX: (2, 1),
+    17: (0, 2),  # RP
+    18: (2, 1),  # AFSDB
+    21: (2, 1),  # RT
+    SRV: (6, 1),
+}
+
+
+def uncompressed(message: bytes, record: Record) -> bytes:
+    """A record with all its names written out, so that it is right in any message."""
+    skipped, names = _NAMES_IN_DATA.get(record.type, (0, 0))
+    at = record.data + skipped
+    parts = [message[record.data : at]]
+    for _ in range(names):
+        parts.append(expanded(message, at))
+        at = end_of_name(message, at)
+    if at > record.end:
+        raise Malformed("a name runs past its record's end")
+    data = b"".join((*parts, message[at : record.end]))
+    owner = expanded(message, record.start)
+    return owner + _FIXED.pack(record.type, record.class_, record.ttl, len(data)) + data
+
+
 def opt_record(size: int, rcode: int = 0, *, dnssec: bool = False) -> bytes:
     """A packed OPT record without options; `rcode` gives it the upper eight bits."""
     return _OPT_FIXED.pack(0, OPT, size, rcode >> 4, 0, 0x8000 if dnssec else 0, 0)
@@ -270,6 +302,11 @@ def error_reply(message: bytes, rcode: int) -> bytes | None:
         return None
     flags = reply_flags(_SHORT.unpack_from(message, 2)[0], rcode, authoritative=False)
     return message[:2] + _COUNTS.pack(flags, 0, 0, 0, 0)
+
+
+def extended_rcode(found: list[Record]) -> int:
+    """The response code's bits in the OPT record, if there is one (RFC 6891 section 6.1.3)."""
+    return next((r.ttl >> 20 & 0xFF0 for r in found if r.type == OPT and r.section == 3), 0)
 
 
 def without_opt(message: bytes, found: list[Record]) -> bytes:
@@ -302,7 +339,7 @@ def _cut(message: bytes, room: int) -> bytes:
     sets: list[tuple[int, int, int]] = []  # section, number of records, end
     last: tuple[int, int, bytes] | None = None
     for record in records(message, end):
-        owner = (record.section, record.type, expanded(message, record.start))
+        owner = (record.section, record.type, expanded(message, record.start).lower())
         size = sets.pop()[1] + 1 if owner == last else 1
         sets.append((record.section, size, record.end))
         last = owner

@@ -18,7 +18,8 @@ from netlib.values import dataclass, field
 TTL_SECONDS = 0  # a change shows in the next query, also behind a caching stub
 SANDBOX_ADDRESS = "127.0.0.11"  # where the resolver listens inside a sandbox, as Docker's does
 
-# Type and class, packed → the records of that RRset, each packed.
+# Type and class, packed → the records of that RRset, each packed. A name without any is there for
+# the names below it (RFC 8020): it exists, and what it has may be known elsewhere.
 Sets = Mapping[bytes, tuple[bytes, ...]]
 
 # Who gives a name RRsets: an endpoint's id, or "" for the network's own records.
@@ -34,12 +35,14 @@ SRV_IN = b"\0\x21\0\x01"
 class Asker:
     """Who asks: the networks it sees, that of the question first, and where else to ask.
 
-    `forwards` False: on an internal network, nothing leaves. `servers` empty: the host's.
+    `forwards` False: on internal networks alone, nothing leaves. `servers` empty: the host's.
+    `within` names the sandbox from where they are asked; empty: the host.
     """
 
     sandbox: str
     networks: tuple[str, ...]
     servers: tuple[str, ...] = ()
+    within: str = ""
     forwards: bool = True
 
 
@@ -153,10 +156,12 @@ class _Draft:
             self._remove_network(network.id)
         self.networks[network.id] = network
         self.names[network.id], self.holders[network.id], self.askers[network.id] = {}, {}, {}
+        own = _domain(network.name)
         if network.records:
             from netlib.dns.records import custom_sets  # costs dnslib, which few need
 
-            self._hold(network.id, "", custom_sets(network.records, network.name))
+            own |= custom_sets(network.records, network.name)
+        self._hold(network.id, "", own | _parents(own))
         for endpoint in self._endpoints_of(network.id):
             self._hold(network.id, endpoint.id, sets_of(endpoint, network.name))
             self._unseated[endpoint.sandbox] = None
@@ -250,21 +255,27 @@ class _Draft:
             self.sandboxes.pop(sandbox, None)
             return
         networks = tuple(dict.fromkeys(e.network for e in endpoints))
-        facts = [self.networks[n] for n in networks]
+        # Who is on an open network as well gets out, whichever of its networks it asks on: a stub
+        # takes the first NXDOMAIN for the last word.
+        ways_out = [facts for n in networks if not (facts := self.networks[n]).internal]
         own = tuple(dict.fromkeys(s for e in endpoints for s in e.servers if s != SANDBOX_ADDRESS))
+        servers = own or next((n.servers for n in ways_out if n.servers), ())
         self.sandboxes[sandbox] = Asker(
             sandbox=sandbox,
             networks=networks,
-            servers=own or next((n.servers for n in facts if n.servers), ()),
-            forwards=not all(n.internal for n in facts),
+            servers=servers,
+            # Where the host holds no address, it need not reach the network's servers either.
+            within=sandbox if servers else "",
+            forwards=bool(ways_out),
         )
         for endpoint in endpoints:
             here = self.networks[endpoint.network]
             asker = Asker(
                 sandbox=sandbox,
                 networks=(here.id, *(n for n in networks if n != here.id)),
-                servers=own or here.servers,
-                forwards=not here.internal,
+                servers=servers if here.internal else own or here.servers,
+                within=sandbox if own else "",
+                forwards=bool(ways_out),
             )
             askers = self._own(self.askers, here.id)
             for address in endpoint.addresses:
@@ -289,8 +300,8 @@ def sets_of(endpoint: EndpointNames, network: str) -> dict[bytes, Sets]:
             except ValueError:  # an alias that is no name of the DNS; the engine told its owner
                 continue
     try:
-        target = wire.packed_name(f"{endpoint.name}.{network}")
-    except ValueError:
+        target = wire.packed_name(f"{endpoint.names()[0]}.{network}")
+    except (ValueError, IndexError):
         return found
     for service in endpoint.services:
         label, _, port = service.partition(" ")
@@ -304,9 +315,33 @@ def sets_of(endpoint: EndpointNames, network: str) -> dict[bytes, Sets]:
             for text in (f"{label}.{name}", f"{label}.{name}.{network}"):
                 with suppress(ValueError):
                     found[wire.packed_name(text)] = place
+    found |= _parents(found, beside=_domain(network))
     pointer: Sets = {PTR_IN: (wire.resource(wire.PTR, TTL_SECONDS, target),)}
     for address in addresses:
         found[wire.packed_name(address.reverse_pointer)] = pointer
+    return found
+
+
+def _domain(network: str) -> dict[bytes, Sets]:
+    """A network's own name, which all names with it lie below, and its parents."""
+    try:
+        domain: dict[bytes, Sets] = {wire.packed_name(network): {}}
+    except ValueError:
+        return {}
+    return domain | _parents(domain)
+
+
+def _parents(names: Iterable[bytes], beside: Iterable[bytes] = ()) -> dict[bytes, Sets]:
+    """The names above these, short of the root, that are neither of them nor `beside` them."""
+    known = {*names, *beside}
+    found: dict[bytes, Sets] = {}
+    for name in names:
+        at = name[0] + 1
+        while name[at]:
+            parent = name[at:]
+            if parent not in known:
+                found[parent] = {}
+            at += name[at] + 1
     return found
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from netlib import state as keys
 from netlib.driver import Driver
 from netlib.engine import Engine
-from netlib.model import HostFacts, Network, Protocol
+from netlib.model import HostFacts, IPAddress, Network, Protocol, PublishedPort
 from netlib.naming import DNS_PORT, has_names
+from netlib.publishing import publisher
 from netlib.wiring import Forwarding, Wiring
 
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
 
-def dns_port(engine: Engine, driver: Driver, network: Network) -> int:
-    """53, or the first port beyond 5300 where a process of the host has 53 at a gateway."""
+def dns_port(engine: Engine, driver: Driver, network: Network, *, first: int = DNS_PORT) -> int:
+    """53, or the first port beyond 5300 where 53 is less than `first` or not free at a gateway.
+
+    A process of the host may have it, or a sandbox that publishes it.
+    """
     if driver.capabilities.names != "gateway" or not has_names(network, driver.capabilities):
         return DNS_PORT
     gateways = [subnet.gateway for subnet in network.subnets if subnet.gateway is not None]
@@ -21,11 +25,17 @@ def dns_port(engine: Engine, driver: Driver, network: Network) -> int:
     def is_free(port: int) -> bool:
         return not any(
             engine.kernel.port_user(protocol, gateway, port, 1)
+            or publisher(engine, _at(protocol, gateway, port))
             for gateway in gateways
             for protocol in _PROTOCOLS
         )
 
-    return next((p for p in (DNS_PORT, *range(5301, 5400)) if is_free(p)), DNS_PORT)
+    candidates = (port for port in (DNS_PORT, *range(5301, 5400)) if port >= first)
+    return next(filter(is_free, candidates), DNS_PORT)
+
+
+def _at(protocol: Protocol, address: IPAddress, port: int) -> PublishedPort:
+    return PublishedPort(protocol=protocol, host_address=address, host_port=port, port=port)
 
 
 def forwarding_note(

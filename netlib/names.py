@@ -117,6 +117,16 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def check_alias(name: str) -> str:
+    """`name`, or InvalidName for what DNS has no room for (RFC 1035 section 2.3.4)."""
+    check_name(name, "alias")
+    if not all(0 < len(label) < 64 for label in name.split(".")):
+        raise InvalidName(
+            f"{name!r} is no name for an alias", "use 1 to 63 characters between two dots"
+        )
+    return name
+
+
 def check_device(name: str) -> str:
     """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name)."""
     is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in (".", "..")

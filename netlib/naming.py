@@ -52,6 +52,14 @@ def has_names(network: Network, capabilities: Capabilities) -> bool:
     return capabilities.names != "none" and is_on(network.options, "names", default=True)
 
 
+def listens_at_53(network: Network, wiring: Wiring, address: IPAddress | None) -> bool:
+    """Whether the resolver has port 53 of an address of the host, or of some address (None)."""
+    if network.dns_port != DNS_PORT:
+        return False
+    own = {a for noun in wiring if isinstance(noun, NameServer) for a in noun.addresses}
+    return bool(own) if address is None else address in own
+
+
 def nameservers(wirings: Iterable[Wiring]) -> tuple[IPAddress, ...]:
     """Where a sandbox asks for names, by the wiring of its endpoints and their networks."""
     listeners = [n for wiring in wirings for n in wiring if isinstance(n, NameServer)]

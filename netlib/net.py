@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from netlib.lock import OperationLock
 from netlib.model import Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
+from netlib.ports import PortRequest
 from netlib.registry import Registry
 from netlib.settings import Backend, firewall_backend, state_folder
 from netlib.store import Commit, LeasedStore, Store
@@ -21,6 +22,7 @@ from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
 from netlib.verbs import create as _create
 from netlib.verbs import disconnect as _disconnect
+from netlib.verbs import giving_way as _giving_way
 from netlib.verbs import host as _host
 from netlib.verbs import inspect as _inspect
 from netlib.verbs import overview as _overview
@@ -60,12 +62,29 @@ def _connecting(
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
         network = args[0] if args else kwargs.get("network")
+        asked: Any = kwargs
+        for several in ("addresses", "publish"):
+            if several in asked:
+                asked[several] = tuple(asked[several])
         if isinstance(network, str):
-            asked: Any = kwargs
-            if "addresses" in asked:
-                asked["addresses"] = tuple(asked["addresses"])
             _create.ensure_made(net.engine, network, sparing=asked.get("addresses", ()))
+        if asked.get("publish"):
+            _giving_way.give_way(net.engine, asked["publish"])
         return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
+
+    return method
+
+
+def _publishing(
+    prepare: Callable[[Engine, str | Sandbox, Iterable[str | PortRequest]], Operation[R]],
+) -> Callable[[Net, str | Sandbox, Iterable[str | PortRequest]], R]:
+    """Likewise, for the verb that may ask for a port that the resolver has."""
+
+    @wraps(prepare)
+    def method(net: Net, sandbox: str | Sandbox, ports: Iterable[str | PortRequest]) -> R:
+        asked = tuple(ports)
+        _giving_way.give_way(net.engine, asked)
+        return net.engine.run(lambda: prepare(net.engine, sandbox, asked))
 
     return method
 
@@ -269,9 +288,10 @@ class Net:
 
         return folder_of(self.state_dir, self.engine.state.sandbox(sandbox).name)
 
-    def ask(self, name: str, type_: str = "A", *, sandbox: str) -> Told:
-        """What a sandbox is told when it asks its name servers for a name.
+    def ask(self, name: str, type_: str = "", *, sandbox: str) -> Told:
+        """What a sandbox is told when it asks its name servers for a name, or for an address's.
 
+        Without a type: A for a name, PTR for an address.
         Raises NoSuchSandbox, InvalidName, InvalidOption, NamespaceGone, NoAnswer.
 
         Example:  net dns query db --from web
@@ -320,7 +340,7 @@ class Net:
 
     create = _verb(_create.create)
     connect = _connecting(_connect.connect)
-    publish = _verb(_publish.publish)
+    publish = _publishing(_publish.publish)
     unpublish = _verb(_publish.unpublish)
     update = _updating(_update.update)
 

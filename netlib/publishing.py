@@ -12,6 +12,7 @@ from netlib.binding import ANY, bound
 from netlib.engine import Engine
 from netlib.errors import Exhausted, PortTaken, Unsupported
 from netlib.model import Endpoint, HostFacts, Network, PublishedPort
+from netlib.naming import DNS_PORT, listens_at_53
 from netlib.ports import PortRequest, candidates, conflict, parse, port_keys, resolve
 from netlib.store import Absent, Condition
 from netlib.values import replace
@@ -197,15 +198,31 @@ def _holder(
     for one in needs:
         if mine.has(one):
             return "this endpoint itself"
-        for _, absent in port_keys(one, (4, 6)):
-            for first, end in absent:
-                found = engine.state.store.range(first, end or f"{first}\0", limit=1)
-                if found:
-                    return f"sandbox {keys.load(found[0].value)['sandbox']}"
+        sandbox = publisher(engine, one)
+        if sandbox is not None:
+            return f"sandbox {sandbox}"
     for one in _at_once(needs) if listens else ():
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
-        if user is not None:
+        if user is not None and not _gives_way(engine, one):
             return user
+    return None
+
+
+def _gives_way(engine: Engine, one: PublishedPort) -> bool:
+    """Whether it is the resolver that has a port: it will have moved before that is published."""
+    return one.host_port <= DNS_PORT < one.host_port + one.count and any(
+        listens_at_53(record.network, record.wiring, one.host_address)
+        for record in engine.state.networks()
+    )
+
+
+def publisher(engine: Engine, one: PublishedPort) -> str | None:
+    """The sandbox that publishes a port already, or one that it would be in conflict with."""
+    for _, absent in port_keys(one, (4, 6)):
+        for first, end in absent:
+            found = engine.state.store.range(first, end or f"{first}\0", limit=1)
+            if found:
+                return str(keys.load(found[0].value)["sandbox"])
     return None
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from netlib import links
+from netlib.dns.facts import own_name
 from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
 from netlib.errors import StoreError
 from netlib.links import Link
@@ -90,9 +91,10 @@ def texts(
         options=box.resolver_options,
     )
     gateways = tuple(map(str, _gateways(endpoints, networks)))
+    called = own_name(box.name)
     hosts = hosts_text(
         addresses=[str(a.ip) for r in endpoints for a in r.endpoint.addresses],
-        names=(box.hostname, box.name),
+        names=(box.hostname, called),
         # An entry for the gateway waits until there is one.
         extra=[
             entry
@@ -105,7 +107,7 @@ def texts(
     return {
         "resolv.conf": resolv.text(),
         "hosts": hosts,
-        "hostname": f"{box.hostname or box.name}\n",
+        "hostname": f"{box.hostname or called or 'sandbox'}\n",
     }
 
 

@@ -66,7 +66,9 @@ def _of_path(reference: str, name: str, kernel: Kernel) -> Sandbox:
         netns = kernel.enter(path, reference)
     except NamespaceGone as error:
         raise NoSuchSandbox(f"there is no network namespace at {path}", "see: ip netns") from error
-    return Sandbox(name=reference, netns=netns, kind="netns", hostname=os.path.basename(path))
+    # /proc/N/ns/net is anybody's: as a name, it would be that of all who are given so.
+    hostname = "" if path.startswith("/proc/") else os.path.basename(path)
+    return Sandbox(name=reference, netns=netns, kind="netns", hostname=hostname)
 
 
 def _of_container(reference: str, engine: str, name: str, kernel: Kernel) -> Sandbox:

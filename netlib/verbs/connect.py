@@ -121,7 +121,7 @@ def connect(
         mac=_mac(driver, known, mac, endpoint_id, chosen),
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
-        aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
+        aliases=tuple(map(names.check_alias, aliases)),
         links=_links(engine, links or {}),
         options=checked,
         gateway_priority=gateway_priority,

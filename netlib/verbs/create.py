@@ -91,7 +91,7 @@ def create(
         internal=internal,
         attachable=attachable,
         records=_checked(records),
-        servers=check_servers(servers),
+        servers=check_servers(servers, ports=True),
         created=engine.clock(),
     )
     host = _look(engine, kind, network)
@@ -128,10 +128,9 @@ def _checked(records: Iterable[str]) -> tuple[str, ...]:
     """The records. InvalidOption for what is none."""
     found = tuple(records)
     if found:
-        from netlib.dns.records import check_record  # costs dnslib, which few need
+        from netlib.dns.records import check_records  # costs dnslib, which few need
 
-        for record in found:
-            check_record(record)
+        check_records(found)
     return found
 
 

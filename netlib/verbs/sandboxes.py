@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from netlib import names
 from netlib import state as keys
-from netlib.dns.resolv import check_servers
+from netlib.dns.resolv import check_servers, check_words
 from netlib.engine import Engine
 from netlib.errors import (
     InUse,
@@ -99,8 +99,8 @@ def register_sandbox(
             started=started,
             hostname=hostname,
             servers=check_servers(servers),
-            search=tuple(search),
-            resolver_options=tuple(resolver_options),
+            search=check_words(search, "--dns-search"),
+            resolver_options=check_words(resolver_options, "--dns-opt"),
             extra_hosts=tuple(extra_hosts),
             labels=dict(labels or {}),
             environment=dict(environment or {}),

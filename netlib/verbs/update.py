@@ -181,7 +181,7 @@ def _servers(network: Network, added: Sequence[str], dropped: Sequence[str]) -> 
             known = ", ".join(network.servers) or "none"
             raise InvalidOption(f"{network.name} has no name server {server}", f"it has: {known}")
     kept = (server for server in network.servers if server not in dropped)
-    return tuple(dict.fromkeys((*kept, *check_servers(added))))
+    return tuple(dict.fromkeys((*kept, *check_servers(added, ports=True))))
 
 
 def _canonical_keys(given: Mapping[str, str], known: Iterable[object], driver: str) -> set[str]:

@@ -121,6 +121,16 @@ def test_published_ports_reach_the_container(host: Host, runtime: Runtimes) -> N
         assert fetch(outsider, "192.0.2.1", 8080) == b"db"
 
 
+@both
+def test_a_pod_may_have_the_hosts_port_53(runtime: Runtimes, host: Host, net: Net) -> None:
+    """The resolver of networks with names makes room, as for anybody who publishes it."""
+    net.create("named", subnets=["203.0.113.0/24"])
+    dns = host.sandbox("dns")
+    port = [{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]
+    runtime({"subnet": SUBNET}).add("one", dns.netns.path, portMappings=port)
+    assert net.inspect("named").network.dns_port == 5301
+
+
 def test_a_port_that_its_runtime_holds_is_published(host: Host, runtime: Runtimes) -> None:
     """Podman's monitor listens on a container's ports as long as that runs."""
     web, outsider = host.sandbox("web"), host.outsider()

@@ -23,11 +23,15 @@ from typing import Any
 import pytest
 from support.host import Host
 from support.made import made
+from support.names import query, values
 from support.patience import eventually
+from support.resolving import ask
 from support.traffic import fetch, serve
 
 from netlib import Net
 from netlib import state as keys
+from netlib.dns.client import Resolver
+from netlib.dns.place import SOCKET as NAMES
 from netlib.errors import DaemonLost, NetWarning, PortTaken
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
@@ -400,6 +404,35 @@ def test_a_killed_daemon_stops_no_packet(
     assert client.publish("netns:web", ["8081:80"])[0].host_port == 8081
     assert client.check() == ()
     assert type(open_net(host.state_dir)) is Net
+
+
+def test_a_killed_keeper_of_names_has_an_heir(
+    host: Host, net: Net, daemon: subprocess.Popen[str]
+) -> None:
+    """Nobody has to ask for anything first; one that ended by itself has none."""
+    net.create("front", subnets=[SUBNET])
+    box = host.sandbox("web")
+    net.register_sandbox("web", box.netns)
+    net.connect("front", "web")
+    resolver = Resolver(host.state_dir)
+    stats = resolver.stats()
+    assert stats is not None
+    os.kill(stats["keeper_pid"], signal.SIGKILL)
+
+    def answers() -> bool:
+        try:
+            answer = ask(box, query("web"), "198.51.100.1", timeout=0.2)
+        except ConnectionRefusedError:
+            return False
+        return answer is not None and values(answer) == ["198.51.100.2"]
+
+    eventually(answers)
+    net.disconnect("front", "web")
+    net.remove("front")
+    eventually(lambda: not (host.state_dir / NAMES).exists())
+    daemon.send_signal(signal.SIGTERM)
+    assert "killed, and is there again" in daemon.communicate(timeout=20)[0]
+    assert not (host.state_dir / NAMES).exists()
 
 
 def test_a_request_that_died_with_the_daemon_is_looked_up(

@@ -15,13 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT.parent)]
 
 with atheris.instrument_imports(include=["netlib.dns"]):
-    from unit.test_dns_hostile import check, corpus, names_end
+    from unit.test_dns_hostile import check, check_told, corpus, names_end
 
 
 def one(data: bytes) -> None:
-    """Whatever the bytes are, the answer is right or there is none."""
+    """Whatever the bytes are, from a client or from another server, the answer is right or none."""
     check(data)
     names_end(data[1:], data[0] if data else 0)
+    check_told(data[8:], int.from_bytes(data[:2]) | 0x8000, data[2:8].ljust(6, b"\0"))
 
 
 def main() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from support.host import Host
@@ -33,6 +36,34 @@ def test_query_shows_what_a_sandbox_is_told(net: Program) -> None:
         {"name": "db.my-net.", "ttl": 0, "type": "A", "data": "198.51.100.3"}
     ]
     assert (told["code"], told["server"]) == ("NOERROR", "198.51.100.1")
+
+
+def test_the_files_to_mount_are_shown(net: Program, host: Host) -> None:
+    """For who starts a container elsewhere: they tell of the gateway, and of its own name."""
+    box = host.sandbox("theirs")
+    net(f"connect my-net netns:{box.netns.path}")
+    (network,) = json.loads(net("inspect my-net").stdout)
+    endpoint = network["endpoints"][-1]
+    (listed,) = [
+        each
+        for each in json.loads(net("ps --json").stdout)["sandboxes"]
+        if each["name"] == endpoint["sandbox"]
+    ]
+    assert listed["files"] == endpoint["files"]
+    folder = Path(endpoint["files"])
+    assert "nameserver 198.51.100.1\n" in (folder / "resolv.conf").read_text()
+    assert "198.51.100.4\ttheirs\n" in (folder / "hosts").read_text()
+
+
+def test_a_path_is_no_name(net: Program, host: Host) -> None:
+    """Who was given as one is known by a name that can be one, in files and in answers."""
+    box = host.sandbox("theirs")
+    net(f"connect my-net netns:{box.netns.path}")
+    net(f"connect --alias other my-net netns:/proc/{os.getpid()}/fd/{host.sandbox('x').descriptor}")
+    assert net("dns query 198.51.100.4 --from web").stdout.endswith(" PTR theirs.my-net.\n")
+    (name,) = net("dns query 198.51.100.5 --from web").stdout.split()[-1:]
+    assert re.fullmatch(r"[0-9a-f]{12}\.my-net\.", name), "its short id"
+    assert net(f"dns query {name} --from web").stdout.endswith(" A 198.51.100.5\n")
 
 
 def test_stats_count_what_was_asked(net: Program) -> None:

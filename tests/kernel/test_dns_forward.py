@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dnslib import RR, DNSRecord
+from dnslib import EDNS0, RR, DNSRecord
 from support.host import OUTSIDER4, OUTSIDER6, Host, Place
 from support.names import query, rcode, values
 from support.patience import eventually
@@ -214,8 +214,10 @@ def test_each_query_has_its_own_id_and_port(running: Running, web: Place, outsid
         idents = [asked.header.id for asked in server.queries]
 
     assert len(set(idents)) > 25
-    steps = {(b - a) % 65536 for a, b in itertools.pairwise(idents)}
-    assert len(steps) > 25
+    assert len(set(server.ports)) > 25
+    for numbers in (idents, server.ports):
+        steps = {(b - a) % 65536 for a, b in itertools.pairwise(numbers)}
+        assert len(steps) > 25
 
 
 def test_edns_is_ours_on_both_sides(running: Running, web: Place, outside: Place) -> None:
@@ -313,6 +315,44 @@ def test_an_alias_of_ours_is_followed_outside(running: Running, web: Place, outs
     assert len(server.asked) == 1
 
 
+def test_an_answer_that_can_not_be_read_harms_nobody(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """A name in it leads nowhere: who asked by an alias of ours is told so, and others go on."""
+    net = replace(MY_NET, records=("docs CNAME www.example.com",))
+    running.update(Update(revision=2, networks=(net,)))
+
+    def nonsense(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        (answer,) = records("www.example.com 60 IN CNAME other.example.com")(asked, tcp)
+        return [answer[:-20] + (2).to_bytes(2) + b"\xff\xff"]
+
+    def short(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        (answer,) = echo()(asked, tcp)
+        return [answer[:-6] + b"\0\3" + answer[-3:]]
+
+    with upstream(outside, OUTSIDER4, nonsense) as server:
+        for behaviour, code in ((nonsense, "SERVFAIL"), (short, "NOERROR")):
+            server.behaviour = behaviour
+            for _ in range(2):
+                assert rcode(ask(web, query("docs"))) == code
+                assert values(ask(web, query("db"))) == ["198.51.100.3"]
+            running.do(running.server.resolver.cache.clear)
+
+
+def test_an_error_about_edns_is_no_answer(running: Running, web: Place, outside: Place) -> None:
+    """BADVERS has NOERROR in the header: the rest of the code is in the OPT record (RFC 6891)."""
+    use(running, f"{OUTSIDER4}#5301", f"{OUTSIDER4}#5302")
+
+    def badvers(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        reply = asked.reply()
+        reply.add_ar(EDNS0(ext_rcode=1))
+        return [bytes(reply.pack())]
+
+    with upstream(outside, OUTSIDER4, badvers, 5301), upstream(outside, OUTSIDER4, echo(), 5302):
+        asked = query("www.example.com", edns=1232)
+        assert values(ask(web, asked))[0] == "203.0.113.7"
+
+
 def test_too_many_in_flight_are_refused(
     running: Running, web: Place, outside: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,10 +373,11 @@ def test_too_many_in_flight_are_refused(
 
 
 def test_the_sandboxs_own_server_is_asked(running: Running, web: Place, outside: Place) -> None:
-    """Before the network's."""
-    running.update(Update(revision=2, endpoints=(replace(WEB, servers=(OUTSIDER6,)),)))
+    """Before the network's, and from where the sandbox is."""
+    running.namespaces["web"] = web.netns.path
+    running.update(Update(revision=2, endpoints=(replace(WEB, servers=("::1",)),)))
     with (
         upstream(outside, OUTSIDER4, echo("203.0.113.1")),
-        upstream(outside, OUTSIDER6, echo("203.0.113.2")),
+        upstream(web, "::1", echo("203.0.113.2")),
     ):
         assert values(ask(web, query("www.example.com"))) == ["203.0.113.2"]

@@ -199,6 +199,17 @@ def test_listening_again_changes_nothing(resolver: Resolver, web: Place) -> None
     assert values(ask(web, query("db"))) == [DB4]
 
 
+def test_a_network_may_have_very_many_gateways(resolver: Resolver) -> None:
+    """More sockets than one message can bring, to the keeper and to each of its servers."""
+    gateways = [f"198.51.{n // 200 + 101}.{n % 200 + 1}" for n in range(300)]
+    assert len(resolver.listen_network("n2", gateways)) == 300
+    assert len(resolver.listening()["network", "n2"]) == 300
+    for _ in range(2):
+        eventually(lambda: len(sockets_of(stats(resolver)["pid"])) >= 2 * 300)
+        os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
+    resolver.forget_network("n2")
+
+
 def test_where_port_53_is_taken_another_one_is_used(host: Host, web: Place) -> None:
     """The caller redirects it; who holds 53 keeps it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -253,7 +264,7 @@ def test_a_sandbox_that_is_not_there_is_an_error(resolver: Resolver, host: Host)
 
 
 def test_a_taken_port_inside_a_sandbox_is_an_error(resolver: Resolver, host: Host) -> None:
-    """There nobody redirects; the message names the port."""
+    """There nobody redirects; the message names the port, and what can be done."""
     box = host.sandbox("busy")
 
     def occupy() -> socket.socket:
@@ -261,8 +272,9 @@ def test_a_taken_port_inside_a_sandbox_is_an_error(resolver: Resolver, host: Hos
         sock.bind(("0.0.0.0", 53))
         return sock
 
-    with box.call(occupy), pytest.raises(KernelError, match=r"127\.0\.0\.11 port 53"):
+    with box.call(occupy), pytest.raises(KernelError, match=r"port 53 .* 127\.0\.0\.11") as error:
         resolver.listen_sandbox("busy", box.netns.path)
+    assert "names=false" in error.value.hint
 
 
 def test_strangers_are_refused(resolver: Resolver, host: Host) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from support.names import query, rcode, values
 from support.patience import eventually
 from support.resolving import ask, ask_tcp
 from support.traffic import Somewhere
-from support.upstream import echo, upstream
+from support.upstream import Behaviour, echo, records, upstream
 
 from netlib import Net
 from netlib.dns.client import Resolver
@@ -107,6 +108,77 @@ def test_what_is_outside_is_forwarded_unless_the_network_is_internal(host: Host,
         assert len(server.asked) == 1
 
 
+def test_who_is_on_an_open_network_too_finds_what_is_outside(host: Host, net: Net) -> None:
+    """Whichever of the gateways it asks: the first in its resolv.conf is the internal one's."""
+    outside = host.outsider()
+    closed = net.create("closed", subnets=["198.51.100.0/25"], internal=True)
+    net.create("open-net", subnets=["198.51.100.128/25"], servers=[OUTSIDER4])
+    web, db = Box(host, net, "web"), Box(host, net, "db")
+    net.connect("closed", "web")
+    net.connect("open-net", "web")
+    net.connect("closed", "db")
+    with upstream(outside, OUTSIDER4, echo()):
+        assert net.ask("www.example.com", sandbox="web").answers[0].data == "203.0.113.7"
+        assert told(web, "www.example.com", gateway(closed)) == ["203.0.113.7"]
+        assert rcode(ask(db, query("www.example.com"), gateway(closed))) == "NXDOMAIN"
+        net.disconnect("open-net", "web")
+        assert rcode(ask(web, query("www.example.com"), gateway(closed))) == "NXDOMAIN"
+
+
+def test_a_sandboxs_own_servers_are_asked_from_where_it_is(host: Host, net: Net) -> None:
+    """Its loopback is its own; another's of the same address says what it likes. Over TCP too."""
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    boxes = [Box(host, net, name, servers=["127.0.0.1"]) for name in ("web", "db")]
+    for name in ("web", "db"):
+        net.connect("my-net", name)
+
+    def says(address: str) -> Behaviour:
+        many = [f"big.example.com. 60 IN A {address}"] * 90
+        whole = records(*many)
+        return lambda asked, tcp: (
+            echo(address) if "big" not in str(asked.q.qname) else whole if tcp else records(tc=1)
+        )(asked, tcp)
+
+    def heard(sandbox: str, name: str) -> set[str]:
+        return {record.data for record in net.ask(name, sandbox=sandbox).answers}
+
+    with (
+        upstream(boxes[0], "127.0.0.1", says("203.0.113.1")) as first,
+        upstream(boxes[1], "127.0.0.1", says("203.0.113.2")),
+        upstream(host, "127.0.0.1", says("203.0.113.3")),
+    ):
+        for name in ("www.example.com", "www.example.com", "big.example.com"):
+            assert heard("web", name) == {"203.0.113.1"}
+            assert heard("db", name) == {"203.0.113.2"}
+        assert len(first.asked) == 3, "what one was told is kept for it"
+        # Many at once, and across the death of the server's process.
+        names = [f"n{n}.example.com" for n in range(100)]
+        answers = ask_tcp(boxes[0], *map(query, names), server=gateway(my_net))
+        assert {values(answer)[0] for answer in answers} == {"203.0.113.1"}
+        stats = Resolver(host.state_dir).stats()
+        assert stats is not None
+        os.kill(stats["pid"], signal.SIGKILL)
+        assert heard("web", "after.example.com") == {"203.0.113.1"}
+    assert net.ask("nobody.example.com", sandbox="web").code == "SERVFAIL"
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["port 53", "another port"])
+def test_a_sandbox_that_is_given_its_own_gateway_is_no_circle(
+    host: Host, net: Net, busy: bool
+) -> None:
+    """It asks us already; where port 53 there is redirected to us, too."""
+    with ExitStack() as closing:
+        if busy:
+            taken = closing.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            taken.bind(("0.0.0.0", 53))
+        net.create("my-net", subnets=["198.51.100.0/24"])
+        Box(host, net, "web", servers=["198.51.100.1"])
+        net.connect("my-net", "web")
+        told = net.ask("www.example.com", sandbox="web")
+        assert told.code == "SERVFAIL"
+        assert told.milliseconds < 1000
+
+
 def test_names_outlive_their_server_and_end_with_their_networks(host: Host, net: Net) -> None:
     """Its death is noticed; the last network takes the processes along."""
     my_net = net.create("my-net", subnets=["198.51.100.0/24"])
@@ -191,3 +263,48 @@ def test_a_host_with_a_name_server_of_its_own_keeps_it(
         assert values(by_tcp) == [address(endpoint)]
         net.disconnect("my-net", "web")
         net.remove("my-net")
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_sandbox_may_publish_port_53(
+    host: Host, firewall: Literal["nftables", "iptables"]
+) -> None:
+    """Who asks the host is answered by it, and members who ask their gateway by the resolver."""
+    outside = host.outsider()
+    with Net(host.state_dir, firewall=firewall) as net:
+        old = net.create("old", subnets=["198.51.100.0/25", "2001:db8:5::/64"])
+        web, dns = Box(host, net, "web"), Box(host, net, "dns")
+        endpoint = net.connect("old", "web")
+        net.connect("old", "dns")
+        assert net.plan.publish("dns", ["53:53/udp"]).stages
+        net.publish("dns", ["53:53/udp", "53:53/tcp"])
+        new = net.create("new", subnets=["198.51.100.128/25"])
+        net.connect("new", "web")
+
+        with upstream(dns, "0.0.0.0", echo("203.0.113.9")):
+            for place, server in ((outside, "192.0.2.1"), (web, "192.0.2.1")):
+                assert values(ask(place, query("www.example.com"), server)) == ["203.0.113.9"]
+                (by_tcp,) = ask_tcp(place, query("www.example.com"), server=server)
+                assert values(by_tcp) == ["203.0.113.9"]
+            for network in (old, new):
+                for at in network.gateways():
+                    assert address(endpoint) in told(web, "web", str(at.ip))
+        assert net.check() == ()
+        net.unpublish("dns", ["53:53/udp", "53:53/tcp"])
+        assert told(web, "dns", gateway(old)) != []
+        assert net.create("last", subnets=["203.0.113.0/24"]).dns_port == 53
+        for name in ("web", "dns"):
+            net.remove_sandbox(name)
+        for name in ("old", "new", "last"):
+            net.remove(name)
+
+
+def test_a_published_port_53_of_one_address_moves_nobody(host: Host, net: Net) -> None:
+    """Gateways have others; one of theirs is the resolver's, unless it is asked for."""
+    host.outsider()
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    Box(host, net, "web")
+    net.connect("my-net", "web", publish=["192.0.2.1:53:53/udp", "50-60:50-60/sctp"])
+    assert net.inspect("my-net").network.dns_port == 53
+    net.publish("web", [f"{gateway(my_net)}:50-53:50-53/udp"])
+    assert net.inspect("my-net").network.dns_port == 5301

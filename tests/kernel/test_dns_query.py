@@ -44,6 +44,14 @@ def test_the_first_server_that_answers_is_believed(web: Place) -> None:
     assert [record.data for record in told.answers] == [WEB6]
 
 
+@pytest.mark.parametrize(("address", "name"), [(DB4, "db.my-net."), (WEB6, "web.my-net.")])
+def test_an_address_is_asked_for_its_name(web: Place, address: str, name: str) -> None:
+    """By its reverse name, which nobody likes to write."""
+    for type_ in ("", "ptr"):
+        told = query(address, type_, servers=[GATEWAY4], path=web.netns.path)
+        assert (told.type, [record.data for record in told.answers]) == ("PTR", [name])
+
+
 def test_a_long_answer_comes_over_tcp(web: Place) -> None:
     """Nothing is missing."""
     told = query("many", "TXT", servers=[GATEWAY4], path=web.netns.path)
@@ -58,8 +66,9 @@ def test_any_type_can_be_asked_for(web: Place, type_: str) -> None:
 
 def test_errors_say_what_is_wrong(web: Place) -> None:
     """A name that is none, a type that is none, a namespace that is gone, nobody there."""
-    with pytest.raises(InvalidName, match="longer than 63 bytes"):
-        query(f"{'a' * 64}", servers=[GATEWAY4])
+    for name in ("a" * 64, "", "a..b", ".".join(["a" * 60] * 5)):
+        with pytest.raises(InvalidName, match="no name that can be asked for"):
+            query(name, servers=[GATEWAY4])
     with pytest.raises(InvalidOption, match="WHAT"):
         query("db", "WHAT", servers=[GATEWAY4])
     with pytest.raises(NamespaceGone):

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from support.host import Host, Place
@@ -15,6 +16,8 @@ from support.patience import eventually
 from support.resolving import DB4, GATEWAY4, WEB4, Running, ask, ask_tcp, build
 
 from netlib.dns import tcp
+from netlib.dns.facts import EndpointNames, Update
+from netlib.dns.sockets import bind_sandbox
 
 pytestmark = pytest.mark.kernel
 
@@ -136,7 +139,7 @@ def test_one_client_can_not_take_all_connections(
     running: Running, web: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its idlest one makes room for its next."""
-    monkeypatch.setattr(tcp, "MOST_PER_SOURCE", 5)
+    monkeypatch.setattr(tcp, "MOST_PER_CLIENT", 5)
     running.server._tcp.idle_seconds = 30
     with ExitStack() as stack:
         clients = [stack.enter_context(connected(web)) for _ in range(12)]
@@ -144,3 +147,36 @@ def test_one_client_can_not_take_all_connections(
         assert running.server.stats()["connections"] <= 5
         clients[-1].sendall(framed(query("web")))
         assert values(clients[-1].recv(512)[2:]) == [WEB4]
+
+
+def test_each_sandbox_has_connections_of_its_own(
+    running: Running, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each asks from its loopback: what one opens closes none of another's."""
+    monkeypatch.setattr(tcp, "MOST_PER_CLIENT", 3)
+    running.server._tcp.idle_seconds = 30
+    ours, theirs = host.sandbox("ours"), host.sandbox("theirs")
+    for place in (ours, theirs):
+        bound = bind_sandbox(place.netns.path)
+        running.do(partial(running.server.listen, "sandbox", place.name, list(bound.sockets)))
+
+    def opened(place: Place) -> socket.socket:
+        client = place.call(lambda: socket.create_connection(("127.0.0.11", 53), 5))
+        client.settimeout(5)
+        return client
+
+    running.update(
+        Update(
+            revision=2,
+            endpoints=tuple(
+                EndpointNames(id=place.name, network="n1", sandbox=place.name)
+                for place in (ours, theirs)
+            ),
+        )
+    )
+    with opened(ours) as first, ExitStack() as stack:
+        for _ in range(9):
+            stack.enter_context(opened(theirs))
+        eventually(lambda: running.server.stats()["connections"] == 4)
+        first.sendall(framed(query("web")))
+        assert values(first.recv(512)[2:]) == [WEB4]

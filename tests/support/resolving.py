@@ -10,6 +10,7 @@ from pathlib import Path
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.loop import Loop
 from netlib.dns.server import Server
+from netlib.dns.within import Opened, Request, open_all
 from support.host import Host, Place
 from support.traffic import Somewhere
 
@@ -87,7 +88,8 @@ class Running:
         from netlib.dns.sockets import bind_gateway
 
         self.loop = Loop()
-        self.server = Server(self.loop, str(resolv_conf), lambda: None)
+        self.namespaces: dict[str, str] = {}
+        self.server = Server(self.loop, str(resolv_conf), lambda: None, self._open_within)
         self.bound = [bind_gateway(GATEWAY4), bind_gateway(GATEWAY6)]
         self.server.update(EVERYTHING)
         self.server.listen("network", "n1", [s for b in self.bound for s in b.sockets])
@@ -96,6 +98,11 @@ class Running:
         self.loop.watch(self._woken, self._do)
         self._thread = threading.Thread(target=self.loop.run, daemon=True)
         self._thread.start()
+
+    def _open_within(self, request: Request, done: Opened) -> None:
+        """What a keeper does, for the sandboxes whose `namespaces` are told."""
+        paths = self.namespaces
+        done(open_all([request], lambda sandbox: (paths[sandbox], 0))[0])
 
     def _do(self, _events: int) -> None:
         self._woken.recv(1)

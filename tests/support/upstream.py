@@ -23,6 +23,7 @@ class Upstream:
     behaviour: Behaviour
     asked: list[tuple[str, bool]] = field(default_factory=list)
     queries: list[DNSRecord] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)  # of those who asked over UDP
 
     def answer(self, data: bytes, tcp: bool) -> list[bytes]:
         """What to send back."""
@@ -88,6 +89,7 @@ def upstream(
             data, client = udp.recvfrom(65535)
             if not data:
                 return
+            server.ports.append(client[1])
             for answer in server.answer(data, False):
                 udp.sendto(answer, client)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netlib import Net, built_in
-from netlib.errors import NetError, StoreError
+from netlib.errors import InvalidName, NetError, StoreError
 from netlib.kernel.fake import FakeKernel
 from netlib.store import Commit
 from netlib.store.memory import MemoryStore
@@ -57,6 +57,7 @@ VERBS: dict[str, st.SearchStrategy[Callable[[Net], object]]] = {
         st.fixed_dictionaries({}, optional={
             "driver": JUNK, "subnets": LISTS, "gateways": LISTS, "ip_ranges": LISTS,
             "aux_addresses": PAIRS, "options": OPTIONS, "labels": PAIRS, "records": LISTS,
+            "servers": LISTS,
             "ipv4": st.booleans(), "ipv6": st.booleans(), "internal": st.booleans(),
         }),
     ),
@@ -80,7 +81,8 @@ VERBS: dict[str, st.SearchStrategy[Callable[[Net], object]]] = {
         st.just("front") | JUNK,
         st.fixed_dictionaries({}, optional={
             "options": OPTIONS, "labels": PAIRS, "subnets": LISTS, "gateways": LISTS,
-            "ip_ranges": LISTS, "aux_addresses": PAIRS,
+            "ip_ranges": LISTS, "aux_addresses": PAIRS, "add_servers": LISTS,
+            "drop_servers": LISTS,
         }),
     ),
     "disconnect": st.builds(
@@ -153,3 +155,14 @@ def test_a_damaged_record_is_a_store_error(folder: str, damage: str) -> None:
             with pytest.raises(StoreError, match="can't be read") as caught:
                 verb()
             assert caught.value.hint
+
+
+@pytest.mark.parametrize("alias", ["a" * 64, "a..b", "db.", f"x.{'a' * 64}"])
+def test_an_alias_that_dns_has_no_room_for_is_refused(alias: str) -> None:
+    """It would be known nowhere."""
+    with Net(store=MemoryStore(), kernel=FakeKernel()) as net:
+        net.create("front", subnets=[SUBNET])
+        net.create_sandbox("db")
+        with pytest.raises(InvalidName, match="for an alias"):
+            net.connect("front", "db", aliases=["sql", alias])
+        assert net.check() == ()

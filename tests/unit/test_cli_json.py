@@ -55,7 +55,9 @@ def test_fields_of_sandboxes(shell: Shell) -> None:
 
     assert set(running) == fields("sandbox")
     assert set(known) == fields("sandbox") - {"state", "endpoints"}
-    assert set(running["endpoints"][0]) == fields("endpoint")
+    assert set(running["endpoints"][0]) == fields("endpoint") - {"files"}
+    assert shell.net is not None
+    assert Path(running["files"]) == shell.net.files_of("web")
 
 
 def test_fields_of_the_rest(shell: Shell) -> None:

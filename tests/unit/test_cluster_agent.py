@@ -71,7 +71,7 @@ def served(host: FakeHost) -> list[str]:
     """The names that a host's resolver has."""
     update = store_source(host.net.engine.state.store)(0, 0.0)
     assert update is not None
-    return sorted(endpoint.name for endpoint in update.endpoints)
+    return sorted(endpoint.names()[0] for endpoint in update.endpoints)
 
 
 def owned(cluster: FakeCluster, host: FakeHost) -> dict[str, str]:

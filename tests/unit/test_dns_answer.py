@@ -16,7 +16,7 @@ from netlib.dns.answer import Answer, Forward, answer
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.loop import Loop
 from netlib.dns.quick import quick_road
-from netlib.dns.resolver import Resolver
+from netlib.dns.resolver import Resolver, grafted
 from netlib.dns.stats import MOST_NAMES, Stats
 from netlib.dns.zone import Zone
 
@@ -160,12 +160,51 @@ def test_the_sandboxs_own_servers_come_before_the_networks() -> None:
     assert other.servers == ("198.51.100.53",)
 
 
+@pytest.mark.parametrize("name", ["back", "_tcp.secret", "_tcp.secret.back", "deep.er", "er"])
+def test_what_has_names_below_it_exists(name: str) -> None:
+    """NXDOMAIN would deny those too (RFC 8020): who keeps it would find none of them."""
+    secret = endpoint(
+        "secret",
+        "198.51.100.4",
+        network=BACK,
+        services=("_80._tcp 80",),
+        aliases=("much.deep.er",),
+    )
+    zone = Zone.build([BACK], [secret])
+    for type_ in ("A", "NS"):
+        assert told(name, type_, source="198.51.100.4", network="n2", zone=zone) == []
+    after = zone.changed(Update(revision=2, gone=("n2-secret",)))
+    left = set(after.names["n2"])
+    assert left == {wire.packed_name("back")}
+
+
+def test_what_has_names_below_it_is_asked_of_others_too() -> None:
+    """They may know what else it has; that it does not exist, they may not say."""
+    found = ask("my-net", "NS")
+    assert isinstance(found, Forward)
+    assert found.exists
+    asked = wire.parse_query(query("my-net", "NS"))
+    for chain in ((), (wire.resource(wire.CNAME, 0, wire.packed_name("my-net")),)):
+        told_by_others = wire.reply(asked, wire.NXDOMAIN)
+        assert rcode(grafted(asked, replace(found, chain=chain), told_by_others)) == "NOERROR"
+    other = ask("my-net2", "NS")
+    assert isinstance(other, Forward)
+    assert rcode(grafted(asked, other, told_by_others)) == "NXDOMAIN"
+
+
 def test_an_internal_network_forwards_nothing() -> None:
     """Unknown names do not exist there; known ones do."""
     assert ask("example.com", source="198.51.100.4", network="n2") == Answer(
         rcode=wire.NXDOMAIN, authoritative=False
     )
     assert told("secret", source="198.51.100.4", network="n2") == ["198.51.100.4"]
+
+
+def test_who_has_a_way_out_is_answered_by_others_on_each_network() -> None:
+    """Its stub asks the internal network's gateway first, perhaps, and believes an NXDOMAIN."""
+    found = ask("example.com", source="198.51.100.3", network="n2")
+    assert isinstance(found, Forward)
+    assert found.servers == ("198.51.100.53",), "those of the network that leads out"
 
 
 def test_inside_a_sandbox_all_its_networks_count() -> None:
@@ -270,6 +309,18 @@ CUSTOM = Zone.build(
 def test_custom_records_are_answered(name: str, type_: str, expected: list[str]) -> None:
     """As the network's owner wrote them; one that can't be read harms no other."""
     assert told(name, type_, zone=CUSTOM) == expected
+
+
+def test_a_wildcard_stops_at_what_exists() -> None:
+    """It stands for what is missing, and below a name that exists nothing is (RFC 4592)."""
+    records = ("*.apps A 203.0.113.80", "one.apps A 203.0.113.1", "a.two.apps A 203.0.113.2")
+    zone = Zone.build([replace(MY_NET, records=records)], [WEB])
+
+    assert told("x.apps", zone=zone) == ["203.0.113.80"]
+    for name in ("x.one.apps", "x.two.apps", "x.a.two.apps"):
+        found = ask(name, zone=zone)
+        assert isinstance(found, Forward), name
+        assert not found.exists
 
 
 def test_an_alias_for_a_name_outside_is_followed_by_others() -> None:

@@ -7,7 +7,13 @@ from dnslib import DNSRecord
 from support.names import MY_NET, endpoint, query, values
 
 from netlib.dns import wire
-from netlib.dns.cache import LONGEST_NEGATIVE_SECONDS, LONGEST_SECONDS, Cache, lifetime_seconds
+from netlib.dns.cache import (
+    LARGEST_BYTES,
+    LONGEST_NEGATIVE_SECONDS,
+    LONGEST_SECONDS,
+    Cache,
+    lifetime_seconds,
+)
 from netlib.dns.loop import Loop
 from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Resolver
@@ -83,6 +89,16 @@ def test_a_truncated_answer_is_not_kept() -> None:
     assert lifetime_seconds(bytes(packed), records(bytes(packed))) == 0
 
 
+def test_a_very_long_answer_is_not_kept() -> None:
+    """Whoever owns a domain could fill our memory with those, 64 kB each."""
+    cache = Cache()
+    for count, kept in ((200, True), (300, False)):
+        packed = message("\n".join([A60] * count))
+        cache.put(count, packed, records(packed))
+        assert (len(packed) <= LARGEST_BYTES) is kept
+        assert (count in cache) is kept
+
+
 def test_ttls_count_down() -> None:
     """Who asks later is told how much is left, and after the end nothing."""
     clock, packed = Clock(), message(f"{A60}\n{A30}")
@@ -119,7 +135,7 @@ def test_what_is_answered_again_ages_too() -> None:
     resolver.cache = Cache(clock=clock)
     resolver.swap(Zone.build([MY_NET], [endpoint("web", "192.0.2.2")]))
     asked = query("www.example.com")
-    key = (asked[12:], 0, False, MY_NET.servers)
+    key = (asked[12:], 0, False, MY_NET.servers, "")
     resolver.cache.put(key, packed, records(packed))
     road = quick_road(
         resolver, lambda zone: zone.askers_at("network", "n1"), lambda *_: None, now=clock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import example, given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from support.names import BACK, endpoint, query, rcode, values
 
 from netlib.dns import wire
+from netlib.dns.forward import Done, Question, _Exchange, _Inquiry
 from netlib.dns.loop import Loop
 from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Resolver
@@ -119,6 +121,85 @@ def names_end(message: bytes, at: int) -> None:
             assert len(found) <= 255
 
 
+class _Heard:
+    """Stands for the exchange with a server that has answered."""
+
+    edns = False
+
+    def open(self) -> None:
+        """There is no socket."""
+
+    def close(self) -> None:
+        """Nor any to close."""
+
+
+def check_told(body: bytes, flags: int, counts: bytes) -> None:
+    """Whatever a server says after the question, who asked gets an answer that can be read.
+
+    Once as it was asked, and once behind a CNAME of ours; and once more from the cache.
+    """
+    resolver = Resolver(Loop())
+    records = ("docs CNAME www.example.com",)
+    net = replace(BACK, internal=False, servers=("192.0.2.53",), records=records)
+    resolver.swap(Zone.build([net], [endpoint("web", "192.0.2.2", network=net)]))
+    asker = resolver.zone.asker_at("network", "n2", bytes([192, 0, 2, 2]))
+    forwarder = resolver.forwarder
+    waiting: list[tuple[Question, Done]] = []
+
+    def ask(question: Question, _asker: str, done: Done) -> bool:
+        waiting.append((question, done))
+        return True
+
+    forwarder.ask = ask  # type: ignore[method-assign, assignment]
+    for asked in (query("www.example.com"), query("docs", edns=1232), query("docs")):
+        answers: list[bytes] = []
+        found = resolver.respond(asked, asker, answers.append)
+        if waiting:
+            question, done = waiting.pop()
+            inquiry = _Inquiry(forwarder, question, [], lambda: None, [("web", done)])
+            forwarder._by_asker["web"] += 1
+            head = b"\0\0" + flags.to_bytes(2) + b"\0\1" + counts
+            server = cast("_Exchange", _Heard())
+            inquiry.start(server)
+            inquiry.heard(server, head + question.packed + body)
+            assert found is None
+            (found,) = answers
+        assert found is not None
+        assert found[:2] == asked[:2]
+        wire.records(found, wire.question_end(found))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"\xc0\x0c", b"\xc0\xff", b"\0", b"\1a\xc0\x0c", b"\1a\0"]),
+            st.sampled_from([1, 2, 5, 6, 12, 15, 28, 33, 41, 65280]),
+            st.integers(0, 2**32 - 1),
+            st.one_of(
+                st.binary(max_size=24),
+                st.sampled_from([b"\xc0\x0c", b"\0\1\xc0\x0c", b"\xc0\x0c\0" + bytes(20)]),
+            ),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([0x8180, 0x8183, 0x8182, 0x8185, 0x8380, 0x8181, 0x818F]),
+    st.permutations(range(3)),
+    st.integers(0, 4),
+)
+@example([(b"\xc0\x0c", 5, 1, b"\xc0\xff")], 0x8180, [0, 1, 2], 1)
+@example([(b"\xc0\x0c", 1, 1, b"\1\2\3")], 0x8180, [0, 1, 2], 1)
+def test_whatever_a_server_says_is_survived(
+    said: list[tuple[bytes, int, int, bytes]], flags: int, order: list[int], claimed: int
+) -> None:
+    """Records with data that is none of their type's, names that lead nowhere, odd codes."""
+    body = b"".join(
+        owner + type_.to_bytes(2) + b"\0\1" + ttl.to_bytes(4) + len(data).to_bytes(2) + data
+        for owner, type_, ttl, data in said
+    )
+    counts = [len(said), 0, 0] if claimed else [claimed, 0, 0]
+    check_told(body, flags, b"".join(counts[at].to_bytes(2) for at in order))
+
+
 def test_the_longest_message_is_read() -> None:
     """65,535 bytes: as junk, and as a query with that much padding (RFC 7830)."""
     assert rcode(respond(b"\x12\x34\x01\x00" + b"\xff" * 65531, tcp=True)) == "FORMERR"
@@ -185,7 +266,7 @@ def test_the_quick_answer_from_the_cache_is_the_answer(name: str, edns: int, fla
     resolver.swap(Zone.build([net], [endpoint("web", "192.0.2.2", network=net)]))
     kept = query("x.example.com")[:2] + b"\x85\xb0\0\1\0\1\0\0\0\0" + query("x.example.com")[12:]
     kept += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
-    key = (query("x.example.com")[12:], flags & wire.CD, False, ("192.0.2.53",))
+    key = (query("x.example.com")[12:], flags & wire.CD, False, ("192.0.2.53",), "")
     resolver.cache.put(key, kept, wire.records(kept, wire.question_end(kept)))
     asker = resolver.zone.asker_at("network", "n2", bytes([192, 0, 2, 2]))
     assert asker is not None

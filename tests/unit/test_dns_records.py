@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netlib.dns import wire
-from netlib.dns.records import check_record, custom_sets
+from netlib.dns.records import check_records, custom_sets
 from netlib.errors import InvalidOption
 
 
@@ -24,7 +24,7 @@ from netlib.errors import InvalidOption
 )
 def test_a_record_in_zone_file_form_is_taken(text: str) -> None:
     """Any type, TTL and class may be left out."""
-    check_record(text)
+    check_records([text])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,14 @@ def test_a_record_in_zone_file_form_is_taken(text: str) -> None:
 def test_what_is_no_record_is_refused(text: str) -> None:
     """With the form it should have, whatever the parser raises."""
     with pytest.raises(InvalidOption, match=r"NAME \[TTL\] TYPE DATA|class"):
-        check_record(text)
+        check_records([text])
+
+
+@pytest.mark.parametrize("other", ["Web A 192.0.2.9", "web CNAME db", 'web TXT "x"'])
+def test_an_alias_has_no_other_records(other: str) -> None:
+    """Else who asks for one of them is told now this, now that (RFC 1034 section 3.6.2)."""
+    with pytest.raises(InvalidOption, match="web is an alias"):
+        check_records(["web CNAME db2", "db2 A 192.0.2.9", other])
 
 
 def test_an_owner_of_one_label_is_known_like_a_sandbox() -> None:

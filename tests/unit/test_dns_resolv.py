@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from netlib.dns.resolv import (
     ResolvConf,
     check_servers,
+    check_words,
     extra_host,
     hosts_text,
     parse_hosts,
@@ -94,8 +95,24 @@ def test_what_is_written_is_read_back(
 def test_servers_are_addresses() -> None:
     """`--dns` takes no names: who would resolve them?"""
     assert check_servers(["192.0.2.53", "fe80::1%eth0"]) == ("192.0.2.53", "fe80::1%eth0")
-    with pytest.raises(InvalidOption, match=r"dns\.example"):
-        check_servers(["dns.example"])
+    for text in ("dns.example", "192.0.2.53#5353", ""):
+        with pytest.raises(InvalidOption, match="is no address"):
+            check_servers([text])
+
+
+def test_a_networks_servers_may_have_ports() -> None:
+    """We ask them, and can be told one."""
+    assert check_servers(["192.0.2.53#5353"], ports=True) == ("192.0.2.53#5353",)
+    for text in ("192.0.2.53#", "192.0.2.53#dns", "192.0.2.53#0", "192.0.2.53#65536", "x#53"):
+        with pytest.raises(InvalidOption, match="is no address"):
+            check_servers([text], ports=True)
+
+
+@pytest.mark.parametrize("word", ["", " ", "a b", "a\nnameserver 192.0.2.66", "a\0"])
+def test_search_domains_and_options_are_single_words(word: str) -> None:
+    """What has more in it would be another line of the sandbox's resolv.conf."""
+    with pytest.raises(InvalidOption, match="--dns-opt"):
+        check_words(["ndots:1", word], "--dns-opt")
 
 
 @pytest.mark.parametrize(

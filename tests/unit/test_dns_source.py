@@ -62,6 +62,7 @@ WEB_NAMES = EndpointNames(
     aliases=("front",),
     addresses=("192.0.2.2", "2001:db8::2"),
     servers=("192.0.2.53",),
+    netns="/run/netns/web",
     services=(
         "_80._tcp 80",
         "_http._tcp 80",

@@ -61,8 +61,9 @@ def ls_command(session: Session, quiet: bool, filters: tuple[str, ...], no_trunc
 def inspect_command(session: Session, verbose: bool, networks: tuple[str, ...]) -> int:
     """Show networks in full, as JSON.
 
-    Subnets with how many addresses are used and free, options, labels and endpoints. A list
-    of all that were found, also when others were not.
+    Subnets with how many addresses are used and free, options, labels and endpoints, each with
+    the folder of its sandbox's resolv.conf and hosts, to be mounted in a container. A list of all
+    that were found, also when others were not.
 
     Example:  net inspect my-net
     """
@@ -74,7 +75,8 @@ def inspect_command(session: Session, verbose: bool, networks: tuple[str, ...]) 
     with session.net() as net:
         for network in networks:
             try:
-                found.append(details_view(net.inspect(network), verbose=verbose))
+                details = net.inspect(network)
+                found.append(details_view(details, net.state_dir, verbose=verbose))
             except NetError as error:
                 if len(networks) == 1:
                     raise

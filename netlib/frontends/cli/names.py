@@ -26,16 +26,18 @@ def dns_command() -> None:
 @click.option("--from", "sandbox", metavar="SANDBOX", required=True,
               shell_complete=complete.sandboxes, help="Who asks.")  # fmt: skip
 @click.argument("name")
-@click.argument("type_", metavar="[TYPE]", default="A")
+@click.argument("type_", metavar="[TYPE]", default="")
 @click.pass_obj
 def dns_query(session: Session, sandbox: str, name: str, type_: str) -> int:
     """Show what a sandbox is told when it asks for a name: A, AAAA, PTR, SRV, ...
 
+    An address is asked for its name.
     Its own name servers are asked, from inside its network namespace. The exit status is 3
     when there is no such name.
 
     Example:  net dns query db --from web
     Example:  net dns query _http._tcp.web SRV --from web
+    Example:  net dns query 198.51.100.2 --from web
     """
     with session.net() as net:
         told = net.ask(name, type_, sandbox=sandbox)

@@ -27,7 +27,7 @@ def ps_command(session: Session, quiet: bool) -> None:
     with session.net() as net:
         boxes = net.status()
     if session.json:
-        session.show({"sandboxes": [status_view(box) for box in boxes]})
+        session.show({"sandboxes": [status_view(box, net.state_dir) for box in boxes]})
         return
     if quiet:
         session.show({}, "\n".join(box.sandbox.name for box in boxes))
@@ -143,7 +143,7 @@ def sandbox_ls(session: Session, quiet: bool) -> None:
     if session.json:
         from netlib.frontends.cli.views import sandbox_view
 
-        session.show({"sandboxes": [sandbox_view(box) for box in boxes]})
+        session.show({"sandboxes": [sandbox_view(box, net.state_dir) for box in boxes]})
         return
     if quiet:
         session.show({}, "\n".join(box.name for box in boxes))

@@ -5,10 +5,12 @@ docs/json.md describes every field, and a test compares.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from netlib.frontends.cli.output import moment
 from netlib.model import Endpoint, Network, PublishedPort, Sandbox, Subnet
+from netlib.sandbox_files import folder_of
 from netlib.verbs.check import Finding
 from netlib.verbs.inspect import HeldAddress, NetworkDetails, Peering, SubnetUse
 from netlib.verbs.overview import Joined, SandboxStatus
@@ -46,14 +48,18 @@ def subnet_view(subnet: Subnet) -> dict[str, Any]:
     }
 
 
-def details_view(details: NetworkDetails, *, verbose: bool) -> dict[str, Any]:
+def details_view(details: NetworkDetails, state_dir: Path, *, verbose: bool) -> dict[str, Any]:
     """A network in full: the use of its subnets, its endpoints, and if wanted its wiring."""
     document = network_view(details.network, details.scope)
     own = (subnet.own for subnet in details.network.subnets)
     for subnet, use, address in zip(document["subnets"], details.use, own, strict=True):
         subnet.update(_use_view(use), own=str(address) if address else None)
     document["endpoints"] = [
-        endpoint_view(endpoint, details.network.name) for endpoint in details.endpoints
+        {
+            **endpoint_view(endpoint, details.network.name),
+            "files": _files_view(state_dir, endpoint.sandbox),
+        }
+        for endpoint in details.endpoints
     ]
     document["peers"] = [peer_view(peer) for peer in details.peers]
     if verbose:
@@ -62,6 +68,11 @@ def details_view(details: NetworkDetails, *, verbose: bool) -> dict[str, Any]:
         document["leases"] = [_lease_view(held) for held in details.leases]
         document["wiring"] = to_json(details.wiring)
     return document
+
+
+def _files_view(state_dir: Path, box: Sandbox) -> str | None:
+    """Where a sandbox's resolv.conf is, for who mounts it; a CNI runtime writes its own."""
+    return None if box.kind == "cni" else str(folder_of(state_dir, box.name).absolute())
 
 
 def peer_view(peer: Peering) -> dict[str, Any]:
@@ -124,7 +135,7 @@ def port_view(port: PublishedPort) -> dict[str, Any]:
     }
 
 
-def sandbox_view(box: Sandbox) -> dict[str, Any]:
+def sandbox_view(box: Sandbox, state_dir: Path) -> dict[str, Any]:
     """A sandbox."""
     return {
         "name": box.name,
@@ -132,15 +143,16 @@ def sandbox_view(box: Sandbox) -> dict[str, Any]:
         "pid": box.pid or None,
         "hostname": box.hostname,
         "netns": {"path": box.netns.path, "inode": box.netns.inode},
+        "files": _files_view(state_dir, box),
         "labels": dict(box.labels),
         "created": moment(box.created),
     }
 
 
-def status_view(status: SandboxStatus) -> dict[str, Any]:
+def status_view(status: SandboxStatus, state_dir: Path) -> dict[str, Any]:
     """A sandbox with its state and endpoints."""
     return {
-        **sandbox_view(status.sandbox),
+        **sandbox_view(status.sandbox, state_dir),
         "state": state_word(status),
         "endpoints": [joined_view(joined) for joined in status.joined],
     }

@@ -48,6 +48,7 @@ from netlib.plan import subject
 from netlib.state import EndpointRecord
 from netlib.verbs.connect import connect
 from netlib.verbs.disconnect import depart, leave
+from netlib.verbs.giving_way import give_way
 from netlib.verbs.readdress import readdress
 from netlib.wiring import Wiring
 
@@ -177,6 +178,7 @@ def _connect(
 ) -> EndpointRecord:
     config, engine = call.config, call.net.engine
     prepared: list[Operation[Endpoint]] = []
+    give_way(engine, config.ports)
     for attempt in range(_TRIES):
         addresses: tuple[str | IPAddress, ...] = config.addresses
         if delegated is not None:

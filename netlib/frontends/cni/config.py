@@ -18,7 +18,7 @@ from netlib.frontends.cni.refusal import (
     UNSUPPORTED_FIELD,
     Refusal,
 )
-from netlib.names import check_name
+from netlib.names import check_alias
 from netlib.ports import PortRequest
 from netlib.ports import parse as parse_port
 from netlib.subnets import parse_address
@@ -196,7 +196,7 @@ def _called(arguments: Mapping[str, str]) -> tuple[str, ...]:
     """What the runtime calls the container, where others can look that up."""
     name = arguments.get("K8S_POD_NAME", "")
     try:
-        return (check_name(name, "alias"),) if name else ()
+        return (check_alias(name),) if name else ()
     except InvalidName:
         return ()
 

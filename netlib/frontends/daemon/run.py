@@ -14,6 +14,7 @@ from pathlib import Path
 from netlib.cluster.agent import Agent
 from netlib.cluster.manager import Manager
 from netlib.frontends.daemon.events import Bus
+from netlib.frontends.daemon.names import Names
 from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.server import Server, listening
 from netlib.frontends.daemon.timing import trace
@@ -46,12 +47,14 @@ def run(
         holder, watch = Holder(net, _log), Watch(net, _log, bus.tell, own_ports=own_ports)
         manager = Manager(net.cluster.doors, _log)
         agent = Agent(net.engine, _log, bus.tell)
+        names = Names(folder, _log)
         server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
         watch.start()
         manager.start()
         agent.start()
+        names.start()
         if ready is not None:
             ready.set()
         _notify("READY=1")
@@ -59,6 +62,7 @@ def run(
             server.run()
         finally:
             _notify("STOPPING=1")
+            names.stop()
             agent.stop()
             manager.stop()
             watch.stop()
