@@ -25,6 +25,7 @@ NEWLINK, DELLINK, GETLINK = 16, 17, 18
 # Attributes of links (linux/if_link.h).
 MAC, NAME, MTU, PARENT, MASTER = 1, 3, 4, 5, 10
 INFO, ALIAS, FAMILIES, GROUP, NETNS_FD, FILTER, PARENT_NETNS = 18, 20, 26, 27, 28, 29, 37
+TX_QUEUES, RX_QUEUES = 31, 32
 KIND, DATA, PORT_KIND, PORT_DATA = 1, 2, 4, 5
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg

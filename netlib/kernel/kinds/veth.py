@@ -44,6 +44,12 @@ def _settings(noun: VethPair) -> Iterator[Request]:
     yield rtnl.set_link(name, up=noun.up)
 
 
+# Since Linux 5.17 veth makes as many queues for each end as the machine may have processors, each
+# with a place in sysfs: that takes as long as all the rest on a machine with two. They are for XDP
+# and GRO; without these a packet is queued where it is sent (netif_rx), and no lock is taken.
+_ONE_QUEUE = u32(rtnl.TX_QUEUES, 1) + u32(rtnl.RX_QUEUES, 1)
+
+
 def create(noun: VethPair, session: Session) -> Requests:
     """The requests that make it."""
     master = b""
@@ -54,6 +60,7 @@ def create(noun: VethPair, session: Session) -> Requests:
         1,  # VETH_INFO_PEER
         rtnl.link_body(
             text(rtnl.NAME, noun.peer),
+            _ONE_QUEUE,
             mac_to_set(noun.mac),
             u32(rtnl.MTU, noun.mtu),
             u32(rtnl.NETNS_FD, session.fd(noun.peer_netns)),
@@ -63,6 +70,7 @@ def create(noun: VethPair, session: Session) -> Requests:
         noun.netns,
         rtnl.new_link(
             text(rtnl.NAME, noun.name),
+            _ONE_QUEUE,
             u32(rtnl.MTU, noun.mtu),
             mac_to_set(noun.host_mac),
             master,
