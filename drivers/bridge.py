@@ -195,7 +195,7 @@ class BridgeDriver:
             [
                 *(Forwarding(family=family) for family in network.families() if borrowed),
                 pair,
-                *sysctls(endpoint, host),
+                *sysctls(network, endpoint, host),
                 *in_sandbox(network, endpoint),
                 *published(network, endpoint, host),
             ]

@@ -137,7 +137,8 @@ def neighbour_mac(where: Place, address: str) -> str:
 def test_passthru_gives_the_parent_to_one_sandbox(net: Net, host: Host) -> None:
     """The kernel has the last word: a second one can't be made, and leaves nothing."""
     host.neighbour("other", "eth1", (), ())
-    net.create("all", driver="macvlan", options={"parent": "eth1", "mode": "passthru"})
+    net.create("all", driver="macvlan", subnets=["198.51.100.0/24"],
+               options={"parent": "eth1", "mode": "passthru"})  # fmt: skip
     host.sandbox("web")
     host.sandbox("db")
     with pytest.raises(Unsupported, match="MAC"):
@@ -153,27 +154,29 @@ def test_passthru_gives_the_parent_to_one_sandbox(net: Net, host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "options", "internal"),
+    ("driver", "options", "internal", "module"),
     [
-        ("macvlan", {"parent": "eth0.30"}, False),
-        ("macvlan", {}, True),
-        ("ipvlan", {}, False),
-        ("ipvlan", {"mode": "l3"}, False),
+        ("macvlan", {"parent": "eth0.30"}, False, "8021q"),
+        ("macvlan", {}, True, "dummy"),
+        ("ipvlan", {}, False, "ipvlan"),
+        ("ipvlan", {"mode": "l3"}, False, "ipvlan"),
     ],
     ids=["vlan", "dummy", "ipvlan", "ipvlan-l3"],
 )
 def test_what_the_kernel_lacks_is_said_and_leaves_nothing(
-    net: Net, host: Host, driver: str, options: dict[str, str], internal: bool
+    net: Net, host: Host, driver: str, options: dict[str, str], internal: bool, module: str
 ) -> None:
-    """Either it works, or the error says that the kernel lacks a module."""
+    """Either it works, or the error says which module the kernel lacks."""
     host.sandbox("web")
     lacking = ""
     try:
-        net.create("n", driver=driver, options=options, internal=internal)
+        net.create(
+            "n", driver=driver, subnets=["198.51.100.0/24"], options=options, internal=internal
+        )
         net.connect("n", "netns:web")
     except Unsupported as error:
         lacking = error.hint
-    assert lacking == "" or "kernel lacks" in lacking
+    assert lacking == "" or f"kernel lacks {module};" in lacking
     assert len(net.endpoints()) == (lacking == "")
     assert net.check() == ()
 
