@@ -43,9 +43,9 @@ def check_claims(engine: Engine, driver: Driver, network: Network) -> None:
         everything, mine = _ranges(driver, network, device)
         for record in engine.state.store.range(*everything):
             if is_exclusive(driver, network) or not mine[0] <= record.key < mine[1]:
-                other = engine.state.find_network(keys.load(record.value)["network"])
-                if other is not None:  # else it went just now
-                    raise _taken(engine, driver, network, device, other.network)
+                holder = engine.state.find_network(keys.load(record.value)["network"])
+                if holder is not None:  # else it went just now
+                    raise _taken(engine, driver, network, device, holder.network)
 
 
 def _taken(
