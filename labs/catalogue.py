@@ -42,7 +42,8 @@ class Setting:
 class Lab:
     """One lab. `settings` are the keyword-only parameters of its `tell`.
 
-    `needs` are programs that only this story uses, with Debian's packages.
+    `needs` are programs that only this story uses, with Debian's packages, and `modules` packages
+    of Python.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Lab:
     readme: str
     settings: tuple[Setting, ...]
     needs: Mapping[str, str]
+    modules: tuple[str, ...]
 
     @property
     def introduction(self) -> str:
@@ -80,6 +82,7 @@ def load(name: str, title: str, module: str) -> Lab:
         readme=Path(story.__file__).with_name("README.md").read_text(encoding="utf-8"),
         settings=tuple(_settings(story.tell)),
         needs=getattr(story, "NEEDS", {}),
+        modules=getattr(story, "MODULES", ()),
     )
 
 

@@ -13,6 +13,7 @@ from netlib.labs.stage import FETCH, SERVE, End, Place, batch, sh
 from netlib.labs.story import Story
 
 NEEDS = {"etcd": "etcd-server", "bridge": "iproute2"}
+MODULES = ("cryptography",)  # by which the cluster makes its certificates
 LEASE = 3  # seconds; 10 if nothing is said
 
 

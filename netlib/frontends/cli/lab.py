@@ -79,10 +79,10 @@ def lab_run(session: Session, pause: bool, name: str, options: tuple[str, ...]) 
     lab = find(name)
     settings = _settings(lab, options)
     if session.json:
-        events = launch.transcript(lab, settings, firewall=session.firewall)
+        events = launch.transcript(lab, settings, firewall=session.firewall, debug=session.debug)
         session.show({"lab": lab.name, "title": lab.title, "events": events})
         return
-    launch.play(lab, settings, pause=pause, firewall=session.firewall)
+    launch.play(lab, settings, pause=pause, firewall=session.firewall, debug=session.debug)
 
 
 def _settings(lab: Lab, words: Sequence[str]) -> dict[str, Any]:
