@@ -122,7 +122,7 @@ def connect(
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(names.check_name(alias, "alias") for alias in aliases),
-        links=_links(engine, links or {}),
+        links=_links(engine, box, links or {}),
         options=checked,
         gateway_priority=gateway_priority,
         created=engine.clock(),
@@ -197,12 +197,23 @@ def _joining(engine: Engine, network: Network) -> Joining:
     return Joining(engine, network)
 
 
-def _links(engine: Engine, asked: Mapping[str, str]) -> dict[str, str]:
-    """Aliases by the names of sandboxes that exist. Raises NoSuchSandbox, InvalidName."""
-    return {
-        engine.state.sandbox(name).stack: names.check_name(alias, "alias")
-        for name, alias in asked.items()
-    }
+def _links(engine: Engine, box: Sandbox, asked: Mapping[str, str]) -> dict[str, str]:
+    """Aliases by the names of other sandboxes. Raises NoSuchSandbox, InvalidName, InvalidRequest.
+
+    Each sandbox has one, and each alias one sandbox: else variables would tell of two at once.
+    """
+    found: dict[str, str] = {}
+    for name, alias in asked.items():
+        target = engine.state.sandbox(name).stack
+        if target == box.stack:
+            raise InvalidRequest(f"{box.name} can't be linked to itself", "name another sandbox")
+        if target in found or alias in found.values():
+            raise InvalidRequest(
+                f"the link {name}:{alias} has the sandbox or the alias of another one",
+                "give each sandbox one alias of its own",
+            )
+        found[target] = names.check_name(alias, "alias")
+    return found
 
 
 def _check_place(

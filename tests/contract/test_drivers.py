@@ -667,4 +667,9 @@ def test_a_link_leads_to_a_sandbox_that_exists_under_a_name_that_can_be(net: Net
         net.connect("bridge", "web", links={"db": "no name"})
     with pytest.raises(InvalidPort):
         net.connect("bridge", "web", options={"expose": "http"})
+    with pytest.raises(InvalidRequest, match="itself"):
+        net.connect("bridge", "web", links={"web": "me"})
+    net.create_sandbox("other")
+    with pytest.raises(InvalidRequest, match="other:x has"):
+        net.connect("bridge", "web", links={"db": "x", "other": "x"})
     assert net.endpoints() == ()
