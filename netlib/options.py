@@ -41,10 +41,9 @@ def unknown(key: str, known: Iterable[Option], whose: str) -> InvalidOption:
     """The error for an option that `whose` does not have."""
     keys = sorted(option.key for option in known)
     near = difflib.get_close_matches(key, keys, n=1)
-    listing = ", ".join(keys) or "none"
+    listing = f"valid are: {', '.join(keys)}" if keys else "it has no options at all"
     return InvalidOption(
-        f"{whose} has no option {key!r}",
-        f"did you mean {near[0]}? valid are: {listing}" if near else f"valid are: {listing}",
+        f"{whose} has no option {key!r}", f"did you mean {near[0]}? {listing}" if near else listing
     )
 
 

@@ -134,6 +134,14 @@ def test_a_sandbox_that_is_on_networks_can_not_join_none(net: Net) -> None:
     assert records(net) == before
 
 
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_networks_without_options_say_so(net: Net, network: str) -> None:
+    """Not that `none` is valid, which is a network."""
+    with pytest.raises(InvalidOption) as refused:
+        net.update(network, options={"icc": "false"})
+    assert refused.value.hint == "it has no options at all"
+
+
 @pytest.mark.parametrize("network", ["none", "host"])
 def test_there_is_one_network_of_its_kind(net: Net, network: str) -> None:
     """Made or not yet, it is the only one of its driver."""

@@ -76,6 +76,15 @@ def test_an_option_that_the_lab_does_not_have(shell: Shell, option: str) -> None
     assert option.split(maxsplit=1)[0] in said.err
 
 
+@pytest.mark.parametrize("hosts", ["1", "10", "many"])
+def test_an_option_that_is_beyond_what_the_lab_can(shell: Shell, hosts: str) -> None:
+    """Is wrong usage, too: the lab has not begun."""
+    said = shell(f"lab run overlay --hosts {hosts}", status=2)
+
+    assert "--hosts" in said.err
+    assert said.out == ""
+
+
 @pytest.mark.usefixtures("stories")
 def test_help_shows_the_labs_own_options(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what they are unless somebody says otherwise."""

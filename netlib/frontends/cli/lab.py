@@ -98,9 +98,10 @@ def _parser(lab: Lab, words: Sequence[str] = ()) -> click.Context:
 
 def _options(lab: Lab) -> Iterable[click.Option]:
     for setting in lab.settings:
+        within = setting.within
         yield click.Option(
             [f"--{setting.name.replace('_', '-')}"],
-            type=setting.type,
+            type=click.IntRange(within[0], within[-1]) if within else setting.type,
             default=setting.default,
             show_default=True,
             help=setting.help,
