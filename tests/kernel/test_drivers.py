@@ -93,6 +93,25 @@ def test_modes_say_whether_sandboxes_of_one_parent_meet(
             assert reachable(db, str(address.ip), 80) == together
 
 
+def test_in_mode_vepa_sandboxes_meet_where_their_switch_sends_frames_back(
+    net: Net, host: Host
+) -> None:
+    """A reflective relay (IEEE 802.1Qbg); at any other switch they are apart."""
+    switch = host.neighbour("switch", "eth1", (), ())
+    switch.run("ip", "link", "add", "lan", "up", "type", "bridge")
+    switch.run("ip", "link", "set", "eth0", "master", "lan")
+    net.create("lan", driver="macvlan", subnets=["198.51.100.0/24"],
+               options={"parent": "eth1", "mode": "vepa", "bcqueuelen": "2000"})  # fmt: skip
+    web, db = host.sandbox("web"), host.sandbox("db")
+    address = str(net.connect("lan", "netns:web").addresses[0].ip)
+    net.connect("lan", "netns:db")
+    assert "bcqueuelen 2000" in web.run("ip", "-d", "link", "show", "eth0").stdout
+    with serve(web, 80):
+        assert unreachable(db, address, 80)
+        switch.run("bridge", "link", "set", "dev", "eth0", "hairpin", "on")
+        assert eventually(lambda: reachable(db, address, 80))
+
+
 def test_the_host_does_not_reach_its_macvlan_sandboxes(net: Net, host: Host) -> None:
     """So is macvlan: a device's children and itself are apart."""
     lan(net)
