@@ -94,6 +94,8 @@ def connect(
     members = keys.members(known.id, box.name)
     if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)
+    if is_exclusive(driver, known):
+        _check_alone(engine, known)
     checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
     host_name = checked.get("host_interface_name")
     host = engine.facts([names.check_device(host_name)] if host_name else [])
@@ -195,6 +197,18 @@ def _joining(engine: Engine, network: Network) -> Joining:
     from netlib.sharing import Joining  # few hosts are in a cluster
 
     return Joining(engine, network)
+
+
+def _check_alone(engine: Engine, network: Network) -> None:
+    """Raise Conflict where a network that is for one sandbox has one."""
+    holder = next(
+        (record.endpoint.sandbox.name for record in engine.state.endpoints(network.id)), ""
+    )
+    if holder:
+        raise Conflict(
+            f"network {network.name} is for one sandbox alone, and {holder} is on it",
+            f"take that one off first: net disconnect {network.name} {holder}",
+        )
 
 
 def _links(engine: Engine, box: Sandbox, asked: Mapping[str, str]) -> dict[str, str]:
