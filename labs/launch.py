@@ -74,11 +74,12 @@ def _run(
     program = [sys.executable, "-m", "netlib.labs.player", json.dumps(asked)]
     # Where netlib itself is, in case it is hidden there (/var/lib/...).
     keep = f"--keep={Path(netlib.__file__).resolve().parent.parent}"
+    parent = f"--parent={os.getpid()}"
     sys.stdout.flush()
     with ours:
         with theirs:
             child = subprocess.Popen(
-                [sys.executable, "-I", "-S", throwaway.__file__, keep, "--", *program],
+                [sys.executable, "-I", "-S", throwaway.__file__, keep, parent, "--", *program],
                 env=_environment(firewall),
                 stdout=None if to_terminal else subprocess.PIPE,
                 pass_fds=[theirs.fileno()],

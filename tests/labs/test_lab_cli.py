@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -185,6 +186,24 @@ def test_a_lab_that_nobody_reads_to_its_end_is_quiet_about_it() -> None:
 
     assert done.stdout.startswith("demo: ")
     assert done.stderr == ""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_lab_ends_with_who_plays_it(number: signal.Signals) -> None:
+    """It does not go on unseen, nor wait for ever where it was to be paused."""
+    player = subprocess.Popen(
+        [sys.executable, "-m", "netlib", "lab", "run", "crash", "--pause"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert player.stdout is not None
+    with player:
+        assert player.stdout.readline().startswith("crash: ")
+        player.send_signal(number)
+        assert player.wait(20) == -number
+        rest = player.stdout.read()  # to its end: nobody has it any more
+
+    assert "Paused" not in rest
 
 
 @pytest.mark.parametrize(("columns", "widest"), [("50", 50), ("200", 92)])
