@@ -15,6 +15,7 @@ from netlib.drivers.endpoint import (
     ROUTING,
     check_in_sandbox,
     in_sandbox,
+    speaks_ipv6,
     sysctls,
 )
 from netlib.drivers.hosted import (
@@ -29,7 +30,7 @@ from netlib.drivers.hosted import (
 from netlib.drivers.on_bridge import HAIRPIN, ISOLATE, NAMES, bridge_sysctls, passing
 from netlib.drivers.ports import published
 from netlib.errors import InterfaceTaken, InvalidOption
-from netlib.model import Endpoint, Family, HostFacts, Network, Peer
+from netlib.model import Endpoint, Family, HostFacts, Network, Peer, interface
 from netlib.options import is_on
 from netlib.wiring import (
     Address,
@@ -38,6 +39,7 @@ from netlib.wiring import (
     Forwarding,
     Noun,
     Route,
+    Sysctl,
     VethPair,
     Wiring,
 )
@@ -195,8 +197,9 @@ class BridgeDriver:
             [
                 *(Forwarding(family=family) for family in network.families() if borrowed),
                 pair,
-                *sysctls(endpoint, host),
+                *sysctls(network, endpoint, host),
                 *in_sandbox(network, endpoint),
+                *_by_way_of_the_host(network, endpoint, host),
                 *published(network, endpoint, host),
             ]
         )
@@ -204,6 +207,35 @@ class BridgeDriver:
     def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
         """Nothing: a bridge network ends at its host."""
         return Wiring()
+
+
+def _by_way_of_the_host(network: Network, endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
+    """Where members meet in the firewall only: how IPv6 gets there.
+
+    For IPv4 the host answers ARP for all of them (proxy_arp_pvlan), and there is no such thing
+    for IPv6. So the gateway is the way to the subnet, and the host may not say that there is a
+    nearer one (RFC 4861 section 8).
+    """
+    if is_on(network.options, "icc", default=True) or bridge_name(network) in network.borrowed:
+        return
+    if not speaks_ipv6(network, host) or gateway_mode(network, 6) == "isolated":
+        return
+    netns, device = endpoint.sandbox.netns, endpoint.ifname
+    address = endpoint.address(6)
+    for subnet in network.subnets:
+        gateway = subnet.gateway
+        if address is None or address.ip not in subnet.prefix:
+            continue
+        if gateway is None or gateway not in subnet.prefix:
+            continue
+        yield Sysctl(
+            netns=netns, device=device, path=f"net/ipv6/conf/{device}/accept_redirects",
+            value="0", default="1",
+        )  # fmt: skip
+        alone = interface(gateway, gateway.max_prefixlen).network
+        yield Route(netns=netns, device=device, destination=alone, metric=1)
+        # Before the one that Linux makes with the address, whose metric is 256.
+        yield Route(netns=netns, device=device, destination=subnet.prefix, via=gateway, metric=1)
 
 
 def bridge_name(network: Network) -> str:

@@ -25,6 +25,9 @@ from netlib.wiring import Address, Loopback, Noun, Route, Sysctl, Up
 
 DEFAULT: dict[Family, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
+# The least MTU, in bytes, of a device that a family is spoken on: RFC 791, RFC 8200 section 5.
+LEAST_MTU: dict[Family, int] = {4: 68, 6: 1280}
+
 IFACE_PREFIX = Option(
     key="iface_prefix",
     help="what interfaces in sandboxes are called, before their number",
@@ -76,8 +79,7 @@ def check_in_sandbox(network: Network) -> None:
     """Raise InvalidOption or InvalidName for what no sandbox of the network could have."""
     options = network.options
     names.check_device(f"{options.get('iface_prefix', 'eth')}99")
-    least = 1280 if 6 in network.families() else 68  # RFC 8200 section 5, RFC 791
-    number(options, "mtu", least, 65535)
+    number(options, "mtu", max(LEAST_MTU[family] for family in (4, *network.families())), 65535)
     _check_routes(network)
 
 
@@ -192,11 +194,19 @@ def _route(text: str) -> tuple[IPNetwork, IPAddress, int | None]:
         ) from error
 
 
-def sysctls(endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
+def speaks_ipv6(network: Network, host: HostFacts) -> bool:
+    """Whether devices of the network have IPv6 settings.
+
+    A device whose MTU is below the least of IPv6 (RFC 8200 section 5) has no IPv6 at all.
+    """
+    return host.ipv6 and int(network.options.get("mtu", LEAST_MTU[6])) >= LEAST_MTU[6]
+
+
+def sysctls(network: Network, endpoint: Endpoint, host: HostFacts) -> Iterator[Noun]:
     """Quiet defaults for the interface, then what was asked for it."""
     device = endpoint.ifname
     wanted = {f"net/ipv4/conf/{device}/rp_filter": "2"}
-    if host.ipv6:
+    if speaks_ipv6(network, host):
         if any(address.version == 6 for address in endpoint.addresses):
             wanted[f"net/ipv6/conf/{device}/disable_ipv6"] = "0"
             wanted[f"net/ipv6/conf/{device}/accept_ra"] = "0"

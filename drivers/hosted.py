@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from netlib.driver import Option
+from netlib.drivers.endpoint import speaks_ipv6
 from netlib.model import FAMILIES, Family, HostFacts, Network
 from netlib.options import BOOLEAN, address, is_on
 from netlib.wiring import Masquerade, Noun, Sysctl
@@ -81,7 +82,7 @@ def gateway_sysctls(device: str, network: Network, host: HostFacts) -> Iterator[
     yield Sysctl(device=device, path=f"{v4}/route_localnet", value="1")
     # Loose: replies of a sandbox on several networks may leave by another one (RFC 3704).
     yield Sysctl(device=device, path=f"{v4}/rp_filter", value="2")
-    if host.ipv6:
+    if speaks_ipv6(network, host):
         off = str(int(6 not in network.families()))
         yield Sysctl(device=device, path=f"{v6}/disable_ipv6", value=off)
         yield Sysctl(device=device, path=f"{v6}/accept_ra", value="0")

@@ -90,7 +90,7 @@ class IpvlanDriver(OnParent):
         nouns = in_sandbox(network, endpoint)
         if _mode(network) != "l2":
             nouns = _routed(network, endpoint, nouns)
-        return Wiring([device, *sysctls(endpoint, host), *nouns])
+        return Wiring([device, *sysctls(network, endpoint, host), *nouns])
 
 
 def _mode(network: Network) -> IpvlanMode:

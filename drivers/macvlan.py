@@ -12,6 +12,7 @@ from netlib.drivers.endpoint import (
     IFACE_PREFIX,
     ROUTING,
     in_sandbox,
+    speaks_ipv6,
     sysctls,
 )
 from netlib.drivers.parent import (
@@ -105,7 +106,7 @@ class MacvlanDriver(OnParent):
         return Wiring(
             [
                 device,
-                *sysctls(endpoint, host),
+                *sysctls(network, endpoint, host),
                 *in_sandbox(network, endpoint),
                 *_way_from_host(network, endpoint),
             ]
@@ -160,7 +161,7 @@ def _shim_wiring(network: Network, host: HostFacts) -> Iterator[Noun]:
     # LAN at the parent, though both hear all requests (ip-sysctl.rst, arp_filter).
     yield Sysctl(device=device, path=f"{settings}/arp_filter", value="1")
     yield Sysctl(device=device, path=f"{settings}/rp_filter", value="2")
-    if host.ipv6:
+    if speaks_ipv6(network, host):
         yield Sysctl(device=device, path=f"net/ipv6/conf/{device}/accept_ra", value="0")
     yield Up(device=device)
     for address in addresses:

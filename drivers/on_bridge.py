@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from netlib.driver import Option
+from netlib.drivers.endpoint import speaks_ipv6
 from netlib.drivers.hosted import gateway_sysctls, masquerades
 from netlib.model import Family, HostFacts, IPAddress, Network
 from netlib.options import BOOLEAN, is_on
@@ -48,7 +49,7 @@ def bridge_sysctls(bridge: str, network: Network, host: HostFacts) -> Iterator[N
         yield Sysctl(device=bridge, path=f"net/ipv4/conf/{bridge}/proxy_arp_pvlan", value="1")
         delay = f"net/ipv4/neigh/{bridge}/proxy_delay"
         yield Sysctl(device=bridge, path=delay, value="0", default="80")
-    if host.ipv6:
+    if speaks_ipv6(network, host):
         # What is forwarded asks for its neighbour from the link-local address (RFC 4861 section
         # 4.3), which is tentative for two seconds after the first endpoint came. Its MAC is made
         # from ids, so nobody else has that address (ip-sysctl.rst, accept_dad).

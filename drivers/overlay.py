@@ -184,7 +184,7 @@ class OverlayDriver:
         addresses = tuple(address.ip for address in endpoint.addresses)
         nouns: list[Noun] = [
             pair,
-            *sysctls(endpoint, host),
+            *sysctls(network, endpoint, host),
             *in_sandbox(network, endpoint),
             *_on_link(network, endpoint),
             # Else a request for a neighbour on this very host would be for nobody known.

@@ -111,7 +111,7 @@ class PtpDriver:
             [
                 pair,
                 *gateway_sysctls(device, network, host),
-                *sysctls(endpoint, host),
+                *sysctls(network, endpoint, host),
                 *_on_host(network, endpoint, device),
                 *_in_sandbox(network, endpoint),
                 *_firewall(network, endpoint, device),

@@ -30,19 +30,21 @@ TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """An option of a lab: `--NAME VALUE`."""
+    """An option of a lab: `--NAME VALUE`; of a number, `within` says from where to where."""
 
     name: str
     type: type
     default: Any
     help: str
+    within: range | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
     """One lab. `settings` are the keyword-only parameters of its `tell`.
 
-    `needs` are programs that only this story uses, with Debian's packages.
+    `needs` are programs that only this story uses, with Debian's packages, and `modules` packages
+    of Python.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Lab:
     readme: str
     settings: tuple[Setting, ...]
     needs: Mapping[str, str]
+    modules: tuple[str, ...]
 
     @property
     def introduction(self) -> str:
@@ -80,16 +83,23 @@ def load(name: str, title: str, module: str) -> Lab:
         readme=Path(story.__file__).with_name("README.md").read_text(encoding="utf-8"),
         settings=tuple(_settings(story.tell)),
         needs=getattr(story, "NEEDS", {}),
+        modules=getattr(story, "MODULES", ()),
     )
 
 
 def _settings(tell: Callable[..., None]) -> typing.Iterator[Setting]:
-    """`hosts: Annotated[int, "How many hosts."] = 3` is `--hosts`."""
+    """`hosts: Annotated[int, "How many hosts.", range(2, 10)] = 3` is `--hosts`, from 2 to 9."""
     hints = typing.get_type_hints(tell, include_extras=True)
     for parameter in inspect.signature(tell).parameters.values():
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
         hint = hints[parameter.name]
         assert typing.get_origin(hint) is Annotated, f"{parameter.name} says nothing for --help"
-        shape, text = typing.get_args(hint)
-        yield Setting(name=parameter.name, type=shape, default=parameter.default, help=text)
+        shape, text, *more = typing.get_args(hint)
+        yield Setting(
+            name=parameter.name,
+            type=shape,
+            default=parameter.default,
+            help=text,
+            within=more[0] if more else None,
+        )

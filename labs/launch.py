@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -19,28 +20,44 @@ from netlib import throwaway
 from netlib.errors import LabFailed, NotPermitted, Unsupported
 from netlib.labs.catalogue import Lab
 
+# Packages of Python that every story uses, called python3-NAME in Debian: to decode packets.
+_MODULES = ("scapy",)
 # Programs that every story may use, with Debian's packages.
 _PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "curl": "curl", "ping": "iputils-ping"}
 _CREDENTIALS = struct.Struct("@iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
 def play(
-    lab: Lab, settings: Mapping[str, Any], *, pause: bool = False, firewall: str | None = None
+    lab: Lab,
+    settings: Mapping[str, Any],
+    *,
+    pause: bool = False,
+    firewall: str | None = None,
+    debug: bool = False,
 ) -> None:
-    """Play a lab on the terminal. Raises LabFailed where it tells something untrue."""
-    _run(lab, settings, pause=pause, firewall=firewall, to_terminal=True)
+    """Play a lab on the terminal. Raises LabFailed where it tells something untrue.
+
+    `debug`: where the lab's own code breaks, show where. BrokenPipeError: nobody reads on.
+    """
+    _run(lab, settings, pause=pause, firewall=firewall, debug=debug, to_terminal=True)
 
 
 def transcript(
-    lab: Lab, settings: Mapping[str, Any], *, firewall: str | None = None
+    lab: Lab, settings: Mapping[str, Any], *, firewall: str | None = None, debug: bool = False
 ) -> list[dict[str, Any]]:
     """What happens in a lab, event by event. Raises LabFailed likewise."""
-    printed = _run(lab, settings, pause=False, firewall=firewall, to_terminal=False)
+    printed = _run(lab, settings, pause=False, firewall=firewall, debug=debug, to_terminal=False)
     return [json.loads(line) for line in printed.splitlines()]
 
 
 def _run(
-    lab: Lab, settings: Mapping[str, Any], *, pause: bool, firewall: str | None, to_terminal: bool
+    lab: Lab,
+    settings: Mapping[str, Any],
+    *,
+    pause: bool,
+    firewall: str | None,
+    debug: bool,
+    to_terminal: bool,
 ) -> str:
     _check_ground(lab)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -50,17 +67,19 @@ def _run(
         "options": dict(settings),
         "pause": pause,
         "json": not to_terminal,
+        "debug": debug,
         "door": theirs.fileno(),
         "user": os.readlink("/proc/self/ns/user"),
     }
     program = [sys.executable, "-m", "netlib.labs.player", json.dumps(asked)]
     # Where netlib itself is, in case it is hidden there (/var/lib/...).
     keep = f"--keep={Path(netlib.__file__).resolve().parent.parent}"
+    parent = f"--parent={os.getpid()}"
     sys.stdout.flush()
     with ours:
         with theirs:
             child = subprocess.Popen(
-                [sys.executable, "-I", "-S", throwaway.__file__, keep, "--", *program],
+                [sys.executable, "-I", "-S", throwaway.__file__, keep, parent, "--", *program],
                 env=_environment(firewall),
                 stdout=None if to_terminal else subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
@@ -78,16 +97,20 @@ def _run(
             raise
     if child.returncode == throwaway.REFUSED:
         raise NotPermitted("this system gives no throw-away host", "run it as root")
+    if child.returncode == 128 + signal.SIGPIPE:
+        raise BrokenPipeError
     if child.returncode:
         raise LabFailed(f"the lab {lab.name} did not come out as told", _reason(printed))
     return printed or ""
 
 
 def _check_ground(lab: Lab) -> None:
-    if importlib.util.find_spec("scapy") is None:
+    lacking = [name for name in (*_MODULES, *lab.modules) if importlib.util.find_spec(name) is None]
+    if lacking:
         raise Unsupported(
-            "labs decode packets with scapy, which is not installed",
-            "install it: pip install 'contnet[labs]', or Debian's python3-scapy",
+            f"labs use Python packages that are not installed: {', '.join(lacking)}",
+            "run: pip install 'contnet[labs]', or: apt-get install "
+            + " ".join(f"python3-{name}" for name in lacking),
         )
     needed = {**_PROGRAMS, **lab.needs}
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -39,6 +39,15 @@ def main(argv: list[str]) -> int:
         return perform(load(*asked["lab"]), asked["options"], teller)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # who listened has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if asked["debug"]:
+            raise
+        text = f"the scenery broke: {type(error).__name__}: {error}"
+        teller.event("untrue", text=text)
+        return 1
 
 
 def perform(lab: Lab, settings: Mapping[str, Any], teller: Teller) -> int:

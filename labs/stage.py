@@ -111,19 +111,19 @@ class Stage:
             lines = [f"addr add {a} dev {end.device}{_at_once(a)}" for a in end.addresses]
             batch(end.place, [*lines, f"link set {end.device} up"])
 
-    def outside(self, **names: str) -> Place:
-        """A machine outside at 192.0.2.100, and the host's eth0 to it, 192.0.2.1.
+    def outside(self, name: str = "outside", /, **names: str) -> Place:
+        """A machine outside at 192.0.2.100, called `name`, and the host's eth0 to it, 192.0.2.1.
 
         It is the host's default gateway and name server, which knows these names (with `_` for
         `.`) and no others. Both have IPv6 addresses as well.
         """
-        place = self.machine("outside")
+        place = self.machine(name)
         self.wire(
             End(self.host, "eth0", (f"{UPLINK4}/24", f"{UPLINK6}/64")),
             End(place, "eth0", (f"{OUTSIDE4}/24", f"{OUTSIDE6}/64")),
         )
         batch(self.host, [f"route add default via {OUTSIDE4}", f"route add default via {OUTSIDE6}"])
-        known = [f"{name.replace('_', '.')}={value}" for name, value in names.items()]
+        known = [f"{one.replace('_', '.')}={value}" for one, value in names.items()]
         self._start([sys.executable, "-m", "netlib.labs.nameserver", *known], at=place)
         # An ordinary user may not write to root's file, but show another one in its place.
         file = FOLDER / "resolv.conf"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from netlib.frontends.cli.output import paint
 from netlib.labs.stage import FOLDER, Place
 
-_WIDTH = 92
+_WIDTH = 92  # columns of prose, where the terminal has as many
 # Of the player's environment, so that what is typed there means what it means in the story.
 _KEPT = ("PATH", "PYTHONPATH", "NETLIB_FIREWALL", "LC_ALL")
 
@@ -36,10 +37,12 @@ class Aloud:
             return
         _write_door(places)
         print(f"\n{paint('Paused:', 'yellow', bold=True)} {why}")
-        print("To look inside, type in another terminal (as who you are here):\n")
+        print("To look inside, type in another terminal, as the user that you are here:\n")
         for place in places:
             print(f"    {self._door} {place.name}")
-        print("\nThere `net ps` and all others work; `net exec NAME -- sh` leads into a sandbox.")
+        print(
+            "\nOn a host all commands of this story work; `net exec NAME -- sh` enters a sandbox."
+        )
         print("Press Enter here to go on.", flush=True)
         sys.stdin.readline()
 
@@ -84,16 +87,19 @@ def _write_door(places: Sequence[Place]) -> None:
 
 
 def _title(facts: dict[str, Any]) -> list[str]:
-    return [paint(f"{facts['name']}: {facts['title']}", "white", bold=True)]
+    return [paint(f"{facts['name']}: {facts['title']}", None, bold=True)]
 
 
 def _say(facts: dict[str, Any]) -> list[str]:
-    return ["", *textwrap.wrap(facts["text"], _WIDTH, break_on_hyphens=False)]
+    width = min(_WIDTH, shutil.get_terminal_size((_WIDTH, 0)).columns)
+    return ["", *textwrap.wrap(facts["text"], width, break_on_hyphens=False)]
 
 
 def _type(facts: dict[str, Any]) -> list[str]:
     prompt = f"{facts['at']} $" if facts["at"] else "$"
     printed = [f"    {line}".rstrip() for line in facts["output"].splitlines()]
+    if facts["status"] and not printed:  # as silent as what worked: nobody would know
+        printed = [f"    (exit status {facts['status']})"]
     return [f"  {prompt} {paint(facts['line'], 'green')}", *printed]
 
 

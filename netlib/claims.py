@@ -43,12 +43,28 @@ def check_claims(engine: Engine, driver: Driver, network: Network) -> None:
         everything, mine = _ranges(driver, network, device)
         for record in engine.state.store.range(*everything):
             if is_exclusive(driver, network) or not mine[0] <= record.key < mine[1]:
-                other = keys.load(record.value)["name"]
-                raise Conflict(
-                    f"{device} can't be the parent of {network.name}: network {other} has it, "
-                    "of another driver or mode, or for itself alone",
-                    f"use another parent or the same mode, or run: net rm {other}",
-                )
+                holder = engine.state.find_network(keys.load(record.value)["network"])
+                if holder is not None:  # else it went just now
+                    raise _taken(engine, driver, network, device, holder.network)
+
+
+def _taken(
+    engine: Engine, driver: Driver, network: Network, device: str, other: Network
+) -> Conflict:
+    """The error that a parent is another network's, which that one can't share, and why."""
+    if is_exclusive(driver, network):
+        why = f"{network.name} would have it for itself alone, and network {other.name} is on it"
+    elif other.driver != network.driver:
+        why = f"network {other.name} has it by driver {other.driver}, and they can't share one"
+    elif is_exclusive(engine.registry.get(other.driver), other):
+        why = f"network {other.name} has it for itself alone"
+    else:
+        mine, theirs = (_apart(driver, one) for one in (network, other))
+        why = f"network {other.name} has it by {theirs}, and can't share it with {mine}"
+    return Conflict(
+        f"{device} can't be the parent of {network.name}: {why}",
+        f"use another parent, or run: net rm {other.name}",
+    )
 
 
 def _single(engine: Engine, network: Network) -> str | None:
@@ -72,6 +88,12 @@ def _ranges(
 ) -> tuple[tuple[str, str], tuple[str, str]]:
     """Those of all networks on a device, and of those that can share it with this one."""
     return keys.devices_of(device), keys.devices_of(device, _group(driver, network))
+
+
+def _apart(driver: Driver, network: Network) -> str:
+    """The options that networks of one parent have in common: `mode l2, flag bridge`."""
+    shared = [o for o in driver.options if o.apart]
+    return ", ".join(f"{o.key} {network.options.get(o.key, o.default)}" for o in shared)
 
 
 def _group(driver: Driver, network: Network) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from netlib.errors import InvalidRequest
 from netlib.model import Endpoint, Protocol
 from netlib.ports import parse
 from netlib.values import dataclass
@@ -25,6 +26,25 @@ class Link:
     alias: str
     target: Endpoint
     environment: Mapping[str, str]
+
+
+def parse_links(texts: Iterable[str]) -> dict[str, str]:
+    """`SANDBOX[:ALIAS]` texts as aliases by sandbox. Raises InvalidRequest.
+
+    >>> parse_links(["db:sql", "web"])
+    {'db': 'sql', 'web': 'web'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        sandbox, _, alias = text.partition(":")
+        if not sandbox:
+            raise InvalidRequest(f"the link {text!r} names no sandbox", "write SANDBOX[:ALIAS]")
+        if found.setdefault(sandbox, alias or sandbox) != (alias or sandbox):
+            raise InvalidRequest(
+                f"{sandbox} is linked twice, as {found[sandbox]} and as {alias or sandbox}",
+                "give it one alias",
+            )
+    return found
 
 
 def exposed(endpoint: Endpoint) -> list[tuple[Protocol, int]]:

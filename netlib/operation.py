@@ -25,7 +25,8 @@ class Operation(Generic[R]):
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
     done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
     `holds`: what no other operation may change meanwhile, and whether this one changes it.
-    `warnings` are told once it began: what was asked for and is not done, as it is needless.
+    `warnings` are told once it began: what was asked for and is not done, as it is needless, or
+    is done and may not be what was meant.
     `claims` are made in the cluster before `begin`, and taken back if anything after them fails;
     `releases` are let go there once the plan is done.
     """

@@ -42,10 +42,9 @@ def unknown(key: str, known: Iterable[Option], whose: str) -> InvalidOption:
     import difflib  # only what is wrong needs it
 
     near = difflib.get_close_matches(key, keys, n=1)
-    listing = ", ".join(keys) or "none"
+    listing = f"valid are: {', '.join(keys)}" if keys else "it has no options at all"
     return InvalidOption(
-        f"{whose} has no option {key!r}",
-        f"did you mean {near[0]}? valid are: {listing}" if near else f"valid are: {listing}",
+        f"{whose} has no option {key!r}", f"did you mean {near[0]}? {listing}" if near else listing
     )
 
 

@@ -40,17 +40,32 @@ class Registry:
         """All drivers that are installed, loadable or not."""
         return sorted({*BUILT_IN, *_installed(), *self._loaded})
 
+    def unused(self) -> list[tuple[str, str]]:
+        """Drivers of others that are called like one of netlib's own: their names, and why."""
+        return [
+            (name, f"driver {name!r} ({place}) is not used: netlib itself has one of that name")
+            for name, places in sorted(_installed().items())
+            for place in places
+            if BUILT_IN.get(name, place) != place
+        ]
+
     def _load(self, name: str) -> Driver:
-        place = BUILT_IN.get(name) or _installed().get(name)
-        if place is None:
+        places = [BUILT_IN[name]] if name in BUILT_IN else _installed().get(name, [])
+        if not places:
             raise UnknownDriver(
                 f"there is no driver {name!r}", f"known are: {', '.join(self.names())}"
             )
+        if len(places) > 1:
+            raise DriverError(
+                f"{len(places)} packages bring a driver {name!r}: {', '.join(places)}",
+                "remove all but one of them",
+            )
+        (place,) = places
         module, _, attribute = place.partition(":")
         try:
             driver: Driver = getattr(import_module(module), attribute)()
             missing = [part for part in _PARTS if not hasattr(driver, part)]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DriverError(
                 f"driver {name!r} ({place}) could not be loaded: {error!r}",
                 "repair or remove the package that it comes from",
@@ -109,7 +124,7 @@ class Guarded:
             answer: Any = getattr(self.driver, method)(*arguments)
         except NetError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DriverError(
                 f"driver {self.name!r} failed in {method}: {error!r}", _TELL_ITS_AUTHOR
             ) from error
@@ -129,7 +144,13 @@ _PARTS = (
 )
 
 
-def _installed() -> dict[str, str]:
+def _installed() -> dict[str, list[str]]:
+    """Where the drivers of each name are; a package that is found twice counts once."""
     from importlib.metadata import entry_points  # 15 ms, and only for drivers of others
 
-    return {point.name: point.value for point in entry_points(group=GROUP)}
+    found: dict[str, list[str]] = {}
+    for point in entry_points(group=GROUP):
+        places = found.setdefault(point.name, [])
+        if point.value not in places:
+            places.append(point.value)
+    return found

@@ -88,12 +88,14 @@ class Ways:
 
     `none`: families that need none. `optional`: one without room for a gateway has none.
     `near`: addresses that are gateways of the subnets they are in, such as those of the bridge
-    that the network uses. `others`: the subnets that the network has already.
+    that the network uses. `held`: addresses that can be none, unless one is asked for: the host's
+    own on a LAN where it is no gateway. `others`: the subnets that the network has already.
     """
 
     none: frozenset[Family] = frozenset()
     optional: bool = False
     near: tuple[IPAddress, ...] = ()
+    held: tuple[IPAddress, ...] = ()
     others: tuple[Subnet, ...] = ()
 
 
@@ -221,7 +223,9 @@ def _with_gateway(subnet: Subnet, ways: Ways, before: Iterable[Subnet]) -> Subne
     near = next((address for address in ways.near if address in subnet.prefix), None)
     if near is not None and near not in subnet.reserved.values():
         return replace(subnet, gateway=near)
-    everywhere = replace(subnet, ranges=())
+    inside = (address for address in ways.held if address in subnet.prefix)
+    held = {f"held-{number}": address for number, address in enumerate(inside)}
+    everywhere = replace(subnet, ranges=(), reserved={**subnet.reserved, **held})
     if capacity(everywhere) > 1:
         return replace(subnet, gateway=usable(everywhere)[0].first)
     if subnet.prefix.num_addresses == 1:  # that of another subnet is on the same link

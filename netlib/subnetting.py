@@ -9,7 +9,7 @@ from netlib import state as keys
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap, Unsupported
-from netlib.model import FAMILIES, Device, Family, IPNetwork, Network, Subnet
+from netlib.model import FAMILIES, Device, Family, IPAddress, IPNetwork, Network, Subnet
 from netlib.pools import Pool, default_pools, free_prefix, overlapping
 from netlib.store import Absent, Condition, Store, Unchanged, under
 from netlib.subnets import Ways, parse_subnet_options, plain_subnet
@@ -35,8 +35,9 @@ def choose_subnets(
 ) -> tuple[Subnet, ...]:
     """The subnets of a new network, or those that are added to one.
 
-    They may be what the host reaches by the devices that are `lent` to the network, and what
-    the host has there is theirs: its router is the gateway, or else its own address is.
+    `lent` are devices of others' that the network uses. The router that the host has there is the
+    gateway. Where the host is a gateway of such networks, what it has there is the network's:
+    the prefix, and its own address, if there is no router. On a LAN it is one of many.
     A `cluster` is whose network it is: then they are from its pools, away from its networks' too.
 
     Raises PoolOverlap, Exhausted, InvalidAddress, InvalidRequest.
@@ -51,11 +52,11 @@ def choose_subnets(
     ways = Ways(
         none=_gatewayless(driver, network),
         optional=network.internal,
-        near=tuple(
-            address
-            for device in ours
-            for address in (*device.routers, *(i.ip for i in device.addresses))
+        near=(
+            *(router for device in lent for router in device.routers),
+            *(address.ip for device in ours for address in device.addresses),
         ),
+        held=() if capabilities.gateway_on_host else own_addresses(engine),
         others=network.subnets,
     )
     there = [str(i.network) for d in ours for i in d.addresses if (ipv6, ipv4)[i.version == 4]]
@@ -78,6 +79,12 @@ def choose_subnets(
             "switch it on, or leave --ipv6 and IPv6 subnets out",
         )
     return (*given, *(_free(engine, family, ways, cluster) for family in wanted))
+
+
+def own_addresses(engine: Engine) -> tuple[IPAddress, ...]:
+    """The host's: a route to each is in the table `local`."""
+    every = engine.kernel.prefixes()
+    return tuple(prefix[0] for prefix in every if prefix.prefixlen == prefix.max_prefixlen)
 
 
 def _gatewayless(driver: Driver, network: Network) -> frozenset[Family]:

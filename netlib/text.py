@@ -116,6 +116,8 @@ def _of_riders(stage: Stage, up: set[tuple[str, str]]) -> Iterator[Line]:
     for number, step in enumerate(steps):
         noun = subject(step)
         yield from ((noun.netns, command) for command in _of_rider(step))
+        if isinstance(noun, Up) and isinstance(step, Create):
+            up.add((noun.netns.name, noun.device))
         # Once for each device, after the last of its addresses.
         following = subject(steps[number + 1]) if number + 1 < len(steps) else None
         if isinstance(noun, Address) and not isinstance(following, Address):

@@ -101,8 +101,10 @@ def enter(command: Sequence[str] = (), keep: Iterable[Path | str] = ()) -> None:
     os.execv(sys.executable, [*program, *kept, "--", *(command or sys.orig_argv)])
 
 
-def run(command: Sequence[str], keep: Iterable[Path | str] = ()) -> int:
+def run(command: Sequence[str], keep: Iterable[Path | str] = (), parent: int = 0) -> int:
     """Run a command in a throw-away host and return its exit status, 128 + n after signal n.
+
+    With the process id of our `parent`, all of it ends when that one does, however it ends.
 
     Must be called by a process with one thread, which is of no more use afterwards: it is in
     the new network itself.
@@ -110,6 +112,10 @@ def run(command: Sequence[str], keep: Iterable[Path | str] = ()) -> int:
     outside = os.readlink("/proc/self/ns/net")
     working_directory = os.getcwd()
     _unshare()
+    if parent:  # only now, as Linux takes it back with new capabilities (commit_creds)
+        _libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:
+            return 128 + signal.SIGKILL
     # Before there is anybody to pass them on to: the first process of a PID namespace never
     # gets what it neither blocks nor handles (pid_namespaces(7)).
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
@@ -316,16 +322,21 @@ def _os_error(*what: str) -> OSError:
 def main(arguments: Sequence[str]) -> int:
     """Run a command in a throw-away host, as `python -m netlib.throwaway` does."""
     keep: list[str] = []
+    parent = 0
     rest = list(arguments)
-    while rest and rest[0].startswith("--keep="):
-        keep.append(rest.pop(0).removeprefix("--keep="))
+    while rest and rest[0].startswith(("--keep=", "--parent=")):
+        option, _, value = rest.pop(0).partition("=")
+        if option == "--keep":
+            keep.append(value)
+        else:
+            parent = int(value)
     if rest and rest[0] == "--":
         rest.pop(0)
     if not rest or rest[0].startswith("-"):
         print("usage: python -m netlib.throwaway [--keep=DIR]… -- COMMAND…", file=sys.stderr)
         return 2
     try:
-        return run(rest, keep)
+        return run(rest, keep, parent)
     except Refused as refusal:
         print(f"throwaway: {refusal}", file=sys.stderr)
         return REFUSED

@@ -141,8 +141,11 @@ def test_what_a_driver_made_can_be_removed_after_it_was_uninstalled(
          "    def network_wiring(self, *_): return 1 / 0", "failed in network_wiring"),
         ("from netlib_segment import Segment\nclass Driver(Segment):\n"
          "    def network_wiring(self, *_): return None", "not Wiring"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("from netlib_segment import Segment\nclass Driver(Segment):\n"
+         "    def network_wiring(self, *_): raise SystemExit", "failed in network_wiring"),
     ],
-    ids=["absent", "incomplete", "raising", "failing", "wrong"],
+    ids=["absent", "incomplete", "raising", "failing", "wrong", "leaving", "leaving-later"],
 )  # fmt: skip
 def test_a_broken_driver_is_reported_and_harms_nothing(
     host: Host, installed: Path, tmp_path: Path, module: str, says: str
@@ -160,6 +163,34 @@ def test_a_broken_driver_is_reported_and_harms_nothing(
     net(host, folder, "create", "-d", "segment", "lan")
     net(host, folder, "rm", "lan")
     assert not host.leftovers()
+
+
+@pytest.mark.kernel
+def test_a_name_that_is_taken_is_reported_and_netlibs_own_driver_is_used(
+    host: Host, installed: Path, tmp_path: Path
+) -> None:
+    """Nobody becomes the default driver by being installed."""
+    folder = entry(installed, tmp_path / "shadow", "ptp", "netlib_segment:Segment")
+
+    assert "(netlib_segment:Segment) is not used" in net(host, folder, "driver", "ls")
+    listed = json.loads(net(host, folder, "driver", "ls", "--json"))["drivers"]
+    assert [one.get("addressing") for one in listed if one["name"] == "ptp"] == ["pool", None]
+
+
+@pytest.mark.kernel
+def test_two_drivers_of_one_name_are_both_refused(
+    host: Host, installed: Path, tmp_path: Path
+) -> None:
+    """Which one is used would depend on where they lie."""
+    folder = entry(installed, tmp_path / "first", "twin", "netlib_segment:Segment")
+    (folder / "twin-1.0.dist-info").rename(folder / "one-1.0.dist-info")
+    both = entry(folder, tmp_path / "both", "twin", "netlib_other:Segment")
+    (both / "netlib_other.py").write_text("from netlib_segment import Segment")
+    (both / "one-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: one\n")
+
+    said = net(host, both, "create", "-d", "twin", "lan", status=1)
+    assert "2 packages bring a driver 'twin'" in said
+    assert "2 packages bring a driver 'twin'" in net(host, both, "driver", "ls")
 
 
 def test_authors_run_the_contract_as_their_own_tests(installed: Path, tmp_path: Path) -> None:

@@ -17,42 +17,45 @@ def tell(story: Story) -> None:
     _apart(story)
     _settings(story)
     story.draw()
-    story.pause("web and db are on front, stranger is on back, and db2 on the default bridge")
+    story.pause("web and db are on front, stranger is on back, and old-db is on the default bridge")
     story.say("Away with it all. The default network itself stays, for the next sandbox.")
-    story.run("net stop web db stranger db2")
+    story.run("net stop web db stranger old-db")
     story.run("net rm front back")
     story.run("net check")
 
 
 def _default(story: Story, outside: Place) -> None:
-    story.say("Two sandboxes that name no network. Both are on `bridge`.")
-    story.run(f"net run -d --name db2 --network bridge:expose=5432 -- {SERVE} 5432")
-    story.run("net run -d --name app2 -- sleep 1000")
-    story.sandbox("db2", port=5432)
+    story.say("Two sandboxes, one that names no network, and one that names `bridge`: the same.")
+    story.run("net run -d --name old-app -- sleep 1000")
+    story.run(f"net run -d --name old-db --network bridge:expose=5432 -- {SERVE} 5432")
+    story.sandbox("old-db", port=5432)
     story.run("net ps", says="bridge")
-    db = story.stage.address("db2", "bridge")
+    db = story.stage.address("old-db", "bridge")
     story.say("They reach each other by address, though nobody said that they belong together ...")
-    story.run(f"net exec app2 -- {FETCH} http://{db}:5432/", says="I am db2")
+    story.run(f"net exec old-app -- {FETCH} http://{db}:5432/", says="I am old-db")
     story.say(
         """... but not by name. The question goes out to the name server of the host, which
-        has never heard of db2:"""
+        has never heard of old-db:"""
     )
     with story.capture(story.stage.host.at("eth0")) as uplink:
-        story.run("net dns query db2 --from app2", fails=True, says="NXDOMAIN")
+        story.run("net dns query old-db --from old-app", fails=True, says="NXDOMAIN")
     question, answer = (one.packet for one in story.show(uplink, kind("DNS"), least=2, most=2))
     story.expect(question.target == OUTSIDE4, "the question goes to the machine outside")
     story.expect("NXDOMAIN" in answer.what, "that one does not know the name")
 
 
 def _links(story: Story) -> None:
-    story.say("""The old way around this is a link: an entry in the hosts file, and variables
-        that tell where the other one is. It leads one way only.""")
-    story.run("net stop app2")
-    story.run("net run -d --name app2 --network bridge:link=db2:database -- sleep 1000")
-    story.run(f"net exec app2 -- {FETCH} http://database:5432/", says="I am db2")
-    story.run("net env app2", says=["DATABASE_PORT_5432_TCP_ADDR=", "DATABASE_NAME=/app2/database"])
-    story.fails("net exec db2 -- getent hosts app2")
-    story.run("net stop app2")
+    story.say("""The old way around this is a link, made when old-app is started: an entry in its
+        hosts file, and variables that tell where the other one is and which ports it exposes.
+        It leads one way: old-db learns nothing of old-app.""")
+    story.run("net stop old-app")
+    story.run("net run -d --name old-app --network bridge:link=old-db:database -- sleep 1000")
+    story.run(f"net exec old-app -- {FETCH} http://database:5432/", says="I am old-db")
+    story.run(
+        "net env old-app", says=["DATABASE_PORT_5432_TCP_ADDR=", "DATABASE_NAME=/old-app/database"]
+    )
+    story.fails("net exec old-db -- getent hosts old-app")
+    story.run("net stop old-app")
 
 
 def _own(story: Story, outside: Place) -> None:

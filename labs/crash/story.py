@@ -29,9 +29,11 @@ def tell(story: Story) -> None:
 
 
 def _connect(story: Story, outside: Place) -> None:
-    story.say("""To connect it takes these steps, and the port opens last. We have them killed
-        before the fourth: the links are there, the port is not.""")
+    story.say("""To connect it takes these steps, in four stages: links, settings, addresses and
+        routes, and the firewall, so that the port opens last.""")
     story.run("net connect --dry-run my-net web -p 8080:80", says=["ip link add", "8080"])
+    story.say("""We have the process killed with SIGKILL just before the fourth stage: the links
+        are there, the port is not.""")
     story.fails(f"{KILLED} 4 connect my-net web -p 8080:80", says="Killed")
     story.run("net exec web -- ip -br -4 addr", says=f"{WEB}/24")
     with story.capture(story.stage.host.at("eth0")) as uplink:
@@ -58,7 +60,8 @@ def _connect(story: Story, outside: Place) -> None:
 
 
 def _disconnect(story: Story) -> None:
-    story.say("The other way round, a removal that was interrupted is finished:")
+    story.say("""The other way round, a removal that was interrupted is finished. This one is
+        killed before its second stage.""")
     story.fails(f"{KILLED} 2 disconnect my-net web", says="Killed")
     story.fails("net check", says="web on my-net: it is removing")
     story.run("net repair", says="removed")

@@ -57,7 +57,7 @@ def _sysctl(story: Story, web: Place) -> None:
     _stuck(story, web)
     story.run("net host status", says="IPv4 forwarding  off")
     story.fails("net check", says="network my-net")
-    story.say("`net repair` would do; this switches it on for after a boot, too:")
+    story.say("`net repair` would mend it. This does as well, and it lasts beyond a boot:")
     story.run("net host forwarding on", says="IPv4 forwarding is on")
     story.run("sysctl net.ipv4.conf.all.forwarding", says="= 1")
     story.run("cat /etc/sysctl.d/*netlib*", says="net.ipv4.ip_forward = 1")
@@ -74,7 +74,8 @@ def _policy(story: Story, web: Place) -> None:
         story.run("iptables -S FORWARD", says=["-P FORWARD DROP", "NETLIB"])
         story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
         return
-    story.say("No rule in a table of ours can help. The status names what is in the way.")
+    story.say("""A packet must get past every table, so no rule in one of ours can help. The
+        status names what is in the way.""")
     _stuck(story, web)
     story.run("net host status", says=["FORWARD policy drop", "in the way"])
     story.say("One way is to set it to ACCEPT, which can be taken back:")

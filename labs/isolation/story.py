@@ -56,7 +56,8 @@ def _between(story: Story) -> None:
     story.expect(kinds == {"ICMP", "ICMPv6", "TCP", "UDP"}, f"it was not tried by all: {kinds}")
     story.expect({one.point.name for one in seen} == {"c"}, "something came to a")
     if story.stage.has_nft:
-        story.say("Between them they meet a rule. The kernel tells which, of one more:")
+        story.say("""On the host, in between, they meet a rule. We send one more ping, and have
+            the kernel tell which rules it meets:""")
         with story.trace(f"ip saddr {C4} ip daddr {A4}") as followed:
             story.fails(f"net exec c -- ping -c 1 -W 0.3 {A4}")
             hits = story.show_rules(followed)
@@ -69,8 +70,8 @@ def _from_c_to_a(packet: Packet) -> bool:
 
 def _internal(story: Story, outside: Place) -> None:
     story.say("""An internal network has no way out. d is on it, with e beside it: they find
-        each other, by name, too; but nothing leads outside, and no name of the world is asked
-        for.""")
+        each other, by name too; but nothing leads outside, and questions for names of the world
+        outside are not passed on.""")
     story.run("net create vault --internal --subnet 198.51.100.128/25")
     story.run(f"net run -d --name d --network vault -- {SERVE} 80")
     story.run("net run -d --name e --network vault -- sleep 1000")
@@ -88,8 +89,8 @@ def _internal(story: Story, outside: Place) -> None:
 
 
 def _within(story: Story) -> None:
-    story.say("""With icc off, members of a network do not reach each other, either: each is
-        alone with the way out.""")
+    story.say("""And with `icc` (inter-container communication) off, even members of one network
+        do not reach each other: each is alone with the way out.""")
     story.run("net create quiet -o icc=false --subnet 203.0.113.128/25")
     story.run(f"net run -d --name f --network quiet -- {SERVE} 80")
     story.sandbox("f", port=80)

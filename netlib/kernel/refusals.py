@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from netlib.errors import NetError
+from netlib.errors import NetError, Unsupported
 from netlib.kernel.errnos import Refusal, refused
 from netlib.plan import Create, Delete, Step, subject
 from netlib.wiring import (
     Address,
+    Dummy,
     FdbEntry,
     Forwarding,
+    Ipvlan,
     Link,
     Loopback,
+    Macvlan,
     Neighbour,
     Noun,
     Route,
     Sysctl,
     Up,
+    Vlan,
+    Vxlan,
 )
+
+# Where a kind of device comes from that not every kernel has, as modprobe(8) knows it.
+_MODULES: dict[type[Noun], str] = {
+    Dummy: "dummy",
+    Ipvlan: "ipvlan",
+    Macvlan: "macvlan",
+    Vlan: "8021q",
+    Vxlan: "vxlan",
+}
 
 
 def translated(refusal: Refusal, step: Step) -> NetError:
     """The error that a refused step is."""
     verb = {Create: "made", Delete: "removed"}.get(type(step), "set")
-    return refused(refusal, f"{thing(subject(step))} can't be {verb}")
+    noun = subject(step)
+    error = refused(refusal, f"{thing(noun)} can't be {verb}")
+    module = _MODULES.get(type(noun))
+    if isinstance(error, Unsupported) and module is not None:
+        error.hint = f"this kernel lacks {module}; if it is built as a module: modprobe {module}"
+    return error
 
 
 def thing(noun: Noun) -> str:

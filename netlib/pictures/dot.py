@@ -7,7 +7,8 @@ from netlib.pictures.topology import Topology
 
 def render(topology: Topology) -> str:
     """The picture."""
-    lines = ["graph netlib {", "  rankdir=LR;", '  node [fontname="sans-serif"];']
+    lines = ["graph netlib {", "  rankdir=LR;", '  node [fontname="sans-serif"];',
+             '  edge [fontname="sans-serif", fontsize=12];']  # fmt: skip
     for network in topology.networks:
         label = _quoted("\n".join([network.name, *network.lines]))
         style = "dashed" if network.internal else "solid"

@@ -18,7 +18,7 @@ def render(topology: Topology) -> str:
     alone = [name for name in topology.sandboxes if not topology.of(name)]
     if alone:
         lines.append(f"on no network: {', '.join(alone)}")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in lines or ["no network is in use"])
 
 
 def _member(join: Join, width: int) -> str:

@@ -119,13 +119,17 @@ def parse_attachment(text: str) -> Attachment:
     priority = _single(text, given, "gw-priority") or "0"
     if not priority.lstrip("-").isdecimal():
         raise InvalidOption(f"gw-priority in --network {text} is no number", "use one like 10")
-    links = dict(link.partition(":")[::2] for link in given.pop("link", []))
+    links: dict[str, str] = {}
+    if "link" in given:
+        from netlib.links import parse_links  # few have links
+
+        links = parse_links(given.pop("link"))
     return Attachment(
         network=network,
         addresses=tuple(given.pop("ip", ())),
         mac=_single(text, given, "mac"),
         aliases=tuple(given.pop("alias", ())),
-        links={sandbox: alias or sandbox for sandbox, alias in links.items()},
+        links=links,
         ifname=_single(text, given, "ifname"),
         gateway_priority=int(priority),
         options={key: values[-1] for key, values in given.items()},

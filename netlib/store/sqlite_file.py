@@ -74,6 +74,10 @@ def _create(path: str, steps: Sequence[Sequence[str]]) -> None:
     draft = f"{path}.{os.urandom(8).hex()}"
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        error.filename = path  # of the draft's name nobody has heard
+        raise
+    try:
         with closing(_connect(draft, 0)) as connection:
             # All of it in the file before there is a log: what does not fit when a log is written
             # back, as it is at the end, is told to nobody (pragma.html, "wal_checkpoint").

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_network
@@ -11,7 +12,7 @@ import pytest
 from netlib import names
 from netlib.codec import from_json, to_json
 from netlib.driver import Capabilities, Driver, Option
-from netlib.errors import InvalidOption, KernelError, NetError, Unsupported
+from netlib.errors import InvalidOption, KernelError, NetError, NetWarning, Unsupported
 from netlib.kernel.fake import FakeKernel
 from netlib.model import Network, Sandbox
 from netlib.net import Net
@@ -60,7 +61,9 @@ class DriverContract:
     @pytest.fixture
     def network(self, net: Net, network_options: Mapping[str, str]) -> Network:
         """A network of yours."""
-        return net.create("front", driver=NAME, options=network_options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NetWarning)  # nobody has to be on a LAN of the fake's
+            return net.create("front", driver=NAME, options=network_options)
 
     @pytest.fixture
     def boxes(self, net: Net, driver: Driver) -> tuple[Sandbox, Sandbox]:

@@ -94,6 +94,8 @@ def connect(
     members = keys.members(known.id, box.name)
     if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)
+    if is_exclusive(driver, known):
+        _check_alone(engine, known)
     checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
     host_name = checked.get("host_interface_name")
     host = engine.facts([names.check_device(host_name)] if host_name else [])
@@ -122,7 +124,7 @@ def connect(
         addresses=tuple(choice.address for choice in chosen),
         ports=resolve_ports(engine, known, requests, host),
         aliases=tuple(map(names.check_alias, aliases)),
-        links=_links(engine, links or {}),
+        links=_links(engine, box, links or {}),
         options=checked,
         gateway_priority=gateway_priority,
         created=engine.clock(),
@@ -197,12 +199,35 @@ def _joining(engine: Engine, network: Network) -> Joining:
     return Joining(engine, network)
 
 
-def _links(engine: Engine, asked: Mapping[str, str]) -> dict[str, str]:
-    """Aliases by the names of sandboxes that exist. Raises NoSuchSandbox, InvalidName."""
-    return {
-        engine.state.sandbox(name).stack: names.check_name(alias, "alias")
-        for name, alias in asked.items()
-    }
+def _check_alone(engine: Engine, network: Network) -> None:
+    """Raise Conflict where a network that is for one sandbox has one."""
+    holder = next(
+        (record.endpoint.sandbox.name for record in engine.state.endpoints(network.id)), ""
+    )
+    if holder:
+        raise Conflict(
+            f"network {network.name} is for one sandbox alone, and {holder} is on it",
+            f"take that one off first: net disconnect {network.name} {holder}",
+        )
+
+
+def _links(engine: Engine, box: Sandbox, asked: Mapping[str, str]) -> dict[str, str]:
+    """Aliases by the names of other sandboxes. Raises NoSuchSandbox, InvalidName, InvalidRequest.
+
+    Each sandbox has one, and each alias one sandbox: else variables would tell of two at once.
+    """
+    found: dict[str, str] = {}
+    for name, alias in asked.items():
+        target = engine.state.sandbox(name).stack
+        if target == box.stack:
+            raise InvalidRequest(f"{box.name} can't be linked to itself", "name another sandbox")
+        if target in found or alias in found.values():
+            raise InvalidRequest(
+                f"the link {name}:{alias} has the sandbox or the alias of another one",
+                "give each sandbox one alias of its own",
+            )
+        found[target] = names.check_name(alias, "alias")
+    return found
 
 
 def _check_place(

@@ -26,7 +26,7 @@ from netlib.plan import diff
 from netlib.rewiring import describe_network
 from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit
-from netlib.subnetting import choose_subnets, claim_pools
+from netlib.subnetting import choose_subnets, claim_pools, own_addresses
 from netlib.values import replace
 from netlib.wiring import Wiring
 
@@ -108,7 +108,7 @@ def create(
         ipv4=ipv4,
         ipv6=ipv6,
         addressed=addressed,
-        lent=lent_devices(kind, network, host),
+        lent=lent_devices(kind, network, host) or _way_out(engine, kind, host),
         cluster=cluster,
     )
     network = replace(network, subnets=chosen)
@@ -117,7 +117,9 @@ def create(
             from netlib.verbs.shared import offer  # few hosts are in a cluster
 
             return offer(engine, kind, network)
-        return _making(engine, kind, network, realm)
+        making = _making(engine, kind, network, realm)
+        alone = () if subnets else _strangers_on_the_lan(kind, making.result)
+        return replace(making, warnings=alone)
     except PoolOverlap as error:
         if subnets:
             raise
@@ -249,6 +251,26 @@ def lent_devices(driver: Driver, network: Network, host: HostFacts) -> tuple[Dev
     return tuple(d for d in host.devices.values() if d.name in named and not d.ours)
 
 
+def _strangers_on_the_lan(driver: Driver, network: Network) -> tuple[str, ...]:
+    """What is said of prefixes that were chosen, and so are not the LAN's."""
+    parents = [o.key for o in driver.options if o.parent and o.key in network.options]
+    if not parents or network.internal or not network.subnets:
+        return ()
+    chosen = " and ".join(str(subnet.prefix) for subnet in network.subnets)
+    parent = network.options[parents[0]]
+    return (
+        f"nobody beyond {parent} knows {chosen}, chosen for {network.name}: to be on the LAN "
+        "there, give its --subnet, and an --ip-range that nobody else uses",
+    )
+
+
+def _way_out(engine: Engine, driver: Driver, host: HostFacts) -> tuple[Device, ...]:
+    """The default route's device, which a network on a LAN uses that names none."""
+    if driver.capabilities.gateway_on_host or host.uplink is None:
+        return ()
+    return tuple(engine.facts([host.uplink.name]).devices.values())
+
+
 def _look(engine: Engine, driver: Driver, network: Network) -> HostFacts:
     """The host, with the devices that options name."""
     return engine.facts(_devices(driver, network))
@@ -276,8 +298,7 @@ def _reserving(
     ]
     kept += [i.ip for d in lent_devices(driver, network, host) for i in d.addresses]
     if not driver.capabilities.gateway_on_host:
-        # Of a LAN that the host is on: a route to its own address is in the table `local`.
-        kept += [p[0] for p in engine.kernel.prefixes() if p.prefixlen == p.max_prefixlen]
+        kept += own_addresses(engine)
     return tuple(_with_reserved(subnet, kept) for subnet in network.subnets)
 
 

@@ -71,9 +71,10 @@ def update(
     for key in (*changed, *removed):
         was, becomes = (o.get(key, default[key]) for o in (old.options, changed))
         if key not in live and was != becomes:
+            these = f"these can: {', '.join(sorted(live))}; for others " if live else ""
             raise InvalidOption(
                 f"option {key} of {old.name} can't change while the network exists",
-                f"these can: {', '.join(sorted(live))}; for others make a new network",
+                f"{these}make a new network",
             )
     host = engine.facts(old.borrowed)
     added = (

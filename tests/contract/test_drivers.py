@@ -39,9 +39,12 @@ from netlib.wiring import (
     Neighbour,
     Noun,
     Route,
+    Sysctl,
     Vlan,
     Wiring,
 )
+
+pytestmark = pytest.mark.filterwarnings("ignore:nobody beyond")
 
 LAN = "192.0.2.0/24"
 ROUTER = "192.0.2.100"
@@ -51,6 +54,9 @@ ROUTER = "192.0.2.100"
 def fake() -> FakeKernel:
     """A host in memory: eth0 on the LAN, and a macvlan of somebody else's."""
     kernel = FakeKernel()
+    kernel.add_device(
+        "eth0", addresses=[ip_interface("192.0.2.1/24")], routers=[ip_address(ROUTER)]
+    )
     kernel.add_device("eth1", kind="veth", mtu=1400)
     kernel.add_device("mv0", kind="macvlan")
     kernel.routed += [ip_network(LAN), ip_network("192.0.2.1/32")]
@@ -126,6 +132,14 @@ def test_a_sandbox_that_is_on_networks_can_not_join_none(net: Net) -> None:
     with pytest.raises(Conflict, match="disconnect"):
         net.connect("none", "web")
     assert records(net) == before
+
+
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_networks_without_options_say_so(net: Net, network: str) -> None:
+    """Not that `none` is valid, which is a network."""
+    with pytest.raises(InvalidOption) as refused:
+        net.update(network, options={"icc": "false"})
+    assert refused.value.hint == "it has no options at all"
 
 
 @pytest.mark.parametrize("network", ["none", "host"])
@@ -289,6 +303,38 @@ def test_a_macvlan_hangs_off_the_default_routes_device(net: Net) -> None:
     assert not list(net.engine.kernel.marked())
 
 
+def test_the_router_of_a_lan_is_the_gateway_of_a_network_there(net: Net) -> None:
+    """Unless another is asked for. A subnet that the router is not in has its first address."""
+    for number, (subnet, gateways, expected) in enumerate(
+        (
+            (LAN, [], ROUTER),
+            (LAN, ["192.0.2.7"], "192.0.2.7"),
+            ("198.51.100.0/24", [], "198.51.100.1"),
+        )
+    ):
+        for options in ({}, {"parent": "eth0"}):
+            name = f"lan{number}"
+            net.create(name, driver="macvlan", subnets=[subnet], gateways=gateways, options=options)
+            (found,) = net.inspect(name).network.subnets
+            assert str(found.gateway) == expected
+            net.remove(name)
+
+
+def test_the_host_itself_is_no_gateway_of_a_network_on_its_lan(net: Net) -> None:
+    """No sandbox of a macvlan reaches it, so its address is passed over: the first one, here."""
+    net.create("lan", driver="macvlan", subnets=[LAN], options={"parent": "eth1"})
+    (found,) = net.inspect("lan").network.subnets
+    assert str(found.gateway) == "192.0.2.2"
+
+
+def test_on_a_lan_a_prefix_that_was_chosen_is_warned_of(net: Net) -> None:
+    """Nobody there knows it. Internal networks are meant to lead nowhere."""
+    with pytest.warns(NetWarning, match=r"nobody beyond eth0 knows .*--subnet"):
+        net.create("lan", driver="macvlan")
+    net.create("told", driver="macvlan", subnets=[LAN])
+    net.create("inside", driver="macvlan", internal=True, options={"parent": "eth0"})
+
+
 def test_no_sandbox_gets_the_hosts_own_address_on_the_lan(net: Net) -> None:
     """It is the first of the subnet, and would be the first that is given."""
     net.create("lan", driver="macvlan", subnets=[LAN], gateways=[ROUTER])
@@ -353,14 +399,38 @@ def test_an_mtu_is_bounded_by_the_parents(net: Net) -> None:
     net.create("b", driver="macvlan", options={"parent": "eth1", "mtu": "1300"})
 
 
+def test_settings_of_a_lan_stay_and_it_is_said_how_to_have_others(net: Net) -> None:
+    """No driver on a parent has options that change live."""
+    net.create("lan", driver="macvlan", subnets=[LAN])
+    with pytest.raises(InvalidOption) as refused:
+        net.update("lan", options={"mtu": "1400"})
+    assert refused.value.hint == "make a new network"
+
+
+@pytest.mark.parametrize("driver", ["bridge", "ptp", "macvlan"])
+def test_an_mtu_below_the_least_of_ipv6_is_for_ipv4_alone(net: Net, driver: str) -> None:
+    """Linux has no IPv6 settings on such a device (RFC 8200 section 5); they come with the MTU."""
+    net.create("thin", driver=driver, options={"mtu": "1279"})
+    net.create_sandbox("web")
+    net.connect("thin", "web")
+    assert not [n for n in wiring(net, "web") if isinstance(n, Sysctl) and "ipv6" in n.path]
+    assert net.check() == ()
+    if driver != "macvlan":
+        for mtu in ("1280", "1000"):
+            net.update("thin", options={"mtu": mtu})
+            assert net.check() == ()
+    with pytest.raises(InvalidOption, match="mtu"):
+        net.create("six", driver=driver, ipv6=True, options={"mtu": "1279"})
+
+
 def test_passthru_shares_its_parent_with_none(net: Net) -> None:
     """Whoever comes first; the error names the network that has it."""
     net.create("one", driver="macvlan", options={"parent": "eth0"})
-    with pytest.raises(Conflict, match="one"):
+    with pytest.raises(Conflict, match="all would have it for itself alone, and network one"):
         net.create("all", driver="macvlan", options={"parent": "eth0", "mode": "passthru"})
     net.remove("one")
     net.create("all", driver="macvlan", options={"parent": "eth0", "mode": "passthru"})
-    with pytest.raises(Conflict, match="all"):
+    with pytest.raises(Conflict, match="network all has it for itself alone"):
         net.create("two", driver="macvlan", options={"parent": "eth0"})
     with pytest.raises(Conflict, match="all"):
         net.create("two", driver="macvlan", options={"parent": "eth0", "mode": "passthru"})
@@ -369,7 +439,7 @@ def test_passthru_shares_its_parent_with_none(net: Net) -> None:
 def test_different_drivers_can_not_share_a_parent(net: Net) -> None:
     """A device hands its frames to one kind of child."""
     net.create("mac", driver="macvlan")
-    with pytest.raises(Conflict, match="mac"):
+    with pytest.raises(Conflict, match="network mac has it by driver macvlan"):
         net.create("ip", driver="ipvlan")
 
 
@@ -507,7 +577,7 @@ def test_ipvlans_of_one_parent_have_one_mode_and_one_flag(fake_net: Net) -> None
     """Linux keeps both for the parent, and the last who sets them wins."""
     fake_net.create("one", driver="ipvlan", options={"mode": "l3"})
     for options in ({"mode": "l2"}, {"mode": "l3", "flag": "private"}):
-        with pytest.raises(Conflict, match="one"):
+        with pytest.raises(Conflict, match="network one has it by mode l3, flag bridge"):
             fake_net.create("two", driver="ipvlan", options=options)
     fake_net.create("two", driver="ipvlan", options={"mode": "l3"})
 
@@ -605,4 +675,9 @@ def test_a_link_leads_to_a_sandbox_that_exists_under_a_name_that_can_be(net: Net
         net.connect("bridge", "web", links={"db": "no name"})
     with pytest.raises(InvalidPort):
         net.connect("bridge", "web", options={"expose": "http"})
+    with pytest.raises(InvalidRequest, match="itself"):
+        net.connect("bridge", "web", links={"web": "me"})
+    net.create_sandbox("other")
+    with pytest.raises(InvalidRequest, match="other:x has"):
+        net.connect("bridge", "web", links={"db": "x", "other": "x"})
     assert net.endpoints() == ()

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from support.shell import Shell
 from netlib.errors import LabFailed, NoSuchLab, Unsupported
 from netlib.labs import catalogue, launch, player
 from netlib.labs.catalogue import TITLES, Lab, find, load
+from netlib.labs.teller import Aloud, Written
 
 STORIES = Path(__file__).with_name("stories")
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +77,15 @@ def test_an_option_that_the_lab_does_not_have(shell: Shell, option: str) -> None
     assert option.split(maxsplit=1)[0] in said.err
 
 
+@pytest.mark.parametrize("hosts", ["1", "10", "many"])
+def test_an_option_that_is_beyond_what_the_lab_can(shell: Shell, hosts: str) -> None:
+    """Is wrong usage, too: the lab has not begun."""
+    said = shell(f"lab run overlay --hosts {hosts}", status=2)
+
+    assert "--hosts" in said.err
+    assert said.out == ""
+
+
 @pytest.mark.usefixtures("stories")
 def test_help_shows_the_labs_own_options(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what they are unless somebody says otherwise."""
@@ -87,18 +99,26 @@ def test_help_shows_the_labs_own_options(shell: Shell, monkeypatch: pytest.Monke
     assert "net lab run crash --pause" in shell("lab run --help").out
 
 
-def test_without_scapy_labs_say_how_to_get_it(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "package"), [("demo", "scapy"), ("overlay", "scapy"), ("overlay", "cryptography")]
+)
+def test_without_its_packages_a_lab_says_how_to_get_them(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, name: str, package: str
 ) -> None:
-    """It is an extra of the package."""
+    """They are an extra of ours."""
     there = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "scapy" else there(name, *a)
+        importlib.util,
+        "find_spec",
+        lambda asked, *a: there(asked, *a) if asked != package else None,
     )
 
-    said = shell("lab run demo", status=Unsupported.exit_status)
+    said = shell(f"lab run {name}", status=Unsupported.exit_status)
 
-    assert "pip install 'contnet[labs]'" in said.err
+    assert f"not installed: {package}" in said.err
+    assert f"pip install 'contnet[labs]', or: apt-get install python3-{package}" in said.err
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert any(wanted.startswith(package) for wanted in extra["labs"])
 
 
 def test_programs_that_are_missing_are_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +159,75 @@ def test_a_lab_that_leaves_something_fails() -> None:
     """What it made it must take away."""
     with pytest.raises(LabFailed, match="sandbox web"):
         launch.transcript(lab("greeting"), {"tidy": False})
+
+
+@pytest.mark.kernel
+@pytest.mark.usefixtures("stories")
+def test_a_lab_whose_scenery_breaks_says_why_and_shows_where_only_if_asked(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """People are told no traceback; who writes labs needs one."""
+    with pytest.raises(LabFailed, match="File exists"):
+        launch.transcript(lab("broken"), {})
+    assert "Traceback" not in capfd.readouterr().err
+
+    with pytest.raises(LabFailed):
+        launch.transcript(lab("broken"), {}, debug=True)
+    assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.kernel
+def test_a_lab_that_nobody_reads_to_its_end_is_quiet_about_it() -> None:
+    """As behind `net lab run demo | head`."""
+    done = subprocess.run(
+        ["sh", "-c", f"{shlex.quote(sys.executable)} -m netlib lab run demo | head -n 2"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert done.stdout.startswith("demo: ")
+    assert done.stderr == ""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_lab_ends_with_who_plays_it(number: signal.Signals) -> None:
+    """It does not go on unseen, nor wait for ever where it was to be paused."""
+    player = subprocess.Popen(
+        [sys.executable, "-m", "netlib", "lab", "run", "crash", "--pause"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert player.stdout is not None
+    with player:
+        assert player.stdout.readline().startswith("crash: ")
+        player.send_signal(number)
+        assert player.wait(20) == -number
+        rest = player.stdout.read()  # to its end: nobody has it any more
+
+    assert "Paused" not in rest
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("50", 50), ("200", 92)])
+def test_prose_is_as_wide_as_the_terminal_but_not_too_wide(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str, widest: int
+) -> None:
+    """Long lines are hard to read."""
+    monkeypatch.setenv("COLUMNS", columns)
+    Aloud(pauses=False, outer_pid=1, has_user_namespace=False).event("say", text="words " * 99)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert widest - 6 < max(map(len, lines)) <= widest
+
+
+def test_what_fails_silently_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would look like what worked."""
+    teller = Aloud(pauses=False, outer_pid=1, has_user_namespace=False)
+    for status, output in ((2, ""), (2, "said"), (0, ""), (None, "")):
+        teller.event("type", at="", line="getent hosts web", status=status, output=output)
+
+    typed = "  $ getent hosts web"
+    assert capsys.readouterr().out.splitlines() == [
+        typed, "    (exit status 2)", typed, "    said", typed, typed,
+    ]  # fmt: skip
 
 
 @pytest.mark.kernel
@@ -227,8 +316,6 @@ def test_a_lab_plays_in_throw_away_hosts_only(monkeypatch: pytest.MonkeyPatch) -
 
 def test_transcripts_are_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a story prints stays one line."""
-    from netlib.labs.teller import Written
-
     printed: list[str] = []
     monkeypatch.setattr("builtins.print", lambda text, **_: printed.append(text))
     Written().event("say", text="two\nlines")

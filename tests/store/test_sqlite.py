@@ -346,6 +346,8 @@ def test_a_directory_that_may_not_be_read(tmp_path: Path) -> None:
             folder.chmod(mode)
             for line in run(folder / "state.db"):
                 assert re.match("not-permitted 6 .*--state-dir", line), (oct(mode), line)
+            for line in run(folder / "other.db"):  # not there, and can't be made
+                assert re.match("not-permitted 6 [^ ]*/other.db can not", line), (oct(mode), line)
         folder.chmod(0o700)
         (folder / "state.db").chmod(0o400)
         assert [line.split()[0] for line in run(folder / "state.db")] == ["done", "not-permitted"]

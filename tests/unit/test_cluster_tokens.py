@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netlib.cluster.model import Role
@@ -51,12 +51,18 @@ def test_an_altered_token_is_refused(data: st.DataObject) -> None:
 
 
 @given(st.text())
+@example("join-tok")  # which the hint says of its own accord
 def test_any_text_is_a_token_or_refused(text: str) -> None:
     """Nothing else is raised, and the text is never repeated: it may be nearly right."""
-    for candidate in (text, MARK + text):
-        with pytest.raises(NetError) as refusal:
+
+    def refusal(candidate: str) -> str:
+        with pytest.raises(NetError) as refused:
             verify(candidate, KEY, 0, NOW)
-        assert len(text) < 8 or text not in str(refusal.value)
+        return str(refused.value)
+
+    always = refusal("") + refusal(MARK)
+    for candidate in (text, MARK + text):
+        assert len(text) < 8 or text in always or text not in refusal(candidate)
 
 
 @given(st.binary(min_size=72, max_size=72))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 from support.golden import Golden
@@ -15,6 +17,7 @@ from netlib.errors import NoSuchNetwork, Unsupported
 from netlib.kernel.fake import FakeKernel
 from netlib.net import Net
 from netlib.pictures import FORMATS, draw
+from netlib.pictures.layout import laid_out, text_width
 from netlib.pictures.topology import Join, Topology
 from netlib.pictures.topology import Net as Cloud
 from netlib.store.memory import MemoryStore
@@ -61,7 +64,10 @@ def test_nothing_is_a_picture_too(form: str) -> None:
     if form == "svg":
         pytest.importorskip("drawsvg")
     with Net(store=MemoryStore(), kernel=FakeKernel()) as net:
-        assert isinstance(net.draw(form=form), str)
+        picture = net.draw(form=form)
+    assert picture.endswith("\n")
+    if form == "text":
+        assert picture == "no network is in use\n"
 
 
 def test_odd_names_do_not_break_a_language() -> None:
@@ -93,7 +99,7 @@ def test_no_text_of_an_svg_lies_on_another_or_outside(net: Net) -> None:
     for text in root.iter():
         if text.tag.endswith("text"):
             x, y, size = (float(text.attrib[k]) for k in ("x", "y", "font-size"))
-            long = len(text.text or "") * size * 0.55
+            long = text_width(text.text or "", int(size))
             left = x - long if text.attrib.get("text-anchor") == "end" else x
             boxes.append((left, y - size, left + long, y))
     assert all(b[0] >= 0 and b[2] <= width and b[1] >= 0 and b[3] <= height for b in boxes)
@@ -102,6 +108,65 @@ def test_no_text_of_an_svg_lies_on_another_or_outside(net: Net) -> None:
             apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or (
                 other[3] <= one[1])  # fmt: skip
             assert apart, (one, other)
+
+
+# Of DejaVu Sans and DejaVu Sans Bold, in parts of 2048: what the fonts say of these letters.
+@pytest.mark.parametrize(
+    ("letters", "regular", "bold"),
+    [
+        ("W", 2025, 2259), ("m", 1995, 2134), ("w", 1675, 1892), ("0", 1303, 1425),
+        ("b", 1300, 1466), ("r", 842, 1010), ("-", 739, 850), ("i", 569, 702), ("Q", 1612, 1741),
+        (".", 651, 778), (":", 690, 819),
+    ],
+)  # fmt: skip
+def test_a_text_is_given_the_room_that_it_takes(letters: str, regular: int, bold: int) -> None:
+    """With the widest font that is common, and in bold."""
+    assert text_width(letters * 20, 13) >= regular * 20 * 13 / 2048
+    assert text_width(letters * 20, 13, bold=True) >= bold * 20 * 13 / 2048
+
+
+def crowded() -> Topology:
+    """20 networks with 60 sandboxes, some on two of them."""
+    pairs = [(f"box{i}", i % 20) for i in range(60)]
+    pairs += [(f"box{i}", (3 * i + 1) % 20) for i in range(0, 60, 7)]
+    return Topology(
+        networks=tuple(
+            Cloud(name=f"network-{i}", lines=("bridge", f"172.28.{i}.0/24"), internal=False)
+            for i in range(20)
+        ),
+        sandboxes=tuple(f"box{i}" for i in range(60)),
+        joins=tuple(
+            Join(network=f"network-{number}", sandbox=box, interface="eth0", ports=(),
+                 addresses=(f"172.28.{number}.2", "2001:db8::2"), is_way_out=True)
+            for box, number in pairs
+        ),
+    )  # fmt: skip
+
+
+def test_of_many_networks_each_stands_beside_its_sandboxes() -> None:
+    """Not all at the top; and no card lies on another."""
+    layout = laid_out(crowded())
+    for column in (layout.networks, layout.sandboxes):
+        assert all(a.y + a.height < b.y for a, b in pairwise(column))
+    last, lowest = layout.networks[-1], layout.sandboxes[-1]
+    assert abs(last.y - lowest.y) < 4 * lowest.height
+    joined = [abs(line.start[1] - line.end[1]) for line in layout.lines]
+    assert median(joined) < layout.height / 20
+
+
+def test_lines_of_a_network_do_not_cross_and_no_line_crosses_a_label() -> None:
+    """They leave in the order in which they arrive; labels have a column of their own."""
+    layout = laid_out(crowded())
+    for net in layout.networks:
+        right = net.x + net.width
+        mine = [one for one in layout.lines if one.start[0] == right
+                and net.y < one.start[1] < net.y + net.height]  # fmt: skip
+        assert len(mine) == net.ends
+        assert [one.end[1] for one in sorted(mine, key=lambda one: one.start[1])] == sorted(
+            one.end[1] for one in mine
+        )
+    for line in layout.lines:
+        assert line.level <= line.end[0] - 8 - text_width(line.label, 12)
 
 
 def test_svg_without_its_library_says_what_to_do(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,5 +148,8 @@ def test_pairs_and_links() -> None:
     for bad in (["a"], ["=1"], ["a=1", "a=2"]):
         with pytest.raises(click.UsageError):
             pairs("-o", bad)
-    with pytest.raises(click.UsageError):
-        links([":alias"])
+    for bad in ([":alias"], ["db:one", "db:two"], ["db", "db:two"]):
+        with pytest.raises(InvalidRequest, match="link"):
+            links(bad)
+    with pytest.raises(InvalidRequest, match="db is linked twice, as one and as two"):
+        parse_attachment("front:link=db:one,link=db:two")

@@ -37,14 +37,10 @@ def seconds_of(option: str, text: str) -> float:
 
 
 def links(texts: Iterable[str]) -> dict[str, str]:
-    """`SANDBOX[:ALIAS]` texts as aliases by sandbox."""
-    found: dict[str, str] = {}
-    for text in texts:
-        sandbox, _, alias = text.partition(":")
-        if not sandbox:
-            raise click.UsageError(f"--link {text!r} is not SANDBOX[:ALIAS].")
-        found[sandbox] = alias or sandbox
-    return found
+    """`SANDBOX[:ALIAS]` texts as aliases by sandbox. Raises InvalidRequest."""
+    from netlib.links import parse_links
+
+    return parse_links(texts)
 
 
 def port_requests(texts: Iterable[str]) -> list[PortRequest]:

@@ -26,7 +26,7 @@ def driver_ls(session: Session, verbose: bool) -> None:
     """List the drivers that are installed.
 
     Third parties add theirs by an entry point of the group netlib.drivers. One that can't be
-    loaded is listed with the reason.
+    loaded, or is called like one of netlib's own, is listed with the reason.
 
     Example:  net driver ls
     Example:  net driver ls -v
@@ -53,6 +53,8 @@ def driver_ls(session: Session, verbose: bool) -> None:
                     "endpoint_options": [_view(option) for option in driver.endpoint_options],
                 }
             )
+        unused = net.engine.registry.unused()
+        documents += [{"name": name, "problem": why} for name, why in unused]
     if session.json:
         session.show({"drivers": documents})
         return

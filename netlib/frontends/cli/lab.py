@@ -79,10 +79,10 @@ def lab_run(session: Session, pause: bool, name: str, options: tuple[str, ...]) 
     lab = find(name)
     settings = _settings(lab, options)
     if session.json:
-        events = launch.transcript(lab, settings, firewall=session.firewall)
+        events = launch.transcript(lab, settings, firewall=session.firewall, debug=session.debug)
         session.show({"lab": lab.name, "title": lab.title, "events": events})
         return
-    launch.play(lab, settings, pause=pause, firewall=session.firewall)
+    launch.play(lab, settings, pause=pause, firewall=session.firewall, debug=session.debug)
 
 
 def _settings(lab: Lab, words: Sequence[str]) -> dict[str, Any]:
@@ -98,9 +98,10 @@ def _parser(lab: Lab, words: Sequence[str] = ()) -> click.Context:
 
 def _options(lab: Lab) -> Iterable[click.Option]:
     for setting in lab.settings:
+        within = setting.within
         yield click.Option(
             [f"--{setting.name.replace('_', '-')}"],
-            type=setting.type,
+            type=click.IntRange(within[0], within[-1]) if within else setting.type,
             default=setting.default,
             show_default=True,
             help=setting.help,

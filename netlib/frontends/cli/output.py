@@ -16,8 +16,13 @@ def colourful(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def paint(text: str, colour: str, stream: TextIO | None = None, *, bold: bool = False) -> str:
-    """The text in a colour where colours are wanted (stdout, if no stream is named)."""
+def paint(
+    text: str, colour: str | None, stream: TextIO | None = None, *, bold: bool = False
+) -> str:
+    """The text in a colour, or that of all others, where colours are wanted.
+
+    `stream` is stdout if none is named.
+    """
     if not colourful(stream or sys.stdout):
         return text
     return click.style(text, fg=colour, bold=bold)
@@ -25,7 +30,7 @@ def paint(text: str, colour: str, stream: TextIO | None = None, *, bold: bool = 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Aligned columns under their headers."""
-    heads = [paint(head, "white", bold=True) for head in headers]
+    heads = [paint(head, None, bold=True) for head in headers]
     lines = [heads, *(list(row) for row in rows)]
     # Heads have some air, so that a narrow column still reads as one.
     widths = [len(head) + 2 for head in headers]

@@ -12,6 +12,7 @@ from netlib.kernel import rtnl
 from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netlink import Request, attribute
 from netlib.kernel.netns import Session
+from netlib.kernel.refusals import thing
 from netlib.kernel.rtnl import LinkState
 from netlib.model import Netns
 from netlib.names import MARK
@@ -45,7 +46,10 @@ def index_of(session: Session, netns: Netns, name: str, wanted_by: Link) -> int:
     """The index of a device that another one needs. Raises NotThere."""
     index = session.rtnl(netns).index(name)
     if not index:
-        raise NotThere(f"{wanted_by.name} needs the device {name}, which is not there")
+        raise NotThere(
+            f"{thing(wanted_by)} needs the device {name} in {netns}, which is not there",
+            "see there: ip link",
+        )
     return index
 
 
