@@ -14,6 +14,7 @@ from netlib.errors import (
     AddressTaken,
     AgentDown,
     InUse,
+    InvalidOption,
     KernelError,
     NameTaken,
     NoSuchNetwork,
@@ -160,6 +161,17 @@ def test_a_name_is_given_once_in_the_cluster(
         two.net.create("app")
     assert keys(cluster, "name/") == ["name/app"]
     assert len(keys(cluster, "vni/")) == len(keys(cluster, "network/")) == 1
+
+
+def test_a_network_of_longer_packets_than_the_underlay_carries_is_not_made(
+    cluster: FakeCluster, one: FakeHost
+) -> None:
+    """It is said what could be; later, on whichever host, it may be changed all the same."""
+    with pytest.raises(InvalidOption, match=r"mtu=1450|can carry 1450") as caught:
+        one.net.create("app", driver="overlay", options={"mtu": "1451"})
+    assert "mtu=1450" in caught.value.hint
+    assert not keys(cluster, "network/")
+    one.net.create("app", driver="overlay", options={"mtu": "1450"})
 
 
 def test_a_prefix_is_given_once_in_the_cluster(
