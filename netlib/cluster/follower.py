@@ -248,7 +248,7 @@ class Follower:
             now = cluster.network(network_id)
             here = self._here(network_id)
             if now is None or here is None:
-                return Operation(subject="nothing", plan=Plan(), result=None)
+                return _nothing()
             return follow(self._engine, here, now)
 
         self._engine.run(prepare)
@@ -261,7 +261,7 @@ class Follower:
         """
         network_id, name = record.network.id, record.network.name
         if not restored and not self._engine.state.has_endpoints(network_id):
-            self._engine.run(lambda: let_go(self._engine, record, gone=True))
+            self._engine.run(partial(self._letting_go, network_id, gone=True))
             return False
         if republish(cluster, record.network):
             self._log(f"cluster: it has {name} again, which it had lost")
@@ -297,7 +297,7 @@ class Follower:
         """Take part in a network with other addresses of this host's own."""
         shared, here = cluster.network(network_id), self._here(network_id)
         if shared is None or here is None:
-            return Operation(subject="nothing", plan=Plan(), result=None)
+            return _nothing()
         return settle_anew(self._engine, here, shared)
 
     # -- availability -----------------------------------------------------------------------------
@@ -317,12 +317,14 @@ class Follower:
 
                 self._engine.run(prepare)
                 self._log(f"cluster: drained: {name} is off {record.network.name}")
-            self._engine.run(partial(self._letting_go, record))
+            self._engine.run(partial(self._letting_go, record.network.id))
 
     # -- what is here -----------------------------------------------------------------------------
 
-    def _letting_go(self, record: NetworkRecord) -> Operation[None]:
-        return let_go(self._engine, self._engine.state.network(record.network.id))
+    def _letting_go(self, network_id: str, *, gone: bool = False) -> Operation[None]:
+        """Somebody here may be quicker, or change it meanwhile: so it is looked at in here."""
+        record = self._here(network_id)
+        return let_go(self._engine, record, gone=gone) if record else _nothing()
 
     def _here(self, network_id: str) -> NetworkRecord | None:
         return next((r for r in self._taken_up() if r.network.id == network_id), None)
@@ -333,6 +335,10 @@ class Follower:
             for record in self._engine.state.networks()
             if is_shared(record.network) and record.network.state == "ready"
         ]
+
+
+def _nothing() -> Operation[Any]:
+    return Operation(subject="nothing", plan=Plan(), result=None)
 
 
 def _texts(cluster: ClusterState, folder: str) -> dict[str, str]:
