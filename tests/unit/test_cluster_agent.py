@@ -22,7 +22,7 @@ from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.own import republish
 from netlib.cluster.state import LEASE_KEY, SEEN_KEY, dump_endpoint, load_shared, peer_key
 from netlib.dns.source import store_source
-from netlib.errors import NodePaused, StoreError
+from netlib.errors import KernelError, NodePaused, StoreError
 from netlib.model import IPInterface, interface
 from netlib.net import Net
 from netlib.plan import Create as CreateStep
@@ -336,6 +336,41 @@ def test_a_batch_that_meets_something_unexpected_is_looked_at_anew(
     one.step()
     assert one.remotes()[new.mac] == two.node.data_address
     assert one.net.check() == ()
+
+
+def test_a_network_that_can_not_be_served_keeps_no_other_from_it(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """It is tried again by itself, later and later, and what is wrong is said once."""
+    one.net.create("other", driver="overlay", attachable=True)
+    cluster.step()
+    one.net.connect("other", "web")
+    bad = names.bridge(network(one))
+    one.kernel.failing = lambda what: KernelError("it is full") if bad in str(what) else None
+    new, fine = two.connect("app", "new"), two.connect("other", "fine")
+    one.step()
+    assert fine.mac in one.remotes()
+    assert str(new.addresses[0].ip) not in one.neighbours()
+    more = two.net.connect("other", two.box("more"))
+    one.later()
+    assert more.mac in one.remotes()
+    said = [line for line in one.log if "it is full" in line]
+    assert len(said) == len(set(said)) > 0
+
+    one.kernel.failing = None
+    for _ in range(3):
+        one.later()
+    assert str(new.addresses[0].ip) in one.neighbours()
+    assert one.net.check() == ()
+    assert "done" in one.log[-1]
+
+
+def test_hosts_that_read_everything_at_once_do_it_apart_the_next_time(
+    cluster: FakeCluster,
+) -> None:
+    """A thousand that begin together, when their store is back, would burden it for ever."""
+    dues = {host.follower._full_at for host in cluster.hosts}
+    assert len(dues) == len(cluster.hosts)
 
 
 # -- the cluster's store, put back from a copy ----------------------------------------------------
