@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +150,9 @@ def test_a_cluster_is_made_used_and_left_by_hand(host: Host, tmp_path: Path) -> 
     assert second.refusal("cluster leave", status=4)["code"] == "in-use"
     for machine in (first, second):
         assert machine.ask("check")["findings"] == []
+    second.kill_daemon()
+    (found,) = json.loads(second.net("check --json", status=1).stdout)["findings"]
+    assert "net daemon" in found["note"]
 
     second.net("cluster leave -f")
     assert "app" not in second.net("ls").stdout
