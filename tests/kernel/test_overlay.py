@@ -20,7 +20,7 @@ from support.traffic import reachable, serve, unreachable
 from netlib.apply import apply, tear_down
 from netlib.model import Family, Network
 from netlib.plan import diff
-from netlib.wiring import FdbEntry, Vxlan, Wiring
+from netlib.wiring import FdbEntry, VethPair, Vxlan, Wiring
 
 pytestmark = pytest.mark.kernel
 
@@ -200,6 +200,25 @@ def test_half_an_entry_that_nobody_wants_goes(host: Host) -> None:
         said = one.place.run("bridge", "fdb", "show", "dev", one.port).stdout
         assert mac not in said
         assert other not in said
+
+
+def test_a_sandbox_whose_port_knows_it_no_more_is_seen_and_put_right(host: Host) -> None:
+    """Nothing that it sends comes in then."""
+    with cluster(host) as made:
+        made.connect(1, "a1", 11)
+        made.connect(2, "b1", 21)
+        one, mac = made[1], made[1].endpoints["a1"].mac
+        (port,) = [noun for noun in one.wiring if isinstance(noun, VethPair)]
+        with serve(made.place("b1"), 80):
+            to = address(made, "b1", 4)
+            assert reachable(made.place("a1"), to, 80)
+            one.place.run("bridge", "fdb", "del", mac, "dev", port.name, "master")
+            assert unreachable(made.place("a1"), to, 80)
+
+            seen = one.kernel.observe(one.wiring)
+            assert [noun for noun in one.wiring if noun not in seen] == [port]
+            one.turn(seen, one.wiring)
+            assert reachable(made.place("a1"), to, 80)
 
 
 @pytest.mark.parametrize(
