@@ -24,8 +24,8 @@ def tell(story: Story, *, hosts: Annotated[int, "How many hosts, 2 to 9."] = 3) 
     _found(story, machines)
     vni = _make(story, machines)
     _meet(story, machines)
-    _look(story, machines, switch, vni)
     _lose(story, machines, switch)
+    _look(story, machines, switch, vni)
     _leave(story, machines)
 
 
