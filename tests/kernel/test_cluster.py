@@ -13,8 +13,10 @@ from support.cluster import ClusterHost, RealCluster, real_cluster
 from support.host import Host
 from support.machines import machines
 from support.patience import eventually
+from support.shell import Shell
 
 from netlib.errors import NameTaken, NetError
+from netlib.frontends.daemon.messages import connect
 from netlib.model import Endpoint
 from netlib.settings import Backend
 
@@ -121,6 +123,21 @@ def test_others_know_an_endpoint_when_connect_returns(host: Host, tmp_path: Path
             eventually(lambda e=made: e.mac in one.remotes(), pause=0.001)  # type: ignore[misc]
             eventually(lambda n=number: one.asked(f"box{n}", "client"), pause=0.001)  # type: ignore[misc]
             assert time.monotonic() - returned < 2
+
+
+def test_a_member_s_daemon_has_the_firewall_that_was_asked_for(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the environment, too: with two in turn each would take away what the other makes."""
+    first, _ = machines(host, tmp_path, 2)
+    monkeypatch.setenv("NETLIB_FIREWALL", "none")
+    said = first.place.call(lambda: Shell()(f"--state-dir {first.state_dir} cluster init"))
+    assert "first manager" in said.out
+    channel = connect(first.state_dir, 5)
+    assert channel is not None
+    assert channel.call({"do": "hello"}).document["firewall"] == "none"
+    channel.close()
+    first.net("cluster leave -f")
 
 
 def test_a_cluster_is_made_used_and_left_by_hand(host: Host, tmp_path: Path) -> None:
