@@ -83,13 +83,13 @@ class _News:
     def __init__(self, host: _Host, bench: Bench) -> None:
         membership = host.place.call(host.net.engine.meeting.membership)
         assert membership is not None
-        self._place, self._keys = host.place, Keys(membership.prefix)
+        self._place, self._keys = host.place, Keys(membership.prefix, member_keys.UNTOLD)
         self._servers = Servers(membership.endpoints, credentials(membership), 20)
         bench.closing.callback(self._servers.close)
 
     def of(self, act: Callable[[], None]) -> float:
         """When the first line came of what is done (perf_counter(2))."""
-        question = {"create_request": self._keys.all}
+        question = {"create_request": self._keys.told}
         deadline = time.monotonic() + _PATIENCE_SECONDS
         connection = self._place.call(self._servers.stream, "/v3/watch", question, deadline)
         try:

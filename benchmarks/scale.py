@@ -20,6 +20,7 @@ from ipaddress import ip_address, ip_network
 from benchmarks import kernel_entries
 from benchmarks.own_etcd import OwnEtcd
 from netlib import names, throwaway
+from netlib.cluster.keys import UNTOLD
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.state import dump_endpoint, load_shared
 from netlib.model import IPAddress, interface
@@ -203,7 +204,7 @@ def crowd(etcd: OwnEtcd, clients: int, each: int) -> None:
 def watchers(number: int, prefix: str) -> Iterator[list[int]]:
     """So many open watches of everything, read by one thread; how many bytes they were told."""
     deadline = time.monotonic() + 60
-    keys = Keys(prefix).all
+    keys = Keys(prefix, UNTOLD).told
     question = json.dumps({"create_request": keys}).encode()
     connections, poll, told_bytes = [], select.epoll(), [0]
     for _ in range(number):

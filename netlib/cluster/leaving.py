@@ -25,7 +25,6 @@ from netlib.verbs.peers import be_nobody
 from netlib.verbs.remove import dissolve
 
 _NOTICE_SECONDS, _PAUSE_SECONDS = 5.0, 0.02
-_EVERYTHING = ("!", "~")  # keys are printable ASCII, and none of ours starts with the last of it
 
 
 def leave(doors: Doors, *, force: bool = False) -> None:
@@ -170,7 +169,7 @@ def _tell_others(doors: Doors, membership: Membership, node: Node) -> None:
     try:
         if [one.id for one in all_nodes(store)] == [node.id]:
             # The cluster ends, in a store that goes on: it may be used for another.
-            store.commit(Commit(put={}, delete_ranges=(_EVERYTHING,)))
+            store.commit(Commit(put={}, delete_ranges=keys.EVERYTHING))
         else:
             forget(store, node)
     finally:
