@@ -38,8 +38,8 @@ bench: dev ## measure, beside others where they are installed
 bench-dns: dev ## names, beside dnsmasq and aardvark-dns where they are installed
 	@$(BIN)/python -m benchmarks names $(ARGS)
 
-bench-overlay: dev ## what an overlay carries, beside a VXLAN by hand; what its entries cost
-	@$(BIN)/python -m benchmarks overlay-carried overlay-entries $(ARGS)
+bench-overlay: dev ## what an overlay carries, beside a VXLAN by hand; how soon hosts know of each other's
+	@$(BIN)/python -m benchmarks overlay-carried overlay-entries overlay-told overlay-crowd $(ARGS)
 
 bench-cni: dev ## measure CNI calls beside the reference plugins
 	@$(BIN)/python -m benchmarks.cni_calls

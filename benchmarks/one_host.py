@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import dns, lifecycle, overlay, processes, traffic
+from benchmarks import cluster, dns, lifecycle, overlay, processes, traffic
 from benchmarks.bench import Bench
 from benchmarks.measure import Comparison, table, write_json
 from netlib import throwaway
@@ -27,6 +27,8 @@ QUESTIONS: dict[str, Callable[[Bench], Iterator[Comparison]]] = {
     "names": dns.names,
     "overlay-carried": overlay.carried,
     "overlay-entries": overlay.entries,
+    "overlay-told": cluster.told,
+    "overlay-crowd": cluster.crowd,
     # Last: the kernel clears away a thousand endpoints in the background.
     "crowd-nftables": partial(lifecycle.crowd, firewall="nftables"),
     "crowd-iptables": partial(lifecycle.crowd, firewall="iptables"),

@@ -112,7 +112,7 @@ def carried(bench: Bench) -> Iterator[Comparison]:
     ours = _ours(hosts)
     others = {
         "VXLAN by hand on the same hosts": _by_hand([host.place for host in hosts]),
-        "VXLAN by hand, no packet filter": _by_hand(_underlay()),
+        "VXLAN by hand, no packet filter": _by_hand(underlay()),
     }
     for what, measure, unit in (
         ("throughput", _throughput, "Mbit/s"),
@@ -172,7 +172,7 @@ def entries(bench: Bench) -> Iterator[Comparison]:
 
 
 def _pair(bench: Bench) -> tuple[_Host, _Host]:
-    hosts = [_Host(n, place, bench.closing) for n, place in enumerate(_underlay(), 1)]
+    hosts = [_Host(n, place, bench.closing) for n, place in enumerate(underlay(), 1)]
     for host in hosts:
         host.take_up(hosts)
     return hosts[0], hosts[1]
@@ -207,7 +207,7 @@ def _by_hand(places: Sequence[Place]) -> _Way:
     return _Way(boxes[0], boxes[1], "10.21.0.2")
 
 
-def _underlay() -> tuple[Place, Place]:
+def underlay() -> tuple[Place, Place]:
     """Two machines side by side."""
     places = Place(), Place()
     places[0].run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0",

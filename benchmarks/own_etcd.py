@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from netlib.cluster.keys import UNTOLD
 from netlib.errors import StoreError
 from netlib.store.etcd import EtcdStore
 from netlib.store.etcd_servers import Credentials, Servers
@@ -88,7 +89,7 @@ class OpenStore:
     """A store that is closed with its block."""
 
     def __init__(self, prefix: str) -> None:
-        self._store = EtcdStore([_URL], prefix=prefix, timeout_seconds=20)
+        self._store = EtcdStore([_URL], prefix=prefix, untold=UNTOLD, timeout_seconds=20)
 
     def __enter__(self) -> EtcdStore:
         return self._store

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from netlib import throwaway
@@ -26,6 +26,10 @@ class Place:
     def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function returns that is called in there."""
         return self._thread.submit(work, *args, **kwargs).result()
+
+    def start(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Likewise, but not waited for."""
+        return self._thread.submit(work, *args, **kwargs)
 
     def run(self, *argv: str, stdin: str = "", env: dict[str, str] | None = None) -> str:
         """What a program says that is run in there; it has to succeed."""

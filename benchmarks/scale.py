@@ -20,8 +20,9 @@ from ipaddress import ip_address, ip_network
 from benchmarks import kernel_entries
 from benchmarks.own_etcd import OwnEtcd
 from netlib import names, throwaway
+from netlib.cluster.keys import UNTOLD
 from netlib.cluster.model import SharedEndpoint
-from netlib.codec import from_json, to_json
+from netlib.cluster.state import dump_endpoint, load_shared
 from netlib.model import IPAddress, interface
 from netlib.store import Absent, Commit, Store, under
 from netlib.store.etcd import EtcdStore
@@ -52,7 +53,7 @@ def claim(one: SharedEndpoint) -> Commit:
     return Commit(
         conditions=tuple(Absent(key) for key in leases),
         put={
-            f"endpoint/{NETWORK}/{one.id}": json.dumps(to_json(one), separators=(",", ":")),
+            f"endpoint/{NETWORK}/{one.id}": dump_endpoint(one),
             **{key: json.dumps({"endpoint": one.id, "node": one.node}) for key in leases},
         },
     )
@@ -163,7 +164,7 @@ def records(etcd: OwnEtcd, number: int) -> None:
         show("…, etcd's share of it", (etcd.cpu_ms() - cpu) / number, "ms")
         began = time.perf_counter()
         for record in found:
-            from_json(SharedEndpoint, json.loads(record.value))
+            load_shared(record.value)
         show("…, decoding it", (time.perf_counter() - began) * 1000 / number, "ms")
         crowd(etcd, 4, 300)
         revision, cpu, began = store.revision(), etcd.cpu_ms(), time.perf_counter()
@@ -203,7 +204,7 @@ def crowd(etcd: OwnEtcd, clients: int, each: int) -> None:
 def watchers(number: int, prefix: str) -> Iterator[list[int]]:
     """So many open watches of everything, read by one thread; how many bytes they were told."""
     deadline = time.monotonic() + 60
-    keys = Keys(prefix).all
+    keys = Keys(prefix, UNTOLD).told
     question = json.dumps({"create_request": keys}).encode()
     connections, poll, told_bytes = [], select.epoll(), [0]
     for _ in range(number):

@@ -119,6 +119,8 @@ class OverlayDriver:
             )
         check_in_sandbox(network)
         check_host_addresses(network)
+        if network.underlay is not None:  # a member makes it
+            _mtu(network)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The MTU, which must be one on all hosts. InvalidRequest without a cluster."""

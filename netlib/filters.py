@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from netlib.built_in import NAMES
 from netlib.errors import InvalidRequest
@@ -25,26 +26,31 @@ class Seen:
     in_use: bool
 
 
+T = TypeVar("T")
 Test = Callable[[Seen], bool]
+# From a filter's value, and the time in seconds since the epoch.
+Maker = Callable[[str, float], Callable[[T], bool]]
 
 
-def matcher(filters: Iterable[str], *, keys: Iterable[str], now: float) -> Test:
-    """The test that a network passes if, for every key, one of its values fits.
+def matcher(
+    filters: Iterable[str], makers: Mapping[str, Maker[T]], now: float
+) -> Callable[[T], bool]:
+    """The test that a thing passes if, for every key, one of its values fits.
 
-    `keys` are those that may be used here; `now` is in seconds since the epoch. Raises
-    InvalidRequest for a key that is not among them or a value that makes no sense.
+    `makers` has the keys that may be used here. Raises InvalidRequest for a key that is not among
+    them or a value that makes no sense.
     """
-    groups: dict[str, list[Test]] = {}
+    groups: dict[str, list[Callable[[T], bool]]] = {}
     for text in filters:
         key, equals, value = text.partition("=")
-        if key not in tuple(keys) or not equals:
+        if key not in makers or not equals:
             raise InvalidRequest(
                 f"{text!r} is no filter",
-                f"write KEY=VALUE with one of the keys: {', '.join(sorted(keys))}",
+                f"write KEY=VALUE with one of the keys: {', '.join(sorted(makers))}",
             )
         # Several labels are several conditions, as everywhere where things have labels.
         group = text if key in ("label", "label!") else key
-        groups.setdefault(group, []).append(_TESTS[key](value, now))
+        groups.setdefault(group, []).append(makers[key](value, now))
     return lambda seen: all(any(test(seen) for test in group) for group in groups.values())
 
 
@@ -80,8 +86,8 @@ def _dangling(value: str, _now: float) -> Test:
 
 
 def _label(value: str, _now: float) -> Test:
-    key, equals, wanted = value.partition("=")
-    return lambda seen: _has_label(seen.network.labels, key, wanted if equals else None)
+    fits = label_test(value)
+    return lambda seen: fits(seen.network.labels)
 
 
 def _no_label(value: str, now: float) -> Test:
@@ -94,8 +100,10 @@ def _until(value: str, now: float) -> Test:
     return lambda seen: seen.network.created < moment
 
 
-def _has_label(labels: Mapping[str, str], key: str, wanted: str | None) -> bool:
-    return key in labels and wanted in (None, labels[key])
+def label_test(value: str) -> Callable[[Mapping[str, str]], bool]:
+    """Whether labels have `KEY`, or `KEY=VALUE`."""
+    key, equals, wanted = value.partition("=")
+    return lambda labels: key in labels and (not equals or labels[key] == wanted)
 
 
 def _moment(text: str, now: float) -> float:
@@ -114,16 +122,13 @@ def _moment(text: str, now: float) -> float:
         ) from None
 
 
-_TESTS: Mapping[str, Callable[[str, float], Test]] = {
+LISTED: Mapping[str, Maker[Seen]] = {
     "driver": _driver,
     "id": _id,
+    "label": _label,
     "name": _name,
     "scope": _scope,
     "type": _type,
     "dangling": _dangling,
-    "label": _label,
-    "label!": _no_label,
-    "until": _until,
 }
-LIST_KEYS = ("driver", "id", "label", "name", "scope", "type", "dangling")
-PRUNE_KEYS = ("label", "label!", "until")
+PRUNED: Mapping[str, Maker[Seen]] = {"label": _label, "label!": _no_label, "until": _until}

@@ -130,16 +130,21 @@ def _create_below(noun: Macvlan | Ipvlan) -> Iterator[Line]:
 
 
 def _create_vxlan(noun: Vxlan) -> Iterator[Line]:
-    data = f"id {noun.vni} local {noun.local} dstport {noun.port} ttl 64 nolearning"
+    data = f"id {noun.vni} local {noun.local} dstport {noun.port} ttl 64 {_learns(noun)}"
     link = f"{noun.name} address {noun.mac} mtu {noun.mtu}"
     yield noun.netns, f"ip link add {link} type vxlan {data}"
     port = f"master {noun.bridge}{_no_address(noun)}"
     yield noun.netns, f"ip link set {noun.name} {port} alias {noun.owner} up"
     yield (
         noun.netns,
-        f"bridge link set dev {noun.name} learning off neigh_suppress on {_flood(noun)}"
+        f"bridge link set dev {noun.name} learning {_switch(noun.learning)} "
+        f"neigh_suppress {_switch(noun.suppress)} {_flood(noun)}"
         + (" isolated on" if noun.isolated else ""),
     )
+
+
+def _learns(noun: Vxlan) -> str:
+    return "learning" if noun.learning else "nolearning"
 
 
 def _flood(noun: Vxlan) -> str:
@@ -195,7 +200,17 @@ def _change_bridge(old: Bridge, noun: Bridge) -> Iterator[Line]:
 
 
 def _change_vxlan(old: Vxlan, noun: Vxlan) -> Iterator[Line]:
-    words = [_flood(noun)] if old.flood != noun.flood else []
+    if old.learning != noun.learning:
+        yield noun.netns, f"ip link set {noun.name} type vxlan {_learns(noun)}"
+    words = [
+        word
+        for differs, word in (
+            (old.learning != noun.learning, f"learning {_switch(noun.learning)}"),
+            (old.suppress != noun.suppress, f"neigh_suppress {_switch(noun.suppress)}"),
+            (old.flood != noun.flood, _flood(noun)),
+        )
+        if differs
+    ]
     if old.isolated != noun.isolated:
         words.append(f"isolated {_switch(noun.isolated)}")
     if words:

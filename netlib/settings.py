@@ -10,6 +10,7 @@ from netlib.errors import InvalidRequest
 
 Backend = Literal["auto", "nftables", "iptables", "none"]
 STATE_DIR = Path("/var/lib/netlib")
+FIREWALL = "NETLIB_FIREWALL"
 
 
 def state_folder(given: str | Path | None) -> Path:
@@ -19,7 +20,7 @@ def state_folder(given: str | Path | None) -> Path:
 
 def firewall_backend(given: str | None) -> Backend:
     """The firewall's backend: `given`, else NETLIB_FIREWALL, else auto."""
-    name = given or os.environ.get("NETLIB_FIREWALL") or "auto"
+    name = given or os.environ.get(FIREWALL) or "auto"
     for backend in get_args(Backend):
         if name == backend:
             chosen: Backend = backend

@@ -207,9 +207,11 @@ class Vlan(Link):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vxlan(Link):
-    """A VXLAN port at `bridge`, learning off, neighbours answered from entries (RFC 7348).
+    """A VXLAN port at `bridge`, neighbours answered from entries (RFC 7348).
 
     `isolated`: what comes through it reaches no isolated port of the bridge, nor it them.
+    `learning`: who is behind which host is taken from what comes, by the device or the bridge.
+    `suppress`: requests for neighbours that are entered do not cross.
     """
 
     fixed = ("vni", "local", "port")
@@ -221,6 +223,8 @@ class Vxlan(Link):
     mac: str
     flood: bool = False
     isolated: bool = False
+    learning: bool = False
+    suppress: bool = True
 
 
 # -- settings and addresses ---------------------------------------------------------------------

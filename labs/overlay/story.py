@@ -24,8 +24,8 @@ def tell(story: Story, *, hosts: Annotated[int, "How many hosts.", range(2, 10)]
     _found(story, machines)
     vni = _make(story, machines)
     _meet(story, machines)
-    _look(story, machines, switch, vni)
     _lose(story, machines, switch)
+    _look(story, machines, switch, vni)
     _leave(story, machines)
 
 

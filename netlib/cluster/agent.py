@@ -13,7 +13,7 @@ from netlib.cluster.follower import Follower, Tell
 from netlib.cluster.keeper import Keeper
 from netlib.engine import Engine
 from netlib.errors import NetError, NotAMember, StoreError
-from netlib.verbs.peers import be_nobody, recorded_membership
+from netlib.verbs.peers import be_nobody, has_of_a_membership
 
 # How soon a host that becomes a member is served, and one that stops is noticed.
 _LOOK_SECONDS = 1.0
@@ -35,6 +35,7 @@ class Agent:
         self._engine = engine
         self._log = log
         self._ending = threading.Event()
+        self._keeping, self._following = threading.Event(), threading.Event()  # look now
         self._alive = threading.Event()  # the lease is known to every process here
         self._follower = Follower(engine, log=log, tell=tell)
         self._keeper = Keeper(engine, lambda: self._follower.again(renewed=True))
@@ -51,8 +52,19 @@ class Agent:
     def stop(self) -> None:
         """End, and leave the lease as it is: an agent that comes back soon goes on with it."""
         self._ending.set()
+        self.look()
         for thread in self._threads:
             thread.join(10 * _LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Whether this host is a member, or of what, has changed: see to it now."""
+        self._keeping.set()
+        self._following.set()
+
+    @staticmethod
+    def _wait(event: threading.Event, seconds: float) -> None:
+        event.wait(seconds)
+        event.clear()
 
     def _keep(self) -> None:
         pause = _FIRST_PAUSE
@@ -66,7 +78,10 @@ class Agent:
                 wait = _LOOK_SECONDS
             except NetError:  # the other thread says so
                 wait, pause = pause, min(2 * pause, _LONGEST_PAUSE)
-            self._ending.wait(wait)
+            except Exception:
+                self._log(f"cluster: {traceback.format_exc()}")
+                wait = _LONGEST_PAUSE
+            self._wait(self._keeping, wait)
 
     def _follow(self) -> None:
         pause, told = _FIRST_PAUSE, ""
@@ -89,7 +104,7 @@ class Agent:
                 if error.message != told:
                     self._log(f"cluster: {error}")
                 told = error.message
-                self._ending.wait(pause)
+                self._wait(self._following, pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except Exception:
                 self._log(f"cluster: {traceback.format_exc()}")
@@ -97,8 +112,11 @@ class Agent:
                 self._ending.wait(_LONGEST_PAUSE)
 
     def _rest(self) -> None:
-        """A host that is a member of nothing has nothing for it."""
+        """A host that is a member of nothing has nothing for it.
+
+        What was under way here when it left may have been written after that.
+        """
         self._follower.again(renewed=True)
-        if recorded_membership(self._engine):
+        if has_of_a_membership(self._engine):
             self._engine.run(lambda: be_nobody(self._engine))
-        self._ending.wait(_LOOK_SECONDS)
+        self._wait(self._following, _LOOK_SECONDS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,24 +23,40 @@ from netlib.cluster.state import (
     offer_key,
 )
 from netlib.engine import Engine
-from netlib.errors import LeftOver, NetError
+from netlib.errors import LeftOver, NetError, StoreConflict, StoreError
 from netlib.operation import Operation
 from netlib.peers import tunnels
 from netlib.plan import Plan
 from netlib.sharing import is_shared
 from netlib.state import NetworkRecord
 from netlib.store import Commit, Event, under
+from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
 from netlib.verbs.peers import be_member, reconcile, sync
 from netlib.verbs.shared import follow, let_go, settle_anew
 
 Tell = Callable[[dict[str, object]], None]
 
+
+@dataclass(slots=True)
+class _Failure:
+    """What could not be done for a network, and when that is tried again."""
+
+    due: float = 0.0
+    pause: float = 0.0
+    told: str = ""
+    again: bool = False
+
+
 # An operation claims before it notes here what it does, and lets go before it notes the end: what
 # is without a counterpart for longer than this belongs to one that died.
 SUSPECT_SECONDS = 1.0
-# A look at everything, in case something was missed that nobody told of.
+# A look at everything, in case something was missed that nobody told of: between one and two of
+# these apart, on each host another, or all would read everything at once for ever after they did so
+# by chance.
 _FULL_SECONDS = 300.0
+# A network where something can't be done is looked at again, and the others don't wait for that.
+_FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 
 
 class Follower:
@@ -63,6 +80,7 @@ class Follower:
         self._asked = threading.Event()
         self._renewed = False
         self._suspects: dict[str, float] = {}
+        self._failing: dict[str, _Failure] = {}
 
     def again(self, *, renewed: bool = False) -> None:
         """Look at everything at the next step; `renewed`: what is here stands by no lease yet."""
@@ -81,7 +99,8 @@ class Follower:
             self._since = None
             self._look_at_everything(cluster)
         assert self._since is not None
-        due = min(self._suspects.values(), default=self._full_at) - self._clock()
+        retries = (failure.due for failure in self._failing.values())
+        due = min((self._full_at, *self._suspects.values(), *retries)) - self._clock()
         events = cluster.store.changes(self._since, max(0.0, min(timeout_seconds, due)))
         if events is None:
             self._since = None
@@ -89,6 +108,7 @@ class Follower:
         try:
             self._take(cluster, list(events))
             self._look_at_suspects(cluster)
+            self._try_again(cluster)
         except NetError:
             self._since = None  # something of it may not be done
             raise
@@ -112,13 +132,17 @@ class Follower:
             self._engine.run(lambda: be_member(self._engine))
             self._drain_if_asked(cluster)
         for network_id in news.networks:
-            self._follow_network(cluster, network_id, removed=news.networks[network_id] is None)
+            removed = news.networks[network_id] is None
+            with self._alone(network_id):
+                self._follow_network(cluster, network_id, removed=removed)
         for network_id, changes in news.peers.items():
-            if network_id not in news.joined:
+            if network_id not in news.joined and network_id not in self._failing:
                 prepare = partial(sync, self._engine, network_id, changes)
-                self._run_peers(cluster, network_id, prepare)
+                with self._alone(network_id):
+                    self._run_peers(cluster, network_id, prepare)
         for network_id in news.joined:
-            self._meet(cluster, network_id)
+            with self._alone(network_id):
+                self._meet(cluster, network_id)
         self._suspect(news)
         self._since = news.revision
 
@@ -181,21 +205,18 @@ class Follower:
         networks = _texts(cluster, "network/")
         self._copy(nodes, networks, revision)
         self._engine.run(lambda: be_member(self._engine))
+        self._failing.clear()
         for record in self._taken_up():
-            network_id = record.network.id
-            if network_id in networks:
-                self._follow_network(cluster, network_id)
-            elif not self._lost(cluster, record, restored=restored):
-                continue
-            self._meet(cluster, network_id)
-            self._sweep(cluster, network_id, again=renewed)
+            with self._alone(record.network.id, again=renewed):
+                self._look_at(cluster, record.network.id, again=renewed, restored=restored)
         here = {record.network.id for record in self._taken_up()}
         for network_id in networks:
             if network_id not in here and cluster.store.get(host_key(network_id, cluster.node)):
                 self._suspects[network_id] = self._clock() + SUSPECT_SECONDS
         self._drain_if_asked(cluster)
         self._since = revision
-        self._full_at = self._clock() + _FULL_SECONDS
+        apart = 1 + int(cluster.node[:4], 16) / 0xFFFF
+        self._full_at = self._clock() + _FULL_SECONDS * apart
 
     def _copy(self, nodes: dict[str, str], networks: dict[str, str], revision: int) -> None:
         store = self._engine.state.store
@@ -230,6 +251,48 @@ class Follower:
 
     # -- one network ------------------------------------------------------------------------------
 
+    @contextmanager
+    def _alone(self, network_id: str, *, again: bool = False) -> Iterator[None]:
+        """Nothing else fails, or waits, with what can't be done for this network.
+
+        StoreErrors are raised all the same: without the cluster nothing can be done for any.
+        """
+        try:
+            yield
+        except NetError as error:
+            if isinstance(error, StoreError) and not isinstance(error, StoreConflict):
+                raise
+            failure = self._failing.setdefault(network_id, _Failure())
+            failure.pause = min(2 * failure.pause or _FIRST_RETRY, _LONGEST_RETRY)
+            failure.due = self._clock() + failure.pause
+            failure.again |= again
+            if failure.told != error.message:
+                self._log(f"cluster: network {network_id[:12]}: {error}")
+            failure.told = error.message
+
+    def _try_again(self, cluster: ClusterState) -> None:
+        now = self._clock()
+        for network_id in [n for n, failure in self._failing.items() if failure.due <= now]:
+            failure = self._failing[network_id]
+            with self._alone(network_id):
+                self._look_at(cluster, network_id, again=failure.again)
+                del self._failing[network_id]
+                self._log(f"cluster: network {network_id[:12]}: done, after {failure.told}")
+
+    def _look_at(
+        self, cluster: ClusterState, network_id: str, *, again: bool, restored: bool = False
+    ) -> None:
+        """Have a network that is here be as the cluster has it; `again`: and be claimed anew."""
+        record = self._here(network_id)
+        if record is None:
+            return
+        known = cluster.network(network_id) is not None
+        if not known and not self._lost(cluster, record, restored=restored):
+            return
+        self._follow_network(cluster, network_id)
+        self._meet(cluster, network_id)
+        self._sweep(cluster, network_id, again=again)
+
     def _follow_network(
         self, cluster: ClusterState, network_id: str, *, removed: bool = False
     ) -> None:
@@ -248,7 +311,7 @@ class Follower:
             now = cluster.network(network_id)
             here = self._here(network_id)
             if now is None or here is None:
-                return Operation(subject="nothing", plan=Plan(), result=None)
+                return _nothing()
             return follow(self._engine, here, now)
 
         self._engine.run(prepare)
@@ -261,7 +324,7 @@ class Follower:
         """
         network_id, name = record.network.id, record.network.name
         if not restored and not self._engine.state.has_endpoints(network_id):
-            self._engine.run(lambda: let_go(self._engine, record, gone=True))
+            self._engine.run(partial(self._letting_go, network_id, gone=True))
             return False
         if republish(cluster, record.network):
             self._log(f"cluster: it has {name} again, which it had lost")
@@ -297,7 +360,7 @@ class Follower:
         """Take part in a network with other addresses of this host's own."""
         shared, here = cluster.network(network_id), self._here(network_id)
         if shared is None or here is None:
-            return Operation(subject="nothing", plan=Plan(), result=None)
+            return _nothing()
         return settle_anew(self._engine, here, shared)
 
     # -- availability -----------------------------------------------------------------------------
@@ -317,12 +380,14 @@ class Follower:
 
                 self._engine.run(prepare)
                 self._log(f"cluster: drained: {name} is off {record.network.name}")
-            self._engine.run(partial(self._letting_go, record))
+            self._engine.run(partial(self._letting_go, record.network.id))
 
     # -- what is here -----------------------------------------------------------------------------
 
-    def _letting_go(self, record: NetworkRecord) -> Operation[None]:
-        return let_go(self._engine, self._engine.state.network(record.network.id))
+    def _letting_go(self, network_id: str, *, gone: bool = False) -> Operation[None]:
+        """Somebody here may be quicker, or change it meanwhile: so it is looked at in here."""
+        record = self._here(network_id)
+        return let_go(self._engine, record, gone=gone) if record else _nothing()
 
     def _here(self, network_id: str) -> NetworkRecord | None:
         return next((r for r in self._taken_up() if r.network.id == network_id), None)
@@ -333,6 +398,10 @@ class Follower:
             for record in self._engine.state.networks()
             if is_shared(record.network) and record.network.state == "ready"
         ]
+
+
+def _nothing() -> Operation[Any]:
+    return Operation(subject="nothing", plan=Plan(), result=None)
 
 
 def _texts(cluster: ClusterState, folder: str) -> dict[str, str]:

@@ -111,6 +111,7 @@ def prepare(
         )
     else:
         program()
+        member.check_join_port(port)
         for one in (CLIENT_PORT, PEER_PORT):
             hint = "end that program; or, if it is the etcd to use: --etcd URL"
             member.check_port(doors, "tcp", address, one, hint)

@@ -61,6 +61,7 @@ def prepare(
     address = choose(asked or there.local_address, own, "--advertise-addr")
     if known.role == "manager":
         program()
+        member.check_join_port(join_port)
         for one in (join_port, CLIENT_PORT, PEER_PORT):
             member.check_port(doors, "tcp", address, one, "end that program, or join as a worker")
     return Joining(

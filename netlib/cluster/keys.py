@@ -5,11 +5,17 @@ from __future__ import annotations
 from netlib.ipam import lease_key
 from netlib.model import IPAddress
 from netlib.state import part
+from netlib.store import under
 
 CLUSTER = "cluster"
 NODES = "node/"
 ALIVE = "alive/"
 REVOKED = "revoked/"
+# Who holds an address goes with the endpoint or host that has it, which everybody is told of; to
+# be told of that, too, would cost the store as much again.
+UNTOLD = ("lease/",)
+# Every key there can be: printable ASCII, and none starts with the last of it.
+EVERYTHING = (("!", "lease/"), under("lease/"), (under("lease/")[1], "~"))
 
 
 def node(node_id: str) -> str:

@@ -12,7 +12,7 @@ from netlib.cluster.doors import Doors
 from netlib.cluster.model import JOIN_PORT, Membership, Node
 from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_server
 from netlib.cluster.server import client_url
-from netlib.cluster.state import LEASE_KEY, SEEN_KEY
+from netlib.cluster.state import COPIES, LEASE_KEY, SEEN_KEY
 from netlib.engine import Engine
 from netlib.errors import DriverError, InUse, LastManager, NoSuchNode, StoreError, UnknownDriver
 from netlib.model import Network
@@ -24,10 +24,7 @@ from netlib.verbs.disconnect import leave as take_off
 from netlib.verbs.peers import be_nobody
 from netlib.verbs.remove import dissolve
 
-# What a member copies from the cluster's store into its own.
-_COPIES = ("node/", "offer/", "peer/", "place/", "clash/")
 _NOTICE_SECONDS, _PAUSE_SECONDS = 5.0, 0.02
-_EVERYTHING = ("!", "~")  # keys are printable ASCII, and none of ours starts with the last of it
 
 
 def leave(doors: Doors, *, force: bool = False) -> None:
@@ -65,7 +62,7 @@ def leave(doors: Doors, *, force: bool = False) -> None:
             Commit(
                 put={},
                 delete=(MEMBERSHIP_KEY, LEASE_KEY, SEEN_KEY),
-                delete_ranges=tuple(under(prefix) for prefix in _COPIES),
+                delete_ranges=tuple(under(prefix) for prefix in COPIES),
             )
         )
         _until_closed(doors, membership)
@@ -172,7 +169,7 @@ def _tell_others(doors: Doors, membership: Membership, node: Node) -> None:
     try:
         if [one.id for one in all_nodes(store)] == [node.id]:
             # The cluster ends, in a store that goes on: it may be used for another.
-            store.commit(Commit(put={}, delete_ranges=(_EVERYTHING,)))
+            store.commit(Commit(put={}, delete_ranges=keys.EVERYTHING))
         else:
             forget(store, node)
     finally:

@@ -56,9 +56,16 @@ class _Patience:
 class Manager:
     """One thread of the daemon."""
 
-    def __init__(self, doors: Doors, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        doors: Doors,
+        log: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._doors = doors
         self._log = log
+        self._changed = changed  # told of each change of the membership
+        self._seen = 0
         self._server = Server(doors.files.folder)
         self._listener: Listener | None = None
         self._place = ""
@@ -84,6 +91,9 @@ class Manager:
             try:
                 revision = store.revision()
                 record = self._doors.record()
+                if (seen := record.revision if record else 0) != self._seen:
+                    self._seen = seen
+                    self._changed()
                 self._follow(record)
                 store.changes(revision, _LOOK_SECONDS)
             except (NetError, OSError) as error:

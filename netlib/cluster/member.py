@@ -14,7 +14,8 @@ from netlib.cluster import keys
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.model import Membership, Node
-from netlib.cluster.server import Server, until
+from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, until
+from netlib.cluster.state import LEASE_KEY, SEEN_KEY
 from netlib.errors import (
     AddressTaken,
     AlreadyMember,
@@ -67,6 +68,16 @@ def check_port(doors: Doors, protocol: Protocol, address: IPAddress, port: int, 
     return port
 
 
+def check_join_port(port: int) -> int:
+    """A port to join at beside our own server of the store, or PortTaken."""
+    if port in (CLIENT_PORT, PEER_PORT):
+        raise PortTaken(
+            f"TCP port {port} is for the cluster's etcd, and none to join at",
+            "choose another: --advertise-addr ADDRESS:PORT",
+        )
+    return port
+
+
 def check_data_port(doors: Doors, address: IPAddress, port: int, hint: str) -> int:
     """The UDP port for tunnelled frames, if it is free here, else PortTaken."""
     return check_port(doors, "udp", address, port, hint)
@@ -111,6 +122,22 @@ def start(doors: Doors, membership: Membership) -> None:
         return False
 
     until(serves, server, START_SECONDS)
+
+
+def settled(doors: Doors, seconds: float = START_SECONDS) -> bool:
+    """Wait until this host's agent lives and has seen what the cluster has; whether it did.
+
+    Only then can a new member use the cluster's networks.
+    """
+    store, deadline = doors.engine.state.store, time.monotonic() + seconds
+    while True:
+        revision = store.revision()
+        if all(store.get(key) for key in (LEASE_KEY, SEEN_KEY)):
+            return True
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        store.changes(revision, left)
 
 
 def insist(act: Callable[[], T]) -> T:

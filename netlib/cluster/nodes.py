@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ from netlib.cluster import keys
 from netlib.cluster.doors import Doors, cluster_of
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.member import records_of
-from netlib.cluster.model import Availability, Membership, Node, SharedEndpoint
+from netlib.cluster.model import Availability, Membership, Node, Role, SharedEndpoint
 from netlib.cluster.server import client_url
 from netlib.errors import (
     InvalidOption,
@@ -24,6 +24,7 @@ from netlib.errors import (
     NoSuchNode,
     StoreConflict,
 )
+from netlib.filters import Maker, label_test, matcher
 from netlib.state import address_key, dump, load_as
 from netlib.store import Commit, Store, Unchanged, under
 from netlib.values import dataclass, replace
@@ -49,13 +50,46 @@ class NodeStatus:
     is_self: bool
 
 
-def listing(doors: Doors) -> tuple[NodeStatus, ...]:
-    """Every member, oldest first. Raises NotAMember.
+def listing(doors: Doors, filters: Iterable[str] = ()) -> tuple[NodeStatus, ...]:
+    """The members that fit, oldest first. Raises NotAMember, InvalidRequest.
 
-    Example:  net node ls
+    `filters` are `KEY=VALUE`: id (its start), name (a part), role, availability, label, status.
+
+    Example:  net node ls --filter role=worker
     """
+    fits = matcher(filters, _FILTERS, doors.engine.clock())
     with doors.store() as (membership, store):
-        return statuses(membership, store, all_nodes(store))
+        return tuple(one for one in statuses(membership, store, all_nodes(store)) if fits(one))
+
+
+def _one_of(
+    what: str, values: tuple[str, ...], of: Callable[[NodeStatus], str]
+) -> Maker[NodeStatus]:
+    """The filter of what has few values."""
+
+    def test(value: str, _now: float) -> Callable[[NodeStatus], bool]:
+        if value not in values:
+            raise InvalidRequest(f"there is no {what} {value!r}", f"use {' or '.join(values)}")
+        return lambda seen: of(seen) == value
+
+    return test
+
+
+def _has_label(value: str, _now: float) -> Callable[[NodeStatus], bool]:
+    fits = label_test(value)
+    return lambda seen: fits(seen.node.labels)
+
+
+_FILTERS: Mapping[str, Maker[NodeStatus]] = {
+    "id": lambda value, _: lambda seen: seen.node.id.startswith(value.lower()),
+    "name": lambda value, _: lambda seen: value in seen.node.name,
+    "role": _one_of("role", get_args(Role), lambda seen: seen.node.role),
+    "availability": _one_of(
+        "availability", get_args(Availability), lambda seen: seen.node.availability
+    ),
+    "status": _one_of("status", ("ready", "down"), lambda seen: "ready" if seen.alive else "down"),
+    "label": _has_label,
+}
 
 
 def inspect(doors: Doors, reference: str = SELF) -> NodeStatus:

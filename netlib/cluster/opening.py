@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netlib.cluster.etcd_members import credentials
+from netlib.cluster.keys import UNTOLD
 from netlib.cluster.model import Membership
 from netlib.store import LeasedStore
 
@@ -12,5 +13,8 @@ def open_store(membership: Membership) -> LeasedStore:
     from netlib.store.etcd import EtcdStore
 
     return EtcdStore(
-        membership.endpoints, prefix=membership.prefix, credentials=credentials(membership)
+        membership.endpoints,
+        prefix=membership.prefix,
+        untold=UNTOLD,
+        credentials=credentials(membership),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, tokens
@@ -59,21 +61,26 @@ def status(doors: Doors) -> ClusterStatus:
     cluster: Cluster | None = None
     nodes: tuple[NodeStatus, ...] = ()
     problem = ""
-    try:
-        with doors.store() as (_, store):
-            cluster, _ = cluster_of(store)
-            nodes = statuses(membership, store, all_nodes(store))
-            known = {one.node.id for one in nodes}
-    except StoreError as error:
-        problem = str(error)
-        # What its agent saw last, before the store was closed to it.
-        copies = doors.engine.state.store.range(*under(keys.NODES))
-        known = {record.key.removeprefix(keys.NODES) for record in copies}
+    endpoints = membership.endpoints
+    # Each that is down is waited for: for all at once, and while the store is asked.
+    with ThreadPoolExecutor(max(1, len(endpoints))) as pool:
+        reaches = pool.map(partial(reach_of, membership), endpoints)
+        try:
+            with doors.store() as (_, store):
+                cluster, _ = cluster_of(store)
+                nodes = statuses(membership, store, all_nodes(store))
+                known = {one.node.id for one in nodes}
+        except StoreError as error:
+            problem = str(error)
+            # What its agent saw last, before the store was closed to it.
+            copies = doors.engine.state.store.range(*under(keys.NODES))
+            known = {record.key.removeprefix(keys.NODES) for record in copies}
+        servers = dict(zip(endpoints, reaches, strict=True))
     return ClusterStatus(
         membership=membership,
         cluster=cluster,
         nodes=nodes,
-        servers={url: reach_of(membership, url) for url in membership.endpoints},
+        servers=servers,
         removed=bool(known) and membership.node not in known,
         problem=problem,
     )

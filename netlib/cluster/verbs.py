@@ -14,6 +14,7 @@ from netlib.cluster import recovery as _recovery
 from netlib.cluster import status as _status
 from netlib.cluster.doors import Doors
 from netlib.cluster.member import becoming
+from netlib.cluster.member import settled as _settled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +68,7 @@ class ClusterVerbs:
 
     init = _becoming(_founding.prepare, _founding.make)
     join = _becoming(_joining.prepare, _joining.join)
+    settled = _verb(_settled)
     leave = _verb(_leaving.leave)
     recover = _verb(_recovery.recover)
     status = _verb(_status.status)

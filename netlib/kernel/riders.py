@@ -103,6 +103,9 @@ def entries_of(device: str, socket: Socket) -> Iterator[Noun]:
             is_half = state.mac not in whole and state.mac != entries.ZERO_MAC
             remote = _NOWHERE if is_half else state.address
             yield FdbEntry(device=device, mac=state.mac, remote=remote)
+    # Of a host that was silenced only the bridge's half is left.
+    for mac in whole - {state.mac for state in found if not state.at_master}:
+        yield FdbEntry(device=device, mac=mac, remote=_NOWHERE)
     for version in (4, 6):
         for neighbour in _neighbours(index, version, socket).values():
             if neighbour.state & entries.PERMANENT and neighbour.address is not None:
@@ -229,11 +232,14 @@ def addresses(index: int, socket: Socket) -> list[IPInterface]:
 
 
 def _is_settled(step: Step, refusal: Refusal, asleep: set[str], index: int, socket: Socket) -> bool:
-    """Whether a refused step is done all the same, or is after a second try.
+    """Whether a refused step, or a part of it, is done all the same, or is after a second try.
 
     An address whose device is down, or an entry that was learned, is not there for `observe`:
     making it completes it.
     """
+    if isinstance(step, Delete) and is_absence(refusal):
+        noun = step.noun  # of half an entry only a half can be taken away
+        return isinstance(noun, FdbEntry) and noun.remote == _NOWHERE
     if not isinstance(step, Create) or refusal.errno != EEXIST:
         return False
     noun = step.noun

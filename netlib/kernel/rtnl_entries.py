@@ -256,6 +256,11 @@ def delete_port_entry(index: int, mac: str) -> Request:
     return Request(DELNEIGH, 0, _fdb_body(index, mac, NO_ARP, AT_MASTER, None))
 
 
+def get_port_entry(index: int, mac: str) -> Request:
+    """A bridge's entry for a MAC, wherever that is; `index` is one of its ports."""
+    return Request(GETNEIGH, 0, _fdb_body(index, mac, 0, AT_MASTER, None))
+
+
 def delete_tunnel_entries(index: int, remote: IPAddress) -> Request:
     """Remove a VXLAN device's own entries for a VTEP, all in one (Linux 6.7, vxlan_flush)."""
     header = _NEIGHBOUR.pack(AF_BRIDGE, index, 0, SELF, 0)

@@ -28,8 +28,9 @@ class EtcdStore:
     `endpoints` are URLs of its members, in any order; one that answers is used until it does
     not. Every call ends within about `timeout_seconds`, twice that for a commit that has to be
     looked for, and `changes` that long after its own time or the loss of the servers.
-    `quiet_seconds`: how long a watch may be silent before its server is asked whether there is
-    news.
+    `untold` are folders of keys that `changes` says nothing of: telling everybody is what costs
+    an etcd most. All handles of a state must name the same ones. `quiet_seconds`: how long a
+    watch may be silent before its server is asked whether there is news.
 
     A commit is done once or not at all: when its answer is lost, it is first voided, in case it
     is still under way, and looked for. Only if that fails as well, there is CommitUnknown.
@@ -40,13 +41,14 @@ class EtcdStore:
         endpoints: Iterable[str],
         *,
         prefix: str = "/netlib/",
+        untold: Iterable[str] = (),
         credentials: Credentials | None = None,
         timeout_seconds: float = 1.5,
         quiet_seconds: float = 2.0,
     ) -> None:
         if not prefix:
             raise InvalidRequest("the keys of an etcd need a prefix", "take for example /netlib/")
-        self._keys = Keys(prefix)
+        self._keys = Keys(prefix, untold)
         self._servers = Servers(endpoints, credentials or Credentials(), timeout_seconds)
         self._space = Space(self._servers, self._keys)
         self._changes = Changes(self._space, quiet_seconds)

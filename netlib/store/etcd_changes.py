@@ -32,6 +32,7 @@ class Changes:
         self._lock = threading.Lock()
         self._watches: list[Watch] = []  # that nobody waits for now
         self._pid = os.getpid()
+        self._silent = 0  # the revision of a commit of which nothing is told
         self._known: LastCommit | None = None  # by which this history is known again
         self._known_at = 0.0
 
@@ -85,10 +86,11 @@ class Changes:
         overdue = time.monotonic() + patience
         while True:
             now = time.monotonic()
-            is_behind = wanted > max(watch.newest, since)
+            is_behind = wanted > max(watch.newest, since, self._silent)
             if is_behind and now >= overdue:
-                if is_new:
-                    return watch.take(since)  # that commit changed nothing
+                if is_new:  # that commit changed nothing that is told
+                    self._silent = wanted
+                    return watch.take(since)
                 raise Lost("it tells no news")
             if not is_behind:
                 has_news = watch.has_after(since)
@@ -158,11 +160,11 @@ class Changes:
         servers, keys = self._space.servers, self._space.keys
         deadline = servers.deadline()
         try:
-            return Watch(servers, keys.all, since, keys.event, deadline)
+            return Watch(servers, keys.told, since, keys.event, deadline)
         except Refused:
             # A watch does not say whether it was the token that it did not like, or the right.
             servers.renew()
-            return Watch(servers, keys.all, since, keys.event, deadline)
+            return Watch(servers, keys.told, since, keys.event, deadline)
 
     def _idle_watch(self, since: int) -> Watch | None:
         """One that has not told yet what came after `since`."""

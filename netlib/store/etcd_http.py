@@ -257,4 +257,6 @@ def _reason(error: OSError) -> str:
     verification = getattr(error, "verify_message", "")  # of ssl.SSLCertVerificationError
     if verification:
         return f"its certificate is not trusted ({verification})"
+    if isinstance(error, TimeoutError):  # of TLS it has the place in its own source
+        return "timed out"
     return str(getattr(error, "reason", "") or error.strerror or error)

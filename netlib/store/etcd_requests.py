@@ -7,6 +7,8 @@ Beside what is committed, two kinds of keys stand below the prefix, where no ran
 reaches. `~commit` is written by each commit with its mark, a random number: its history is that
 of this state and of no other, it tells the revision of the last commit, and whether one whose
 answer was lost was done. `~void/MARK` voids a commit that was not done yet, for good.
+
+Folders that nobody is told of stand behind all that is watched: `}FOLDER`.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from netlib.errors import StoreError
-from netlib.store import Absent, Commit, Condition, Event, Record
+from netlib.store import Absent, Commit, Condition, Event, Record, under
 
 Json = dict[str, Any]
 
 _LAST = "~"  # where our own keys begin
+_UNTOLD = "}"  # and those that no watch tells of
 _COMMIT, _VOID = "~commit", "~void/"
 # etcd takes 128 operations in a transaction (--max-txn-ops), and as many conditions. From those
 # of a transaction inside another only the number beside it is taken off, so a tree holds more.
@@ -41,26 +44,42 @@ def decode(text: str) -> str:
 
 
 class Keys:
-    """Our keys as etcd's: below a prefix."""
+    """Our keys as etcd's: below a prefix. `told` are those that watches tell of.
 
-    def __init__(self, prefix: str) -> None:
+    `untold` are folders ("leases/") that they do not: what is there is read, and is a condition,
+    as anything else, but no range reaches from in there to other keys.
+    """
+
+    def __init__(self, prefix: str, untold: Iterable[str] = ()) -> None:
         self._prefix = prefix
+        self._untold = tuple(untold)
+        self._ours = (_UNTOLD, _LAST) if self._untold else (_LAST,)
         self._length = len(prefix)
         self.commits = encode(prefix + _COMMIT)
-        self.all = {"key": encode(prefix), "range_end": encode(prefix + _LAST)}
+        self.told = {"key": encode(prefix), "range_end": encode(prefix + self._ours[0])}
 
     def one(self, key: str) -> Json:
         """A single key. StoreError for one that is ours."""
-        if key.startswith(_LAST):
-            raise StoreError(f"a key can not start with {_LAST}: {key}")
-        return {"key": encode(self._prefix + key)}
+        if key.startswith(self._ours):
+            raise StoreError(f"a key can not start with {key[:1]}: {key}")
+        aside = _UNTOLD if key.startswith(self._untold) else ""
+        return {"key": encode(self._prefix + aside + key)}
 
     def range(self, first: str, end: str) -> Json | None:
         """Keys with first <= key < end; None if there can not be any."""
-        end = min(end, _LAST)
+        end = min(end, self._ours[0])
         if first >= end:
             return None
-        return {"key": encode(self._prefix + first), "range_end": encode(self._prefix + end)}
+        place = self._prefix
+        for folder in self._untold:
+            begins, ends = under(folder)
+            if first < ends and end > begins:
+                if first < begins or end > ends:
+                    raise StoreError(
+                        f"no range holds keys of {folder} and others: {first} to {end}"
+                    )
+                place += _UNTOLD
+        return {"key": encode(place + first), "range_end": encode(place + end)}
 
     def void(self, mark: str) -> str:
         """The key that voids the commit of this mark."""
@@ -68,8 +87,9 @@ class Keys:
 
     def record(self, pair: Json) -> Record:
         """A key and value that were found."""
+        key = decode(pair["key"])[self._length :]
         return Record(
-            decode(pair["key"])[self._length :],
+            key.removeprefix(_UNTOLD) if self._untold else key,
             decode(pair.get("value", "")),
             int(pair["mod_revision"]),
         )

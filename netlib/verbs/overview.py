@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from netlib.binding import asked_families, bound, is_routed
 from netlib.engine import Engine
 from netlib.errors import DriverError, UnknownDriver
-from netlib.filters import LIST_KEYS, Seen, matcher
+from netlib.filters import LISTED, Seen, matcher
 from netlib.model import FAMILIES, Endpoint, Network, PublishedPort, Sandbox
 from netlib.values import dataclass, replace
 
@@ -38,7 +38,7 @@ def listing(engine: Engine, filters: Iterable[str] = ()) -> tuple[Seen, ...]:
 
     Example:  net ls --filter driver=bridge
     """
-    fits = matcher(filters, keys=LIST_KEYS, now=engine.clock())
+    fits = matcher(filters, LISTED, engine.clock())
     seen = (look(engine, record.network) for record in engine.state.known_networks())
     return tuple(one for one in seen if fits(one))
 

@@ -7,7 +7,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from netlib import state as keys
 from netlib.cluster.members import membership
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import WIRING_KEY, clash_key, node_key, peers_thing
+from netlib.cluster.state import (
+    COPIES,
+    LEASE_KEY,
+    SEEN_KEY,
+    WIRING_KEY,
+    clash_key,
+    node_key,
+    peers_thing,
+)
 from netlib.codec import from_json, to_json
 from netlib.engine import Engine
 from netlib.model import HostFacts
@@ -20,6 +28,7 @@ from netlib.wiring import Wiring
 
 # Which network, which endpoint, and as what it is there now; None: it is not there any more.
 Changes = Mapping[str, SharedEndpoint | None]
+_NOTES = (WIRING_KEY, LEASE_KEY, SEEN_KEY)
 
 
 def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
@@ -161,8 +170,16 @@ def be_member(engine: Engine) -> Operation[None]:
     )
 
 
+def has_of_a_membership(engine: Engine) -> bool:
+    """Whether a host still has anything that members have."""
+    store = engine.state.store
+    return any(store.get(key) for key in _NOTES) or any(
+        store.range(*under(folder), limit=1) for folder in COPIES
+    )
+
+
 def be_nobody(engine: Engine) -> Operation[None]:
-    """Give back what this host was given for being a member."""
+    """Give back what this host was given for being a member, and forget what it was told."""
     return Operation(
         subject="membership of the cluster",
         holds={WIRING_KEY: True},
@@ -170,5 +187,9 @@ def be_nobody(engine: Engine) -> Operation[None]:
         result=None,
         dismantles=True,
         insists=True,
-        done=Commit(put={}, delete=(WIRING_KEY,)),
+        done=Commit(
+            put={},
+            delete=_NOTES,
+            delete_ranges=tuple(under(folder) for folder in COPIES),
+        ),
     )

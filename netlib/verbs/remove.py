@@ -18,7 +18,7 @@ from netlib.errors import (
     NotConnected,
     UnknownDriver,
 )
-from netlib.filters import BUILT_IN, PRUNE_KEYS, Seen, matcher
+from netlib.filters import BUILT_IN, PRUNED, Seen, matcher
 from netlib.model import Network
 from netlib.operation import Operation
 from netlib.plan import Plan, diff, joined
@@ -108,7 +108,7 @@ def plan_pruning(engine: Engine, filters: Iterable[str] = ()) -> Plan:
 
 
 def _unused(engine: Engine, filters: Iterable[str]) -> list[NetworkRecord]:
-    fits = matcher(filters, keys=PRUNE_KEYS, now=engine.clock())
+    fits = matcher(filters, PRUNED, engine.clock())
     return [
         record
         # Those that the cluster offers come last: it may be away, and is not needed before.

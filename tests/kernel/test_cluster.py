@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from support.cluster import ClusterHost, RealCluster, real_cluster
 from support.host import Host
 from support.machines import machines
 from support.patience import eventually
+from support.shell import Shell
 
 from netlib.errors import NameTaken, NetError
+from netlib.frontends.daemon.messages import connect
 from netlib.model import Endpoint
 from netlib.settings import Backend
 
@@ -122,6 +125,21 @@ def test_others_know_an_endpoint_when_connect_returns(host: Host, tmp_path: Path
             assert time.monotonic() - returned < 2
 
 
+def test_a_member_s_daemon_has_the_firewall_that_was_asked_for(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the environment, too: with two in turn each would take away what the other makes."""
+    first, _ = machines(host, tmp_path, 2)
+    monkeypatch.setenv("NETLIB_FIREWALL", "none")
+    said = first.place.call(lambda: Shell()(f"--state-dir {first.state_dir} cluster init"))
+    assert "first manager" in said.out
+    channel = connect(first.state_dir, 5)
+    assert channel is not None
+    assert channel.call({"do": "hello"}).document["firewall"] == "none"
+    channel.close()
+    first.net("cluster leave -f")
+
+
 def test_a_cluster_is_made_used_and_left_by_hand(host: Host, tmp_path: Path) -> None:
     """The whole way at the command line: init, join, create, connect, inspect, rm, leave."""
     first, second = machines(host, tmp_path, 2)
@@ -149,6 +167,9 @@ def test_a_cluster_is_made_used_and_left_by_hand(host: Host, tmp_path: Path) -> 
     assert second.refusal("cluster leave", status=4)["code"] == "in-use"
     for machine in (first, second):
         assert machine.ask("check")["findings"] == []
+    second.kill_daemon()
+    (found,) = json.loads(second.net("check --json", status=1).stdout)["findings"]
+    assert "net daemon" in found["note"]
 
     second.net("cluster leave -f")
     assert "app" not in second.net("ls").stdout

@@ -70,16 +70,22 @@ def managers(machine: Machine) -> list[str]:
 def test_three_hosts_become_a_cluster_and_part_again(three: list[Machine]) -> None:
     """All that `net cluster` and `net node` do, as every host sees it; who is removed is out."""
     first, second, third = three
-    found(first, "--advertise-addr eth0 --default-addr-pool 198.51.100.0/24")
+    found(first, "--advertise-addr eth0 --default-addr-pool 10.10.0.0/16")
+    first.net("create -d overlay app")
     join(second, first)
     join(third, first, "--availability pause")
 
+    # They are, and know, what members are and know when these commands are done.
+    assert {n["status"] for n in first.ask("node ls")["nodes"]} == {"ready"}
     for one in three:
         assert names_seen_by(one) == ["host-1", "host-2", "host-3"]
+        assert "app" in one.net("ls").stdout
+    workers = first.ask("node ls --filter role=worker --filter availability=active")["nodes"]
+    assert [node["name"] for node in workers] == ["host-2"]
+    assert first.refusal("node ls --filter size=1", status=2)["code"] == "invalid-request"
     nodes = second.ask("node ls")["nodes"]
     assert [node["role"] for node in nodes] == ["manager", "worker", "worker"]
     eventually(lambda: managers(second) == ["leader"], 20)
-    eventually(lambda: {n["status"] for n in second.ask("node ls")["nodes"]} == {"ready"}, 20)
     assert [node["availability"] for node in nodes] == ["active", "active", "pause"]
     assert [node["self"] for node in nodes] == [False, True, False]
     assert third.ask("cluster status")["cluster"]["lease_seconds"] == 3
@@ -286,6 +292,8 @@ def test_each_mistake_has_an_error_of_its_own(three: list[Machine], tmp_path: Pa
         assert "--data-path-port" in said
     with _holding(second, "tcp", 2379):
         assert "--etcd" in wrong(second, "cluster init", 4, "port-taken")
+    said = wrong(second, "cluster init --advertise-addr 198.51.100.2:2380", 4, "port-taken")
+    assert "etcd" in said
 
     for machine in (first, second):
         machine.place.run("ip", "address", "add", "198.51.100.77/32", "dev", "lo")

@@ -17,10 +17,10 @@ from support.patience import eventually
 from support.reach import Probe, Servers, ask, differences
 from support.traffic import reachable, serve, unreachable
 
-from netlib.apply import tear_down
+from netlib.apply import apply, tear_down
 from netlib.model import Family, Network
 from netlib.plan import diff
-from netlib.wiring import FdbEntry, Wiring
+from netlib.wiring import FdbEntry, VethPair, Vxlan, Wiring
 
 pytestmark = pytest.mark.kernel
 
@@ -184,6 +184,64 @@ def test_a_host_that_is_gone_is_silenced_by_one_message(host: Host) -> None:
         entries = [n for n in one.wiring if isinstance(n, FdbEntry) and n.remote == two.address]
         assert entries
         assert not one.kernel.observe(Wiring(entries))
+
+
+def test_half_an_entry_that_nobody_wants_goes(host: Host) -> None:
+    """The tunnel's or the bridge's, as after a death between the one and the other."""
+    with cluster(host) as made:
+        made.connect(1, "a1", 11)
+        one, (mac, other) = made[1], ("02:00:00:00:0f:01", "02:00:00:00:0f:02")
+        one.place.run("bridge", "fdb", "add", mac, "dev", one.port, "dst", "192.0.2.3", "self",
+                      "permanent")  # fmt: skip
+        one.place.run("bridge", "fdb", "add", other, "dev", one.port, "master", "static", "sticky")
+        foreign = [n for n in one.kernel.entries(one.port) if n not in one.wiring]
+        assert {noun.mac for noun in foreign if isinstance(noun, FdbEntry)} == {mac, other}
+        apply(diff(Wiring(foreign), NOTHING), one.kernel)
+        said = one.place.run("bridge", "fdb", "show", "dev", one.port).stdout
+        assert mac not in said
+        assert other not in said
+
+
+def test_a_sandbox_whose_port_knows_it_no_more_is_seen_and_put_right(host: Host) -> None:
+    """Nothing that it sends comes in then."""
+    with cluster(host) as made:
+        made.connect(1, "a1", 11)
+        made.connect(2, "b1", 21)
+        one, mac = made[1], made[1].endpoints["a1"].mac
+        (port,) = [noun for noun in one.wiring if isinstance(noun, VethPair)]
+        with serve(made.place("b1"), 80):
+            to = address(made, "b1", 4)
+            assert reachable(made.place("a1"), to, 80)
+            one.place.run("bridge", "fdb", "del", mac, "dev", port.name, "master")
+            assert unreachable(made.place("a1"), to, 80)
+
+            seen = one.kernel.observe(one.wiring)
+            assert [noun for noun in one.wiring if noun not in seen] == [port]
+            one.turn(seen, one.wiring)
+            assert reachable(made.place("a1"), to, 80)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bridge link set dev {} learning on",
+        "bridge link set dev {} neigh_suppress off",
+        "ip link set {} type vxlan learning",
+    ],
+)
+def test_a_port_that_learns_or_asks_is_seen_and_put_right(host: Host, line: str) -> None:
+    """Who sends first would decide where frames go, or requests cross to all hosts."""
+    with cluster(host) as made:
+        made.connect(1, "a1", 11)
+        one = made[1]
+        one.place.run(*line.format(one.port).split())
+
+        seen = one.kernel.observe(one.wiring)
+        (wrong,) = [noun for noun in one.wiring if noun not in seen]
+        assert isinstance(wrong, Vxlan)
+        assert line.split()[-2] in diff(seen, one.wiring).text()
+        one.turn(seen, one.wiring)
+        assert one.kernel.observe(one.wiring) == one.wiring
 
 
 def test_a_wrong_entry_is_seen_and_put_right(host: Host) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.certificates import Authority
@@ -28,10 +29,11 @@ from netlib.errors import (
     StoreError,
     StoreUnavailable,
 )
-from netlib.store import Absent, Commit, Event, Store
+from netlib.store import Absent, Commit, Event, Store, under
 from netlib.store.etcd import EtcdStore
 from netlib.store.etcd_requests import MAX_OPERATIONS
 from netlib.store.etcd_servers import Credentials
+from netlib.store.etcd_watch import Watch
 
 ALL = ("", "~")
 _prefixes = count()
@@ -173,6 +175,66 @@ def test_states_below_different_prefixes_are_apart(store: EtcdStore, prefix: str
         assert store.changes(revision) == [Event("a", "3", after)]
 
 
+def test_nobody_is_told_of_folders_that_are_set_apart(prefix: str) -> None:
+    """They are read, and are conditions, as all others; what is told comes at once all the same."""
+    with closing(EtcdStore([shared().url], prefix=prefix, untold=["lease/"])) as store:
+        since = put(store, **{"endpoint/1": "a", "lease/1": "a", "lease/2": "b", "lease0": "c"})
+        told = store.changes(since - 1, 5)
+        assert told is not None
+        assert [event.key for event in told] == ["endpoint/1", "lease0"]
+        assert store.changes(since) == []
+
+        assert [record.key for record in store.range(*under("lease/"))] == ["lease/1", "lease/2"]
+        assert [r.key for r in store.range(*under("lease/"), reverse=True, limit=1)] == ["lease/2"]
+        assert store.count(*under("lease/")) == 2
+        found = store.get("lease/1")
+        assert found is not None
+        assert (found.key, found.value, found.revision) == ("lease/1", "a", since)
+        with pytest.raises(StoreConflict) as conflict:
+            store.commit(Commit(conditions=(Absent("lease/2"),), put={"lease/2": ""}))
+        assert conflict.value.key == "lease/2"
+        with pytest.raises(StoreConflict):
+            store.commit(Commit(conditions=(Absent(*under("lease/")),), put={"x": ""}))
+        with pytest.raises(StoreError, match="no range"):
+            store.range("a", "z")
+
+        late = store.commit(Commit(put={"lease/3": ""}))  # and of nothing else
+        later = put(store, **{"endpoint/2": ""})
+        told = store.changes(since, 5)
+        assert told is not None
+        assert [(event.key, event.revision) for event in told] == [("endpoint/2", later)]
+        assert since < late < later
+        store.commit(Commit(put={}, delete_ranges=(under("lease/"),)))
+        assert store.count(*under("lease/")) == 0
+        assert store.get("lease0") is not None
+
+
+def test_a_commit_that_nobody_is_told_of_is_waited_for_once(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that says nothing of it was not lost."""
+    opened: list[int] = []
+
+    class Counted(Watch):
+        def __init__(self, *args: Any) -> None:
+            opened.append(1)
+            super().__init__(*args)
+
+    monkeypatch.setattr("netlib.store.etcd_changes.Watch", Counted)
+    with closing(
+        EtcdStore(
+            [shared().url], prefix=prefix, untold=["lease/"], timeout_seconds=0.5, quiet_seconds=0.1
+        )
+    ) as store:
+        since = put(store, a="1")
+        assert store.changes(since, 0.1) == []
+        put(store, **{"lease/1": ""})
+        assert store.changes(since, 2) == []
+        before = len(opened)
+        assert store.changes(since, 2) == []
+        assert len(opened) == before <= 3
+
+
 def test_a_commit_of_many_removals_that_finds_nothing_is_waited_for_in_vain_once(
     store: EtcdStore,
 ) -> None:
@@ -285,11 +347,13 @@ def test_a_server_that_never_answers_is_not_waited_for(prefix: str) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        with closing(EtcdStore([url], timeout_seconds=0.3)) as store:
-            began = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="does not answer"):
-                store.get("a")
-            assert time.monotonic() - began < 1
+        for one in (url, url.replace("http:", "https:")):
+            with closing(EtcdStore([one], timeout_seconds=0.3)) as store:
+                began = time.monotonic()
+                with pytest.raises(StoreUnavailable, match="does not answer") as caught:
+                    store.get("a")
+                assert time.monotonic() - began < 1
+                assert "ssl" not in caught.value.message
         with closing(EtcdStore([url, shared().url], prefix=prefix, timeout_seconds=1)) as store:
             put(store, a="1")
             assert store.get("a") is not None

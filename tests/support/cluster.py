@@ -230,7 +230,7 @@ def real_cluster(
         member.start()
         stack.callback(member.kill)
         answers(member)
-        store = EtcdStore([member.url])
+        store = EtcdStore([member.url], untold=member_keys.UNTOLD)
         stack.callback(store.close)
         cluster = Cluster(id=names.new_id(), realm=names.new_realm(), lease_seconds=LEASE_SECONDS)
         store.commit(Commit(put={member_keys.CLUSTER: dump(cluster)}))

@@ -5,28 +5,32 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_cluster import LEASE_SECONDS, FakeCluster, FakeHost, Snapshot, fake_cluster
+from support.patience import eventually
 
 from netlib import names
 from netlib.cluster import keys as member_keys
+from netlib.cluster.agent import Agent
 from netlib.cluster.mirror import read
+from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.own import republish
-from netlib.cluster.state import peer_key
+from netlib.cluster.state import LEASE_KEY, SEEN_KEY, dump_endpoint, load_shared, peer_key
 from netlib.dns.source import store_source
-from netlib.errors import NodePaused, StoreError
+from netlib.errors import KernelError, NodePaused, StoreError
+from netlib.model import IPInterface, interface
 from netlib.net import Net
 from netlib.plan import Create as CreateStep
 from netlib.plan import Delete as DeleteStep
 from netlib.plan import Plan, Stage
-from netlib.state import dump
+from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
-from netlib.verbs.peers import reconcile
+from netlib.verbs.peers import be_nobody, has_of_a_membership, reconcile
 from netlib.wiring import FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
@@ -334,6 +338,41 @@ def test_a_batch_that_meets_something_unexpected_is_looked_at_anew(
     assert one.net.check() == ()
 
 
+def test_a_network_that_can_not_be_served_keeps_no_other_from_it(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """It is tried again by itself, later and later, and what is wrong is said once."""
+    one.net.create("other", driver="overlay", attachable=True)
+    cluster.step()
+    one.net.connect("other", "web")
+    bad = names.bridge(network(one))
+    one.kernel.failing = lambda what: KernelError("it is full") if bad in str(what) else None
+    new, fine = two.connect("app", "new"), two.connect("other", "fine")
+    one.step()
+    assert fine.mac in one.remotes()
+    assert str(new.addresses[0].ip) not in one.neighbours()
+    more = two.net.connect("other", two.box("more"))
+    one.later()
+    assert more.mac in one.remotes()
+    said = [line for line in one.log if "it is full" in line]
+    assert len(said) == len(set(said)) > 0
+
+    one.kernel.failing = None
+    for _ in range(3):
+        one.later()
+    assert str(new.addresses[0].ip) in one.neighbours()
+    assert one.net.check() == ()
+    assert "done" in one.log[-1]
+
+
+def test_hosts_that_read_everything_at_once_do_it_apart_the_next_time(
+    cluster: FakeCluster,
+) -> None:
+    """A thousand that begin together, when their store is back, would burden it for ever."""
+    dues = {host.follower._full_at for host in cluster.hosts}
+    assert len(dues) == len(cluster.hosts)
+
+
 # -- the cluster's store, put back from a copy ----------------------------------------------------
 
 
@@ -412,6 +451,43 @@ def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHo
     with pytest.raises(StoreError, match="net cluster leave -f"):
         two.follower.step()
     assert members(two) == everybody  # it is not open to everybody until it leaves
+
+
+def test_what_was_under_way_when_a_host_left_is_cleared_away(
+    cluster: FakeCluster,
+) -> None:
+    """Its agent may note what it has just heard after that; no network is offered by it."""
+    three = cluster.hosts[2]
+    engine = three.net.engine
+    engine.state.store.commit(Commit(put={}, delete=(MEMBERSHIP_KEY,)))
+    assert [seen.scope for seen in three.net.listing(["name=app"])] == ["global"]
+
+    assert has_of_a_membership(engine)
+    engine.run(lambda: be_nobody(engine))
+    assert not has_of_a_membership(engine)
+    assert not three.net.listing(["name=app"])
+    assert not members(three)
+
+
+def test_an_agent_that_is_told_looks_at_once(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that becomes a member waits for nothing before it can use the networks."""
+    monkeypatch.setattr("netlib.cluster.agent._LOOK_SECONDS", 600.0)
+    one = cluster.hosts[2]
+    agent = Agent(one.net.engine)
+    store = one.net.engine.state.store
+    mine = store.get(MEMBERSHIP_KEY)
+    assert mine is not None
+    store.commit(Commit(put={}, delete=(MEMBERSHIP_KEY,)))
+    agent.start()
+    try:
+        eventually(lambda: not has_of_a_membership(one.net.engine))
+        store.commit(Commit(put={MEMBERSHIP_KEY: mine.value}))
+        agent.look()
+        eventually(lambda: store.get(LEASE_KEY) and store.get(SEEN_KEY))
+    finally:
+        agent.stop()
 
 
 @pytest.mark.parametrize("availability", ["pause", "drain"])
@@ -529,3 +605,33 @@ def test_of_each_thing_the_last_word_counts() -> None:
         [Event("alive/n", "1", 5), Event("alive/n", None, 6), Event("alive/n", "2", 7)], "me"
     )
     assert (news.died, news.revision) == (set(), 7)
+
+
+@given(
+    st.lists(st.ip_addresses().map(lambda a: interface(a, min(64, a.max_prefixlen))), max_size=3),
+    st.lists(st.text(), max_size=2),
+)
+def test_an_endpoint_is_written_as_all_values_are_and_read_as_it_was(
+    addresses: list[IPInterface], aliases: list[str]
+) -> None:
+    """By hand, because a thousand may come at once."""
+    mapped = ip_network("::/8")  # of some of these the C library makes another text
+    addresses = [a for a in addresses if a.version == 4 or a.ip not in mapped]
+    one = SharedEndpoint(
+        id="1f" * 32,
+        network="2f" * 32,
+        node="3f" * 32,
+        host=ip_address("2001:db8::1"),
+        mac="02:00:00:00:00:01",
+        addresses=tuple(addresses),
+        aliases=tuple(aliases),
+    )
+
+    assert dump_endpoint(one) == dump(one)
+    assert load_shared(" " + dump(one)) == one  # one space, and it is not the text of a value
+
+
+def test_a_record_that_can_not_be_read_is_shown() -> None:
+    """Whoever wrote it."""
+    with pytest.raises(StoreError, match="can't be read"):
+        load_shared('{"id":"a","network":"b","node":"c","host":"::1","mac":"","addresses":["x/1"]}')

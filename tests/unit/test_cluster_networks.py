@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from netlib.errors import (
     AddressTaken,
     AgentDown,
     InUse,
+    InvalidOption,
     KernelError,
     NameTaken,
     NoSuchNetwork,
@@ -24,8 +25,11 @@ from netlib.errors import (
 )
 from netlib.kernel.fake import FakeKernel
 from netlib.net import Net
-from netlib.store import under
+from netlib.operation import Operation
+from netlib.state import network_key
+from netlib.store import Commit, Store, under
 from netlib.store.memory import MemoryStore
+from netlib.verbs.shared import let_go
 
 SUBNET = "192.0.2.0/24"
 
@@ -162,6 +166,17 @@ def test_a_name_is_given_once_in_the_cluster(
     assert len(keys(cluster, "vni/")) == len(keys(cluster, "network/")) == 1
 
 
+def test_a_network_of_longer_packets_than_the_underlay_carries_is_not_made(
+    cluster: FakeCluster, one: FakeHost
+) -> None:
+    """It is said what could be; later, on whichever host, it may be changed all the same."""
+    with pytest.raises(InvalidOption, match=r"mtu=1450|can carry 1450") as caught:
+        one.net.create("app", driver="overlay", options={"mtu": "1451"})
+    assert "mtu=1450" in caught.value.hint
+    assert not keys(cluster, "network/")
+    one.net.create("app", driver="overlay", options={"mtu": "1450"})
+
+
 def test_a_prefix_is_given_once_in_the_cluster(
     cluster: FakeCluster, one: FakeHost, two: FakeHost
 ) -> None:
@@ -216,6 +231,51 @@ def test_a_network_in_use_elsewhere_is_not_removed(
     assert [key for key in keys(cluster, " ") if not key.startswith(("node", "alive"))] == []
     left = [record.key for record in cluster.store.range(" ", "~")]
     assert {key.partition("/")[0] for key in left} == {"cluster", "node", "alive", "cursor"}
+
+
+def test_a_removed_network_that_somebody_here_changes_meanwhile_goes(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agent looks at it again; or finds that it is gone already."""
+    engine, network = two.net.engine, make(one)
+    run = engine.run
+
+    def late(act: Callable[[], object]) -> None:
+        """The agent's next operation, after which somebody here does something first."""
+
+        def first(prepare: Callable[[], Operation[object]]) -> object:
+            monkeypatch.setattr(engine, "run", run)
+            operation = prepare()
+            act()
+            rest = iter((operation,))
+            return run(lambda: next(rest, None) or prepare())
+
+        two.connect("app", "box")
+        two.net.disconnect("app", "box")
+        two.net.remove_sandbox("box")
+        one.net.remove("app")
+        monkeypatch.setattr(engine, "run", first)
+
+    key = network_key(network)
+    cluster.step()
+    late(lambda: engine.state.store.commit(touched(engine.state.store, key)))
+    two.step()
+    assert not two.log
+    assert engine.state.store.get(key) is None
+
+    key = network_key(make(one))
+    cluster.step()
+    late(lambda: run(lambda: let_go(engine, engine.state.network("app"))))
+    two.step()
+    assert not two.log
+    assert engine.state.store.get(key) is None
+
+
+def touched(store: Store, key: str) -> Commit:
+    """A record written again, as it is."""
+    record = store.get(key)
+    assert record is not None
+    return Commit(put={key: record.value})
 
 
 def test_prune_removes_what_nobody_uses_anywhere(cluster: FakeCluster, one: FakeHost) -> None:

@@ -264,7 +264,7 @@ def _recover(session: Session, net: Net, *, dry_run: bool) -> None:
 
 
 def _have_daemon(session: Session, net: Net) -> None:
-    """A member needs one; tell how to have it after a boot."""
+    """A member needs one that keeps up with the others; tell how to have it after a boot."""
     if session.given is not None:
         return
     from netlib.frontends.daemon.starting import ensure, until_open
@@ -276,6 +276,8 @@ def _have_daemon(session: Session, net: Net) -> None:
                 "systemctl enable netlib.service netlib.socket"
             )
         until_open(net.cluster.doors.membership().listen)
+        if not net.cluster.settled():
+            session.warn("the daemon has not seen yet what the cluster has: net cluster status")
     except OSError as error:
         session.warn(f"a member needs a daemon, and none serves ({error}): run net daemon")
 

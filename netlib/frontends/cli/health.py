@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from netlib.frontends.cli import complete
@@ -10,6 +12,9 @@ from netlib.frontends.cli.failure import failure_of
 from netlib.frontends.cli.session import Session
 from netlib.plan import Plan
 from netlib.verbs.check import Finding
+
+if TYPE_CHECKING:
+    from netlib.net import Net
 
 FOUND = 1
 
@@ -31,6 +36,8 @@ def check_command(session: Session, target: str | None) -> int:
 
     with session.net() as net:
         findings = net.check(target)
+        if target is None:
+            findings += _agent_missing(session, net)
         firewall = net.engine.kernel.firewall if findings else ""
     session.show(
         {"findings": [finding_view(finding, firewall) for finding in findings]},
@@ -99,6 +106,18 @@ def gc_command(session: Session, dry_run: bool) -> None:
         collect_logs(net)
     names = [box.name for box in done]
     session.show({"collected": names}, "\n".join(names))
+
+
+def _agent_missing(session: Session, net: Net) -> tuple[Finding, ...]:
+    """A member's daemon keeps it alive in the cluster: what is here looks well without it, too."""
+    if session.given is not None or net.cluster.doors.record() is None:
+        return ()
+    from netlib.frontends.daemon.starting import running
+
+    if running(net.state_dir):
+        return ()
+    note = "no daemon keeps this host alive in the cluster, so others take it for dead: net daemon"
+    return (Finding(subject="membership of the cluster", plan=Plan(), note=note),)
 
 
 def _told(finding: Finding, firewall: str) -> str:

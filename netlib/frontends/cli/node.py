@@ -28,17 +28,30 @@ def node_command() -> None:
 
 @node_command.command("ls", cls=NetCommand)
 @click.option("-q", "--quiet", is_flag=True, help="Ids only.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Only hosts that fit; repeatable.",
+)
 @click.option("--no-trunc", is_flag=True, help="Whole ids.")
 @click.pass_obj
-def node_ls(session: Session, quiet: bool, no_trunc: bool) -> None:
+def node_ls(session: Session, quiet: bool, filters: tuple[str, ...], no_trunc: bool) -> None:
     """List the hosts of the cluster; a star marks this one.
 
     A host is down when its daemon has been silent for the cluster's lease.
 
+    Filters: role=manager|worker, availability=active|pause|drain, status=ready|down, id=START,
+    name=PART, label=KEY[=VALUE]. Given twice, a key lets more through; different keys, and
+    different labels, must all fit.
+
     Example:  net node ls
+    Example:  net node ls --filter role=worker --filter status=ready
     """
     with session.net() as net:
-        seen = net.cluster.nodes()
+        seen = net.cluster.nodes(filters)
     if session.json:
         from netlib.frontends.cli.cluster_views import node_status_view
 

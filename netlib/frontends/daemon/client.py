@@ -17,7 +17,7 @@ from netlib.frontends.daemon.messages import VERSION, Channel, Lost, connect
 from netlib.model import Netns, Sandbox
 from netlib.names import new_id
 from netlib.net import Net
-from netlib.settings import Backend, state_folder
+from netlib.settings import FIREWALL, Backend, state_folder
 from netlib.verbs.remove import Watch
 
 _HELLO_SECONDS = 5.0
@@ -40,7 +40,7 @@ def open_net(
         hello = channel.call({"do": "hello"}).document
     except Lost:
         hello = {}
-    wanted = firewall or os.environ.get("NETLIB_FIREWALL") or "auto"
+    wanted = firewall or os.environ.get(FIREWALL) or "auto"
     if hello.get("version") != VERSION or wanted not in ("auto", hello.get("firewall")):
         channel.close()
         return Net(state_dir, firewall=firewall, warn=warn)

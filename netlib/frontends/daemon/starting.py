@@ -11,7 +11,7 @@ from pathlib import Path
 
 import netlib
 from netlib.frontends.daemon.messages import Lost, connect
-from netlib.settings import Backend
+from netlib.settings import FIREWALL, Backend
 
 LOG = "daemon.log"
 _LOG_BYTES = 1 << 20
@@ -40,7 +40,12 @@ def launch(folder: Path, firewall: Backend | None = None) -> subprocess.Popen[by
             stderr=log,
             start_new_session=True,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath)},
+            # The firewall that is asked for by the environment counts for it as for us: with two
+            # backends in turn each would take away what the other makes.
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                **{name: os.environ[name] for name in (FIREWALL,) if name in os.environ},
+            },
         )
     finally:
         os.close(log)

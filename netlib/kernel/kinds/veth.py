@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from netlib.errors import NotThere
 from netlib.kernel import netlink, rtnl
 from netlib.kernel import rtnl_entries as entries
+from netlib.kernel.errnos import Refusal, is_absence
 from netlib.kernel.kinds.common import (
     HAIRPIN,
     ISOLATED,
@@ -101,6 +102,15 @@ def change(noun: VethPair, state: LinkState, session: Session) -> Requests:
         yield noun.netns, entries.port_entry(index, noun.mac, sticky=False)
 
 
+def _is_known(noun: VethPair, state: LinkState, session: Session) -> bool:
+    """Whether a locked port takes anything: its sandbox's MAC is entered for it, for ever."""
+    answer = session.rtnl(noun.netns).try_to_ask(entries.get_port_entry(state.ifindex, noun.mac))
+    if isinstance(answer, Refusal):
+        return not is_absence(answer)  # before Linux 5.0 one entry can't be asked for
+    found = [entries.read_neighbour(body) for body in answer]
+    return any(one.ifindex == state.ifindex and one.state & entries.NO_ARP for one in found)
+
+
 def read(noun: VethPair, state: LinkState, session: Session) -> VethPair:
     """The noun as it is now."""
     port = state.port
@@ -115,7 +125,7 @@ def read(noun: VethPair, state: LinkState, session: Session) -> VethPair:
             found,
             hairpin=bool(netlink.number(port.get(HAIRPIN))),
             isolated=bool(netlink.number(port.get(ISOLATED))),
-            locked=bool(netlink.number(port.get(LOCKED))),
+            locked=bool(netlink.number(port.get(LOCKED))) and _is_known(noun, state, session),
         )
     peer = find(session, noun.peer_netns, noun.peer)
     if peer is None or peer.kind != "veth":

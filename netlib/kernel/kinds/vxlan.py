@@ -25,13 +25,15 @@ from netlib.kernel.rtnl import LinkState
 from netlib.values import replace
 from netlib.wiring import Vxlan
 
+_LEARNS = 7  # IFLA_VXLAN_LEARNING (linux/if_link.h)
+
 
 def _settings(noun: Vxlan) -> Iterator[Request]:
     name = text(rtnl.NAME, noun.name)
     flood = noun.flood
     flags = rtnl.port(
-        u8(LEARNING, 0),
-        u8(SUPPRESS, 1),
+        u8(LEARNING, noun.learning),
+        u8(SUPPRESS, noun.suppress),
         u8(FLOOD, flood),
         u8(MULTICAST_FLOOD, flood),
         u8(BROADCAST_FLOOD, flood),
@@ -58,7 +60,7 @@ def create(noun: Vxlan, session: Session) -> Requests:
                 u32(1, noun.vni),
                 local,
                 u8(5, 64),  # TTL
-                u8(7, 0),  # no learning
+                u8(_LEARNS, noun.learning),
                 attribute(15, noun.port.to_bytes(2, "big")),
             ),
         ),
@@ -72,6 +74,9 @@ def change(noun: Vxlan, state: LinkState, session: Session) -> Requests:
     bridge = index_of(session, noun.netns, noun.bridge, noun) if noun.bridge else 0
     mtu, plug = u32(rtnl.MTU, noun.mtu), u32(rtnl.MASTER, bridge)
     yield noun.netns, rtnl.set_link(mtu, plug, mac_to_set(noun.mac, state), index=state.ifindex)
+    if bool(netlink.number(state.data.get(_LEARNS))) != noun.learning:
+        learns = rtnl.info("vxlan", u8(_LEARNS, noun.learning))
+        yield noun.netns, rtnl.set_link(learns, index=state.ifindex)
     for request in _settings(noun):
         yield noun.netns, request
 
@@ -84,6 +89,7 @@ def read(noun: Vxlan, state: LinkState, session: Session | None = None) -> Vxlan
     if session is not None:
         bridge = session.rtnl(noun.netns).device(state.master) if state.master else ""
     flags = (FLOOD, MULTICAST_FLOOD, BROADCAST_FLOOD)
+    learning = (data.get(_LEARNS), port.get(LEARNING))
     return replace(
         noun,
         **as_found(state),
@@ -94,4 +100,6 @@ def read(noun: Vxlan, state: LinkState, session: Session | None = None) -> Vxlan
         port=int.from_bytes(data.get(15, b""), "big"),
         flood=any(netlink.number(port.get(flag)) for flag in flags),
         isolated=bool(netlink.number(port.get(ISOLATED))),
+        learning=any(map(netlink.number, learning)),
+        suppress=bool(netlink.number(port.get(SUPPRESS))) if port else noun.suppress,
     )
