@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError
 from netlib.frontends.cni.plugin import Answer, answer
@@ -34,13 +34,20 @@ _DRAIN_SECONDS = 30.0
 _SPARE_THREADS = 8
 
 
+class Listener(NamedTuple):
+    """Where clients come in. `shared`: systemd has it too, and goes on listening when we end."""
+
+    sock: socket.socket
+    shared: bool = False
+
+
 class Server:
     """One daemon of one state; `bus` has what followers are told beside the state's changes."""
 
     def __init__(
         self,
         net: Net,
-        listener: socket.socket,
+        listener: Listener,
         bus: Bus,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -65,8 +72,9 @@ class Server:
         self._add_thread()
         self._wake.recv(1)
         self._ending.set()
-        with suppress(OSError):  # nobody waits in accept(), which this wakes
-            self._listener.shutdown(socket.SHUT_RDWR)
+        if not self._listener.shared:
+            with suppress(OSError):  # nobody waits in accept(), which this wakes
+                self._listener.sock.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + _DRAIN_SECONDS
         with self._idle:
             while self._busy and (left := deadline - time.monotonic()) > 0:
@@ -90,7 +98,7 @@ class Server:
         """Serve one client after the other; as long as one waits, nobody else has to."""
         while not self._ending.is_set():
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = self._listener.sock.accept()
             except OSError:
                 return  # closed by stop
             with self._pool:
@@ -272,7 +280,7 @@ def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
 
 
 @contextmanager
-def listening(folder: Path) -> Iterator[socket.socket]:
+def listening(folder: Path) -> Iterator[Listener]:
     """The daemon's socket, for the one daemon that a state can have. Raises InUse.
 
     systemd may have it ready (sd_listen_fds(3)); it is then left in place at the end.
@@ -289,7 +297,7 @@ def listening(folder: Path) -> Iterator[socket.socket]:
                 os.environ.pop(name, None)  # for us, not for what we start
             with socket.socket(fileno=3) as sock:
                 sock.set_inheritable(False)
-                yield sock
+                yield Listener(sock, shared=True)
             return
         with socket.socket(socket.AF_UNIX) as sock:
             place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -300,7 +308,7 @@ def listening(folder: Path) -> Iterator[socket.socket]:
                 (folder / SOCKET).unlink(missing_ok=True)  # of one that was killed
                 sock.bind(name)
                 sock.listen(_BACKLOG)
-                yield sock
+                yield Listener(sock)
             finally:
                 (folder / SOCKET).unlink(missing_ok=True)
                 os.close(place)
