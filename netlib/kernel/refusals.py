@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netlib.errors import NetError
+from netlib.errors import AlreadyThere, NetError
 from netlib.kernel.errnos import Refusal, refused
 from netlib.plan import Create, Delete, Step, subject
 from netlib.wiring import (
@@ -22,7 +22,12 @@ from netlib.wiring import (
 def translated(refusal: Refusal, step: Step) -> NetError:
     """The error that a refused step is."""
     verb = {Create: "made", Delete: "removed"}.get(type(step), "set")
-    return refused(refusal, f"{thing(subject(step))} can't be {verb}")
+    noun = subject(step)
+    error = refused(refusal, f"{thing(noun)} can't be {verb}")
+    if isinstance(error, AlreadyThere) and isinstance(noun, Route):
+        leave = "connect with -o no_default_route=true" if not noun.destination.prefixlen else ""
+        error.hint = f"somebody else made one{', and to leave it: ' * bool(leave)}{leave}"
+    return error
 
 
 def thing(noun: Noun) -> str:
