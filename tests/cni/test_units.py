@@ -158,7 +158,7 @@ class System:
 
 @pytest.fixture
 def system(host: Host, tmp_path: Path) -> Iterator[System]:
-    """systemd as the first process of namespaces of its own, in a control group of its own."""
+    """A systemd as the first process of namespaces of its own, in a control group of its own."""
     for unit in UNITS.iterdir():
         command = f"ExecStart={sys.executable} -m netlib"
         text = re.sub(r"^ExecStart=contnet\b", command, unit.read_text(), flags=re.M)

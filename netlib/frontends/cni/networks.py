@@ -6,6 +6,7 @@ import time
 from ipaddress import ip_network
 from typing import Any
 
+from netlib import built_in
 from netlib.errors import Conflict, NameTaken, NoSuchNetwork, PoolOverlap
 from netlib.frontends.cni.config import Config
 from netlib.frontends.cni.declaring import Declaration, Range
@@ -70,7 +71,7 @@ def _asked(config: Config, more: tuple[Range, ...] = (), routes: str = "") -> di
         "ip_ranges": _ranges(wanted),
         "ipv4": declared.ipv4,
         "ipv6": declared.ipv6,
-        "addressed": not needs_interface(config),
+        "addressed": declared.addressed and not needs_interface(config),
         "internal": declared.internal,
         "options": _options(declared, routes),
         "labels": declared.labels,
@@ -113,7 +114,9 @@ def _adapt(net: Net, config: Config, known: Network, more: tuple[Range, ...], ro
         raise Conflict(
             f"there is a network {known.name!r} of driver {known.driver}"
             f"{', internal' if known.internal else ''}, and the configuration declares another",
-            f"change the configuration, or run: net rm {known.name}",
+            "give the configuration another name"
+            if known.name in built_in.NAMES
+            else f"change the configuration, or run: net rm {known.name}",
         )
     options: dict[str, str] = {}
     wanted = _options(declared, routes)

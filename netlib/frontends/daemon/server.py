@@ -23,7 +23,7 @@ from netlib.frontends.daemon.events import Bus, follow
 from netlib.frontends.daemon.findings import write_error
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, VERSION, Channel, Lost, Message, peer
-from netlib.frontends.daemon.namespaces import locate
+from netlib.frontends.daemon.namespaces import absolute, locate
 from netlib.model import Netns, Sandbox
 from netlib.net import Net
 
@@ -182,12 +182,15 @@ class Server:
 
     def _cni(self, channel: Channel, message: Message) -> None:
         environment = {str(k): str(v) for k, v in message.document["environment"].items()}
+        pid = peer(channel.sock)[0]
+        environment["CNI_PATH"] = absolute(environment.get("CNI_PATH", ""), pid)
 
         def enter(net: Net, request: Request) -> Netns:
             if not message.descriptors:
                 raise Refusal(UNKNOWN_CONTAINER, f"failed to open netns {request.netns!r}")
             try:
-                return locate(message.descriptors[0], request.netns, request.sandbox)
+                netns = absolute(request.netns, pid)
+                return locate(message.descriptors[0], netns, request.sandbox)
             except NamespaceGone as error:
                 raise Refusal(UNKNOWN_CONTAINER, error.message, error.hint) from error
 
