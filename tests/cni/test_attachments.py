@@ -626,6 +626,25 @@ def test_a_changed_configuration_changes_the_network(
     assert network.options["mtu"] == "1400"
 
 
+def test_what_can_not_change_is_refused_rather_than_unheard(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """A gateway, a range, a family: who changes the file is told what the network has."""
+    one = {"subnet": SUBNET, "rangeStart": "198.51.100.10", "gateway": "198.51.100.1"}
+    runtime(one).add("one", host.sandbox("one").netns.path)
+    web = host.sandbox("web")
+    for other, words in (
+        ({**one, "gateway": "198.51.100.9"}, "the gateway 198.51.100.1"),
+        ({**one, "rangeStart": "198.51.100.20"}, "198.51.100.10-198.51.100.255"),
+        ({**one, "ipv6": True}, "no IPv6 subnet"),
+    ):
+        with pytest.raises(CniError, match=words) as refusal:
+            runtime(other).add("two", web.netns.path)
+        assert refusal.value.code == 101
+    runtime({**one, "labels": {"a": "b"}}).add("two", web.netns.path)
+    assert net.inspect("front").network.labels == {"a": "b"}
+
+
 def test_chained_behind_another_plugin(host: Host, net: Net, runtime: Runtimes) -> None:
     """Its result is passed through; with `ifname` another interface is added to it."""
     web = host.sandbox("web")

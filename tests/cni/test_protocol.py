@@ -115,6 +115,8 @@ def test_unknown_arguments_may_be_ignored() -> None:
         ({**CONFIG, "ipam": {"type": "../x"}}, 7, "ipam.type"),
         ({**CONFIG, "ipam": {"type": "nobody"}}, 7, "nobody"),
         ({**CONFIG, "ipam": {"routes": [{"dst": "x"}]}}, 7, "routes"),
+        ({**CONFIG, "subnet": "203.0.113.7/32",
+          "ipam": {"routes": [{"dst": "198.51.100.0/24"}]}}, 7, "needs a gateway"),
         ({**CONFIG, "ipam": {"resolvConf": "/etc/resolv.conf"}}, 2, "resolvConf"),
         ({**CONFIG, "subnet": "198.51.100.0/24",
           "ipam": {"routes": [{"dst": "0.0.0.0/0", "gw": "198.51.100.9"}]}}, 7, "gateway"),

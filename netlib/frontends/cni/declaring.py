@@ -198,7 +198,9 @@ def _gateway(declared: list[Range], family: int) -> object | None:
     for one in declared:
         prefix = ip_network(one.subnet)
         if prefix.version == family:
-            return one.gateway or prefix[1]
+            # A /31 has two addresses, and the gateway the first (RFC 3021); a /32 has none.
+            size = prefix.num_addresses
+            return one.gateway or (None if size == 1 else prefix[0 if size == 2 else 1])
     return None
 
 
