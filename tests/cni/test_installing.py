@@ -165,6 +165,12 @@ def test_a_daemon_that_dies_midway(host: Host, folder: Path) -> None:
         assert net.check() == ()
 
 
+def states_of_threads(pid: int) -> list[str]:
+    """How the threads of a process are; a stopped one is T (proc(5))."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return [stat.read_text().rpartition(") ")[2][0] for stat in stats]
+
+
 @pytest.mark.parametrize("folder", KINDS[1:], indirect=True)
 def test_a_daemon_that_is_stuck_is_no_good_status(
     host: Host, folder: Path, daemon: subprocess.Popen[str]
@@ -174,11 +180,14 @@ def test_a_daemon_that_is_stuck_is_no_good_status(
     front.conflist["cniVersion"] = "1.1.0"  # type: ignore[index]
     front.status()
     daemon.send_signal(signal.SIGSTOP)
-    with pytest.raises(CniError, match="does not answer") as refusal:
-        front.status()
-    assert refusal.value.code == 50
-    daemon.kill()
-    daemon.wait()
+    try:
+        eventually(lambda: set(states_of_threads(daemon.pid)) == {"T"})
+        with pytest.raises(CniError, match="does not answer") as refusal:
+            front.status()
+        assert refusal.value.code == 50
+    finally:
+        daemon.kill()
+        daemon.wait()
     front.status()
 
 
