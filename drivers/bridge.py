@@ -178,6 +178,7 @@ class BridgeDriver:
     def endpoint_wiring(self, network: Network, endpoint: Endpoint, host: HostFacts) -> Wiring:
         """A veth pair from the bridge into the sandbox, its addresses, routes and ports."""
         hairpin = is_on(network.options, "hairpin", default=host.bridge_netfilter)
+        borrowed = bridge_name(network) in network.borrowed
         pair = VethPair(
             name=endpoint.options.get("host_interface_name", names.veth(endpoint.id)),
             owner=names.owner(network.id, endpoint.id),
@@ -185,6 +186,7 @@ class BridgeDriver:
             peer=endpoint.ifname,
             peer_netns=endpoint.sandbox.netns,
             mac=endpoint.mac,
+            host_mac=names.port_mac_of(endpoint.id) if borrowed else "",
             bridge=bridge_name(network),
             isolated=not is_on(network.options, "icc", default=True),
             # With br_netfilter a published port is translated inside the bridge, so the
@@ -192,10 +194,10 @@ class BridgeDriver:
             hairpin=hairpin,
         )
         # Who made the bridge decides on all but what is asked for here.
-        borrowed = pair.bridge in network.borrowed and endpoint.ports
+        forwards = network.families() if borrowed and endpoint.ports else ()
         return Wiring(
             [
-                *(Forwarding(family=family) for family in network.families() if borrowed),
+                *(Forwarding(family=family) for family in forwards),
                 pair,
                 *sysctls(network, endpoint, host),
                 *in_sandbox(network, endpoint),

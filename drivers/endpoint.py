@@ -48,8 +48,14 @@ SYSCTLS = Option(
     help="sysctls of the interface, comma separated: net.ipv4.conf.IFNAME.KEY=VALUE",
     aliases=("com.docker.network.endpoint.sysctls",),
 )
+NO_DEFAULT_ROUTE = Option(
+    key="no_default_route",
+    help="leave the sandbox's default route to others, whatever its other endpoints are",
+    choices=BOOLEAN,
+)
 ENDPOINT_OPTIONS = (
     SYSCTLS,
+    NO_DEFAULT_ROUTE,
     Option(
         key="host_interface_name",
         help="the name of the host's end of the veth pair",

@@ -58,9 +58,12 @@ def bridge_sysctls(bridge: str, network: Network, host: HostFacts) -> Iterator[N
 
 
 def passing(network: Network, bridge: str, modes: Mapping[Family, str]) -> Iterator[Noun]:
-    """What may pass a network's bridge, each family in its gateway mode."""
-    options, closed = network.options, network.internal
-    inbound = [_INBOUND["isolated" if closed else modes[family]] for family in network.families()]
+    """What may pass a network's bridge, each family in its gateway mode.
+
+    Where the network has no addresses, only frames from member to member.
+    """
+    options, closed = network.options, network.internal or not modes
+    inbound = [_INBOUND["isolated" if closed else mode] for mode in modes.values() or ("isolated",)]
     first, last = inbound[0], inbound[-1]
     yield Forward(
         bridge=bridge,

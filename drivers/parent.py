@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from netlib import names
 from netlib.driver import Option
-from netlib.drivers.endpoint import SYSCTLS, check_in_sandbox
+from netlib.drivers.endpoint import NO_DEFAULT_ROUTE, SYSCTLS, check_in_sandbox
 from netlib.errors import Conflict, InvalidOption, NoSuchDevice
 from netlib.model import Device, HostFacts, Network, Peer
 from netlib.options import number
@@ -36,7 +36,7 @@ MTU = Option(
 class OnParent:
     """What drivers have in common whose endpoints hang off a parent."""
 
-    endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS,)
+    endpoint_options: ClassVar[tuple[Option, ...]] = (SYSCTLS, NO_DEFAULT_ROUTE)
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The parent and its MTU, where none were asked for."""

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -123,11 +124,14 @@ static long number(const char *line, const char *name)
     return found ? strtol(found + strlen(name), NULL, 10) : -1;
 }
 
-/* The exit status, when all of an answer came and was printed; else -1. */
-static int ask(const char *folder, const char *path, const struct text *request)
+/* The exit status, when all of an answer came and was printed; else -1. `seconds`: how long to
+ * wait for it, 0 without end. */
+static int ask(const char *folder, const char *path, const struct text *request, time_t seconds)
 {
     struct text answer = {0};
+    struct timeval patience = {.tv_sec = seconds};
     int daemon = dial(folder);
+    setsockopt(daemon, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (daemon < 0 || send_all(daemon, request, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)))
         return -1;
     shutdown(daemon, SHUT_WR); /* one request: the answer ends with the connection */
@@ -177,7 +181,10 @@ int main(void)
         print(&request, "},\"body\":%zu}\n", stdin_text.size);
         if (stdin_text.size)
             add(&request, stdin_text.bytes, stdin_text.size);
-        int status = ask(folder && *folder ? folder : (char *)state_dir, netns ? netns : "", &request);
+        /* STATUS asks whether the daemon is well: the script says so if it is not. */
+        time_t seconds = strcmp(command, "STATUS") ? 0 : 1;
+        folder = folder && *folder ? folder : (char *)state_dir;
+        int status = ask(folder, netns ? netns : "", &request, seconds);
         if (status >= 0)
             return status;
         /* The script reads what was read here, and knows the call by the same name. */
@@ -189,6 +196,7 @@ int main(void)
         setenv("NETLIB_OPERATION", operation, 1);
     }
     execl((char *)fallback, (char *)fallback, (char *)NULL);
-    printf("{\"cniVersion\":\"1.0.0\",\"code\":999,\"msg\":\"%s can't be run\"}\n", (char *)fallback);
+    printf("{\"cniVersion\":\"1.0.0\",\"code\":5,\"msg\":\"%s can't be run: %s\","
+           "\"details\":\"install it again: net cni install\"}\n", (char *)fallback, strerror(errno));
     return 1;
 }

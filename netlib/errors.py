@@ -74,7 +74,7 @@ class NotFound(NetError):
     """A thing that was named does not exist."""
 
     exit_status = 3
-    cni_code = 3
+    cni_code = 7  # 3 is for containers alone: nothing of those has to be cleaned up then
 
 
 class NoSuchNetwork(NotFound):
@@ -84,9 +84,13 @@ class NoSuchNetwork(NotFound):
 class NoSuchSandbox(NotFound):
     """No sandbox has this name, or its network namespace is gone."""
 
+    cni_code = 3
+
 
 class NotConnected(NotFound):
     """The sandbox has no endpoint on the network."""
+
+    cni_code = 3
 
 
 class NotPublished(NotFound):

@@ -11,7 +11,10 @@ from netlib.values import replace
 
 def offers(network: Network, endpoint: Endpoint) -> tuple[Family, ...]:
     """The families for which an endpoint could be the way out."""
-    if network.internal or is_on(network.options, "no_default_route", default=False):
+    if network.internal or any(
+        is_on(options, "no_default_route", default=False)
+        for options in (network.options, endpoint.options)
+    ):
         return ()
     return tuple(
         family

@@ -92,6 +92,16 @@ def mac_of(endpoint_id: str) -> str:
     return ":".join([f"{first:02x}", *(digits[i : i + 2] for i in range(2, 12, 2))])
 
 
+def port_mac_of(endpoint_id: str) -> str:
+    """Likewise, for a port of a bridge that others have: so high that the bridge never takes it.
+
+    A bridge has the lowest MAC address of its ports, unless it was given one: with that of a
+    port that comes, all who know the host by it would lose it (br_stp_recalculate_bridge_id).
+    """
+    other_end = mac_of(endpoint_id)
+    return f"fe{other_end[2:-2]}{int(other_end[-2:], 16) ^ 1:02x}"  # whose first byte may be fe
+
+
 def mac_at(network_id: str, address: IPAddress) -> str:
     """The MAC address that goes with an address of a network, on whatever host it is.
 

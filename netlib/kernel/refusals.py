@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netlib.errors import NetError, Unsupported
+from netlib.errors import AlreadyThere, NetError, Unsupported
 from netlib.kernel.errnos import Refusal, refused
 from netlib.plan import Create, Delete, Step, subject
 from netlib.wiring import (
@@ -41,6 +41,9 @@ def translated(refusal: Refusal, step: Step) -> NetError:
     module = _MODULES.get(type(noun))
     if isinstance(error, Unsupported) and module is not None:
         error.hint = f"this kernel lacks {module}; if it is built as a module: modprobe {module}"
+    if isinstance(error, AlreadyThere) and isinstance(noun, Route):
+        leave = "connect with -o no_default_route=true" if not noun.destination.prefixlen else ""
+        error.hint = f"somebody else made one{', and to leave it: ' * bool(leave)}{leave}"
     return error
 
 

@@ -309,9 +309,21 @@ class Observer:
         destination = (entries.family(network), network.network_address.packed, network.prefixlen)
         state = found.get((destination, noun.metric))
         if state is None:
-            return None
+            return noun if self._is_moved(noun, destination) else None
         device = self._socket.device(state.ifindex)
         return replace(noun, device=device, via=state.via, on_link=state.on_link, src=state.src)
+
+    def _is_moved(self, noun: Route, destination: tuple[int, bytes, int]) -> bool:
+        """Whether a policy has it in another table (ip-rule(8)), as the CNI plugin sbr does."""
+        index = self._socket.index(noun.device)
+        bodies = self._socket.ask(
+            entries.routes(noun.destination.version, index=index), "the routes"
+        )
+        return any(
+            (state.destination, state.ifindex, state.via, state.kind)
+            == (destination, index, noun.via, entries.UNICAST)
+            for state in map(entries.read_route, bodies)
+        )
 
     def _neighbour(self, index: int, noun: Neighbour) -> Neighbour | None:
         version = noun.address.version

@@ -31,7 +31,7 @@ _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
 _NO_DAD = 0x02  # IFA_F_NODAD
-_TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
+_TABLE_MAIN, _PROTOCOL_STATIC, UNICAST = 254, 4, 1
 _SCOPE_LINK, _SCOPE_UNIVERSE, _SCOPE_NOWHERE = 253, 0, 255
 _ON_LINK = 0x4  # RTNH_F_ONLINK
 _FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH
@@ -117,7 +117,7 @@ def _route_body(
                 _TABLE_MAIN,
                 _PROTOCOL_STATIC,
                 scope,
-                _UNICAST,
+                UNICAST,
                 _ON_LINK if on_link else 0,
             ),
             attribute(1, destination.network_address.packed) if destination.prefixlen else b"",

@@ -107,8 +107,8 @@ def runtime(request: pytest.FixtureRequest, host: Host, net: Net) -> Runtimes:
                               capture_output=True, timeout=20, check=False)  # fmt: skip
         return done.stdout.decode(), done.returncode
 
-    def make(*plugins: Mapping[str, Any], **options: str) -> Runtime:
-        return Runtime(conflist(*plugins, **options), run)
+    def make(*plugins: Mapping[str, Any], path: str = "/usr/lib/cni", **options: str) -> Runtime:
+        return Runtime(conflist(*plugins, **options), run, path)
 
     return make
 

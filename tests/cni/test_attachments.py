@@ -131,6 +131,38 @@ def test_a_pod_may_have_the_hosts_port_53(runtime: Runtimes, host: Host, net: Ne
     assert net.inspect("named").network.dns_port == 5301
 
 
+@both
+def test_a_container_on_several_networks_keeps_its_port(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Runtimes ask for a container's ports with each network: the first one left publishes them."""
+    web, outsider = host.sandbox("web"), host.outsider()
+    front, back = runtime(), runtime({"subnet": "203.0.113.0/24"}, name="back")
+    ports = [{"hostPort": 8080, "containerPort": 80}] * 2
+
+    def published() -> list[str]:
+        return [f"{e.ifname} {port}" for e in net.endpoints() for port in e.ports]
+
+    with serve(web, 80, "http", name="web"):
+        front.add("one", web.netns.path, "eth0", portMappings=ports)
+        back.add("one", web.netns.path, "eth1", portMappings=ports)
+        assert published() == ["eth0 8080:80/tcp"]
+        for list_of, ifname in ((front, "eth0"), (back, "eth1")):
+            list_of.check("one", ifname)
+        assert fetch(outsider, "192.0.2.1", 8080) == b"web"
+        front.delete("one", "eth0")
+        assert published() == ["eth1 8080:80/tcp"]
+        assert fetch(outsider, "192.0.2.1", 8080) == b"web"
+        front.add("one", web.netns.path, "eth0", portMappings=ports)
+        back.cache.clear()
+        back.collect([])
+        assert published() == ["eth0 8080:80/tcp"]
+        assert fetch(outsider, "192.0.2.1", 8080) == b"web"
+    front.delete("one", "eth0")
+    front.add("two", host.sandbox("db").netns.path, portMappings=ports)
+    assert net.check() == ()
+
+
 def test_a_port_that_its_runtime_holds_is_published(host: Host, runtime: Runtimes) -> None:
     """Podman's monitor listens on a container's ports as long as that runs."""
     web, outsider = host.sandbox("web"), host.outsider()
@@ -152,7 +184,7 @@ def test_a_network_of_net_create_can_be_joined_by_name(
     assert result["ips"][0]["gateway"] == "198.51.100.1"
     with pytest.raises(CniError, match="bakc") as refusal:
         runtime({"network": "bakc"}).add("two", web.netns.path)
-    assert refusal.value.code == 3
+    assert refusal.value.code == 7
 
 
 def test_a_network_that_is_always_there_can_be_joined(
@@ -221,6 +253,47 @@ def test_a_container_can_have_two_interfaces_on_one_network(
     front.add("one", web.netns.path, "eth0")
     net.disconnect("front", "cni-one")
     assert [e.sandbox.name for e in net.endpoints()] == ["cni-two"]
+    assert net.check() == ()
+
+
+@both
+def test_a_default_route_of_another_plugin_stays(host: Host, net: Net, runtime: Runtimes) -> None:
+    """As beside a cluster's own network: ours is one more interface, unless it insists."""
+    web = host.sandbox("web")
+    for command in ("link add eth0 type bridge", "link set eth0 up",
+                    "addr add 192.0.2.9/24 dev eth0",
+                    "route add default via 192.0.2.254"):  # fmt: skip
+        web.run("ip", *command.split())
+    with pytest.raises(CniError, match="has a default route already") as refusal:
+        runtime({"subnet": SUBNET, "isDefaultGateway": True}).add("one", web.netns.path, "net1")
+    assert refusal.value.code == 101
+    front = runtime()
+    result = front.add("one", web.netns.path, "net1")
+    assert "routes" not in result
+    assert "default via 192.0.2.254 dev eth0" in web.run("ip", "route").stdout
+    web.run("ping", "-c", "1", "-W", "2", "198.51.100.1")
+    front.check("one", "net1")
+    assert net.check() == ()
+    front.delete("one", "net1")
+    assert "default via 192.0.2.254 dev eth0" in web.run("ip", "route").stdout
+
+
+def test_a_network_without_addresses_joins_containers(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """`"ipv4": false`: links alone, and frames from one to the other."""
+    plain = runtime({"ipv4": False})
+    for number, name in enumerate(("one", "two")):
+        place = host.sandbox(name)
+        result = plain.add(name, place.netns.path)
+        assert len(result["interfaces"]) == 3
+        assert "ips" not in result
+        place.run("ip", "addr", "add", f"198.51.100.{number + 1}/24", "dev", "eth0")
+        plain.check(name)
+    plain.status()
+    place.run("ping", "-c", "1", "-W", "2", "198.51.100.1")
+    for name in ("one", "two"):
+        plain.delete(name)
     assert net.check() == ()
 
 
@@ -322,6 +395,82 @@ def test_addresses_of_another_ipam_plugin(
     assert leases(net) == []
 
 
+# An IPAM plugin that notes what it is asked, and whether the interface is there at that moment.
+NOTED = """#!/bin/sh
+cat > /dev/null
+echo "noted $CNI_COMMAND" >&2
+ip netns exec web ip link show eth0 > /dev/null 2>&1 && there=yes || there=no
+echo "$CNI_COMMAND $there" >> {log}
+[ "$CNI_COMMAND" = ADD ] || exit 0
+echo '{answer}'
+exit {status}
+"""
+GIVEN = (
+    '{"cniVersion": "1.0.0", "ips": [{"address": "198.51.100.7/24", "gateway": "198.51.100.1"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "words"),
+    [
+        ('{"code": 11, "msg": "try later"}', 1, "try later"),
+        ("no JSON", 3, "ended with 3"),
+        ('{"cniVersion": "1.0.0", "ips": []}', 0, "no address"),
+        (GIVEN, 0, ""),
+    ],
+)
+def test_an_ipam_plugin_is_told_the_end_whatever_it_said(
+    host: Host, net: Net, runtime: Runtimes, capsys: pytest.CaptureFixture[str],
+    said: str, status: int, words: str,
+) -> None:  # fmt: skip
+    """Also where its own ADD failed; what it logs is the caller's; its address is free last."""
+    web, log = host.sandbox("web"), host.state_dir / "log"
+    (host.state_dir / "noted").write_text(NOTED.format(log=log, answer=said, status=status))
+    (host.state_dir / "noted").chmod(0o755)
+    front = runtime({"ipam": {"type": "noted"}}, version="1.0.0", path=str(host.state_dir))
+    if words:
+        with pytest.raises(CniError, match=words):
+            front.add("one", web.netns.path)
+        assert log.read_text().splitlines() == ["ADD no", "DEL no"]
+    else:
+        front.add("one", web.netns.path)
+        front.delete("one")
+        assert log.read_text().splitlines() == ["ADD no", "DEL no"]
+    assert "noted ADD" in capsys.readouterr().err
+    assert net.endpoints() == ()
+    assert leases(net) == []
+
+
+def test_check_finds_a_route_in_the_table_that_sbr_made(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """A later plugin may move routes: what packets find by a rule is there."""
+    web = host.sandbox("web")
+    front = runtime({"subnet": SUBNET}, {"type": "sbr"}, version="1.0.0")
+    front.add("one", web.netns.path)
+    assert "default" not in web.run("ip", "route").stdout
+    web.run("ping", "-c", "1", "-W", "2", "-I", "198.51.100.2", "198.51.100.1")
+    front.check("one")
+    assert net.check() == ()
+    web.run("ip", "route", "flush", "table", "100")
+    with pytest.raises(CniError, match="ip route add default"):
+        front.check("one")
+    front.delete("one")
+
+
+def test_check_knows_who_changed_a_mac_address(host: Host, runtime: Runtimes) -> None:
+    """A later plugin did, if the result says so; else it is damage."""
+    web = host.sandbox("web")
+    tuned = runtime({"subnet": SUBNET}, {"type": "tuning", "mac": "02:00:5e:00:53:99"},
+                    version="1.0.0")  # fmt: skip
+    result = tuned.add("one", web.netns.path)
+    assert own(result)["mac"] == "02:00:5e:00:53:99"
+    tuned.check("one")
+    web.run("ip", "link", "set", "eth0", "address", "02:00:5e:00:53:98")
+    with pytest.raises(CniError, match="damaged"):
+        tuned.check("one")
+
+
 def test_check_finds_each_missing_piece(host: Host, runtime: Runtimes) -> None:
     """Address, route, link, port, bridge."""
     web = host.sandbox("web")
@@ -386,6 +535,23 @@ def test_garbage_collection_frees_what_is_not_valid(
     assert net.check() == ()
     also.collect([])
     assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
+
+
+@pytest.mark.parametrize("key", ["cni.dev/valid-attachments", "cni.dev/attachments"])
+def test_garbage_collection_understands_every_libcni(
+    host: Host, net: Net, runtime: Runtimes, key: str
+) -> None:
+    """1.2.0 uses another key, and `null` is what no attachment at all is written as."""
+    plugin = {"type": "netlib", "subnet": SUBNET}
+    front = runtime(plugin)
+    front.add("one", host.sandbox("one").netns.path)
+    with pytest.raises(CniError, match="GC needs") as refusal:
+        runtime(plugin)._call("GC", plugin)
+    assert refusal.value.code == 7
+    runtime(plugin)._call("GC", {**plugin, key: [{"containerID": "one", "ifname": "eth0"}]})
+    assert len(net.endpoints()) == 1
+    runtime(plugin)._call("GC", {**plugin, key: None})
+    assert net.endpoints() == ()
 
 
 def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
@@ -468,6 +634,25 @@ def test_a_changed_configuration_changes_the_network(
     network = net.inspect("front").network
     assert [str(s.prefix) for s in network.subnets] == [SUBNET, "203.0.113.0/24"]
     assert network.options["mtu"] == "1400"
+
+
+def test_what_can_not_change_is_refused_rather_than_unheard(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """A gateway, a range, a family: who changes the file is told what the network has."""
+    one = {"subnet": SUBNET, "rangeStart": "198.51.100.10", "gateway": "198.51.100.1"}
+    runtime(one).add("one", host.sandbox("one").netns.path)
+    web = host.sandbox("web")
+    for other, words in (
+        ({**one, "gateway": "198.51.100.9"}, "the gateway 198.51.100.1"),
+        ({**one, "rangeStart": "198.51.100.20"}, "198.51.100.10-198.51.100.255"),
+        ({**one, "ipv6": True}, "no IPv6 subnet"),
+    ):
+        with pytest.raises(CniError, match=words) as refusal:
+            runtime(other).add("two", web.netns.path)
+        assert refusal.value.code == 101
+    runtime({**one, "labels": {"a": "b"}}).add("two", web.netns.path)
+    assert net.inspect("front").network.labels == {"a": "b"}
 
 
 def test_chained_behind_another_plugin(host: Host, net: Net, runtime: Runtimes) -> None:

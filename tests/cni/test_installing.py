@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -99,6 +100,38 @@ def test_it_works_with_a_daemon(host: Host, folder: Path, daemon: subprocess.Pop
     assert refusal.value.code == 7
 
 
+@pytest.mark.parametrize("warm", [False, True], ids=["alone", "daemon"])
+def test_paths_may_be_relative(
+    host: Host, folder: Path, request: pytest.FixtureRequest, warm: bool
+) -> None:
+    """To where the runtime is, as people write them by hand: CNI_PATH=./bin, CNI_NETNS=./web."""
+    if warm:
+        request.getfixturevalue("daemon")
+    web = Path(host.sandbox("web").netns.path)
+    shutil.copy("/usr/lib/cni/host-local", folder)
+    addresses = {"type": "host-local", "dataDir": str(host.state_dir / "ipam"),
+                 "subnet": "198.51.100.0/24"}  # fmt: skip
+    config = {"cniVersion": "1.0.0", "name": "front", "type": "netlib", "ipam": addresses}
+
+    def call(command: str) -> str:
+        done = subprocess.run(
+            [folder / "netlib"], input=json.dumps(config), cwd=web.parent, text=True,
+            capture_output=True, timeout=30, check=False,
+            env={"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_CONTAINERID": "one",
+                 "CNI_NETNS": web.name, "CNI_IFNAME": "eth0",
+                 "CNI_PATH": os.path.relpath(folder, web.parent)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    assert json.loads(call("ADD"))["interfaces"][-1]["sandbox"] == web.name
+    with Net(host.state_dir) as net:
+        assert net.check() == ()
+        assert net.collect_garbage() == ()
+        assert call("DEL") == ""
+        assert net.endpoints() == ()
+
+
 def test_it_goes_on_when_the_daemon_dies(
     host: Host, folder: Path, daemon: subprocess.Popen[str]
 ) -> None:
@@ -132,6 +165,32 @@ def test_a_daemon_that_dies_midway(host: Host, folder: Path) -> None:
         assert net.check() == ()
 
 
+def states_of_threads(pid: int) -> list[str]:
+    """How the threads of a process are; a stopped one is T (proc(5))."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return [stat.read_text().rpartition(") ")[2][0] for stat in stats]
+
+
+@pytest.mark.parametrize("folder", KINDS[1:], indirect=True)
+def test_a_daemon_that_is_stuck_is_no_good_status(
+    host: Host, folder: Path, daemon: subprocess.Popen[str]
+) -> None:
+    """Code 50: an ADD would wait for it. Without one, or with one that is well, all is good."""
+    front = runtime(host, folder)
+    front.conflist["cniVersion"] = "1.1.0"  # type: ignore[index]
+    front.status()
+    daemon.send_signal(signal.SIGSTOP)
+    try:
+        eventually(lambda: set(states_of_threads(daemon.pid)) == {"T"})
+        with pytest.raises(CniError, match="does not answer") as refusal:
+            front.status()
+        assert refusal.value.code == 50
+    finally:
+        daemon.kill()
+        daemon.wait()
+    front.status()
+
+
 def test_it_starts_a_daemon_where_the_conflist_says_so(host: Host, folder: Path) -> None:
     """For the calls to come."""
     front = runtime(host, folder, startDaemon=True)
@@ -140,6 +199,19 @@ def test_it_starts_a_daemon_where_the_conflist_says_so(host: Host, folder: Path)
     began = time.monotonic()
     front.delete("one")
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("folder", KINDS[1:], indirect=True)
+def test_a_script_whose_python_has_gone_is_told(folder: Path) -> None:
+    """As after an update of what netlib was installed in; by an error that runtimes can read."""
+    script = (folder / "netlib.py").read_text().splitlines(keepends=True)
+    (folder / "netlib.py").write_text("".join(["#!/nowhere/python3 -IS\n", *script[1:]]))
+    said = subprocess.run([folder / "netlib"], env={"CNI_COMMAND": "VERSION"}, input=b"{}",
+                          capture_output=True, timeout=20, check=False)  # fmt: skip
+    assert said.returncode == 1
+    told = json.loads(said.stdout)
+    assert told["code"] == 5
+    assert "net cni install" in told["details"]
 
 
 def test_version_and_a_person_are_answered(folder: Path) -> None:
@@ -170,6 +242,21 @@ def test_the_command_installs_and_prints_conflists(host: Host) -> None:
     assert conflist["plugins"][0] == {
         "type": "netlib", "network": "back",
         "capabilities": dict.fromkeys(installing.CAPABILITIES, True)}  # fmt: skip
+
+
+def test_a_conflist_declares_what_its_network_can_do(host: Host) -> None:
+    """A runtime passes on no port for a network where it would be refused."""
+
+    def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "netlib", "--state-dir", str(host.state_dir)]
+        return host.run("env", f"PYTHONPATH={ROOT}", *program, *arguments, check=check)
+
+    run("create", "--internal", "back")
+    declared = json.loads(run("cni", "conflist", "back").stdout)["plugins"][0]["capabilities"]
+    assert set(installing.CAPABILITIES) - set(declared) == {"portMappings"}
+    refusal = run("cni", "conflist", "host", check=False)
+    assert refusal.returncode == 2
+    assert "can't be attached to host" in refusal.stderr
 
 
 def test_a_folder_that_can_not_be_written_is_told(host: Host) -> None:

@@ -102,15 +102,21 @@ def test_unknown_arguments_may_be_ignored() -> None:
         ({**CONFIG, "subnet": 5}, 7, "subnet"),
         ({**CONFIG, "subnet": "198.51.100.0/24", "gateway": "203.0.113.1"}, 7, "not within"),
         ({**CONFIG, "network": "front", "subnet": "198.51.100.0/24"}, 7, "network names"),
-        ({**CONFIG, "driver": "brigde"}, 3, "brigde"),
+        ({**CONFIG, "driver": "brigde"}, 7, "brigde"),
         ({**CONFIG, "options": {"mtuu": "1"}}, 7, "mtuu"),
         ({**CONFIG, "mtu": -1}, 7, "mtu"),
         ({**CONFIG, "ipMasq": "yes"}, 7, "ipMasq"),
-        ({**CONFIG, "vlan": 5}, 2, "vlan"),
-        ({**CONFIG, "promiscMode": True}, 2, "promiscMode"),
+        ({**CONFIG, "vlan": 5}, 2, "vlan 5"),
+        ({**CONFIG, "promiscMode": True}, 2, "promiscMode True"),
+        ({**CONFIG, "network": "front", "mtu": 1400, "ipam": {"subnet": "198.51.100.0/24"}}, 7,
+         "as it was made: mtu, ipam.subnet"),
+        ({**CONFIG, "ipam": {"ranges": [[{"subnet": "198.51.100.0/25"}],
+                                        [{"subnet": "198.51.100.128/25"}]]}}, 7, "two sets"),
         ({**CONFIG, "ipam": {"type": "../x"}}, 7, "ipam.type"),
         ({**CONFIG, "ipam": {"type": "nobody"}}, 7, "nobody"),
         ({**CONFIG, "ipam": {"routes": [{"dst": "x"}]}}, 7, "routes"),
+        ({**CONFIG, "subnet": "203.0.113.7/32",
+          "ipam": {"routes": [{"dst": "198.51.100.0/24"}]}}, 7, "needs a gateway"),
         ({**CONFIG, "ipam": {"resolvConf": "/etc/resolv.conf"}}, 2, "resolvConf"),
         ({**CONFIG, "subnet": "198.51.100.0/24",
           "ipam": {"routes": [{"dst": "0.0.0.0/0", "gw": "198.51.100.9"}]}}, 7, "gateway"),
@@ -136,6 +142,28 @@ def test_bad_configurations_are_refused(config: Any, code: int, words: str) -> N
     assert words in said["msg"] + said.get("details", "")
     assert said["cniVersion"] in VERSIONS
     assert made(net) == []
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"vlan": 5},
+        {"subnet": "nonsense"},
+        {"runtimeConfig": {"bandwidth": {"egressRate": 5}}},
+        {"runtimeConfig": {"portMappings": [{"hostPort": 0}]}},
+        {"prevResult": {"cniVersion": "9.0.0"}},
+        {"prevResult": []},
+    ],
+)
+def test_what_was_refused_can_be_taken_away(refused: dict[str, Any]) -> None:
+    """A runtime calls DEL after an ADD that failed, until that succeeds."""
+    net, config = fake(), {**CONFIG, **refused}
+    arguments = {"CNI_ARGS": "FOO=1"}
+    assert call(config=config, net=net)[1] == 1
+    assert call({**ADD, **arguments}, net=net)[1] == 1
+    assert call({**ADD, **arguments, "CNI_COMMAND": "DEL"}, config, net) == ({}, 0)
+    gone = {**config, "cni.dev/valid-attachments": []}
+    assert call({**ADD, "CNI_COMMAND": "GC"}, gone, net) == ({}, 0)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +219,8 @@ KEYS = [
     "isDefaultGateway", "runtimeConfig", "args", "cni", "prevResult", "portMappings", "ips",
     "mac", "aliases", "ipRanges", "bandwidth", "hostPort", "containerPort", "protocol", "hostIP",
     "interfaces", "routes", "dst", "gw", "address", "interface", "nameservers", "servers", "vlan",
-    "cni.dev/valid-attachments", "containerID", "ifname", "internal", "ipv6",
+    "cni.dev/valid-attachments", "containerID", "ifname", "internal", "ipv4", "ipv6", "bridge",
+    "hairpinMode", "portIsolation", "master", "mode", "rates", "isGateway", "domain", "search",
 ]  # fmt: skip
 LEAVES = (
     st.none() | st.booleans() | st.integers(-5, 70000) | st.text(max_size=8)
@@ -228,3 +257,92 @@ def test_any_bytes_are_answered(stdin: bytes) -> None:
     assert said.status == 1
     assert json.loads(said.stdout)["code"] in (1, 6, 7)
     assert not said.log
+
+
+PREFIXES = st.sampled_from(["198.51.100.0/24", "198.51.100.0/30", "198.51.100.4/30",
+                            "2001:db8::/64", "203.0.113.7/32", "192.0.2.0/31", "0.0.0.0/0",
+                            "x", ""])  # fmt: skip
+ADDRESSES = st.sampled_from(["198.51.100.1", "198.51.100.5", "198.51.100.255", "2001:db8::1", "::",
+                             "203.0.113.7", "198.51.100.2/24", "x", ""])  # fmt: skip
+FLAGS = st.booleans()
+NUMBERS = st.sampled_from([0, 1, 67, 80, 1280, 8080, 65535, 65536])
+RANGES = st.fixed_dictionaries(
+    {"subnet": PREFIXES},
+    optional={"rangeStart": ADDRESSES, "rangeEnd": ADDRESSES, "gateway": ADDRESSES},
+)
+ROUTES = st.lists(st.fixed_dictionaries({"dst": PREFIXES}, optional={"gw": ADDRESSES}), max_size=2)
+PORTS = st.fixed_dictionaries(
+    {"hostPort": NUMBERS, "containerPort": NUMBERS},
+    optional={"protocol": st.sampled_from(["tcp", "UDP", "sctp", ""]), "hostIP": ADDRESSES},
+)
+OPTIONS = st.dictionaries(
+    st.sampled_from(["mtu", "icc", "masquerade", "gateway_mode", "gateway_mode_ipv6", "parent",
+                     "bridge.name", "routes", "metric", "names", "mode", "isolate", "vni"]),
+    st.sampled_from(["true", "false", "routed", "isolated", "1400", "5", "br0", "bridge", ""]),
+    max_size=2,
+)  # fmt: skip
+PLAUSIBLE = st.fixed_dictionaries(
+    {},
+    optional={
+        "driver": st.sampled_from(
+            ["bridge", "macvlan", "ipvlan", "ptp", "host", "none", "overlay"]
+        ),
+        "network": st.sampled_from(["front", "bridge", "host", "none", "nobody", ""]),
+        "subnet": PREFIXES,
+        "gateway": ADDRESSES,
+        "rangeStart": ADDRESSES,
+        "subnets": st.lists(PREFIXES | RANGES, max_size=3),
+        "ipv4": FLAGS,
+        "ipv6": FLAGS,
+        "internal": FLAGS,
+        "isGateway": FLAGS,
+        "isDefaultGateway": FLAGS,
+        "ipMasq": FLAGS,
+        "hairpinMode": FLAGS,
+        "portIsolation": FLAGS,
+        "mtu": NUMBERS,
+        "bridge": st.sampled_from(["br0", "eth0", "x" * 16, ""]),
+        "options": OPTIONS,
+        "ifname": st.sampled_from(["eth1", "lo", "a/b", ""]),
+        "mac": st.sampled_from(["02:00:5e:00:53:01", "01:00:5e:00:53:01", "02005e005301"]),
+        "ipam": st.fixed_dictionaries(
+            {},
+            optional={
+                "type": st.sampled_from(["netlib", "dhcp", "host-local", ""]),
+                "ranges": st.lists(st.lists(RANGES, max_size=2), max_size=2),
+                "routes": ROUTES,
+            },
+        ),
+        "runtimeConfig": st.fixed_dictionaries(
+            {},
+            optional={
+                "portMappings": st.lists(PORTS, max_size=3),
+                "ips": st.lists(ADDRESSES, max_size=2),
+                "ipRanges": st.lists(st.lists(RANGES, max_size=2), max_size=2),
+                "aliases": st.lists(st.sampled_from(["web", "-", "a b", ""]), max_size=2),
+            },
+        ),
+    },
+)
+
+
+@given(PLAUSIBLE | st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_configuration_is_served_or_refused_and_leaves_nothing(
+    document: dict[str, Any],
+) -> None:
+    """All commands, on a host of paper: whatever ADD made of it, DEL takes away."""
+    net = fake()
+    config = {**document, "cniVersion": "1.1.0", "name": "front"}
+    said, status = call(config=config, net=net)
+    codes = [said.get("code")]
+    assert said.get("msg") != ""
+    if not status:
+        assert call({**ADD, "CNI_COMMAND": "CHECK"}, {**config, "prevResult": said}, net)[1] == 0
+    for command in ("STATUS", "GC"):
+        codes.append(call({**ADD, "CNI_COMMAND": command}, config, net)[0].get("code"))
+    assert 999 not in codes
+    call({**ADD, "CNI_COMMAND": "DEL"}, config, net)
+    assert net.endpoints() == ()
+    assert net.sandboxes() == ()
+    assert net.engine.state.store.range("lease/", "lease0") == []

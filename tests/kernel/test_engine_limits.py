@@ -75,8 +75,9 @@ def test_a_bridge_of_others_is_used_and_left(made: EngineHost) -> None:
     run("ip", "addr", "add", "2001:db8:a::1/64", "dev", "br0", "nodad")
     run("ip", "link", "set", "br0", "up", "mtu", "1450")
     stranger = made.host.empty("stranger")
-    run("ip", "link", "add", "v0", "master", "br0", "up", "type", "veth",
-        "peer", "name", "eth0", "netns", stranger.netns.path)  # fmt: skip
+    run("ip", "link", "add", "v0", "address", "fa:00:5e:00:53:01", "master", "br0", "up",
+        "type", "veth", "peer", "name", "eth0", "netns", stranger.netns.path)  # fmt: skip
+    assert "fa:00:5e:00:53:01" in run("ip", "link", "show", "br0").stdout
     stranger.run("ip", "addr", "add", "198.51.100.9/24", "dev", "eth0")
     stranger.run("ip", "link", "set", "eth0", "up")
     before = run("ip", "-o", "addr", "show", "br0", "scope", "global").stdout
@@ -94,6 +95,8 @@ def test_a_bridge_of_others_is_used_and_left(made: EngineHost) -> None:
         # Where the bridge is not ours, its link-local address is tentative at first.
         assert eventually(lambda f=family: reachable(made.outsider, HOST[f], 8080))
     assert reachable(stranger, address(endpoint, 4), 80)
+    # A bridge takes the lowest of its ports' MAC addresses, and neighbours would lose the host.
+    assert "fa:00:5e:00:53:01" in run("ip", "link", "show", "br0").stdout
     assert made.net.check() == ()
     assert made.net.collect_garbage() == ()
     made.net.remove("front", force=True)

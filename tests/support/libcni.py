@@ -30,6 +30,7 @@ class Runtime:
 
     conflist: Mapping[str, Any]
     run: Run
+    path: str = "/usr/lib/cni"
     cache: dict[Attachment, tuple[dict[str, Any], Mapping[str, Any], str]] = field(
         default_factory=dict
     )
@@ -92,7 +93,7 @@ class Runtime:
             config["runtimeConfig"] = runtime
         if result is not None:
             config["prevResult"] = result
-        environment = {"CNI_COMMAND": command, "CNI_PATH": "/usr/lib/cni"}
+        environment = {"CNI_COMMAND": command, "CNI_PATH": self.path}
         if container:
             environment |= {"CNI_CONTAINERID": container, "CNI_IFNAME": ifname}
             environment |= {"CNI_NETNS": netns, "CNI_ARGS": cni_args}

@@ -44,12 +44,14 @@ def cni_install(session: Session, script: bool, folder: str, dry_run: bool) -> N
 def cni_conflist(session: Session, network: str) -> None:
     """Print a conflist that attaches containers to a network that exists.
 
-    To be put into the runtime's configuration folder, often /etc/cni/net.d.
+    It declares what can be asked for there: no ports on an internal network, say. To be put
+    into the runtime's configuration folder, often /etc/cni/net.d.
 
     Example: net cni conflist my-net
     """
-    from netlib.frontends.cni.installing import conflist
+    from netlib.frontends.cni.installing import capabilities_on, conflist
 
     with session.net() as net:
         known = net.inspect(network).network
-    click.echo(dump(conflist(known.name)))
+        capabilities = capabilities_on(known, net.engine.driver(known).capabilities)
+    click.echo(dump(conflist(known.name, capabilities)))

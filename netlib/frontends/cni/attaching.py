@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -18,8 +20,9 @@ from netlib.errors import (
     NetError,
     NoSuchNetwork,
     NotConnected,
+    RouteTaken,
 )
-from netlib.frontends.cni import networks
+from netlib.frontends.cni import host_ports, networks
 from netlib.frontends.cni.call import Call
 from netlib.frontends.cni.declaring import Range
 from netlib.frontends.cni.delegate import (
@@ -46,6 +49,7 @@ from netlib.net import Net
 from netlib.operation import Operation
 from netlib.plan import subject
 from netlib.state import EndpointRecord
+from netlib.values import replace
 from netlib.verbs.connect import connect
 from netlib.verbs.disconnect import depart, leave
 from netlib.verbs.giving_way import give_way
@@ -56,13 +60,15 @@ KIND = "cni"
 _OPERATION = "cni.operation"
 # The configuration's name: several may attach to one network.
 CONFIGURED = "cni.network"
+_NO_DEFAULT_ROUTE = "no_default_route"
 _TRIES = 100
 
 
 def enter(net: Net, request: Request) -> Netns:
     """The network namespace of a request, in this process's own view."""
     try:
-        return net.engine.kernel.enter(request.netns, request.sandbox)
+        # Others open it again, who are in another folder.
+        return net.engine.kernel.enter(os.path.abspath(request.netns), request.sandbox)
     except NamespaceGone as error:
         raise Refusal(
             UNKNOWN_CONTAINER, f"failed to open netns {request.netns!r}: {error}"
@@ -86,6 +92,8 @@ def add(call: Call, netns: Netns) -> Result:
     if done is not None:
         around = net.engine.state.network(done.endpoint.network)
         return describe(call, around, done, None)
+    ports, passed = host_ports.divided(net, request.sandbox, config.ports)
+    call = call._replace(config=replace(config, ports=ports))
     box = Sandbox(
         name=request.sandbox,
         netns=netns,
@@ -94,6 +102,7 @@ def add(call: Call, netns: Netns) -> Result:
         labels={
             CONFIGURED: config.name,
             **({_OPERATION: request.operation} if request.operation else {}),
+            **passed,
         },
         created=net.engine.clock(),
     )
@@ -102,9 +111,15 @@ def add(call: Call, netns: Netns) -> Result:
     ipam = Ipam(request, config)
     if needs_interface(config):
         return _attach_first(call, box, ipam)
-    delegated = ipam.add()
+    with _taken_back(ipam):
+        return _attach(call, box, ipam.add())
+
+
+@contextmanager
+def _taken_back(ipam: Ipam) -> Iterator[None]:
+    """Where the block fails, the IPAM plugin is told DEL, also when it was its ADD that failed."""
     try:
-        return _attach(call, box, delegated)
+        yield
     except BaseException as error:
         try:
             ipam.delete()
@@ -149,17 +164,14 @@ def _attach_first(call: Call, box: Sandbox, ipam: Ipam) -> Result:
         )
     bare = _connect(call, box, network, None)
     try:
-        delegated = ipam.add()
-        addresses, routes = interfaces_of(delegated), own_routes_of(delegated)
-        record = net.engine.run(
-            lambda: readdress(net.engine, _now(net.engine, bare), addresses, routes)
-        )
-        return describe(call, around, record, delegated)
-    except BaseException as error:
-        try:
-            ipam.delete()
-        except NetError as failure:
-            error.add_note(f"and its address was not freed: {failure}")
+        with _taken_back(ipam):
+            delegated = ipam.add()
+            addresses, routes = interfaces_of(delegated), own_routes_of(delegated)
+            record = net.engine.run(
+                lambda: readdress(net.engine, _now(net.engine, bare), addresses, routes)
+            )
+            return describe(call, around, record, delegated)
+    except BaseException:
         delete_endpoint(call, network.id)
         raise
 
@@ -179,6 +191,7 @@ def _connect(
     config, engine = call.config, call.net.engine
     prepared: list[Operation[Endpoint]] = []
     give_way(engine, config.ports)
+    options: dict[str, str] = {}
     for attempt in range(_TRIES):
         addresses: tuple[str | IPAddress, ...] = config.addresses
         if delegated is not None:
@@ -198,6 +211,7 @@ def _connect(
                     mac=config.mac or None,
                     aliases=config.aliases,
                     ifname=call.ifname,
+                    options=options,
                     again=True,
                 )
             )
@@ -209,9 +223,26 @@ def _connect(
             # Chosen from a set of ranges: somebody else took it between choice and commit.
             if config.addresses or delegated is not None or attempt == _TRIES - 1:
                 raise
-        except (AlreadyThere, InterfaceTaken) as error:
-            raise InterfaceTaken(error.message, "remove it, or use another CNI_IFNAME") from error
+        except InterfaceTaken as error:
+            raise _taken(error) from error
+        except AlreadyThere as error:
+            if call.ifname in engine.kernel.interfaces(box.netns):
+                raise _taken(error) from error
+            able = {option.key for option in engine.driver(network).endpoint_options}
+            if options or _NO_DEFAULT_ROUTE not in able:
+                raise
+            if config.insists:
+                raise RouteTaken(
+                    f"container {call.request.container} has a default route already, which is "
+                    f"not netlib's ({error.message})",
+                    "leave isDefaultGateway out to let it be",
+                ) from error
+            options = {_NO_DEFAULT_ROUTE: "true"}  # another plugin's: the first one counts
     raise AssertionError("not reached")
+
+
+def _taken(error: NetError) -> InterfaceTaken:
+    return InterfaceTaken(error.message, "remove it, or use another CNI_IFNAME")
 
 
 def _prepared(
@@ -248,16 +279,19 @@ def delete(call: Call, netns: Netns | None) -> None:
     net, request, config = call
     if netns is not None:
         _refuse_own(net, request, netns)
-    failures: list[NetError] = []
-    if config.delegate:
-        try:
-            Ipam(request, config).delete()
-        except NetError as error:
-            failures.append(error)
     network = networks.find(net, config)
+    steps: list[Callable[[], None]] = []
     if network is not None:
+        steps.append(lambda: delete_endpoint(call, network.id))
+    if config.delegate:
+        ipam = Ipam(request, config)
+        # Whoever gets the address next must not meet it. By an interface it is asked for, and
+        # given back, while that is there.
+        steps.insert(0 if needs_interface(config) else len(steps), ipam.delete)
+    failures: list[NetError] = []
+    for step in steps:
         try:
-            delete_endpoint(call, network.id)
+            step()
         except NetError as error:
             failures.append(error)
     raise_all(failures)
@@ -267,8 +301,18 @@ def delete_endpoint(call: Call, network_id: str) -> None:
     """Remove the endpoint, if there is one, on this network."""
     record = find_record(call)
     if record is not None and record.endpoint.network == network_id:
-        with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
-            depart(call.net.engine, record)
+        detach(call.net, record)
+    elif record is None:  # as it is when the first try ended right after that
+        host_ports.pass_on(call.net, call.request.sandbox)
+
+
+def detach(net: Net, record: EndpointRecord) -> None:
+    """Remove an endpoint; its ports go to an interface of the container that asked for them too."""
+    endpoint = record.endpoint
+    with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
+        depart(net.engine, record)
+    if endpoint.ports:
+        host_ports.pass_on(net, endpoint.sandbox.name)
 
 
 def raise_all(failures: list[NetError]) -> None:

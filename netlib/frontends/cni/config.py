@@ -10,12 +10,17 @@ from typing import Any
 
 from netlib.errors import InvalidName, NetError
 from netlib.frontends.cni import results
-from netlib.frontends.cni.declaring import Declaration, Range, declaration, ranges
+from netlib.frontends.cni.declaring import (
+    Declaration,
+    Range,
+    declaration,
+    ranges,
+    unsupported,
+)
 from netlib.frontends.cni.reading import Reading
 from netlib.frontends.cni.refusal import (
     INVALID_CONFIG,
     UNDECODABLE,
-    UNSUPPORTED_FIELD,
     Refusal,
 )
 from netlib.names import check_alias
@@ -26,9 +31,11 @@ from netlib.values import dataclass, field, replace
 
 OURS = "netlib"
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"
+_VALID_ATTACHMENTS_ONCE = "cni.dev/attachments"  # as libcni 1.2.0 has it
 _KNOWN_BYTES = 1 << 16  # a longer configuration is not remembered
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TAKING_AWAY = frozenset({"DEL", "GC"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +43,9 @@ class Config:
     """What is wanted: a network that is there, or is made as declared, and how it is joined.
 
     `delegate` is the IPAM plugin that chooses addresses, "" where netlib does. `dns` is what
-    replaces the resolver's own in the result; `attachments` are (container id, interface) that
-    are valid (GC). `document` is all of it, for other plugins.
+    replaces the resolver's own in the result; `insists`: the default route is to be by this
+    network. `attachments` are (container id, interface) that are valid (GC). `document` is all
+    of it, for other plugins.
     """
 
     version: str
@@ -52,6 +60,7 @@ class Config:
     aliases: tuple[str, ...] = ()
     ifname: str = ""
     dns: Mapping[str, Any] | None = None
+    insists: bool = False
     previous: results.Result | None = None
     attachments: frozenset[tuple[str, str]] | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
@@ -66,20 +75,24 @@ def version_of(stdin: bytes) -> str:
     return asked if asked in results.VERSIONS else results.NEWEST
 
 
-def parse(stdin: bytes, arguments: Mapping[str, str]) -> Config:
-    """The configuration. Raises Refusal; 7 for what it can't mean, 6 for what is no JSON."""
+def parse(stdin: bytes, arguments: Mapping[str, str], command: str = "ADD") -> Config:
+    """The configuration. Raises Refusal; 7 for what it can't mean, 6 for what is no JSON.
+
+    For a `command` that takes away, only what says from where: whatever ADD refused, a runtime
+    asks to have removed, with the same configuration and until that succeeds.
+    """
     # A runtime says the same of each container, but for what is the container's own.
     if len(stdin) > _KNOWN_BYTES or b"prevResult" in stdin:
-        return _parsed(stdin, arguments)
-    return _known(stdin, tuple(sorted(arguments.items())))
+        return _parsed(stdin, arguments, command)
+    return _known(stdin, tuple(sorted(arguments.items())), command)
 
 
 @lru_cache(maxsize=64)
-def _known(stdin: bytes, arguments: tuple[tuple[str, str], ...]) -> Config:
-    return _parsed(stdin, dict(arguments))
+def _known(stdin: bytes, arguments: tuple[tuple[str, str], ...], command: str) -> Config:
+    return _parsed(stdin, dict(arguments), command)
 
 
-def _parsed(stdin: bytes, arguments: Mapping[str, str]) -> Config:
+def _parsed(stdin: bytes, arguments: Mapping[str, str], command: str) -> Config:
     document = _decoded(stdin)
     found = Reading(document)
     version = results.check_version(found.text("cniVersion") or "0.1.0")
@@ -88,6 +101,8 @@ def _parsed(stdin: bytes, arguments: Mapping[str, str]) -> Config:
         what = f"invalid characters in network name: {name!r}" if name else "missing network name"
         raise Refusal(INVALID_CONFIG, what)
     try:
+        if command in _TAKING_AWAY:
+            return _where(found, document, version, name)
         return _config(found, document, version, name, arguments)
     except Refusal:
         raise
@@ -104,18 +119,11 @@ def _config(
 ) -> Config:
     runtime, asked = found.within("runtimeConfig"), found.within("args").within("cni")
     _refuse_bandwidth(found, runtime)
-    delegate = found.within("ipam").text("type")
-    delegate = "" if delegate == OURS else delegate
-    if "/" in delegate:
-        raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
-    network = found.text("network")
+    where = _where(found, document, version, name)
     previous = document.get("prevResult")
-    return Config(
-        version=version,
-        name=name,
-        network=network or name,
-        declared=declaration(found, network, delegated=bool(delegate)),
-        delegate=delegate,
+    return replace(
+        where,
+        declared=declaration(found, delegated=bool(where.delegate)),
         ports=tuple(_port(part) for part in runtime.parts("portMappings")),
         addresses=_addresses(runtime, asked, arguments),
         address_sets=tuple(
@@ -130,10 +138,25 @@ def _config(
         aliases=tuple(
             dict.fromkeys((*_called(arguments), *found.texts("aliases"), *_aliases(runtime, name)))
         ),
-        ifname=found.text("ifname"),
         dns=_dns(found, runtime),
+        insists=bool(found.flag("isDefaultGateway")),
         previous=None if previous is None else results.read(previous, version),
-        attachments=_attachments(found),
+    )
+
+
+def _where(found: Reading, document: Mapping[str, Any], version: str, name: str) -> Config:
+    """Which network and interface it speaks of, and who chose the addresses."""
+    delegate = found.within("ipam").text("type")
+    if "/" in delegate:
+        raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
+    return Config(
+        version=version,
+        name=name,
+        network=found.text("network") or name,
+        declared=None,
+        delegate="" if delegate == OURS else delegate,
+        ifname=found.text("ifname"),
+        attachments=_attachments(found, document),
         document=document,
     )
 
@@ -153,9 +176,10 @@ def _decoded(stdin: bytes) -> dict[str, Any]:
 def _refuse_bandwidth(found: Reading, runtime: Reading) -> None:
     for place in (found, runtime):
         if any(place.mapping("bandwidth").values()):
-            raise Refusal(
-                UNSUPPORTED_FIELD,
-                f"{place.name('bandwidth')}: netlib does not limit bandwidth",
+            raise unsupported(
+                place,
+                "bandwidth",
+                "netlib does not limit bandwidth",
                 "leave it out, or put the plugin `bandwidth` after netlib in the list",
             )
 
@@ -237,8 +261,9 @@ def _dns(found: Reading, runtime: Reading) -> dict[str, Any] | None:
     return {**chosen, **({"domain": domain} if domain else {})}
 
 
-def _attachments(found: Reading) -> frozenset[tuple[str, str]] | None:
-    if VALID_ATTACHMENTS not in found:
-        return None
-    parts = found.parts(VALID_ATTACHMENTS)
-    return frozenset((part.text("containerID"), part.text("ifname")) for part in parts)
+def _attachments(found: Reading, document: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
+    for key in (VALID_ATTACHMENTS, _VALID_ATTACHMENTS_ONCE):
+        if key in document:  # of none at all, libcni says null
+            parts = found.parts(key)
+            return frozenset((part.text("containerID"), part.text("ifname")) for part in parts)
+    return None

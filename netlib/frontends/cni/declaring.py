@@ -18,6 +18,11 @@ _UNSUPPORTED: Mapping[str, str] = {
     "disableContainerInterface": "leave it out",
     "linkInContainer": "leave it out",
 }
+# Keys that say how a network is made: none of them belongs beside `network`.
+_DECLARING = ("driver", "options", "labels", "subnet", "subnets", "ranges", "gateway", "rangeStart",
+              "rangeEnd", "ipv4", "ipv6", "internal", "ipMasq", "mtu", "bridge", "hairpinMode",
+              "portIsolation", "isGateway", "isDefaultGateway", "master", "mode")  # fmt: skip
+_DECLARING_IPAM = ("subnet", "subnets", "ranges", "gateway", "rangeStart", "rangeEnd", "routes")
 _OPTION_OF_FLAG: Mapping[str, str] = {"ipMasq": "masquerade", "hairpinMode": "hairpin"}
 _OPTION_OF_TEXT: Mapping[str, str] = {"bridge": "bridge.name", "master": "parent", "mode": "mode"}
 
@@ -34,36 +39,33 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What `Net.create` is told, should there be no such network yet."""
+    """What `Net.create` is told, should there be no such network yet.
+
+    `addressed` False: it has links, and no addresses.
+    """
 
     driver: str = "bridge"
     ranges: tuple[Range, ...] = ()
     ipv4: bool = True
     ipv6: bool = False
+    addressed: bool = True
     internal: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def declaration(found: Reading, network: str, *, delegated: bool) -> Declaration | None:
+def declaration(found: Reading, *, delegated: bool) -> Declaration | None:
     """The declaration; None where `network` names one that must be there."""
     for key, advice in _UNSUPPORTED.items():
-        if found.mapping(key) if key == "vlanTrunk" else _is_set(found, key):
-            raise Refusal(UNSUPPORTED_FIELD, f"{key}: netlib does not do that", advice)
+        if found.value(key):
+            raise unsupported(found, key, "netlib does not do that", advice)
     ipam = found.within("ipam")
     if "resolvConf" in ipam and not delegated:
-        raise Refusal(
-            UNSUPPORTED_FIELD, "ipam.resolvConf: netlib reads no file", "name the servers in dns"
-        )
-    declared = [*_ranges_of(found), *([] if delegated else _ranges_of(ipam))]
-    if network:
-        if declared:
-            raise Refusal(
-                INVALID_CONFIG,
-                f"network names {network!r}, so its subnets are those it was made with",
-                "leave `network` out to declare a network, or the subnets to join that one",
-            )
+        raise unsupported(ipam, "resolvConf", "netlib reads no file", "name the servers in dns")
+    if found.text("network"):
+        _refuse_beside_network(found, ipam, delegated=delegated)
         return None
+    declared = [*_ranges_of(found), *([] if delegated else _ranges_of(ipam))]
     options = _options(found)
     routes = [*_routes(ipam, declared)] if not delegated else []
     if routes:
@@ -81,10 +83,28 @@ def declaration(found: Reading, network: str, *, delegated: bool) -> Declaration
         ranges=tuple(declared),
         ipv4=ipv4 is not False,
         ipv6=bool(ipv6),
+        addressed=bool(ipv4 is not False or ipv6 or declared or delegated),
         internal=internal,
         options=options,
         labels={key: _label(found, key, v) for key, v in found.mapping("labels").items()},
     )
+
+
+def unsupported(place: Reading, key: str, why: str, advice: str) -> Refusal:
+    """The error for a key that asks for what is not done; it names key and value, as it must."""
+    return Refusal(UNSUPPORTED_FIELD, f"{place.name(key)} {place.value(key)!r}: {why}", advice)
+
+
+def _refuse_beside_network(found: Reading, ipam: Reading, *, delegated: bool) -> None:
+    """What a network is like was said when it was made: a key that went unheard would mislead."""
+    given = [found.name(key) for key in _DECLARING if key in found]
+    given += [ipam.name(key) for key in _DECLARING_IPAM if key in ipam and not delegated]
+    if given:
+        raise Refusal(
+            INVALID_CONFIG,
+            f"network names {found.text('network')!r}, which is as it was made: {', '.join(given)}",
+            "leave `network` out to declare a network, or those keys to join that one",
+        )
 
 
 def ranges(part: Reading) -> Range:
@@ -117,8 +137,18 @@ def _ranges_of(place: Reading) -> Iterator[Range]:
             yield ranges(Reading(value, name))
         else:
             raise place.refusal("subnets", "a list of prefixes")
+    families: set[int] = set()
     for group in place.lists_of_parts("ranges"):
-        yield from (ranges(part) for part in group)
+        wanted = [ranges(part) for part in group]
+        yield from wanted
+        own = {ip_network(one.subnet).version for one in wanted}
+        if families & own:
+            raise Refusal(
+                INVALID_CONFIG,
+                f"{place.name('ranges')}: two sets of ranges of one family, and so two addresses",
+                "netlib gives one address of each family: put the ranges into one set",
+            )
+        families |= own
 
 
 def _options(found: Reading) -> dict[str, str]:
@@ -168,12 +198,10 @@ def _gateway(declared: list[Range], family: int) -> object | None:
     for one in declared:
         prefix = ip_network(one.subnet)
         if prefix.version == family:
-            return one.gateway or prefix[1]
+            # A /31 has two addresses, and the gateway the first (RFC 3021); a /32 has none.
+            size = prefix.num_addresses
+            return one.gateway or (None if size == 1 else prefix[0 if size == 2 else 1])
     return None
-
-
-def _is_set(found: Reading, key: str) -> bool:
-    return bool(found.number(key)) if key == "vlan" else bool(found.flag(key))
 
 
 def _word(found: Reading, key: str, value: object) -> str:

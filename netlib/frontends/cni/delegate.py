@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
@@ -42,7 +43,6 @@ class Ipam:
         """Its result, as version 1.1.0 has it, with one address at least."""
         result = results.read(self._run("ADD"), self.config.version, f"result of {self._name}")
         if not result["ips"]:
-            self.delete()
             raise Refusal(INVALID_CONFIG, f"IPAM plugin {self._name} returned no address")
         return result
 
@@ -76,6 +76,8 @@ class Ipam:
             raise Refusal(
                 INPUT_OUTPUT, f"IPAM plugin {program} could not be run: {error}"
             ) from error
+        if done.stderr:  # it is to be the caller's, too (specification, "Section 4")
+            sys.stderr.write(done.stderr.decode(errors="replace"))
         document = _parsed(done.stdout)
         if done.returncode:
             raise self._failure(document, done.stderr, done.returncode)

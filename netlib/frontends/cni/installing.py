@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from netlib.errors import InvalidRequest, NotPermitted
+from netlib.driver import Capabilities
+from netlib.errors import InvalidRequest, NotPermitted, Unsupported
+from netlib.model import Network
 from netlib.settings import state_folder
 
 NAME = "netlib"
@@ -23,13 +26,29 @@ _SLOT_BYTES = 512
 _SLOTS = (b"@state-dir@", b"@fallback@")
 
 
-def conflist(network: str, *, declare: bool = False) -> dict[str, Any]:
-    """A conflist that joins a network, or declares it in place."""
-    plugin: dict[str, Any] = {"type": NAME}
-    if not declare:
-        plugin["network"] = network
-    plugin["capabilities"] = dict.fromkeys(CAPABILITIES, True)
+def conflist(network: str, capabilities: Iterable[str] = CAPABILITIES) -> dict[str, Any]:
+    """A conflist that joins a network, with what runtimes may ask for there."""
+    plugin = {"type": NAME, "network": network, "capabilities": dict.fromkeys(capabilities, True)}
     return {"cniVersion": "1.0.0", "name": network, "plugins": [plugin]}
+
+
+def capabilities_on(network: Network, able: Capabilities) -> tuple[str, ...]:
+    """What runtimes may ask for on a network: what is not declared they don't pass on.
+
+    Raises Unsupported where containers can't be attached.
+    """
+    if not able.interface:
+        raise Unsupported(
+            f"containers of a runtime can't be attached to {network.name}",
+            "choose a network that gives them an interface, see: net ls",
+        )
+    refused = {
+        "portMappings": network.internal or not able.publishes,
+        "ips": able.addressing == "none",
+        "ipRanges": able.addressing == "none",
+        "mac": not able.own_mac or able.mac_of_address,
+    }
+    return tuple(name for name in CAPABILITIES if not refused.get(name))
 
 
 def install(
@@ -106,4 +125,4 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
         draft.unlink(missing_ok=True)
 
 
-__all__ = ["CAPABILITIES", "conflist", "install"]
+__all__ = ["CAPABILITIES", "capabilities_on", "conflist", "install"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_interface
 
-from netlib.errors import NetError, NotConnected
+from netlib.errors import NetError
 from netlib.frontends.cni import attaching, networks
 from netlib.frontends.cni.attaching import CONFIGURED, KIND, find_record, raise_all
 from netlib.frontends.cni.call import Call
@@ -27,8 +27,7 @@ from netlib.plan import Change, Plan, Stage, Step
 from netlib.state import EndpointRecord
 from netlib.values import fields
 from netlib.verbs.check import Finding, examine
-from netlib.verbs.disconnect import depart
-from netlib.wiring import VethPair
+from netlib.wiring import Macvlan, VethPair
 
 # How the names of our own devices begin, see netlib.names.
 _OURS = ("nl-", "nv-")
@@ -57,8 +56,8 @@ def check(call: Call, netns: Netns) -> None:
         raise Refusal(
             UNKNOWN_CONTAINER, f"{request.netns} is not the network namespace that was attached"
         )
-    _compare(config.previous, record.endpoint)
-    missing = [part for f in _damage(net, record) for part in _missing(net, f)]
+    told = _compare(config.previous, record.endpoint)
+    missing = [part for f in _damage(net, record) for part in _missing(net, f, told)]
     if missing:
         raise Refusal(
             NetError.cni_code,
@@ -78,14 +77,16 @@ def _was_others(previous: Result, ifname: str, network: Network | None) -> bool:
     )
 
 
-def _compare(previous: Result, endpoint: Endpoint) -> None:
-    """All that the endpoint has must be in what the runtime was told."""
+def _compare(previous: Result, endpoint: Endpoint) -> str:
+    """All that the endpoint has must be in what the runtime was told; the MAC address there."""
     told = {ip_interface(ip["address"]) for ip in previous["ips"]}
     for address in endpoint.addresses:
         if address not in told:
             raise Refusal(INVALID_CONFIG, f"prevResult does not have the address {address}")
-    if not any(one["name"] == endpoint.ifname for one in previous["interfaces"]):
+    own = [i for i in previous["interfaces"] if i["name"] == endpoint.ifname and i.get("sandbox")]
+    if not own:
         raise Refusal(INVALID_CONFIG, f"prevResult does not have the interface {endpoint.ifname}")
+    return str(own[0].get("mac") or "").lower()
 
 
 def _damage(net: Net, record: EndpointRecord) -> tuple[Finding, ...]:
@@ -94,23 +95,26 @@ def _damage(net: Net, record: EndpointRecord) -> tuple[Finding, ...]:
     return examine(net.engine, [around] if around else [], [record])
 
 
-def _missing(net: Net, finding: Finding) -> list[str]:
+def _missing(net: Net, finding: Finding, told_mac: str) -> list[str]:
     """What is wrong, as the commands that would mend it; or why nothing can."""
     if finding.note:
         return [finding.note]
     kept = tuple(
         Stage(stage.layer, stage.netns, steps)
         for stage in finding.plan.stages
-        if (steps := tuple(step for step in stage.steps if not _is_tolerable(step)))
+        if (steps := tuple(s for s in stage.steps if not _is_tolerable(s, told_mac)))
     )
     script = Plan(stages=kept).text(net.engine.kernel.firewall)
     return [" ".join(line.split()) for line in script.splitlines()]
 
 
-def _is_tolerable(step: Step) -> bool:
-    if not isinstance(step, Change) or not isinstance(step.old, VethPair):
+def _is_tolerable(step: Step, told_mac: str) -> bool:
+    """Whether a later plugin of the list did it; of a MAC address the result tells that."""
+    if not isinstance(step, Change) or not isinstance(step.old, VethPair | Macvlan):
         return False
     new = step.new
+    if not isinstance(new, VethPair | Macvlan) or step.old.mac not in (new.mac, told_mac):
+        return False
     differing = {f.name for f in fields(new) if getattr(step.old, f.name) != getattr(new, f.name)}
     return differing.issubset(_OTHERS_MAY_CHANGE)
 
@@ -158,8 +162,6 @@ def collect(call: Call) -> None:
     def attempt(work: Callable[[], object]) -> None:
         try:
             work()
-        except NotConnected:
-            pass  # somebody else was first
         except NetError as error:
             failures.append(error)
 
@@ -171,5 +173,5 @@ def collect(call: Call) -> None:
         container = box.name.removeprefix(SANDBOX_PREFIX)
         mine = box.kind == KIND and box.labels.get(CONFIGURED) == config.name
         if mine and (container, record.endpoint.ifname) not in valid:
-            attempt(partial(depart, net.engine, record))
+            attempt(partial(attaching.detach, net, record))
     raise_all(failures)

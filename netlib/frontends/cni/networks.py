@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from ipaddress import ip_network
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 from typing import Any
 
+from netlib import built_in
 from netlib.errors import Conflict, NameTaken, NoSuchNetwork, PoolOverlap
 from netlib.frontends.cni.config import Config
 from netlib.frontends.cni.declaring import Declaration, Range
 from netlib.frontends.cni.delegate import needs_interface
 from netlib.frontends.cni.refusal import TRY_AGAIN, Refusal
-from netlib.model import Network
+from netlib.model import Network, Subnet
 from netlib.net import Net
 from netlib.options import canonical
 from netlib.state import NetworkRecord
@@ -70,7 +72,7 @@ def _asked(config: Config, more: tuple[Range, ...] = (), routes: str = "") -> di
         "ip_ranges": _ranges(wanted),
         "ipv4": declared.ipv4,
         "ipv6": declared.ipv6,
-        "addressed": not needs_interface(config),
+        "addressed": declared.addressed and not needs_interface(config),
         "internal": declared.internal,
         "options": _options(declared, routes),
         "labels": declared.labels,
@@ -113,7 +115,9 @@ def _adapt(net: Net, config: Config, known: Network, more: tuple[Range, ...], ro
         raise Conflict(
             f"there is a network {known.name!r} of driver {known.driver}"
             f"{', internal' if known.internal else ''}, and the configuration declares another",
-            f"change the configuration, or run: net rm {known.name}",
+            "give the configuration another name"
+            if known.name in built_in.NAMES
+            else f"change the configuration, or run: net rm {known.name}",
         )
     options: dict[str, str] = {}
     wanted = _options(declared, routes)
@@ -121,23 +125,56 @@ def _adapt(net: Net, config: Config, known: Network, more: tuple[Range, ...], ro
         kind = net.engine.registry.get(known.driver)
         asked = canonical(wanted, kind.options, f"driver {known.driver}")
         options = {k: v for k, v in asked.items() if known.options.get(k) != v}
-    have = {str(subnet.prefix) for subnet in known.subnets}
+    have = {str(subnet.prefix): subnet for subnet in known.subnets}
     new = tuple(r for r in (*declared.ranges, *more) if r.subnet not in have)
-    if not options and not new:
+    _check_same(known, declared, have)
+    labels = {k: v for k, v in declared.labels.items() if known.labels.get(k) != v}
+    if not options and not new and not labels:
         return True
     try:
         net.update(
             known.id,
             options=options,
+            labels=labels,
             subnets=_subnets(new),
             gateways=_gateways(new),
             ip_ranges=_ranges(new),
         )
     except (PoolOverlap, NoSuchNetwork):
         seen = find(net, config)
-        if seen is None or {str(s.prefix) for s in seen.subnets} == have:
+        if seen is None or {str(s.prefix) for s in seen.subnets} == have.keys():
             raise  # else somebody else added it meanwhile
     return False
+
+
+def _check_same(known: Network, declared: Declaration, have: Mapping[str, Subnet]) -> None:
+    """Raise Conflict for what the configuration has otherwise, and can't change any more."""
+    differing: list[str] = []
+    if declared.ipv6 and known.subnets and 6 not in known.families():
+        differing.append("no IPv6 subnet")
+    for one in declared.ranges:
+        subnet = have.get(one.subnet)
+        if subnet is None:
+            continue
+        if one.gateway and ip_address(one.gateway) != subnet.gateway:
+            differing.append(f"the gateway {subnet.gateway or 'none'} in {one.subnet}")
+        first, last = _ends(one)
+        if (one.first or one.last) and not any(
+            (ip_address(first), ip_address(last)) == (r.first, r.last) for r in subnet.ranges
+        ):
+            ranges = ", ".join(f"{r.first}-{r.last}" for r in subnet.ranges) or "all addresses"
+            differing.append(f"{ranges} to allocate from in {one.subnet}")
+    if differing:
+        raise Conflict(
+            f"network {known.name} has {'; '.join(differing)}, unlike the configuration",
+            f"change that, or when no container is attached any more, run: net rm {known.name}",
+        )
+
+
+def _ends(one: Range) -> tuple[str, str]:
+    """A range's ends; where only one is given, the other is the subnet's."""
+    prefix = ip_network(one.subnet)
+    return one.first or str(prefix[0]), one.last or str(prefix[-1])
 
 
 def _subnets(wanted: tuple[Range, ...]) -> list[str]:
@@ -149,10 +186,5 @@ def _gateways(wanted: tuple[Range, ...]) -> list[str]:
 
 
 def _ranges(wanted: tuple[Range, ...]) -> list[str]:
-    """The parts to allocate from; where only one end is given, the other is the subnet's."""
-    found: list[str] = []
-    for one in wanted:
-        if one.first or one.last:
-            prefix = ip_network(one.subnet)
-            found.append(f"{one.first or prefix[0]}-{one.last or prefix[-1]}")
-    return found
+    """The parts to allocate from."""
+    return ["-".join(_ends(one)) for one in wanted if one.first or one.last]

@@ -71,7 +71,7 @@ def _served(
     request = parse_request(environment, operation)
     if request.command == "VERSION":
         return _versions(stdin)
-    config = parse_config(stdin, request.arguments)
+    config = parse_config(stdin, request.arguments, request.command)
     since = _SINCE.get(request.command)
     if since is not None and not results.at_least(config.version, since):
         raise Refusal(

@@ -25,6 +25,8 @@ def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: st
     opened: list[Net] = []
 
     def net() -> Net:
+        if environment.get("CNI_COMMAND") == "STATUS":
+            refuse_if_stuck(Path(state))
         opened.append(Net(state))
         return opened[0]
 
@@ -43,6 +45,17 @@ def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: st
     sys.stderr.flush()
     # Without taking the interpreter apart, which would take as long as the call itself.
     os._exit(said.status)
+
+
+def refuse_if_stuck(folder: Path) -> None:
+    """Raise Refusal where a daemon takes calls and does not answer them: an ADD would wait."""
+    from netlib.frontends.cni.refusal import NOT_AVAILABLE, Refusal
+    from netlib.frontends.daemon.starting import is_stuck
+
+    if is_stuck(folder):
+        raise Refusal(
+            NOT_AVAILABLE, f"the daemon of {folder} does not answer", "restart: net daemon"
+        )
 
 
 def start_daemon(stdin: bytes, state: str) -> None:

@@ -22,6 +22,10 @@ class Reading:
         """What messages call a key."""
         return f"{self._where}.{key}" if self._where else key
 
+    def value(self, key: str) -> Any:
+        """The value as it stands, of whatever kind; None where it is absent."""
+        return self._document.get(key)
+
     def text(self, key: str, default: str = "") -> str:
         """A string."""
         return str(self._typed(key, str, "a string", default))
@@ -66,11 +70,11 @@ class Reading:
         return [self._part(value, key, n) for n, value in enumerate(self.items(key))]
 
     def lists_of_parts(self, key: str) -> list[list[Reading]]:
-        """A list of lists of objects."""
+        """A list of lists of objects, each with one at least."""
         found: list[list[Reading]] = []
         for value in self.items(key):
-            if not isinstance(value, list):
-                raise self.refusal(key, "a list of lists of objects")
+            if not isinstance(value, list) or not value:
+                raise self.refusal(key, "a list of lists of objects, none of them empty")
             found.append([self._part(one, key, n) for n, one in enumerate(value)])
         return found
 

@@ -67,7 +67,8 @@ def parse(environment: Mapping[str, str], operation: str = "") -> Request:
         container=_container(environment["CNI_CONTAINERID"]) if about_one else "",
         netns=environment.get("CNI_NETNS", ""),
         ifname=_ifname(environment["CNI_IFNAME"]) if about_one else "",
-        arguments=_arguments(environment.get("CNI_ARGS", "")),
+        # Nothing is made of them there, and what was refused at first is to go all the same.
+        arguments=_arguments(environment.get("CNI_ARGS", "")) if command != "DEL" else {},
         path=tuple(part for part in environment.get("CNI_PATH", "").split(":") if part),
         own_netns=environment.get("CNI_NETNS_OVERRIDE", "").lower() in _YES,
         environment={k: v for k, v in environment.items() if k.startswith("CNI_") or k == "PATH"},

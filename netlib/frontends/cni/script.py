@@ -44,6 +44,8 @@ def by_daemon(environment: dict[str, str], stdin: bytes, operation: str, state: 
         folder = posix.open(state, posix.O_PATH | posix.O_CLOEXEC)
         opened.append(folder)
         daemon.connect(f"/proc/self/fd/{folder}/netlib.sock")
+        if environment.get("CNI_COMMAND") == "STATUS":
+            daemon.settimeout(1)  # whether it is well is the question
         rights = []
         if environment.get("CNI_NETNS"):
             try:

@@ -10,6 +10,17 @@ from netlib.kernel.netns import is_netns, open_netns
 from netlib.model import Netns
 
 
+def absolute(paths: str, pid: int) -> str:
+    """A client's paths, one or several with colons between, as from the folder it is in."""
+    if all(path.startswith("/") for path in paths.split(":") if path):
+        return paths
+    try:
+        folder = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:  # it is gone, or in namespaces that are not seen from here
+        return paths
+    return ":".join(os.path.join(folder, path) for path in paths.split(":") if path)
+
+
 def locate(descriptor: int, path: str, name: str) -> Netns:
     """The namespace by a path that this process can open later: the client's, if it is the same.
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError
 from netlib.frontends.cni.plugin import Answer, answer
@@ -29,7 +29,7 @@ from netlib.frontends.daemon.events import Bus, follow
 from netlib.frontends.daemon.findings import write_error
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, VERSION, Channel, Lost, Message, peer
-from netlib.frontends.daemon.namespaces import locate
+from netlib.frontends.daemon.namespaces import absolute, locate
 from netlib.model import Netns, Sandbox
 from netlib.net import Net
 
@@ -45,13 +45,20 @@ _TURN_SECONDS = 0.05  # nobody waits longer than this for who is served at the m
 _PROMPT_VERBS = frozenset({"connect", "publish"})
 
 
+class Listener(NamedTuple):
+    """Where clients come in. `shared`: systemd has it too, and goes on listening when we end."""
+
+    sock: socket.socket
+    shared: bool = False
+
+
 class Server:
     """One daemon of one state; `bus` has what followers are told beside the state's changes."""
 
     def __init__(
         self,
         net: Net,
-        listener: socket.socket,
+        listener: Listener,
         bus: Bus,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -79,8 +86,9 @@ class Server:
             self._add_thread()
         self._wake.recv(1)
         self._ending.set()
-        with suppress(OSError):  # nobody waits in accept(), which this wakes
-            self._listener.shutdown(socket.SHUT_RDWR)
+        if not self._listener.shared:
+            with suppress(OSError):  # nobody waits in accept(), which this wakes
+                self._listener.sock.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + _DRAIN_SECONDS
         with self._idle:
             while self._busy and (left := deadline - time.monotonic()) > 0:
@@ -110,7 +118,7 @@ class Server:
             try:
                 if self._ending.is_set():
                     return
-                sock, _ = self._listener.accept()
+                sock, _ = self._listener.sock.accept()
                 self._serve(sock, place)
             except OSError:
                 return  # closed by stop
@@ -216,12 +224,15 @@ class Server:
 
     def _cni(self, channel: Channel, message: Message) -> None:
         environment = {str(k): str(v) for k, v in message.document["environment"].items()}
+        pid = peer(channel.sock)[0]
+        environment["CNI_PATH"] = absolute(environment.get("CNI_PATH", ""), pid)
 
         def enter(net: Net, request: Request) -> Netns:
             if not message.descriptors:
                 raise Refusal(UNKNOWN_CONTAINER, f"failed to open netns {request.netns!r}")
             try:
-                return locate(message.descriptors[0], request.netns, request.sandbox)
+                netns = absolute(request.netns, pid)
+                return locate(message.descriptors[0], netns, request.sandbox)
             except NamespaceGone as error:
                 raise Refusal(UNKNOWN_CONTAINER, error.message, error.hint) from error
 
@@ -335,7 +346,7 @@ def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
 
 
 @contextmanager
-def listening(folder: Path) -> Iterator[socket.socket]:
+def listening(folder: Path) -> Iterator[Listener]:
     """The daemon's socket, for the one daemon that a state can have. Raises InUse.
 
     systemd may have it ready (sd_listen_fds(3)); it is then left in place at the end.
@@ -352,7 +363,7 @@ def listening(folder: Path) -> Iterator[socket.socket]:
                 os.environ.pop(name, None)  # for us, not for what we start
             with socket.socket(fileno=3) as sock:
                 sock.set_inheritable(False)
-                yield sock
+                yield Listener(sock, shared=True)
             return
         with socket.socket(socket.AF_UNIX) as sock:
             place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -363,7 +374,7 @@ def listening(folder: Path) -> Iterator[socket.socket]:
                 (folder / SOCKET).unlink(missing_ok=True)  # of one that was killed
                 sock.bind(name)
                 sock.listen(_BACKLOG)
-                yield sock
+                yield Listener(sock)
             finally:
                 (folder / SOCKET).unlink(missing_ok=True)
                 os.close(place)

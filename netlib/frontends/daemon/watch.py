@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from netlib.apply import apply
 from netlib.errors import NetError
@@ -22,21 +23,26 @@ from netlib.plan import Plan
 from netlib.state import EndpointRecord, NetworkRecord, load_endpoint
 from netlib.store import under
 from netlib.verbs.check import examine, missing
-from netlib.wiring import FirewallBase, Layer, Noun, Wiring
+from netlib.wiring import FirewallBase, Layer, Link, Noun, Wiring
 
 Tell = Callable[[dict[str, object]], None]
 
 _ROUTE, _NETFILTER = 0, 12
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
-_GROUP_LINK, _GROUP_NFTABLES = 1, 7  # RTNLGRP_LINK, NFNLGRP_NFTABLES
-_DELETE_LINK = 17
-_IFNAME, _IFALIAS = 3, 20
+_GROUP_NFTABLES = 7  # NFNLGRP_NFTABLES
+_GROUPS_ROUTE = (1, 5, 9)  # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
+_NEW_LINK, _DELETE_LINK, _DELETE_ADDRESS = 16, 17, 21
+_LINK_UP = 1  # IFF_UP
+_FAMILY_BRIDGE = 7  # AF_BRIDGE: a port leaves its bridge, and the device stays
+_IFALIAS = 20
 _SUBSYSTEM_NFTABLES = 10
 # Deletions of tables, chains, rules, sets and elements (linux/netfilter/nf_tables.h).
 _DELETIONS = frozenset({2, 5, 8, 11, 14})
 _IPTABLES = frozenset({"filter", "nat", "raw", "mangle"})
 _OUR_TABLE, _CHAIN_PREFIX = "netlib", "NETLIB-"
 _HEADER = struct.Struct("=IHHII")
+# The beginnings of ifinfomsg and ifaddrmsg (rtnetlink(7)).
+_LINK, _ADDRESS = struct.Struct("=BxHiI"), struct.Struct("=BBBBi")
 _BUFFER_BYTES = 4 << 20
 # Changes come in bursts, and our own removals end within this time.
 _SETTLE_SECONDS = 0.1
@@ -61,7 +67,7 @@ class Watch:
         self._poll_seconds = poll_seconds
         self._own_ports = own_ports
         self._wake, self._waker = socket.socketpair()
-        self._links = _subscribed(_ROUTE, _GROUP_LINK)
+        self._links = _subscribed(_ROUTE, *_GROUPS_ROUTE)
         self._rules = _subscribed(_NETFILTER, _GROUP_NFTABLES)
         self._thread = threading.Thread(target=self._run, name="netlib-watch", daemon=True)
         self._ending = threading.Event()
@@ -90,16 +96,20 @@ class Watch:
             if self._ending.is_set():
                 return
             rules = not ready and polls
-            links: set[str] = set()
+            deleted: set[str] = set()
+            changed: set[int] = set()
             if ready:
                 time.sleep(_SETTLE_SECONDS)
-                links = _deleted_links(self._links) if self._links.fileno() in ready else set()
+                if self._links.fileno() in ready:
+                    deleted, changed = _lost(self._links)
                 if self._rules.fileno() in ready:
                     tables = _IPTABLES if polls else frozenset()
                     rules = _touches_us(self._rules, tables, self._own_ports())
             try:
-                if links:
-                    self._mend_links(links)
+                if deleted:
+                    self._mend_links(deleted)
+                if changed:
+                    self._mend_changed(changed)
                 if rules:
                     self._mend_rules()
             except NetError as error:
@@ -114,7 +124,38 @@ class Watch:
                 with self._net.engine.lock.alone():
                     found = self._of_mark(mark)  # is it wanted still?
                     if found is not None:
-                        self._mend(*found)
+                        self._mend([found[0]], found[1])
+
+    def _mend_changed(self, indexes: set[int]) -> None:
+        """Likewise, of links that are there, what was taken from them."""
+        named: list[str] = []
+        for index in sorted(indexes):
+            with suppress(OSError):  # it is gone, as is what it had
+                named.append(socket.if_indextoname(index))
+        devices = self._net.engine.facts(named).devices if named else {}
+        for name in named:
+            ours = name in devices and devices[name].ours
+            if ours and self._is_damaged(self._of_name(name)):  # nobody is made to wait for a look
+                with self._net.engine.lock.alone():
+                    self._mend(*self._of_name(name))
+
+    def _of_name(self, name: str) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
+        """Whose a link of the host is: one network's or one endpoint's, if anybody's."""
+        state = self._net.engine.state
+
+        def has(record: NetworkRecord | EndpointRecord) -> bool:
+            return any(
+                isinstance(noun, Link) and noun.name == name and not noun.netns.path
+                for noun in record.wiring
+            )
+
+        networks = [r for r in state.networks() if r.network.state == "ready" and has(r)]
+        if networks:
+            return networks, []
+        return [], [r for r in state.endpoints() if r.endpoint.state == "ready" and has(r)]
+
+    def _is_damaged(self, owner: tuple[list[NetworkRecord], list[EndpointRecord]]) -> bool:
+        return any(found.plan for found in examine(self._net.engine, *owner))
 
     def _of_mark(self, mark: str) -> tuple[NetworkRecord, list[EndpointRecord]] | None:
         """Whose a link is, if anybody wants it: a network's with all on it, or an endpoint's."""
@@ -128,8 +169,8 @@ class Watch:
         ready = [one for one in endpoints if one.endpoint.state == "ready"]
         return None if endpoint_id and not ready else (record, ready)
 
-    def _mend(self, record: NetworkRecord, endpoints: list[EndpointRecord]) -> None:
-        for finding in examine(self._net.engine, [record], endpoints):
+    def _mend(self, networks: list[NetworkRecord], endpoints: list[EndpointRecord]) -> None:
+        for finding in examine(self._net.engine, networks, endpoints):
             if finding.plan:
                 self._apply(finding.subject, finding.plan)
 
@@ -170,25 +211,43 @@ def _firewall_nouns(nouns: Iterable[Noun]) -> Iterator[Noun]:
             yield noun
 
 
-def _subscribed(protocol: int, group: int) -> socket.socket:
+def _subscribed(protocol: int, *groups: int) -> socket.socket:
     sock = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
     )
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
     sock.bind((0, 0))
-    sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+    for group in groups:
+        sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
     return sock
 
 
-def _deleted_links(sock: socket.socket) -> set[str]:
-    """The marks of our links that went away."""
+def _lost(sock: socket.socket) -> tuple[set[str], set[int]]:
+    """The marks of our links that went away; which links were left down, or lost something.
+
+    Links come and go all the time: only of those that are gone is more read than the beginning.
+    """
     marks: set[str] = set()
+    gone: set[int] = set()
+    lost: set[int] = set()
+    is_up: dict[int, bool] = {}
     for kind, body, _ in _messages(sock):
         if kind == _DELETE_LINK:
+            family, _, index, _ = _LINK.unpack_from(body)
+            if family == _FAMILY_BRIDGE:
+                lost.add(index)
+                continue
+            gone.add(index)
             mark = string(attributes(body, 16).get(_IFALIAS))
             if mark.startswith(MARK):
                 marks.add(mark)
-    return marks
+        elif kind == _NEW_LINK:
+            family, _, index, flags = _LINK.unpack_from(body)
+            if not family:
+                is_up[index] = bool(flags & _LINK_UP)
+        elif kind == _DELETE_ADDRESS:
+            lost.add(_ADDRESS.unpack_from(body)[4])
+    return marks, (lost | {index for index, up in is_up.items() if not up}) - gone
 
 
 def _touches_us(sock: socket.socket, tables: frozenset[str], own: frozenset[int]) -> bool:
