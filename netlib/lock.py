@@ -47,7 +47,7 @@ class OperationLock:
         if self._path is None or not things:
             yield
             return
-        descriptor = self._open(self._path)
+        descriptor = open_lock(self._path)
         try:
             self._lock_bytes(descriptor, things)
             yield
@@ -59,7 +59,7 @@ class OperationLock:
         if self._path is None:
             yield
             return
-        descriptor = self._open(self._path)
+        descriptor = open_lock(self._path)
         try:
             fcntl.flock(descriptor, how)
             yield
@@ -83,17 +83,22 @@ class OperationLock:
                     "choose a folder on a local file system with --state-dir",
                 ) from error
 
-    def _open(self, path: Path) -> int:
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except PermissionError as error:
-            raise NotPermitted(
-                f"{path} can not be opened: {error.strerror}",
-                "run as root, or choose a folder of your own with --state-dir",
-            ) from error
-        except OSError as error:
-            raise StoreError(
-                f"{path} can not be opened: {error.strerror}",
-                "choose a folder that can be written to with --state-dir",
-            ) from error
+
+def open_lock(path: Path) -> int:
+    """A lock file of a state, made with its folder if it is not there.
+
+    Raises NotPermitted, StoreError.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise NotPermitted(
+            f"{path} can not be opened: {error.strerror}",
+            "run as root, or choose a folder of your own with --state-dir",
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} can not be opened: {error.strerror}",
+            "choose a folder that can be written to with --state-dir",
+        ) from error
