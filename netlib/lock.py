@@ -48,7 +48,7 @@ class OperationLock:
         if self._path is None or not things:
             yield
             return
-        descriptor = self._open(self._path)
+        descriptor = open_lock(self._path)
         try:
             self._lock_bytes(descriptor, things)
             yield
@@ -60,7 +60,7 @@ class OperationLock:
         if self._path is None:
             yield
             return
-        descriptor = self._open(self._path)
+        descriptor = open_lock(self._path)
         try:
             fcntl.flock(descriptor, how)
             yield
@@ -84,20 +84,25 @@ class OperationLock:
                     "choose a folder on a local file system with --state-dir",
                 ) from error
 
-    def _open(self, path: Path) -> int:
+
+def open_lock(path: Path) -> int:
+    """A lock file of a state, made with its folder if it is not there.
+
+    Raises NotPermitted, StoreError.
+    """
+    try:
         try:
-            try:
-                return os.open(path, _FLAGS, 0o600)
-            except FileNotFoundError:  # the folder, and only at first
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                return os.open(path, _FLAGS, 0o600)
-        except PermissionError as error:
-            raise NotPermitted(
-                f"{path} can not be opened: {error.strerror}",
-                "run as root, or choose a folder of your own with --state-dir",
-            ) from error
-        except OSError as error:
-            raise StoreError(
-                f"{path} can not be opened: {error.strerror}",
-                "choose a folder that can be written to with --state-dir",
-            ) from error
+            return os.open(path, _FLAGS, 0o600)
+        except FileNotFoundError:  # the folder, and only at first
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, _FLAGS, 0o600)
+    except PermissionError as error:
+        raise NotPermitted(
+            f"{path} can not be opened: {error.strerror}",
+            "run as root, or choose a folder of your own with --state-dir",
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} can not be opened: {error.strerror}",
+            "choose a folder that can be written to with --state-dir",
+        ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from netlib.model import Family
 
 if typing.TYPE_CHECKING:
     from netlib.kernel.netfilter import Firewall
-    from netlib.kernel.netfilter.foreign import Obstacle
+    from netlib.kernel.netfilter.foreign import Foreign, Obstacle
     from netlib.kernel.netfilter.program import Place
 
 Policy = Literal["accept", "drop"]
@@ -49,8 +49,14 @@ class Switches(typing.Protocol):
     def set_policies(self, policies: Mapping[str, Policy]) -> None:
         """Set those of the programs that are named."""
 
-    def obstacles(self) -> list[Obstacle]:
-        """Foreign chains that refuse what we let through."""
+    def obstacles(self, dropping: Collection[str] = ()) -> list[Obstacle]:
+        """Foreign chains that refuse what we let through.
+
+        As if the FORWARD chains of the programs `dropping` had a policy of drop already.
+        """
+
+    def let_us_pass(self, dropping: Collection[str]) -> None:
+        """Put our rule into those of them that we may."""
 
 
 class LinuxSwitches:
@@ -114,16 +120,29 @@ class LinuxSwitches:
         with self._place() as place:
             restore_forward_policies(place, dict(policies))
 
-    def obstacles(self) -> list[Obstacle]:
+    def obstacles(self, dropping: Collection[str] = ()) -> list[Obstacle]:
         """Foreign chains that refuse what we let through."""
+        with self._foreign() as chains:
+            return chains.obstacles(dropping) if chains else []
+
+    def let_us_pass(self, dropping: Collection[str]) -> None:
+        """Put our rule into those of them that we may."""
+        with self._foreign() as chains:
+            if chains:
+                chains.let_us_pass(dropping)
+
+    @contextmanager
+    def _foreign(self) -> Iterator[Foreign | None]:
+        """None where we have no firewall, so that nothing of ours could be refused."""
         from netlib.kernel.netfilter.detect import foreign
         from netlib.kernel.netfilter.iptables import Iptables
         from netlib.kernel.netfilter.nftables import Nftables
 
         if not isinstance(self._firewall, Nftables | Iptables):
-            return []
+            yield None
+            return
         with foreign(self._firewall) as chains:
-            return chains.obstacles()
+            yield chains
 
     @contextmanager
     def _place(self) -> Iterator[Place]:
@@ -147,6 +166,7 @@ class FakeSwitches:
         self.after_boot: tuple[Family, ...] = ()
         self.chains: dict[str, Policy] = {"iptables-nft": "accept", "ip6tables-nft": "drop"}
         self.in_the_way: list[Obstacle] = []
+        self.passed: set[str] = set()
 
     def forwarding(self) -> tuple[Family, ...]:
         """The families that the host forwards."""
@@ -172,9 +192,13 @@ class FakeSwitches:
         """Set those of the programs that are named."""
         self.chains.update(policies)
 
-    def obstacles(self) -> list[Obstacle]:
+    def obstacles(self, dropping: Collection[str] = ()) -> list[Obstacle]:
         """Foreign chains that refuse what we let through."""
         return list(self.in_the_way)
+
+    def let_us_pass(self, dropping: Collection[str]) -> None:
+        """Put our rule into those of them that we may."""
+        self.passed.update(dropping)
 
 
 def _refused(what: str, error: OSError) -> KernelError | NotPermitted:

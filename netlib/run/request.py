@@ -17,6 +17,10 @@ from netlib.values import dataclass, field
 # underscores through, since sandboxes' names have them. HOST_NAME_MAX is 64 (limits.h).
 _HOSTNAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 HOSTNAME_BYTES = 64
+# A domain to search and a resolver's option are words of a line of resolv.conf(5).
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_DOMAIN = re.compile(rf"\.|{_LABEL}(\.{_LABEL})*\.?")
+_WORD = re.compile(r"[!-~]+")
 HOST_GATEWAY = "host-gateway"
 _ATTACHMENT_KEYS = ("alias", "gw-priority", "ifname", "ip", "link", "mac")
 
@@ -70,6 +74,7 @@ class RunRequest:
             raise InvalidRequest("there is no command to run", "put it after --")
         if self.hostname:
             check_hostname(self.hostname)
+        self._check_resolving()
         if self.shares and (self.attachments or self.ports or self.hosts or self.nameservers):
             raise InvalidRequest(
                 f"the network of {self.shares} is shared as it is",
@@ -84,6 +89,19 @@ class RunRequest:
             raise InvalidRequest(
                 f"{HOST_GATEWAY} is nothing without a network", "name one with --network"
             )
+
+    def _check_resolving(self) -> None:
+        for domain in self.search:
+            if not _DOMAIN.fullmatch(domain) or len(domain) > 253:  # RFC 1035 section 2.3.4
+                raise InvalidName(
+                    f"{domain!r} is no domain to search",
+                    "write one like example.org, and give --dns-search once for each; . for none",
+                )
+        for option in self.resolver_options:
+            if not _WORD.fullmatch(option):
+                raise InvalidOption(
+                    f"{option!r} is no option of resolv.conf", "write one word, like ndots:2"
+                )
 
     @property
     def own_hostname(self) -> str:
@@ -117,7 +135,7 @@ def parse_attachment(text: str) -> Attachment:
             )
         given.setdefault(_canonical(key), []).append(value)
     priority = _single(text, given, "gw-priority") or "0"
-    if not priority.lstrip("-").isdecimal():
+    if not priority.removeprefix("-").isdecimal():
         raise InvalidOption(f"gw-priority in --network {text} is no number", "use one like 10")
     links: dict[str, str] = {}
     if "link" in given:

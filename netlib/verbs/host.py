@@ -65,7 +65,7 @@ def host_status(engine: Engine) -> HostStatus:
     users = _users(engine)
     return HostStatus(
         firewall=engine.kernel.firewall,
-        base=bool(len(engine.kernel.observe(Wiring([FirewallBase()])))),
+        base=_has_base(engine),
         forwarding=tuple(
             ForwardingStatus(
                 family=family,
@@ -127,14 +127,18 @@ def set_forwarding(
 
 def plan_forward_policy(engine: Engine, policy: Policy | Literal["leave"]) -> tuple[str, ...]:
     """What `set_forward_policy` would do, as commands."""
-    return tuple(
-        f"host  {program} -P FORWARD {wanted.upper()}"
-        for program, wanted in _policies_to_set(engine, policy).items()
-    )
+    wanted = _policies_to_set(engine, policy)
+    dropping = _dropping(engine, wanted)
+    obstacles = engine.kernel.switches().obstacles(dropping) if dropping else []
+    passes = [rule for obstacle in obstacles if obstacle.ours_to_set for rule in obstacle.rules]
+    sets = [f"{program} -P FORWARD {what.upper()}" for program, what in wanted.items()]
+    return tuple(f"host  {command}" for command in [*passes, *sets])
 
 
 def set_forward_policy(engine: Engine, policy: Policy | Literal["leave"]) -> Mapping[str, Policy]:
     """Set the policy of iptables' FORWARD chains, or give back what they were; what changed.
+
+    What networks let through goes on to pass where the policy becomes drop.
 
     Raises KernelError, NotPermitted.
 
@@ -155,6 +159,9 @@ def set_forward_policy(engine: Engine, policy: Policy | Literal["leave"]) -> Map
                     put={_POLICY_KEY: keys.dump(known)},
                 )
             )
+        # First, so that no packet that we let through meets the new policy.
+        if dropping := _dropping(engine, wanted):
+            switches.let_us_pass(dropping)
         switches.set_policies(wanted)
         if policy == "leave":
             engine.state.store.commit(Commit(put={}, delete=(_POLICY_KEY,)))
@@ -198,6 +205,16 @@ def _policies_to_set(engine: Engine, policy: Policy | Literal["leave"]) -> dict[
         before = _policies_before(engine)[0]
         return {name: was for name, was in before.items() if now.get(name, was) != was}
     return {name: policy for name, is_now in now.items() if is_now != policy}
+
+
+def _dropping(engine: Engine, wanted: Mapping[str, Policy]) -> tuple[str, ...]:
+    """The programs whose chains are to drop from now on, if anything of ours is to pass them."""
+    dropping = tuple(program for program, policy in wanted.items() if policy == "drop")
+    return dropping if dropping and _has_base(engine) else ()
+
+
+def _has_base(engine: Engine) -> bool:
+    return bool(len(engine.kernel.observe(Wiring([FirewallBase()]))))
 
 
 def _policies_before(engine: Engine) -> tuple[dict[str, Policy], int]:

@@ -187,6 +187,32 @@ def test_forward_policy_and_back(net: Program, host: Host) -> None:
     assert "-P FORWARD DROP" in host.run("iptables", "-S", "FORWARD").stdout
 
 
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_forward_policy_drop_closes_no_published_port(
+    net: Program, host: Host, backend: str
+) -> None:
+    """The way past is made with it: what networks let through passes whatever the policy is."""
+    outsider = host.outsider()
+    net.environment["NETLIB_FIREWALL"] = backend
+    net("create front")
+    (host.state_dir / "index.html").write_text("hello")
+    serve = f"python3 -m http.server --directory {host.state_dir} 80"
+    net(f"run -d --name web --network front -p 8080:80 -- {serve}")
+    assert eventually(lambda: fetch_page(outsider, HOST4, 8080) == b"hello")
+    lines = net("host forward-policy drop --dry-run").stdout.splitlines()
+
+    net("host forward-policy drop")
+    assert fetch_page(outsider, HOST4, 8080) == b"hello"
+    assert "-P FORWARD DROP" in host.run("iptables", "-S", "FORWARD").stdout
+    assert net("check").stdout == ""
+    assert "-P FORWARD DROP" in lines[-2]
+    for line in lines:
+        if " -A FORWARD " in line:
+            variant, rule = line.removeprefix("host  ").split(" -A ")
+            assert f"-A {rule}" in host.run(variant, "-S", "FORWARD").stdout
+    net("stop web")
+
+
 # -- bad surroundings ---------------------------------------------------------------------------
 
 
@@ -242,6 +268,7 @@ def test_read_only_state(net: Program, host: Host) -> None:
         done = net("create back", status=7)
         assert "error: " in done.stderr
         assert devices(host) == before
+        assert "daemon.lock can not be opened" in net("daemon", status=7).stderr
     finally:
         throwaway.unmount(str(host.state_dir))
     net("rm front")

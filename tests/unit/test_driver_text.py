@@ -23,7 +23,8 @@ CASES: dict[str, dict[str, object]] = {
     "ipvlan-l2": {"driver": "ipvlan", "gateways": ["192.0.2.100"]},
     "ipvlan-l3": {"driver": "ipvlan", "options": {"mode": "l3", "flag": "vepa"}},
     "ptp": {"driver": "ptp"},
-    "overlay": {"driver": "overlay", "ipv6": True},
+    # Not one that is chosen: that follows from who the machine is.
+    "overlay": {"driver": "overlay", "subnets": ["192.0.2.0/24", "2001:db8::/64"]},
     "overlay-flood": {"driver": "overlay", "options": {"flood": "on", "icc": "off"}},
     "overlay-internal": {"driver": "overlay", "internal": True},
 }

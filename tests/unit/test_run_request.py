@@ -48,7 +48,8 @@ def test_attachments(text: str, meaning: Attachment) -> None:
 
 
 @pytest.mark.parametrize("text", [":ip=192.0.2.1", "", "front:ip", "front:=x",
-                                  "front:mac=a,mac=b", "front:gw-priority=high"])  # fmt: skip
+                                  "front:mac=a,mac=b", "front:gw-priority=high",
+                                  "front:gw-priority=--5"])  # fmt: skip
 def test_attachments_that_make_no_sense(text: str) -> None:
     """Refused, with what is possible."""
     with pytest.raises((InvalidOption, InvalidRequest)) as caught:
@@ -87,6 +88,26 @@ def test_names_are_made_up_and_hostnames_follow() -> None:
     assert long.own_hostname == "a" * 63
     with pytest.raises(InvalidName):
         RunRequest(command=("true",), hostname="a" * 65)
+
+
+@pytest.mark.parametrize("domain", [".", "example.com", "example.com.", "_tcp.my-net", "a"])
+def test_domains_to_search(domain: str) -> None:
+    """Also none, and those of services (RFC 2782)."""
+    assert RunRequest(command=("true",), search=(domain,)).search == (domain,)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a\nnameserver 192.0.2.1", "a..b", "-a", "a" * 254])
+def test_domains_that_are_none(text: str) -> None:
+    """Refused, and so is what would be another line of resolv.conf."""
+    with pytest.raises(InvalidName, match="no domain"):
+        RunRequest(command=("true",), search=(text,))
+
+
+@pytest.mark.parametrize("text", ["", "ndots:1 rotate", "rotate\nnameserver 192.0.2.1"])
+def test_options_of_resolvers_that_are_none(text: str) -> None:
+    """One word each: another line would be another setting."""
+    with pytest.raises(InvalidOption, match="no option"):
+        RunRequest(command=("true",), resolver_options=(text,))
 
 
 def test_a_request_survives_its_way_to_the_background() -> None:

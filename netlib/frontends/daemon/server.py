@@ -30,6 +30,7 @@ from netlib.frontends.daemon.findings import write_error
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, VERSION, Channel, Lost, Message, peer
 from netlib.frontends.daemon.namespaces import absolute, locate
+from netlib.lock import open_lock
 from netlib.model import Netns, Sandbox
 from netlib.net import Net
 
@@ -347,12 +348,12 @@ def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
 
 @contextmanager
 def listening(folder: Path) -> Iterator[Listener]:
-    """The daemon's socket, for the one daemon that a state can have. Raises InUse.
+    """The daemon's socket, for the one daemon that a state can have.
 
-    systemd may have it ready (sd_listen_fds(3)); it is then left in place at the end.
+    systemd may have it ready (sd_listen_fds(3)); it is then left in place at the end. Raises
+    InUse, NotPermitted, StoreError.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = open_lock(folder / LOCK)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

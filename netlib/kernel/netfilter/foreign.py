@@ -10,7 +10,7 @@ owners: there we can only say which rule is wanted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from netlib.errors import KernelError, NotPermitted
@@ -86,13 +86,17 @@ class Foreign:
         self._nft = nft
         self._own = own
 
-    def obstacles(self) -> list[Obstacle]:
-        """The chains that refuse what we let through."""
-        return [*(self._as_obstacle(chain) for chain in self._iptables()), *self._tables()]
+    def obstacles(self, dropping: Collection[str] = ()) -> list[Obstacle]:
+        """The chains that refuse what we let through.
 
-    def let_us_pass(self) -> list[Obstacle]:
+        `dropping` are programs, `ip6tables-nft`, whose FORWARD is about to drop by its policy.
+        """
+        found = self._iptables(dropping)
+        return [*(self._as_obstacle(chain) for chain in found), *self._tables()]
+
+    def let_us_pass(self, dropping: Collection[str] = ()) -> list[Obstacle]:
         """Put the rule where we may; the obstacles that are left."""
-        for chain in self._iptables():
+        for chain in self._iptables(dropping):
             rules = _rules(self._marks)
             at = str(chain.position) if chain.position else ""
             verb = f"-I {chain.name} {at}" if at else f"-A {chain.name}"
@@ -121,7 +125,7 @@ class Foreign:
 
     # -- iptables -------------------------------------------------------------------------------
 
-    def _worth_asking(self) -> Iterable[tuple[Variant, Family]]:
+    def _worth_asking(self, dropping: Collection[str] = ()) -> Iterable[tuple[Variant, Family]]:
         """The variants that have a filter table here: asking the others would make one."""
         tables = self._tables_of_nft()
         for variant in VARIANTS:
@@ -132,7 +136,7 @@ class Foreign:
                     there = legacy_is_loaded(self._place, family)
                 else:
                     there = tables is None or _filter_table(family) in tables
-                if there:
+                if there or program(variant, family) in dropping:
                     yield variant, family
 
     def _tables_of_nft(self) -> set[str] | None:
@@ -152,13 +156,15 @@ class Foreign:
             if f"{chain.family} {chain.table}" == table
         ) or any(map(_is_final, self._ruleset.rules(table)))
 
-    def _iptables(self) -> list[_Chain]:
-        return [
-            found
-            for variant, family in self._worth_asking()
-            if self._may_refuse(variant, family)
-            for found in _refusing(variant, family, self._listed(variant, family, ""))
-        ]
+    def _iptables(self, dropping: Collection[str]) -> list[_Chain]:
+        chains: list[_Chain] = []
+        for variant, family in self._worth_asking(dropping):
+            will_drop = program(variant, family) in dropping
+            if will_drop or self._may_refuse(variant, family):
+                rows = self._listed(variant, family, "")
+                rows += ["-P FORWARD DROP"] if will_drop else []
+                chains += _refusing(variant, family, rows)
+        return chains
 
     def _listed(self, variant: Variant, family: Family, chain: str) -> list[str]:
         """All rules of the filter table as `iptables -S` shows them."""
