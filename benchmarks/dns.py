@@ -321,6 +321,8 @@ def _latencies(
         ("99th percentile at 1000 queries a second", by_dnsperf, None),
         ("likewise, before all else that runs", by_first, 1),
     ):
+        if measure is by_first and not _may_go_first():
+            continue
         slowest: dict[str, list[float]] = {server.name: [] for server in servers}
         for _ in range(bench.runs):
             for server in servers:
@@ -330,6 +332,16 @@ def _latencies(
             yield Comparison(
                 name=name, ours=slowest["netlib"], other=other.name, others=slowest[other.name]
             )
+
+
+def _may_go_first() -> bool:
+    """Whether we may run before all else: root may, an ordinary user may not."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return True
 
 
 _FIRST = """

@@ -455,3 +455,27 @@ def test_every_change_can_be_planned(cluster: FakeCluster, one: FakeHost, two: F
         two.net.plan.remove("app")
     assert not one.net.plan.prune()
     assert everything() == before
+
+
+def test_a_host_whose_port_53_is_published_asks_its_resolver_elsewhere(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """That is this host's affair: on the others, the network's names stay where they are."""
+    made = make(one)
+    for host, name in ((one, "web"), (two, "db")):
+        host.net.create_sandbox(name)
+        cluster.step()
+        host.net.connect("app", name)
+    cluster.step()
+    one.net.publish("web", ["53:53/udp"])
+    cluster.step()
+
+    assert one.net.inspect(made).network.dns_port == 5301
+    assert two.net.inspect(made).network.dns_port == 53
+    for host in (one, two):
+        assert host.net.check() == ()
+        assert [peer.node for peer in host.net.inspect(made).peers if not peer.endpoint.is_host]
+    one.net.unpublish("web", ["53:53/udp"])
+    one.net.disconnect("app", "web")
+    cluster.step()
+    assert one.net.check() == two.net.check() == ()
