@@ -174,7 +174,9 @@ def main(number: str, resolv_conf: str) -> None:
 
     import netlib.dns.records  # noqa: F401
     from netlib.dns.privileges import drop
+    from netlib.dns.spawn import be_known
 
+    be_known()
     drop()
     loop = Loop()
     Parent(Channel(socket.socket(fileno=int(number))), Server(loop, resolv_conf))

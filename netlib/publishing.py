@@ -179,9 +179,13 @@ def _first_free(
             return port
         holder = found
     if request.is_fixed:
+        # Who has it at one address may not need it at all of them, as our resolver needs port 53.
+        beside = (
+            "" if request.host_address else f", or an address where it is free: ADDRESS:{request}"
+        )
         raise PortTaken(
             f"host port {request} is taken by {holder}",
-            "choose another host port, or leave it out to have one chosen",
+            f"choose another host port{beside}, or leave it out to have one chosen",
         )
     raise Exhausted(
         f"no host port is free for {request}; the last one tried is taken by {holder}",
@@ -197,15 +201,23 @@ def _holder(
     for one in needs:
         if mine.has(one):
             return "this endpoint itself"
-        for _, absent in port_keys(one, (4, 6)):
-            for first, end in absent:
-                found = engine.state.store.range(first, end or f"{first}\0", limit=1)
-                if found:
-                    return f"sandbox {keys.load(found[0].value)['sandbox']}"
+        publisher = publisher_of(engine, one)
+        if publisher is not None:
+            return publisher
     for one in _at_once(needs) if listens else ():
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
         if user is not None:
             return user
+    return None
+
+
+def publisher_of(engine: Engine, port: PublishedPort) -> str | None:
+    """Which sandbox publishes one of these host ports already, in words."""
+    for _, absent in port_keys(port, (4, 6)):
+        for first, end in absent:
+            found = engine.state.store.range(first, end or f"{first}\0", limit=1)
+            if found:
+                return f"sandbox {keys.load(found[0].value)['sandbox']}"
     return None
 
 

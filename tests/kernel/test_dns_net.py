@@ -19,7 +19,7 @@ from support.upstream import echo, upstream
 
 from netlib import Net
 from netlib.dns.client import Resolver
-from netlib.errors import InvalidOption
+from netlib.errors import InvalidOption, PortTaken
 from netlib.model import Endpoint, Network
 
 pytestmark = pytest.mark.kernel
@@ -171,6 +171,35 @@ def test_a_network_may_have_name_servers_of_its_own(host: Host, net: Net) -> Non
         net.update("my-net", drop_servers=["192.0.2.99"])
     with pytest.raises(InvalidOption, match="no address"):
         net.update("my-net", add_servers=["dns.example.com"])
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_published_name_server_answers_for_the_host_and_ours_for_names(
+    host: Host, firewall: Literal["nftables", "iptables"]
+) -> None:
+    """One that publishes port 53 of all addresses gets no question that is for a gateway."""
+    with Net(host.state_dir, firewall=firewall) as net:
+        Box(host, net, "server")
+        net.connect("bridge", "server", publish=["53:53/udp", "53:53/tcp"])
+        my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+        web = Box(host, net, "web")
+        endpoint = net.connect("my-net", "web")
+
+        assert told(web, "web", gateway(my_net)) == [address(endpoint)]
+        (by_tcp,) = ask_tcp(web, query("web"), server=gateway(my_net))
+        assert values(by_tcp) == [address(endpoint)]
+        assert not net.check()
+
+
+def test_publishing_port_53_where_the_resolver_has_it(host: Host, net: Net) -> None:
+    """Of all addresses it is refused, and the resolver named; of another one it is published."""
+    net.create("my-net", subnets=["198.51.100.0/24"])
+    Box(host, net, "server")
+    with pytest.raises(PortTaken, match=r"taken by netlib-names \(pid \d+\)") as caught:
+        net.connect("my-net", "server", publish=["53:53/udp"])
+    assert "ADDRESS:53:53/udp" in (caught.value.hint or "")
+    endpoint = net.connect("my-net", "server", publish=["192.0.2.1:53:53/udp"])
+    assert [str(port) for port in endpoint.ports] == ["192.0.2.1:53:53/udp"]
 
 
 @pytest.mark.parametrize("firewall", ["nftables", "iptables"])

@@ -36,7 +36,7 @@ def publish_command(
     free port is chosen. Prints what was published.
 
     Example:  net publish web 8443:443
-    Example:  net publish web 127.0.0.1:5000:5000 53:53/udp --from 198.51.100.0/24
+    Example:  net publish web 127.0.0.1:5000:5000 192.0.2.1:53:53/udp --from 198.51.100.0/24
     """
     with session.net() as net:
         made = (net.plan if dry_run else net).publish(sandbox, port_requests(ports))
