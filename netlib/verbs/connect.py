@@ -14,6 +14,7 @@ from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import (
+    AddressTaken,
     AlreadyConnected,
     Conflict,
     InterfaceTaken,
@@ -128,6 +129,8 @@ def connect(
         created=engine.clock(),
     )
     exposed(endpoint)  # raises for what it can not read
+    if mac:
+        _check_mac(engine, known, endpoint.mac)
     changes = [
         *relink(engine, known, box.name, endpoint, host),
         *rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host),
@@ -291,6 +294,16 @@ def _mac(
             f"network {network.name} gives no MAC address of one's own", "leave it out"
         )
     return ""
+
+
+def _check_mac(engine: Engine, network: Network, mac: str) -> None:
+    """Raise AddressTaken: a bridge would send the frames of two to whoever spoke last."""
+    for record in engine.state.endpoints(network.id):
+        if record.endpoint.mac == mac:
+            raise AddressTaken(
+                f"{mac} on {network.name} is held by {record.endpoint.sandbox.name}",
+                "choose another MAC address, or disconnect that sandbox",
+            )
 
 
 def _read_mac(text: str) -> str:
