@@ -27,6 +27,7 @@ from netlib.dns.loop import Loop
 from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
 from netlib.dns.sockets import close_at
 from netlib.dns.source import ZoneSource
+from netlib.dns.spawn import be_known
 from netlib.dns.within import open_all
 from netlib.errors import NetError
 
@@ -273,6 +274,7 @@ def main(state_dir: str, resolv_conf: str, source: str) -> None:
         return
     if os.fork():
         os._exit(0)
+    be_known()
     os.setsid()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand networks have 4000

@@ -252,9 +252,11 @@ def main(channel: str, lock: str, resolv_conf: str) -> None:
 
     import netlib.dns.records  # noqa: F401
     from netlib.dns.privileges import drop
+    from netlib.dns.spawn import be_known
 
     word = Word(int(lock))
     os.close(int(lock))
+    be_known()
     drop()
     loop = Loop()
     Parent(Channel(socket.socket(fileno=int(channel))), word, loop, resolv_conf)

@@ -180,9 +180,13 @@ def _first_free(
             return port
         holder = found
     if request.is_fixed:
+        # Who has it may have it at one address only.
+        beside = (
+            "" if request.host_address else f", or an address where it is free: ADDRESS:{request}"
+        )
         raise PortTaken(
             f"host port {request} is taken by {holder}",
-            "choose another host port, or leave it out to have one chosen",
+            f"choose another host port{beside}, or leave it out to have one chosen",
         )
     raise Exhausted(
         f"no host port is free for {request}; the last one tried is taken by {holder}",

@@ -9,6 +9,7 @@ interface/<sandbox>/<ifname>        <network>/<endpoint> that has this interface
                                     one: then `:` and the endpoint's id stand for its name
 device/<name>/<group>/<network>     a network that hangs off a device of the host, see driver.Option
 single/<driver>                     the only network that this driver makes
+mac/<network>/<mac>                 the sandbox that asked for this MAC address
 linked/<sandbox>/<network>/<endpoint>   the sandbox whose endpoint has a link to this one
 sandbox/<name>                      a sandbox
 namespace/<inode>                   the name of the sandbox with this network namespace
@@ -201,6 +202,11 @@ def place_key(endpoint: Endpoint) -> str:
     """Where it is kept that a sandbox has an endpoint, which may be without an interface."""
     # No device can be called like that (dev_valid_name in net/core/dev.c refuses colons).
     return interface_key(endpoint.sandbox.name, endpoint.ifname or f":{endpoint.id[:12]}")
+
+
+def mac_key(network_id: str, mac: str) -> str:
+    """Where it is kept who asked for a MAC address: the others follow from ids, and never meet."""
+    return f"mac/{network_id}/{mac}"
 
 
 def link_keys(endpoint: Endpoint) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import (
+    AddressTaken,
     AlreadyConnected,
     Conflict,
     InterfaceTaken,
@@ -130,6 +131,8 @@ def connect(
         created=engine.clock(),
     )
     exposed(endpoint)  # raises for what it can not read
+    macs = {keys.mac_key(known.id, endpoint.mac): box.name} if mac and endpoint.mac else {}
+    _check_macs(engine, known, endpoint.mac, macs)
     changes = [
         *relink(engine, known, box.name, endpoint, host),
         *rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host),
@@ -140,6 +143,7 @@ def connect(
         keys.member_key(endpoint): endpoint.ifname,
         keys.place_key(endpoint): f"{known.id}/{endpoint.id}",
         **leases,
+        **macs,
         **dict.fromkeys(keys.link_keys(endpoint), box.name),
         **port_puts,
     }
@@ -316,6 +320,17 @@ def _mac(
             f"network {network.name} gives no MAC address of one's own", "leave it out"
         )
     return ""
+
+
+def _check_macs(engine: Engine, network: Network, mac: str, macs: Mapping[str, str]) -> None:
+    """Raise AddressTaken: a bridge would send the frames of two to whoever spoke last."""
+    for key in macs:
+        holder = engine.state.store.get(key)
+        if holder is not None:
+            raise AddressTaken(
+                f"{mac} on {network.name} is held by {holder.value}",
+                "choose another MAC address, or disconnect that sandbox",
+            )
 
 
 def _read_mac(text: str) -> str:

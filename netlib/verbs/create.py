@@ -96,6 +96,9 @@ def create(
     )
     host = _look(engine, kind, network)
     network = _borrowing(network, host)
+    lends = lent_devices(kind, network, host)
+    if lends:
+        kind.settle(network, host)  # refuses what can't be used, before its addresses are
     subnets = tuple(subnets)
     chosen = choose_subnets(
         engine,
@@ -121,7 +124,7 @@ def create(
         alone = () if subnets else _strangers_on_the_lan(kind, making.result)
         return replace(making, warnings=alone)
     except PoolOverlap as error:
-        if subnets:
+        if subnets or any(device.addresses for device in lends):
             raise
         raise StoreConflict("pool/") from error  # taken since it was chosen: choose again
 

@@ -88,6 +88,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         key,
         keys.member_key(endpoint),
         keys.place_key(endpoint),
+        keys.mac_key(endpoint.network, endpoint.mac),
         *(keys.address_key(endpoint.network, a.ip) for a in endpoint.addresses),
         *keys.link_keys(endpoint),
         *port_puts,

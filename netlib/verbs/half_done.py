@@ -92,12 +92,13 @@ def stale_claims(engine: Engine) -> tuple[str, ...]:
         held.update(keys.address_key(endpoint.network, a.ip) for a in endpoint.addresses)
         held.add(keys.member_key(endpoint))
         held.add(keys.place_key(endpoint))
+        held.add(keys.mac_key(endpoint.network, endpoint.mac))
         held.update(keys.link_keys(endpoint))
         if endpoint.network in networks:
             held.update(claim_ports(networks[endpoint.network], endpoint)[1])
     return tuple(
         record.key
-        for folder in ("port/", "lease/", "member/", "interface/", "linked/")
+        for folder in ("port/", "lease/", "member/", "interface/", "linked/", "mac/")
         for record in engine.state.store.range(*under(folder))
         if record.key not in held
     )

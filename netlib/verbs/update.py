@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from netlib import state as keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
-from netlib.errors import InvalidOption, InvalidRequest
+from netlib.errors import InvalidOption, InvalidRequest, PoolOverlap
 from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
+from netlib.pools import overlapping
 from netlib.publishing import move_ports
 from netlib.rewiring import Rewiring, conditions, describe, describe_network, puts, reverts
 from netlib.state import NetworkRecord
@@ -92,6 +93,13 @@ def update(
         if subnets
         else ()
     )
+    for subnet in added:
+        has = overlapping(subnet.prefix, [own.prefix for own in old.subnets])
+        if has is not None:
+            raise PoolOverlap(
+                f"{subnet.prefix} overlaps {has}, which {old.name} has already",
+                "choose another --subnet",
+            )
     kept = {k: v for k, v in old.options.items() if k not in removed}
     merged = {**old.labels, **(labels or {})}
     new = replace(

@@ -119,6 +119,9 @@ def test_a_subnet_that_overlaps_another_networks_is_refused(net: Net) -> None:
         with pytest.raises(PoolOverlap, match=r"front|198\.51\.100"):
             net.create("back", subnets=[subnet])
     net.create("back", subnets=["198.51.101.0/24"])
+    for subnet in (SUBNET, "198.51.100.128/25", "198.51.100.0/23"):
+        with pytest.raises(PoolOverlap, match="overlaps"):
+            net.update("front", subnets=[subnet])
 
 
 def test_an_unknown_driver_or_option_is_refused_with_the_known_ones(net: Net) -> None:
@@ -275,6 +278,8 @@ def test_an_address_can_be_asked_for_once(net: Net) -> None:
     assert endpoint.mac == "02:00:5e:00:53:01"
     with pytest.raises(AddressTaken, match="web"):
         net.connect("front", "db", addresses=["198.51.100.50"])
+    with pytest.raises(AddressTaken, match=r"02:00:5e:00:53:01 on front is held by web"):
+        net.connect("front", "db", mac="02:00:5e:00:53:01")
     for wrong in ("198.51.100.1", "203.0.113.9", "198.51.100.255", "x"):
         with pytest.raises(InvalidAddress):
             net.connect("front", "db", addresses=[wrong])

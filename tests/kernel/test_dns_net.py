@@ -246,6 +246,24 @@ def test_a_network_may_have_name_servers_of_its_own(host: Host, net: Net) -> Non
 
 
 @pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_a_published_name_server_answers_for_the_host_and_ours_for_names(
+    host: Host, firewall: Literal["nftables", "iptables"]
+) -> None:
+    """One that publishes port 53 of all addresses gets no question that is for a gateway."""
+    with Net(host.state_dir, firewall=firewall) as net:
+        Box(host, net, "server")
+        net.connect("bridge", "server", publish=["53:53/udp", "53:53/tcp"])
+        my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+        web = Box(host, net, "web")
+        endpoint = net.connect("my-net", "web")
+
+        assert told(web, "web", gateway(my_net)) == [address(endpoint)]
+        (by_tcp,) = ask_tcp(web, query("web"), server=gateway(my_net))
+        assert values(by_tcp) == [address(endpoint)]
+        assert not net.check()
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
 def test_a_host_with_a_name_server_of_its_own_keeps_it(
     host: Host, firewall: Literal["nftables", "iptables"]
 ) -> None:

@@ -190,8 +190,12 @@ def test_what_a_borrowed_bridge_can_not_give_is_refused(one: EngineHost) -> None
     refused(one, InvalidOption, "masquerade", create(options={**own, "masquerade": "false"}))
     refused(one, InvalidOption, "internal", create(options=own, internal=True))
     refused(one, InvalidOption, "veth", create(options={"bridge.name": "eth0"}))
+    refused(one, InvalidOption, "no bridge", create(options={"bridge.name": "lo"}))
     refused(one, InterfaceTaken, "mine0", create(options={"bridge.name": "mine0"}))
     refused(one, PoolOverlap, "192.0.2.0/24", create(options=own, subnets=["192.0.2.0/24"]))
+    one.host.run("ip", "addr", "add", "198.51.100.5/29", "dev", "br0")
+    one.net.create("lan", options=own)
+    refused(one, PoolOverlap, "of network lan", create(options=own))
 
 
 def test_a_listener_in_a_sandbox_is_known_as_ours(one: EngineHost) -> None:
