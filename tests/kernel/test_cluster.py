@@ -16,6 +16,7 @@ from support.patience import eventually
 from support.shell import Shell
 
 from netlib.errors import NameTaken, NetError
+from netlib.frontends.daemon.client import open_net
 from netlib.frontends.daemon.messages import connect
 from netlib.model import Endpoint
 from netlib.settings import Backend
@@ -137,6 +138,10 @@ def test_a_member_s_daemon_has_the_firewall_that_was_asked_for(
     assert channel is not None
     assert channel.call({"do": "hello"}).document["firewall"] == "none"
     channel.close()
+    # Nor does who asks for nothing take another one, for what is done without the daemon.
+    monkeypatch.delenv("NETLIB_FIREWALL")
+    with first.place.call(lambda: open_net(first.state_dir)) as net:
+        assert net.engine.kernel.firewall == "none"
     first.net("cluster leave -f")
 
 

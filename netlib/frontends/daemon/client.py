@@ -31,7 +31,8 @@ def open_net(
 ) -> Net:
     """The library: by the state's daemon where one answers, else in this process.
 
-    A firewall backend that is asked for and is not the daemon's is used here.
+    A firewall backend that is asked for and is not the daemon's is used here. Else what is done
+    or shown in this process is by the daemon's, too, whatever would be chosen here.
     """
     channel = connect(state_folder(state_dir), _HELLO_SECONDS)
     if channel is None:
@@ -45,7 +46,7 @@ def open_net(
         channel.close()
         return Net(state_dir, firewall=firewall, warn=warn)
     channel.sock.settimeout(None)
-    return Client(channel, state_dir, firewall=firewall, warn=warn)
+    return Client(channel, state_dir, firewall=hello.get("firewall") or firewall, warn=warn)
 
 
 class Client(Net):
