@@ -11,7 +11,7 @@ from netlib import state as keys
 from netlib.addressing import Choice, choose_addresses, lease_puts
 from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
-from netlib.engine import Engine
+from netlib.engine import Engine, at_one_moment
 from netlib.errors import (
     AddressTaken,
     AlreadyConnected,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 _MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
+@at_one_moment
 def connect(
     engine: Engine,
     network: str,

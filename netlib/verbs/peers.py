@@ -98,13 +98,14 @@ def _difference(
 ) -> Plan:
     """From what is entered on a network's devices to what these endpoints need, and no more."""
     wanted = peers_wiring(engine, record.network, everybody, host)
-    own = own_keys(engine, record)
-    there = (
+    there = [
         noun
         for device in devices(record)
         if device not in made
         for noun in engine.kernel.entries(device)
-    )
+    ]
+    # After those: who connects meanwhile has entries of his own.
+    own = own_keys(engine, record)
     return diff(
         have=Wiring(n for n in there if wanted.get(n.key()) is not None or n.key() not in own),
         want=wanted,

@@ -211,7 +211,13 @@ class RealCluster:
     def all_agree(self) -> None:
         """Wait until every host has what it should have, and nothing else."""
         for host in self.hosts:
-            eventually(lambda h=host: not h.problems(), what=f"nothing wrong on {host.name}")  # type: ignore[misc]
+
+            def agrees(host: ClusterHost = host) -> bool:
+                problems = host.problems()
+                assert not problems, problems
+                return True
+
+            eventually(agrees, what=f"nothing wrong on {host.name}")
 
 
 @contextlib.contextmanager
