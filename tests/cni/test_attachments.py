@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ from support.patience import eventually
 from support.traffic import fetch, serve
 
 from netlib import Net
+from netlib.frontends.cni import answer
 from netlib.frontends.cni.results import VERSIONS
 
 pytestmark = pytest.mark.kernel
@@ -634,6 +636,37 @@ def test_a_changed_configuration_changes_the_network(
     network = net.inspect("front").network
     assert [str(s.prefix) for s in network.subnets] == [SUBNET, "203.0.113.0/24"]
     assert network.options["mtu"] == "1400"
+
+
+def test_usual_keys_mean_what_they_mean_elsewhere(host: Host, runtime: Runtimes) -> None:
+    """MTU, MAC address, port isolation, hairpin, and name servers that are none at all."""
+    web = host.sandbox("web")
+    front = runtime({"subnet": SUBNET, "mtu": 1400, "mac": "02:00:5e:00:53:07",
+                     "portIsolation": True, "hairpinMode": True,
+                     "dns": {"nameservers": []}})  # fmt: skip
+    result = front.add("one", web.netns.path)
+    bridge, pair, eth0 = result["interfaces"]
+    assert {link["mtu"] for link in (bridge, pair, eth0)} == {1400}
+    assert eth0["mac"] == "02:00:5e:00:53:07"
+    assert result["dns"] == {}
+    port = host.run("bridge", "-d", "link", "show", "dev", pair["name"]).stdout
+    assert "isolated on" in port
+    assert "hairpin on" in port
+    front.check("one")
+
+
+def test_the_hosts_own_namespace_can_be_allowed_for_delete(host: Host, net: Net) -> None:
+    """CNI_NETNS_OVERRIDE, as the reference library has it."""
+    environment = {
+        "CNI_COMMAND": "DEL",
+        "CNI_CONTAINERID": "one",
+        "CNI_NETNS": host.netns.path,
+        "CNI_IFNAME": "eth0",
+    }
+    stdin = b'{"cniVersion": "1.1.0", "name": "front", "type": "netlib"}'
+    refused = answer(lambda: net, environment, stdin)
+    assert json.loads(refused.stdout)["code"] == 8
+    assert answer(lambda: net, {**environment, "CNI_NETNS_OVERRIDE": "1"}, stdin).status == 0
 
 
 def test_what_can_not_change_is_refused_rather_than_unheard(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -18,6 +19,7 @@ from support.patience import eventually
 from netlib import Net
 from netlib.frontends.cni import answer
 from netlib.frontends.cni.installing import install
+from netlib.frontends.daemon.client import open_net
 from netlib.frontends.daemon.messages import connect
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(200)]
@@ -183,8 +185,16 @@ def test_a_client_that_dies_takes_its_attachment_along(
     assert events.call({"do": "events"}).document["ok"]
     netns = os.open(plugin.paths["one"], os.O_RDONLY)
     request = {"do": "cni", "operation": "it", "environment": environment}
-    channel.send(request, json.dumps(CONFIG).encode(), (netns,))
-    channel.close()
+
+    def waits() -> bool:
+        """Whether the daemon waits for a lock that somebody has."""
+        locks = Path("/proc/locks").read_text().splitlines()
+        return any("->" in line and f" {daemon.pid} " in line for line in locks)
+
+    with Net(host.state_dir) as net, net.engine.lock.alone():
+        channel.send(request, json.dumps(CONFIG).encode(), (netns,))
+        eventually(waits)
+        channel.close()
     os.close(netns)
 
     told: list[str] = []
@@ -198,6 +208,37 @@ def test_a_client_that_dies_takes_its_attachment_along(
         eventually(lambda: net.check() == ())
         assert len(made(net)) == 1
         assert net.endpoints() == ()
+
+
+def test_an_add_whose_client_died_before_is_not_done(
+    host: Host, daemon: subprocess.Popen[str]
+) -> None:
+    """It waits for the same container's call before it, and finds that nobody wants it any more."""
+    plugin = Plugin(host)
+    environment = {
+        "CNI_CONTAINERID": "one",
+        "CNI_NETNS": plugin.paths["one"],
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": "/usr/lib/cni",
+    }
+    netns = os.open(plugin.paths["one"], os.O_RDONLY)
+    channels = [connect(host.state_dir, 20) for _ in range(3)]
+    with Net(host.state_dir) as net:
+        with net.engine.lock.alone():
+            for channel, command in zip(channels, ("ADD", "ADD", "DEL"), strict=True):
+                assert channel is not None
+                asked = {"do": "cni", "environment": {**environment, "CNI_COMMAND": command}}
+                channel.send(asked, json.dumps(CONFIG).encode(), (netns,))
+                if command == "ADD":  # both were killed
+                    channel.close()
+        os.close(netns)
+        assert channels[2] is not None
+        assert channels[2].receive().document["status"] == 0
+        channels[2].close()
+        # Whichever of them came first: a new ADD finds nothing of them.
+        eventually(lambda: net.endpoints() == ())
+    with open_net(host.state_dir) as client:
+        assert client.check() == ()
 
 
 def test_calls_go_on_when_the_daemon_is_killed_under_them(

@@ -97,6 +97,12 @@ class Channel:
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
+    def is_gone(self) -> bool:
+        """Whether the other side has ended, so that nobody would get an answer."""
+        poller = select.poll()
+        poller.register(self.sock, 0)  # one that only sends no more is there still
+        return bool(poller.poll(0))
+
     def call(
         self, document: dict[str, Any], body: bytes = b"", descriptors: tuple[int, ...] = ()
     ) -> Message:

@@ -27,6 +27,7 @@ from netlib.frontends.cni.request import Request
 from netlib.frontends.daemon.calls import VERBS, unpack
 from netlib.frontends.daemon.events import Bus, follow
 from netlib.frontends.daemon.findings import write_error
+from netlib.frontends.daemon.in_order import InOrder
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, VERSION, Channel, Lost, Message, peer
 from netlib.frontends.daemon.namespaces import absolute, locate
@@ -68,6 +69,7 @@ class Server:
         self._bus = bus
         self._log = log
         self._journal = Journal(net.engine.state.store)
+        self._containers = InOrder()
         self._busy = 0
         self._pool = threading.Lock()
         self._spare = 0  # threads that wait to accept
@@ -225,6 +227,7 @@ class Server:
 
     def _cni(self, channel: Channel, message: Message) -> None:
         environment = {str(k): str(v) for k, v in message.document["environment"].items()}
+        operation = str(message.document.get("operation", ""))
         pid = peer(channel.sock)[0]
         environment["CNI_PATH"] = absolute(environment.get("CNI_PATH", ""), pid)
 
@@ -242,7 +245,7 @@ class Server:
                 lambda: self._net,
                 {**environment, "CNI_COMMAND": command},
                 message.body,
-                operation=str(message.document.get("operation", "")),
+                operation=operation,
                 enter=enter,
             )
             if said.log:
@@ -250,15 +253,19 @@ class Server:
             return said
 
         command = environment.get("CNI_COMMAND", "")
-        said = serve(command)
-        try:
-            channel.send({"status": said.status}, said.stdout.encode())
-        except Lost:
-            # It was killed: its runtime knows of no attachment, and has called DEL perhaps
-            # before there was one.
-            if command == "ADD" and not said.status:
-                serve("DEL")
-            raise
+        # A plugin that was killed with its ADD is followed by a DEL, and that by another ADD: the
+        # first must be over by then, with all that is taken back of it.
+        with self._containers.at(environment.get("CNI_CONTAINERID") or operation):
+            if command == "ADD" and channel.is_gone():
+                raise Lost("the plugin was killed")
+            said = serve(command)
+            try:
+                channel.send({"status": said.status}, said.stdout.encode())
+            except Lost:
+                # Its runtime knows of no attachment, and calls DEL perhaps before there is one.
+                if command == "ADD" and not said.status:
+                    serve("DEL")
+                raise
 
     def _warn(self, text: str) -> None:
         """Keep a warning for whose request this thread is at."""
