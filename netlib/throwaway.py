@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -214,9 +215,11 @@ def _unshare() -> None:
     try:
         unshare(namespaces | NEW_USER)
     except OSError as error:
+        full = error.errno == errno.ENOSPC  # there are as many as there may be, often none
+        allow = "user.max_user_namespaces=10000" if full else "kernel.unprivileged_userns_clone=1"
         raise Refused(
             f"this system refuses user namespaces to uid {uid} ({error.strerror}); run it as "
-            "root, or allow them: sysctl -w kernel.unprivileged_userns_clone=1"
+            f"root, or allow them: sysctl -w {allow}"
         ) from error
     # Without this an ordinary user may write no gid_map (user_namespaces(7)).
     Path("/proc/self/setgroups").write_text("deny")

@@ -19,6 +19,7 @@ class Clone:
     def __init__(self, folder: Path, uid: int) -> None:
         self.folder = folder
         self.log = folder / "apt-log"
+        self.policy = folder / "policy-rc.d"
         (folder / "tools").mkdir()
         (folder / "requirements").mkdir()
         (folder / "bin").mkdir()
@@ -42,7 +43,12 @@ class Clone:
         return subprocess.run(
             ["tools/setup", "packages"],
             cwd=self.folder,
-            env={**os.environ, "PATH": path, "PYTHON": python},
+            env={
+                **os.environ,
+                "PATH": path,
+                "PYTHON": python,
+                "POLICY_RC_D": str(self.policy),
+            },
             capture_output=True,
             text=True,
             timeout=30,
@@ -98,6 +104,22 @@ def test_what_can_not_be_installed_fails(tmp_path: Path) -> None:
 
     assert done.returncode != 0
     assert "no such package" in done.stderr
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["none", "an administrator's"])
+def test_no_service_is_started(tmp_path: Path, *, own: bool) -> None:
+    """While packages are installed their services are refused; what was there is left alone."""
+    clone = Clone(tmp_path, uid=0)
+    clone.needs("strange-package strange-program")
+    clone.program("apt-get", f"{clone.policy}; echo $? >> {clone.log}")
+    if own:
+        clone.policy.write_text("#!/bin/sh\nexit 104\n")
+        clone.policy.chmod(0o755)
+    done = clone.setup()
+
+    assert done.returncode == 0
+    assert clone.log.read_text().split() == ["104" if own else "101"]
+    assert clone.policy.exists() == own
 
 
 def test_a_python_without_venv_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

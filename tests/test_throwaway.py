@@ -169,3 +169,17 @@ def test_refusal_is_one_line_that_says_what_to_do() -> None:
     (line,) = done.stderr.splitlines()
     assert "refuses user namespaces" in line
     assert "run it as root" in line
+    assert "kernel.unprivileged_userns_clone=1" in line
+
+
+def test_refusal_for_their_number_names_the_limit() -> None:
+    """The limit is each user namespace's own: this one's is none of the machine's."""
+    script = (
+        "echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "
+        f"--inh-caps=-all {PYTHON} -m netlib.throwaway -- true"
+    )
+    done = throwaway("unshare", "--user", "--map-root-user", "sh", "-euc", script)
+
+    assert done.returncode == 6
+    (line,) = done.stderr.splitlines()
+    assert "sysctl -w user.max_user_namespaces=" in line

@@ -38,6 +38,10 @@ def refused(refusal: Refusal, what: str) -> NetError:
     message = f"{what}: {reason}"
     if refusal.errno == errno.EPERM:
         return NotPermitted(message, "run it as root, or with CAP_NET_ADMIN in that namespace")
+    if refusal.errno == errno.EROFS:
+        return NotPermitted(
+            message, "/proc/sys is mounted read-only, as in a container without privileges"
+        )
     if refusal.errno == errno.EEXIST:
         return AlreadyThere(message)
     if refusal.errno == errno.EOPNOTSUPP:

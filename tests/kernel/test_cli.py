@@ -274,6 +274,18 @@ def test_read_only_state(net: Program, host: Host) -> None:
     net("rm front")
 
 
+def test_read_only_sysctls(net: Program, host: Host) -> None:
+    """As in a container without privileges: status 6 and why, and nothing is made."""
+    throwaway.bind("/proc/sys", "/proc/sys")
+    subprocess.run(["mount", "-o", "remount,bind,ro", "/proc/sys"], check=True)
+    try:
+        assert "hint: /proc/sys is mounted read-only" in net("create front", status=6).stderr
+    finally:
+        throwaway.unmount("/proc/sys")
+    assert net("ls -q -f type=custom").stdout == ""
+    assert not host.leftovers(allow=RESIDUE)
+
+
 def test_full_disk(host: Host) -> None:
     """No room for the state: status 7, and nothing is made."""
     small = host.state_dir / "small"
