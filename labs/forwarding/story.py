@@ -77,17 +77,18 @@ def _policy(story: Story, web: Place) -> None:
     story.say("No rule in a table of ours can help. The status names what is in the way.")
     _stuck(story, web)
     story.run("net host status", says=["FORWARD policy drop", "in the way"])
-    story.say("One way is to set it to ACCEPT, which can be taken back:")
-    story.run("net host forward-policy accept", says="FORWARD accept")
-    story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
-    story.run("net host forward-policy leave", says="FORWARD drop")
-    story.say("""The other leaves the policy: what our networks allowed carries a mark, and one
+    story.say("""One way leaves the policy: what our networks allowed carries a mark, and one
         rule in that chain lets packets with the mark pass, of all our networks.""")
     story.fails("net check", says="is in the way")
     story.run("net repair", says="mended")
     story.run("iptables -S FORWARD", says=["-P FORWARD DROP", "mark"])
     story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
     story.run("net host status", never="in the way")
+    story.say("""The other is to set it to ACCEPT. That can be taken back, and what our networks
+        allowed passes all the same.""")
+    story.run("net host forward-policy accept", says="FORWARD accept")
+    story.run("net host forward-policy leave", says="FORWARD drop")
+    story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
 
 
 def _unmasked(story: Story, outside: Place) -> None:
