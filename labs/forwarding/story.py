@@ -85,7 +85,8 @@ def _policy(story: Story, web: Place) -> None:
     story.run("iptables -S FORWARD", says=["-P FORWARD DROP", "mark"])
     story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
     story.run("net host status", never="in the way")
-    story.say("The other sets it to ACCEPT, for everybody's packets. That can be taken back:")
+    story.say("""The other sets it to ACCEPT, for everybody's packets. That can be taken back, and
+        what our networks allowed passes all the same.""")
     story.run("net host forward-policy accept", says="FORWARD accept")
     story.run(f"net exec web -- {FETCH} {URL}", says="I am outside")
     story.run("net host forward-policy leave", says="FORWARD drop")
