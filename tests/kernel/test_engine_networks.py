@@ -219,7 +219,7 @@ def test_an_internal_network_has_no_way_out_or_in(made: EngineHost) -> None:
         assert reachable(made.host, own, 80)
         # Also where a sandbox gives itself a route.
         peer.run("ip", "route", "add", "default", "via", gateway)
-        assert source_seen(peer, family) is None
+        assert unreachable(peer, OUTSIDE[family], 7000)
         assert reachable(peer, gateway, 7001)
         assert unreachable(peer, HOST[family], 7001)
         assert unreachable(made.outsider, own, 80)
