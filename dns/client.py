@@ -119,8 +119,8 @@ class Resolver:
     def _listen_once(
         self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound], port: int
     ) -> dict[str, int]:
-        with self._opened() as channel, ExitStack() as closing:
-            ports = _ports(channel.call({"do": "hello"}), place)
+        with self._opened() as (channel, hello), ExitStack() as closing:
+            ports = _ports(hello, place)
             missing = []
             for address in wanted:
                 if address not in ports or port not in (0, ports[address]):
@@ -226,15 +226,15 @@ class Resolver:
         return bool(held)
 
     def _opened(self) -> _Open:
-        """A channel to the keeper, which is started where none runs."""
+        """A channel to the keeper, which is started where none runs, and what it said."""
         for _ in range(_TRIES):
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
-                channel.call({"do": "hello"})
+                hello = channel.call({"do": "hello"})
             except (OSError, Closed):
                 self._start()
             else:
-                return _Open(channel)
+                return _Open(channel, hello)
         raise self._down("it ends as soon as it is started")
 
     def _start(self) -> None:
@@ -269,11 +269,12 @@ class Resolver:
 class _Open:
     """Closes a channel; what breaks on it is ResolverDown."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, hello: Message) -> None:
         self._channel = channel
+        self._hello = hello
 
-    def __enter__(self) -> Channel:
-        return self._channel
+    def __enter__(self) -> tuple[Channel, Message]:
+        return self._channel, self._hello
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._channel.close()
