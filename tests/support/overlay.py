@@ -225,8 +225,8 @@ class Cluster:
         member.sandboxes[name], member.endpoints[name] = box, endpoint
         # Until the kernel has seen the carrier, in a work queue of its own, a device drops what
         # is sent through it (linkwatch_do_dev in net/core/link_watch.c).
-        eventually(lambda: _is_up(box, "eth0") and _is_up(member.place, member.bridge))
-        eventually(lambda: _is_up(member.place, names.veth(endpoint.id)))
+        eventually(lambda: is_up(box, "eth0") and is_up(member.place, member.bridge))
+        eventually(lambda: is_up(member.place, names.veth(endpoint.id)))
         for other in self.members:
             if other is not member:
                 other.add(other.meet(member.peer_of(name)))
@@ -319,7 +319,7 @@ def _machine(host: Host, name: str, number: int, mtu: int) -> Place:
     link = f"link add p{number} index {3000 + number} mtu {mtu} type veth peer name eth0"
     others = [*range(1, 4), OUTSIDER, STRANGER]
     host.run("ip", "-batch", "-", stdin="\n".join([
-        f"{link} address {_lan_mac(number)} mtu {mtu} netns {place.netns.path}",
+        f"{link} address {lan_mac(number)} mtu {mtu} netns {place.netns.path}",
         f"link set p{number} master lan addrgenmode none",
         f"link set p{number} up",
     ]))  # fmt: skip
@@ -330,17 +330,19 @@ def _machine(host: Host, name: str, number: int, mtu: int) -> Place:
         f"addr add {lan_address(number, 6)}/64 dev eth0 nodad",
         "link set eth0 up",
         # Known beforehand: a burst of datagrams would outgrow the queue of who is asked for.
-        *(f"neigh add {lan_address(other, family)} lladdr {_lan_mac(other)} dev eth0"
+        *(f"neigh add {lan_address(other, family)} lladdr {lan_mac(other)} dev eth0"
           for other in others for family in FAMILIES),
     ]))  # fmt: skip
     return place
 
 
-def _is_up(place: Place, device: str) -> bool:
+def is_up(place: Place, device: str) -> bool:
+    """Whether a device carries frames."""
     return " state UP " in place.run("ip", "-o", "link", "show", device).stdout
 
 
-def _lan_mac(number: int) -> str:
+def lan_mac(number: int) -> str:
+    """The MAC of a machine on the underlay."""
     return f"02:00:00:00:00:{number:02x}"
 
 
