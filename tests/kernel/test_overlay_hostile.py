@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from support.overlay import (
     lan_address,
     lan_mac,
 )
-from support.overlay_table import address
+from support.overlay_table import address, all_differences, populate
 from support.patience import eventually
 from support.reach import Probe, Servers, ask
 
@@ -256,7 +257,7 @@ def test_no_datagram_in_pieces_or_with_options_gets_by(
 
 
 def test_a_member_is_heard_in_the_network_it_names_and_in_no_other(host: Host) -> None:
-    """By its VNI: neither in one that is not here, nor without one, nor in a neighbour's network."""
+    """By its VNI: neither in one that is not here, nor without one, nor in another network."""
     with cluster(host, 2) as made:
         a1 = made.connect(1, "a1", 11)
         made.connect(2, "b1", 21)
@@ -347,6 +348,74 @@ def test_tunnelled_packets_are_not_tracked(host: Host, backend: str) -> None:
 def tracked(member: Member) -> int:
     """How many connections a host tracks."""
     return int(member.place.run("sysctl", "-n", "net.netfilter.nf_conntrack_count").stdout)
+
+
+# -- marks ----------------------------------------------------------------------------------------
+
+
+def test_no_mark_of_ours_or_a_sandbox_s_is_on_what_crosses(host: Host) -> None:
+    """A mark goes along from the inner packet to the outer one, and would route that, too.
+
+    So a sandbox could choose its host's routes if its marks came that far; the host itself can.
+    """
+    with cluster(host) as made, Servers() as servers:
+        populate(made, servers)
+        for member in made.members:
+            member.place.run("nft", "-f", "-", stdin=_COUNT_MARKED)
+        assert not all_differences(made)
+        assert [marked_outside(member) for member in made.members] == [0, 0, 0]
+
+        one, to = made[1], address(made, "b1", 4)
+        one.place.run("ip", "rule", "add", "fwmark", "0x77", "unreachable")
+        with listening(made.place("b1")) as ear:
+            whisper(made.place("a1"), to, "[sandbox]", mark=0x77)
+            assert ear.hears(says("[sandbox]"))
+            assert marked_outside(one) == 0
+        # As docs/overlay.md tells of a user's own marks.
+        one.place.run("nft", "add", "table", "inet", "user")
+        one.place.run("nft", "-f", "-", stdin=_MARK_INSIDE.format(bridge=one.bridge))
+        with listening(made.place("b1")) as ear:
+            whisper(one.place, to, "[host]")
+            assert not ear.hears(says("[host]"), SILENCE)
+            one.place.run("ip", "rule", "del", "fwmark", "0x77", "unreachable")
+            whisper(one.place, to, "[host again]")
+            assert ear.hears(says("[host again]"))
+        assert marked_outside(one) > 0
+
+
+_COUNT_MARKED = f"""table inet watch {{
+  counter marked {{ }}
+  chain c {{
+    type filter hook output priority 300
+    udp dport {PORT} meta mark != 0 counter name marked
+  }}
+}}
+"""
+# After routing, as what marks for the sake of queueing does.
+_MARK_INSIDE = """table inet user {{
+  chain c {{
+    type filter hook postrouting priority 0
+    oifname {bridge} meta mark set 0x77
+  }}
+}}
+"""
+
+
+def marked_outside(member: Member) -> int:
+    """How many VXLAN datagrams left the host with a mark."""
+    said = member.place.run("nft", "-j", "list", "counter", "inet", "watch", "marked").stdout
+    return int(json.loads(said)["nftables"][-1]["counter"]["packets"])
+
+
+def whisper(place: Place, target: str, text: str, mark: int = 0) -> None:
+    """Send a datagram, with a mark."""
+
+    def work() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            client.sendto(text.encode(), (target, 9))
+
+    place.call(work)
 
 
 # -- who is who -----------------------------------------------------------------------------------
