@@ -67,13 +67,13 @@ def outer(source: str, target: str, payload: bytes, *, me: str, to: str) -> Pack
     return Ether(src=me, dst=to) / layer(src=source, dst=target) / UDP(dport=PORT) / Raw(payload)
 
 
-def talk(place: Place, target: str, payload: bytes) -> None:
+def talk(place: Place, target: str, payload: bytes, port: int = PORT) -> None:
     """Send a datagram to a VXLAN port, by a socket."""
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
 
     def work() -> None:
         with socket.socket(family, socket.SOCK_DGRAM) as client:
-            client.sendto(payload, (target, PORT))
+            client.sendto(payload, (target, port))
 
     place.call(work)
 
@@ -87,17 +87,18 @@ def backend(request: pytest.FixtureRequest) -> str:
 # -- who is heard ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_who_is_no_member_is_not_heard(host: Host, backend: str, family: Family) -> None:
+@pytest.mark.parametrize(("family", "port"), [(4, PORT), (6, PORT), (4, 8472)])
+def test_who_is_no_member_is_not_heard(host: Host, backend: str, family: Family, port: int) -> None:
     """Whichever of the host's addresses he sends to; a member who says the same is."""
-    with cluster(host, 2, underlay=family, backend=backend) as made:
+    with cluster(host, 2, underlay=family, backend=backend, port=port) as made:
         a1 = made.connect(1, "a1", 11)
         made.connect(2, "b1", 21)
         with listening(a1) as ear:
             for number, other in enumerate((family, 4, 6)):
                 frame = tunnelled(inner(made, "a1", f"stranger {number}"))
-                talk(made.stranger, lan_address(1, other), frame)  # type: ignore[arg-type]
-            talk(made[2].place, lan_address(1, family), tunnelled(inner(made, "a1", "member")))
+                talk(made.stranger, lan_address(1, other), frame, port)  # type: ignore[arg-type]
+            told = tunnelled(inner(made, "a1", "member"))
+            talk(made[2].place, lan_address(1, family), told, port)
             assert ear.hears(says("member"))
             assert not ear.hears(says("stranger"), SILENCE)
 

@@ -246,6 +246,7 @@ def cluster(
     families: tuple[Family, ...] = (4, 6),
     backend: str = "nftables",
     mtu: int = 1500,
+    port: int = 4789,
     bridge_netfilter: bool = False,
     further: Callable[[Network], Network] = lambda network: network,
 ) -> Iterator[Cluster]:
@@ -263,13 +264,14 @@ def cluster(
                 name=f"host{number}",
                 address=ip_address(lan_address(number, underlay)),
                 data_address=ip_address(lan_address(number, underlay)),
+                data_port=port,
             )
             for number in range(1, count + 1)
         ]
         for number, node in enumerate(nodes, 1):
             place = _machine(host, f"host{number}", number, mtu)
             place.run("sysctl", "-qw", *_bridge_switches(value=bridge_netfilter))
-            there = Underlay(address=node.data_address, mtu=mtu)
+            there = Underlay(address=node.data_address, mtu=mtu, port=port)
             doors = stack.enter_context(_kernel(place, backend, host))
             mine = placed(network, host=number, underlay=there)
             members.append(Member(number, place, doors, mine, node))
