@@ -425,7 +425,13 @@ def whisper(place: Place, target: str, text: str, mark: int = 0) -> None:
 def forged(made: Cluster) -> dict[str, tuple[Packet, bool]]:
     """Frames that a1 sends, each with a name in it, and whether it may."""
     from scapy.all import ARP, IP, UDP, Dot1Q, Ether, IPv6, Raw
-    from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptDstLLAddr
+    from scapy.layers.inet6 import (
+        ICMPv6ND_NA,
+        ICMPv6ND_NS,
+        ICMPv6ND_RA,
+        ICMPv6NDOptDstLLAddr,
+        IPv6ExtHdrDestOpt,
+    )
 
     one = made[1]
     mine, other = one.endpoints["a1"].mac, one.endpoints["a2"].mac
@@ -475,6 +481,9 @@ def forged(made: Cluster) -> dict[str, tuple[Packet, bool]]:
         case(f"as {who} by ARP", claims(four))
         case(f"as {who} by advertisement", advertises(six))
         case(f"as {who} by link-local advertisement", advertises(six, local))
+    hidden = advertises(a2_6)
+    hidden[IPv6].payload = IPv6ExtHdrDestOpt() / hidden[IPv6].payload
+    case("as a2 by advertisement behind options", hidden)
     case("own address, another's hardware", claims(own4, hardware=other))
     router = Ether(src=mine, dst=b1) / IPv6(src=local, dst=b1_6, hlim=255) / ICMPv6ND_RA()
     case("a router", router)
