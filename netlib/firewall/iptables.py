@@ -250,7 +250,8 @@ def _vxlan_member(noun: VxlanMember, family: Family, marks: Marks) -> list[Eleme
         return []
     member, port = _one(noun.address), f"-p udp --dport {noun.port}"
     return [
-        Element("raw NETLIB-MEMBERS", f"-s {member} {port}", "-j NETLIB-MEMBER"),
+        Element("raw NETLIB-MEMBERS", f"-s {member} {port}", "-j NETLIB-BETWEEN"),
+        Element("raw NETLIB-BETWEEN", f"-d {member} {port}", "-j NETLIB-MEMBER"),
         Element("raw NETLIB-SHUT", f"-d {member} {port}", "-j DROP"),
     ]
 

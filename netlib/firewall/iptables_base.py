@@ -27,7 +27,7 @@ _FACT_CHAINS = {
         "DNSOK",
     ),
     "nat": ("DNS", "TCP", "UDP", "SCTP", "RANGES", "HAIRPIN", "LEAVE"),
-    "raw": ("GUARD", "FENCE", "TUNNELS", "MEMBERS", "SHUT", "UNTRACKED"),
+    "raw": ("GUARD", "FENCE", "TUNNELS", "MEMBERS", "BETWEEN", "SHUT", "UNTRACKED"),
 }
 
 TABLES = ("raw", "nat", "filter")
@@ -79,6 +79,13 @@ def rules(family: Family, marks: Marks) -> dict[Chain, list[str]]:
     # No IPv6 route_localnet exists, so an answer to ::1 would never come back.
     loopback = ["-d 127.0.0.0/8 -j RETURN"] if family == 4 else ["-d ::1/128 -j RETURN"]
     here = "-m addrtype --dst-type LOCAL"
+    # With IPv6 all but multicast is UNICAST, and kinds that need the routing table are not to be
+    # asked for with others (addr_type6 in net/netfilter/xt_addrtype.c).
+    ends_here = (
+        ("! --dst-type UNICAST",)
+        if family == 4
+        else ("--dst-type LOCAL", "--dst-type ANYCAST", "--dst-type MULTICAST")
+    )
     neighbours = [
         f"-d {prefix} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j NETLIB-ALLOW"
         for prefix in ("fe80::/10", "ff02::/16")
@@ -131,10 +138,9 @@ def rules(family: Family, marks: Marks) -> dict[Chain, list[str]]:
             "TUNNEL": [
                 "-j NETLIB-FENCE",
                 "-j NETLIB-MEMBERS",
-                f"{here} -j DROP",
-                "-j NETLIB-SHUT",
+                "-j NETLIB-FENCED",
             ],
-            "FENCED": [f"{here} -j DROP", "-j NETLIB-SHUT"],
+            "FENCED": [*(f"-m addrtype {kind} -j DROP" for kind in ends_here), "-j NETLIB-SHUT"],
             "MEMBER": [f"{here} -j CT --notrack", "-j ACCEPT"],
         },
     }

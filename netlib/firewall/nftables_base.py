@@ -85,11 +85,11 @@ _RULES = {
     "unguarded": "udp dport @vxlan notrack",
     "tunnel": """
         iifname @bridges goto fenced
-        ip saddr . udp dport @members4 notrack accept
-        ip6 saddr . udp dport @members6 notrack accept
+        ip saddr . udp dport @members4 ip daddr . udp dport @members4 notrack accept
+        ip6 saddr . udp dport @members6 ip6 daddr . udp dport @members6 notrack accept
         goto fenced""",
     "fenced": """
-        fib daddr type local drop
+        fib daddr type != unicast drop
         ip daddr . udp dport @members4 drop
         ip6 daddr . udp dport @members6 drop""",
     "prerouting": """

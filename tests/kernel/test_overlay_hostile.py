@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,20 +11,25 @@ import pytest
 from support.frames import SILENCE, listening, says, send
 from support.host import Host, Place
 from support.overlay import (
+    SECOND,
+    STRANGER,
     VNI,
     Cluster,
     Member,
     cluster,
+    is_up,
     lan_address,
+    lan_mac,
 )
-from support.overlay_table import address
+from support.overlay_table import address, all_differences, populate
+from support.patience import eventually
 from support.reach import Probe, Servers, ask
 
 from netlib import names
 from netlib.cluster.members import membership
 from netlib.errors import Unsupported
 from netlib.kernel.netfilter.source_guard import SourceGuards
-from netlib.model import Family, Network
+from netlib.model import Family, Network, Subnet
 from netlib.plan import Create
 from netlib.wiring import SourceGuard, Wiring
 
@@ -61,13 +67,13 @@ def outer(source: str, target: str, payload: bytes, *, me: str, to: str) -> Pack
     return Ether(src=me, dst=to) / layer(src=source, dst=target) / UDP(dport=PORT) / Raw(payload)
 
 
-def talk(place: Place, target: str, payload: bytes) -> None:
+def talk(place: Place, target: str, payload: bytes, port: int = PORT) -> None:
     """Send a datagram to a VXLAN port, by a socket."""
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
 
     def work() -> None:
         with socket.socket(family, socket.SOCK_DGRAM) as client:
-            client.sendto(payload, (target, PORT))
+            client.sendto(payload, (target, port))
 
     place.call(work)
 
@@ -81,17 +87,18 @@ def backend(request: pytest.FixtureRequest) -> str:
 # -- who is heard ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_who_is_no_member_is_not_heard(host: Host, backend: str, family: Family) -> None:
+@pytest.mark.parametrize(("family", "port"), [(4, PORT), (6, PORT), (4, 8472)])
+def test_who_is_no_member_is_not_heard(host: Host, backend: str, family: Family, port: int) -> None:
     """Whichever of the host's addresses he sends to; a member who says the same is."""
-    with cluster(host, 2, underlay=family, backend=backend) as made:
+    with cluster(host, 2, underlay=family, backend=backend, port=port) as made:
         a1 = made.connect(1, "a1", 11)
         made.connect(2, "b1", 21)
         with listening(a1) as ear:
             for number, other in enumerate((family, 4, 6)):
                 frame = tunnelled(inner(made, "a1", f"stranger {number}"))
-                talk(made.stranger, lan_address(1, other), frame)  # type: ignore[arg-type]
-            talk(made[2].place, lan_address(1, family), tunnelled(inner(made, "a1", "member")))
+                talk(made.stranger, lan_address(1, other), frame, port)  # type: ignore[arg-type]
+            told = tunnelled(inner(made, "a1", "member"))
+            talk(made[2].place, lan_address(1, family), told, port)
             assert ear.hears(says("member"))
             assert not ear.hears(says("stranger"), SILENCE)
 
@@ -138,6 +145,160 @@ def test_no_sandbox_speaks_vxlan_to_a_member(host: Host, backend: str, family: F
                 member.turn(membership(member.node, [m.node for m in made.members]), Wiring())
             # It is the firewall that keeps them out: without it they come, as any source would.
             assert attempts() == {"[far]", "[near]", "[forged]"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_sent_to_everybody_is_heard_from_members_only(
+    host: Host, backend: str, family: Family
+) -> None:
+    """A VXLAN port takes broadcast, multicast and anycast, too: from neighbours and sandboxes."""
+    with cluster(host, 2, underlay=family, backend=backend) as made:
+        a1, a2 = made.connect(1, "a1", 11), made.connect(1, "a2", 12)
+        made.connect(2, "b1", 21)
+        mine, bridge = made[1].peer_of("a1").mac, made[1].peer_of("").mac
+        a2_mac, to_all = made[1].endpoints["a2"].mac, _to_all(family)
+
+        def come() -> set[str]:
+            """Of what is sent to everybody, from the LAN and by a sandbox, what comes to a2."""
+            source = lan_address(STRANGER, family)
+            own = address(made, "a1", family)
+            for target, mac in to_all.items():
+                lan = tunnelled(inner(made, "a2", f"[stranger {target}]"))
+                send(made.stranger, outer(source, target, lan, me=lan_mac(STRANGER), to=mac))
+                box = tunnelled(inner(made, "a2", f"[sandbox {target}]"))
+                to = bridge if mac == lan_mac(1) else mac
+                send(a1, outer(own, target, box, me=mine, to=to))
+            # By the bridge it comes to a2 as well, but as it was sent.
+            heard = [f for f in ear.frames(lambda _: False, SILENCE) if f.dst == a2_mac]
+            frames = b"".join(map(bytes, heard))
+            words = (f"[{who} {target}]" for who in ("stranger", "sandbox") for target in to_all)
+            return {text for text in words if text.encode() in frames}
+
+        with listening(a2) as ear:
+            assert come() == set()
+            one = made[1]
+            one.turn(membership(one.node, [member.node for member in made.members]), Wiring())
+            words = {f"[{who} {target}]" for who in ("stranger", "sandbox") for target in to_all}
+            assert come() == words  # without the firewall, that is
+
+
+def _to_all(family: Family) -> dict[str, str]:
+    """Addresses that a host takes as its own though they are not, each with a MAC to send it to."""
+    if family == 4:
+        everybody = "ff:ff:ff:ff:ff:ff"
+        return {
+            "255.255.255.255": everybody,
+            "192.0.2.255": everybody,
+            "224.0.0.1": "01:00:5e:00:00:01",
+        }
+    return {"ff02::1": "33:33:00:00:00:01", "2001:db8:2::": lan_mac(1)}  # RFC 4291 section 2.6.1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_member_s_other_addresses_are_no_way_in(host: Host, backend: str, family: Family) -> None:
+    """For a sandbox of another member, masqueraded as it: its host can not know them all."""
+    other = "192.0.2.52" if family == 4 else "2001:db8:2::52"
+    with cluster(host, 2, underlay=family, backend=backend) as made, Servers() as servers:
+        a1, b1 = made.connect(1, "a1", 11), made.connect(2, "b1", 21)
+        length, nodad = ("24", ()) if family == 4 else ("64", ("nodad",))
+        made[2].place.run("ip", "addr", "add", f"{other}/{length}", "dev", "eth0", *nodad)
+        servers.add(made[2].place, PORT + 1)
+        assert ask([Probe("the way is open", a1, "udp", other, PORT + 1, "heard")]) != [""]
+        with listening(b1) as ear:
+            talk(a1, other, tunnelled(inner(made, "b1", "[by another way]", "a1")))
+            assert not ear.hears(says("[by another way]"), SILENCE)
+            two = made[2]
+            two.turn(membership(two.node, [member.node for member in made.members]), Wiring())
+            talk(a1, other, tunnelled(inner(made, "b1", "[by another way]", "a1")))
+            assert ear.hears(says("[by another way]"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_datagram_in_pieces_or_with_options_gets_by(
+    host: Host, backend: str, family: Family
+) -> None:
+    """From a sandbox to a member; whatever is between the IP header and the port."""
+    from scapy.all import IP, Ether, IPOption_NOP, IPv6, fragment
+    from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, fragment6
+
+    with cluster(host, 2, underlay=family, backend=backend) as made:
+        a1, a2 = made.connect(1, "a1", 11), made.connect(1, "a2", 12)
+        b1 = made.connect(2, "b1", 21)
+        own, away = address(made, "a1", family), lan_address(2, family)
+        link = Ether(src=made[1].peer_of("a1").mac, dst=made[1].peer_of("").mac)
+
+        def datagram(text: str) -> Packet:
+            frame = inner(made, "b1", text + "." * 600, "a1")
+            return outer(own, away, tunnelled(frame), me="", to="").payload
+
+        if family == 4:
+            pieces = fragment(datagram("[pieces]"), fragsize=400)
+            odd = datagram("[options]")
+            odd[IP].options = [IPOption_NOP()] * 4
+        else:
+            whole = datagram("[pieces]")
+            head = IPv6(src=own, dst=away) / IPv6ExtHdrFragment(id=7)
+            pieces = fragment6(head / whole[IPv6].payload, 500)
+            whole = datagram("[options]")
+            odd = IPv6(src=own, dst=away) / IPv6ExtHdrDestOpt() / whole[IPv6].payload
+        assert len(pieces) > 1
+
+        def heard() -> set[str]:
+            for packet in (*pieces, odd):
+                send(a1, link / packet)
+            frames = b"".join(map(bytes, ear.frames(lambda _: False, SILENCE)))
+            return {text for text in ("[pieces]", "[options]") if text.encode() in frames}
+
+        with listening(b1) as ear:
+            assert heard() == set()
+            for member in made.members:
+                member.turn(membership(member.node, [m.node for m in made.members]), Wiring())
+            assert heard() == {"[pieces]", "[options]"}
+        assert a2
+
+
+def test_a_member_is_heard_in_the_network_it_names_and_in_no_other(host: Host) -> None:
+    """By its VNI: neither in one that is not here, nor without one, nor in another network."""
+    with cluster(host, 2) as made:
+        a1 = made.connect(1, "a1", 11)
+        made.connect(2, "b1", 21)
+        one, other = made[1], second_network(made)
+        box = host.empty("other")
+        there = replace(one, network=other).endpoint("other", 12, box)
+        one.add(one.driver.network_wiring(other, one.kernel.facts()))
+        one.add(one.driver.endpoint_wiring(other, there, one.kernel.facts()))
+        eventually(lambda: is_up(one.place, names.veth(there.id)) and is_up(box, "eth0"))
+
+        def say(text: str, vni: int, flags: int = 8) -> None:
+            from scapy.all import VXLAN, Ether
+
+            for target in (made[1].endpoints["a1"].mac, there.mac):
+                frame = inner(made, "a1", text)
+                frame[Ether].dst = target
+                datagram = bytes(VXLAN(flags=flags, vni=vni) / frame)
+                talk(made[2].place, lan_address(1, 4), datagram)
+
+        with listening(a1) as at_a1, listening(box) as at_other:
+            say("[none]", VNI, flags=0)  # RFC 7348 section 5: then its VNI is not valid
+            say("[unknown]", VNI + 2)
+            say("[other]", VNI + 1)
+            say("[app]", VNI)
+            heard = [
+                {text for text in ("none", "unknown", "other", "app") if f"[{text}]" in said}
+                for said in (
+                    "".join(bytes(f).decode("latin1") for f in ear.frames(lambda _: False, SILENCE))
+                    for ear in (at_a1, at_other)
+                )
+            ]
+        assert heard == [{"app"}, {"other"}]
+
+
+def second_network(made: Cluster) -> Network:
+    """Another overlay on the first host, with the next VNI."""
+    subnets = tuple(
+        Subnet(prefix=prefix, gateway=prefix[1], own=prefix[200]) for prefix in SECOND.values()
+    )
+    return replace(made[1].network, id="0b" * 32, name="other", vni=VNI + 1, subnets=subnets)
 
 
 def test_a_bridge_of_somebody_elses_is_no_way_round(host: Host, backend: str) -> None:
@@ -190,13 +351,87 @@ def tracked(member: Member) -> int:
     return int(member.place.run("sysctl", "-n", "net.netfilter.nf_conntrack_count").stdout)
 
 
+# -- marks ----------------------------------------------------------------------------------------
+
+
+def test_no_mark_of_ours_or_a_sandbox_s_is_on_what_crosses(host: Host) -> None:
+    """A mark goes along from the inner packet to the outer one, and would route that, too.
+
+    So a sandbox could choose its host's routes if its marks came that far; the host itself can.
+    """
+    with cluster(host) as made, Servers() as servers:
+        populate(made, servers)
+        for member in made.members:
+            member.place.run("nft", "-f", "-", stdin=_COUNT_MARKED)
+        assert not all_differences(made)
+        assert [marked_outside(member) for member in made.members] == [0, 0, 0]
+
+        one, to = made[1], address(made, "b1", 4)
+        one.place.run("ip", "rule", "add", "fwmark", "0x77", "unreachable")
+        with listening(made.place("b1")) as ear:
+            whisper(made.place("a1"), to, "[sandbox]", mark=0x77)
+            assert ear.hears(says("[sandbox]"))
+            assert marked_outside(one) == 0
+        # As docs/overlay.md tells of a user's own marks.
+        one.place.run("nft", "add", "table", "inet", "user")
+        one.place.run("nft", "-f", "-", stdin=_MARK_INSIDE.format(bridge=one.bridge))
+        with listening(made.place("b1")) as ear:
+            whisper(one.place, to, "[host]")
+            assert not ear.hears(says("[host]"), SILENCE)
+            one.place.run("ip", "rule", "del", "fwmark", "0x77", "unreachable")
+            whisper(one.place, to, "[host again]")
+            assert ear.hears(says("[host again]"))
+        assert marked_outside(one) > 0
+
+
+_COUNT_MARKED = f"""table inet watch {{
+  counter marked {{ }}
+  chain c {{
+    type filter hook output priority 300
+    udp dport {PORT} meta mark != 0 counter name marked
+  }}
+}}
+"""
+# After routing, as what marks for the sake of queueing does.
+_MARK_INSIDE = """table inet user {{
+  chain c {{
+    type filter hook postrouting priority 0
+    oifname {bridge} meta mark set 0x77
+  }}
+}}
+"""
+
+
+def marked_outside(member: Member) -> int:
+    """How many VXLAN datagrams left the host with a mark."""
+    said = member.place.run("nft", "-j", "list", "counter", "inet", "watch", "marked").stdout
+    return int(json.loads(said)["nftables"][-1]["counter"]["packets"])
+
+
+def whisper(place: Place, target: str, text: str, mark: int = 0) -> None:
+    """Send a datagram, with a mark."""
+
+    def work() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            client.sendto(text.encode(), (target, 9))
+
+    place.call(work)
+
+
 # -- who is who -----------------------------------------------------------------------------------
 
 
 def forged(made: Cluster) -> dict[str, tuple[Packet, bool]]:
     """Frames that a1 sends, each with a name in it, and whether it may."""
     from scapy.all import ARP, IP, UDP, Dot1Q, Ether, IPv6, Raw
-    from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptDstLLAddr
+    from scapy.layers.inet6 import (
+        ICMPv6ND_NA,
+        ICMPv6ND_NS,
+        ICMPv6ND_RA,
+        ICMPv6NDOptDstLLAddr,
+        IPv6ExtHdrDestOpt,
+    )
 
     one = made[1]
     mine, other = one.endpoints["a1"].mac, one.endpoints["a2"].mac
@@ -246,6 +481,9 @@ def forged(made: Cluster) -> dict[str, tuple[Packet, bool]]:
         case(f"as {who} by ARP", claims(four))
         case(f"as {who} by advertisement", advertises(six))
         case(f"as {who} by link-local advertisement", advertises(six, local))
+    hidden = advertises(a2_6)
+    hidden[IPv6].payload = IPv6ExtHdrDestOpt() / hidden[IPv6].payload
+    case("as a2 by advertisement behind options", hidden)
     case("own address, another's hardware", claims(own4, hardware=other))
     router = Ether(src=mine, dst=b1) / IPv6(src=local, dst=b1_6, hlim=255) / ICMPv6ND_RA()
     case("a router", router)

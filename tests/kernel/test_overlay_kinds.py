@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from dataclasses import replace
@@ -18,6 +19,7 @@ from support.overlay import (
     leave_nothing,
 )
 from support.overlay_table import BOXES, SERVICE, TRANSPORTS, address, all_differences, populate
+from support.patience import eventually
 from support.reach import Probe, Servers, differences
 
 from netlib.errors import InvalidOption
@@ -157,6 +159,30 @@ def carried(source: Place, target: Place, where: str, length: int) -> int:
         return len(server.recv(65535)) + _HEADERS[family]
 
 
+_MTU = {4: (socket.IPPROTO_IP, 14), 6: (socket.IPPROTO_IPV6, 24)}  # IP_MTU, IPV6_MTU
+
+
+def told_mtu(source: Place, where: str, length: int) -> int:
+    """Which MTU who sends packets of this length is told of, on the way to an address."""
+    family: Family = 6 if ":" in where else 4
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+
+    def work() -> int:
+        with socket.socket(kind, socket.SOCK_DGRAM) as client:
+            client.setsockopt(*_MTU_DISCOVER[family], _DO)
+            client.connect((where, 9))
+
+            def told() -> int:
+                with contextlib.suppress(OSError):  # too long, or nobody listens there
+                    client.send(b"x" * (length - _HEADERS[family]))
+                mtu = client.getsockopt(*_MTU[family])
+                return mtu if mtu < length else 0
+
+            return eventually(told)
+
+    return source.call(work)
+
+
 @pytest.mark.parametrize(
     ("underlay", "mtu", "most"), [(4, 1500, 1450), (6, 1500, 1430), (4, 9000, 8950)]
 )
@@ -170,6 +196,24 @@ def test_the_longest_packet_passes_and_a_longer_one_is_refused_where_it_is_sent(
         for family in (4, 6):
             to = address(made, "b1", family)
             for source in (made.place("a1"), made[1].place):
+                assert carried(source, box, to, most) == most
+                assert carried(source, box, to, most + 1) == 0
+
+
+@pytest.mark.parametrize(("underlay", "most"), [(4, 1350), (6, 1330)])
+def test_who_sends_more_than_a_route_of_the_underlay_carries_is_told(
+    host: Host, underlay: Family, most: int
+) -> None:
+    """A VPN or a narrow link on the way to one host: smaller than the device that leads there."""
+    with cluster(host, 2, underlay=underlay) as made:
+        made.connect(1, "a1", 11)
+        box = made.connect(2, "b1", 21)
+        narrow, kind = lan_address(2, underlay), ["-6"] if underlay == 6 else []
+        made[1].place.run("ip", *kind, "route", "add", narrow, "dev", "eth0", "mtu", "1400")
+        for family in (4, 6):
+            to = address(made, "b1", family)
+            for source in (made.place("a1"), made[1].place):
+                assert told_mtu(source, to, most + 100) == most
                 assert carried(source, box, to, most) == most
                 assert carried(source, box, to, most + 1) == 0
 

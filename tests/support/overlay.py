@@ -225,8 +225,8 @@ class Cluster:
         member.sandboxes[name], member.endpoints[name] = box, endpoint
         # Until the kernel has seen the carrier, in a work queue of its own, a device drops what
         # is sent through it (linkwatch_do_dev in net/core/link_watch.c).
-        eventually(lambda: _is_up(box, "eth0") and _is_up(member.place, member.bridge))
-        eventually(lambda: _is_up(member.place, names.veth(endpoint.id)))
+        eventually(lambda: is_up(box, "eth0") and is_up(member.place, member.bridge))
+        eventually(lambda: is_up(member.place, names.veth(endpoint.id)))
         for other in self.members:
             if other is not member:
                 other.add(other.meet(member.peer_of(name)))
@@ -246,6 +246,7 @@ def cluster(
     families: tuple[Family, ...] = (4, 6),
     backend: str = "nftables",
     mtu: int = 1500,
+    port: int = 4789,
     bridge_netfilter: bool = False,
     further: Callable[[Network], Network] = lambda network: network,
 ) -> Iterator[Cluster]:
@@ -263,13 +264,14 @@ def cluster(
                 name=f"host{number}",
                 address=ip_address(lan_address(number, underlay)),
                 data_address=ip_address(lan_address(number, underlay)),
+                data_port=port,
             )
             for number in range(1, count + 1)
         ]
         for number, node in enumerate(nodes, 1):
             place = _machine(host, f"host{number}", number, mtu)
             place.run("sysctl", "-qw", *_bridge_switches(value=bridge_netfilter))
-            there = Underlay(address=node.data_address, mtu=mtu)
+            there = Underlay(address=node.data_address, mtu=mtu, port=port)
             doors = stack.enter_context(_kernel(place, backend, host))
             mine = placed(network, host=number, underlay=there)
             members.append(Member(number, place, doors, mine, node))
@@ -319,7 +321,7 @@ def _machine(host: Host, name: str, number: int, mtu: int) -> Place:
     link = f"link add p{number} index {3000 + number} mtu {mtu} type veth peer name eth0"
     others = [*range(1, 4), OUTSIDER, STRANGER]
     host.run("ip", "-batch", "-", stdin="\n".join([
-        f"{link} address {_lan_mac(number)} mtu {mtu} netns {place.netns.path}",
+        f"{link} address {lan_mac(number)} mtu {mtu} netns {place.netns.path}",
         f"link set p{number} master lan addrgenmode none",
         f"link set p{number} up",
     ]))  # fmt: skip
@@ -330,17 +332,19 @@ def _machine(host: Host, name: str, number: int, mtu: int) -> Place:
         f"addr add {lan_address(number, 6)}/64 dev eth0 nodad",
         "link set eth0 up",
         # Known beforehand: a burst of datagrams would outgrow the queue of who is asked for.
-        *(f"neigh add {lan_address(other, family)} lladdr {_lan_mac(other)} dev eth0"
+        *(f"neigh add {lan_address(other, family)} lladdr {lan_mac(other)} dev eth0"
           for other in others for family in FAMILIES),
     ]))  # fmt: skip
     return place
 
 
-def _is_up(place: Place, device: str) -> bool:
+def is_up(place: Place, device: str) -> bool:
+    """Whether a device carries frames."""
     return " state UP " in place.run("ip", "-o", "link", "show", device).stdout
 
 
-def _lan_mac(number: int) -> str:
+def lan_mac(number: int) -> str:
+    """The MAC of a machine on the underlay."""
     return f"02:00:00:00:00:{number:02x}"
 
 
