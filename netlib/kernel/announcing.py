@@ -9,20 +9,10 @@ from contextlib import suppress
 
 from netlib.errors import NetError
 from netlib.kernel.netns import Namespaces, Session
-from netlib.values import dataclass, replace
 from netlib.wiring import Announce
 
 _POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 2.0
-# RFC 5227 section 2.3 has two of them, too: a port is told to be up a moment before it forwards.
-_TIMES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    effect: Announce
-    until: float  # when it is sent whatever its port is like, by the monotonic clock
-    times: int = _TIMES
 
 
 class Announcements:
@@ -36,14 +26,14 @@ class Announcements:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self._lock = threading.Lock()
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[float, Announce]] = []
         self._thread: threading.Thread | None = None
 
     def add(self, effects: Iterable[Announce]) -> None:
         """Have these sent as soon as their ports forward, or when it takes too long."""
         until = time.monotonic() + _PATIENCE_SECONDS
         with self._lock:
-            self._waiting += [_Waiting(effect, until) for effect in effects]
+            self._waiting += [(until, effect) for effect in effects]
             if self._waiting and self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="netlib-announcing", daemon=True
@@ -73,16 +63,14 @@ class Announcements:
             if late:
                 time.sleep(_POLL_SECONDS)
 
-    def _send_ready(self, waiting: list[_Waiting]) -> list[_Waiting]:
-        """Send what is due; what is to be looked at again."""
+    def _send_ready(self, waiting: list[tuple[float, Announce]]) -> list[tuple[float, Announce]]:
         from netlib.kernel.announce import announce
 
         now = time.monotonic()
         with self._namespaces.host_socket() as rtnetlink:
-            ready = [w for w in waiting if w.until < now or rtnetlink.is_running(w.effect.port)]
+            ready = [e for until, e in waiting if until < now or rtnetlink.is_running(e.port)]
         with Session(self._namespaces) as session:
-            for one in ready:
+            for effect in ready:
                 with suppress(NetError):  # the sandbox ended, or its interface went
-                    announce(one.effect, session, self._namespaces.close_later)
-        again = [replace(one, times=one.times - 1) for one in ready if one.times > 1]
-        return again + [one for one in waiting if one not in ready]
+                    announce(effect, session, self._namespaces.close_later)
+        return [(until, effect) for until, effect in waiting if effect not in ready]

@@ -316,6 +316,12 @@ def test_an_announcement_waits_for_the_port_that_it_has_to_pass(
     apply(diff(NOTHING, network() | endpoint(web)), kernel)
     old = "02:00:00:00:0e:0e"
     port = veth(web, 2).name
+    # A bridge whose last port goes down loses its carrier, and some time later its neighbours.
+    host.run("ip", "-batch", "-", stdin=(
+        "link add other0 type veth peer name other1\nlink set other0 master nl-1\n"
+        "link set other0 up\nlink set other1 up\n"
+    ))  # fmt: skip
+    eventually(lambda: "forwarding" in host.run("bridge", "link", "show", "dev", "other0").stdout)
     host.run("ip", "link", "set", port, "down")
     for address in ("198.51.100.2", "2001:db8:1::2"):
         host.run("ip", "neigh", "replace", address, "lladdr", old, "nud", "stale", "dev", "nl-1")
