@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -77,7 +78,11 @@ def test_nothing_crosses_but_what_is_for_somebody(host: Host) -> None:
         made.place("a1").run("ping", "-c", "1", "-W", "2", b1[0])
 
         heard = [f for f in ear.frames(lambda _: False, SILENCE) if VXLAN in f]
-        inner = [frame[VXLAN][Ether] for frame in heard]
+        # What the host's own devices send to groups (RFC 3810), Linux puts on every port, whatever
+        # it takes (br_flood in net/bridge/br_forward.c); without such a place it ends there.
+        own = {d["address"] for d in json.loads(made[1].place.run("ip", "-j", "link").stdout)}
+        frames = [frame[VXLAN][Ether] for frame in heard]
+        inner = [f for f in frames if not (f.src in own and f.dst.startswith("33:33:"))]
         assert inner
         assert {frame[VXLAN].vni for frame in heard} == {VNI}
         members = {m.peer_of(n).mac for m in made.members for n in ("", *m.endpoints)}
