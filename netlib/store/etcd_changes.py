@@ -49,9 +49,11 @@ class Changes:
                     wanted = 0 if timeout_seconds else self._space.last_commit().revision
                     events = self._await(watch, since, wanted, until, is_new=False)
                 else:
-                    wanted = self._check_history(since)
                     watch = self._watch(since)
                     opened = time.monotonic()
+                    # Not before: were this history replaced in between, a watch of the next one
+                    # would wait for revisions that are long ago. From now on, that ends the watch.
+                    wanted = self._check_history(since)
                     events = self._await(watch, since, wanted, until, is_new=True)
             except Compacted:
                 self._drop(watch)
@@ -132,12 +134,12 @@ class Changes:
         revisions, of other commits.
         """
         last, known = self._space.last_commit(), self._known
-        self._know(last)
         is_same = known is None or known.revision <= last.revision
         if is_same and known is not None and known.revision == last.revision:
             is_same = known.mark == last.mark
         elif is_same and known is not None and known.revision:
             is_same = self._mark_at(known.revision) == known.mark
+        self._know(last)  # now: had that question failed, the next ask must put it again
         if not is_same:
             self._space.newest = last.now
             self.close()

@@ -20,6 +20,8 @@ from support.patience import eventually
 from netlib.errors import CommitUnknown, LeaseLost, StoreError, StoreUnavailable
 from netlib.store import Commit, Event, Store
 from netlib.store.etcd import EtcdStore
+from netlib.store.etcd_http import Connection
+from netlib.store.etcd_servers import Json, Servers
 
 ALL = ("", "~")
 pytestmark = pytest.mark.slow
@@ -263,6 +265,26 @@ def test_after_a_state_was_put_back_everything_is_read_again(
         assert follower.full_reads == 2
         trying(lambda: put(store, b="1"))
         eventually(lambda: follower.copy == {"a": "1", "b": "1"})
+
+
+def test_a_state_that_is_put_back_while_a_watch_begins_is_not_waited_for_in_vain(
+    member: Member, store: EtcdStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server that takes the watch has another past than the one that was asked before it."""
+    put(store, a="1")
+    copy = tmp_path / "copy"
+    member.ctl("snapshot", "save", str(copy))
+    revision = put(store, lost="1")
+    begin = Servers.stream
+
+    def begin_late(servers: Servers, path: str, question: Json, deadline: float) -> Connection:
+        put_back(member, copy)
+        return begin(servers, path, question, servers.deadline())
+
+    monkeypatch.setattr(Servers, "stream", begin_late)
+    with closing(EtcdStore([member.url])) as reader:
+        assert reader.revision() == revision
+        assert reader.changes(revision, timeout_seconds=5) is None
 
 
 def test_a_state_that_was_put_back_and_has_gone_on_is_known_to_be_another(
