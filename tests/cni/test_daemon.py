@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -37,6 +37,7 @@ from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
 from netlib.frontends.daemon.ports import Holder
+from netlib.frontends.daemon.run import run
 from netlib.frontends.daemon.watch import Watch
 from netlib.kernel.sandboxes import resolve
 from netlib.store import Commit
@@ -204,6 +205,34 @@ def test_what_others_flush_is_back_within_a_second(
     client.close()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(20) == 0
+
+
+def test_what_others_take_while_it_begins_is_put_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after its first look, by whoever comes at that moment."""
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.sandbox("web")
+        net.connect("front", "netns:web")
+        look = Net.repair
+
+        def look_and_lose(net: Net, *arguments: Any, **named: Any) -> Any:
+            found = look(net, *arguments, **named)
+            host.run("ip", "link", "del", f"nv-{net.endpoints()[0].id[:12]}")
+            return found
+
+        monkeypatch.setattr(Net, "repair", look_and_lose)
+        ready, stop = Event(), Event()
+        daemon = Thread(target=partial(run, host.state_dir, ready=ready, stop=stop))
+        daemon.start()
+        try:
+            assert ready.wait(20)
+            eventually(lambda: net.check() == ())
+        finally:
+            stop.set()
+            daemon.join(20)
+        assert not daemon.is_alive()
 
 
 def test_legacy_iptables_is_looked_at_now_and_then(

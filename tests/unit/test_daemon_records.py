@@ -75,6 +75,7 @@ class Busy(MemoryStore):
         self.meanwhile: Callable[[], object] | None = None
 
     def revision(self) -> int:
+        """As ever, but for what happens then."""
         found = super().revision()
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
@@ -126,9 +127,12 @@ def test_a_follower_is_told_what_is_done_as_soon_as_it_was_let_in(net: Net) -> N
     ours, theirs = socket.socketpair()
 
     class Quick(Channel):
+        """Its other side does not wait."""
+
         def send(
             self, document: dict[str, Any], body: bytes = b"", descriptors: tuple[int, ...] = ()
         ) -> None:
+            """Send, and go on as whoever hears it does."""
             super().send(document, body, descriptors)
             if "ok" in document:
                 net.create("back")
