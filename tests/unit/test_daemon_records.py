@@ -161,6 +161,29 @@ def test_ports_are_held_past_a_record_that_can_not_be_read(net: Net, value: str)
         holder.stop()
 
 
+def test_a_port_is_held_once_it_is_free_however_much_happens(net: Net) -> None:
+    """Of a state that changes all the time, too."""
+    (endpoint,) = net.endpoints()
+    ending = threading.Event()
+
+    def work() -> None:
+        while not ending.wait(0.02):
+            damage(net, "anything", "else")
+
+    working = threading.Thread(target=work)
+    holder = Holder(net, lambda line: None)
+    with socket.create_server(("127.0.0.1", endpoint.ports[0].host_port)):
+        working.start()
+        holder.start()
+        eventually(lambda: holder._missing)
+    try:
+        eventually(holder.held)
+    finally:
+        ending.set()
+        holder.stop()
+        working.join()
+
+
 @pytest.mark.parametrize("value", [*BROKEN, '{"since": "today"}'])
 def test_notes_that_can_not_be_read_are_forgotten(net: Net, value: str) -> None:
     """Who asks for one is told that the state is damaged; a new daemon clears it away."""
