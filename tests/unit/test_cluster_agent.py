@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,14 +16,23 @@ from support.fake_cluster import LEASE_SECONDS, FakeCluster, FakeHost, Snapshot,
 from support.patience import eventually
 
 from netlib import names
+from netlib.cluster import follower
 from netlib.cluster import keys as member_keys
 from netlib.cluster.agent import Agent
+from netlib.cluster.follower import Follower
 from netlib.cluster.mirror import read
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.own import republish
-from netlib.cluster.state import LEASE_KEY, SEEN_KEY, dump_endpoint, load_shared, peer_key
+from netlib.cluster.state import (
+    LEASE_KEY,
+    SEEN_KEY,
+    ClusterState,
+    dump_endpoint,
+    load_shared,
+    peer_key,
+)
 from netlib.dns.source import store_source
-from netlib.errors import KernelError, NodePaused, StoreError
+from netlib.errors import KernelError, NodePaused, StoreError, StoreUnavailable
 from netlib.model import IPInterface, interface
 from netlib.net import Net
 from netlib.plan import Create as CreateStep
@@ -98,6 +108,54 @@ def expire(cluster: FakeCluster, *gone: FakeHost) -> None:
     for host in cluster.hosts:
         if host not in gone:
             host.step()
+
+
+# -- what happens while an agent looks at everything -----------------------------------------
+
+
+def test_a_network_that_is_made_during_a_look_at_everything_stays_known(
+    one: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it can connect at once, though the agent has not heard of it yet."""
+    read_all, copy = follower._texts, Follower._copy
+    known: list[set[str]] = []
+
+    def read_and_make(cluster: ClusterState, folder: str) -> dict[str, str]:
+        found = read_all(cluster, folder)
+        if folder == "network/":
+            one.net.create("late", driver="overlay", subnets=["198.51.100.0/24"], attachable=True)
+        return found
+
+    def copy_and_look(follower: Follower, *arguments: Any) -> None:
+        copy(follower, *arguments)
+        known.append({listed.network.name for listed in one.net.listing()})
+
+    monkeypatch.setattr(follower, "_texts", read_and_make)
+    monkeypatch.setattr(Follower, "_copy", copy_and_look)
+    one.follower.again()
+    one.follower.step()
+    assert len(known) == 1
+    assert "late" in known[0]
+
+
+def test_a_new_lease_during_a_look_that_fails_is_not_forgotten(
+    one: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look claims anew what stands by the old one."""
+    looks: list[bool] = []
+
+    def fail(cluster: ClusterState, *, renewed: bool) -> None:
+        looks.append(renewed)
+        if len(looks) == 1:
+            one.follower.again(renewed=True)  # as the agent's other thread says
+        raise StoreUnavailable("no server of the cluster's store can be reached")
+
+    monkeypatch.setattr(one.follower, "_sync", fail)
+    one.follower.again()
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            one.follower.step()
+    assert looks == [False, True, True]
 
 
 # -- hosts that go and come ---------------------------------------------------------------------
