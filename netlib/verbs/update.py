@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from netlib import state as keys
 from netlib.dns.resolv import check_servers
@@ -15,8 +15,8 @@ from netlib.plan import diff
 from netlib.pools import overlapping
 from netlib.publishing import move_ports
 from netlib.rewiring import Rewiring, describe, describe_network, puts, reverts
-from netlib.state import EndpointRecord, NetworkRecord
-from netlib.store import Absent, Commit, Condition, under
+from netlib.state import NetworkRecord
+from netlib.store import Commit, exactly, under
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.values import replace
 from netlib.verbs.create import lent_devices
@@ -161,7 +161,11 @@ def change_network(
                 keys.unchanged(record),
                 *pool_conditions,
                 *port_conditions,
-                *_no_others(old, there),
+                # And who joined meanwhile is described, too.
+                *exactly(
+                    *under(keys.endpoint_key(old.id, "")),
+                    ((keys.endpoint_key(old.id, r.endpoint.id), r.revision) for r in there),
+                ),
             ),
             put={
                 network_key: keys.dump_network(new, wiring),
@@ -176,16 +180,6 @@ def change_network(
         ),
         done=Commit(put={}, delete=port_keys_gone) if port_keys_gone else None,
     )
-
-
-def _no_others(network: Network, there: Iterable[EndpointRecord]) -> Iterator[Condition]:
-    """That a network's endpoints are these, as they are: who joined meanwhile is described, too."""
-    first, end = under(keys.endpoint_key(network.id, ""))
-    for key, record in sorted((keys.endpoint_key(network.id, r.endpoint.id), r) for r in there):
-        yield Absent(first, key)
-        yield keys.unchanged(record)
-        first = key + "\0"  # the next key there can be
-    yield Absent(first, end)
 
 
 def _shared(engine: Engine, record: NetworkRecord) -> NetworkRecord:
