@@ -6,8 +6,10 @@ mounted. They are rewritten in place: who has mounted or opened one sees the new
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,12 +35,34 @@ def folder_of(state_dir: Path, name: str) -> Path:
 
 def refresh_all(state: State, state_dir: Path, box: Sandbox) -> None:
     """Write the files of a sandbox and of those that are linked to it."""
-    with state.store.reading():
+    # Read and written by one at a time: else whoever read first might write last.
+    with _alone(state_dir), state.store.reading():
         refresh(state, state_dir, box)
         for name in state.linkers(box.name):
             linker = state.find_sandbox(name)
             if linker is not None:
                 refresh(state, state_dir, linker)
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    folder = state_dir / "sandboxes"
+    try:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # only at first
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError(
+            f"the files of sandboxes can't be written: {error}", f"see that {folder} is a folder"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it, too
+        os.close(descriptor)
 
 
 def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
