@@ -33,6 +33,7 @@ from netlib import state as keys
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
 from netlib.errors import DaemonLost, NetWarning, PortTaken
+from netlib.frontends.daemon import watch as watching
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
@@ -233,6 +234,28 @@ def test_what_others_take_while_it_begins_is_put_back(
             stop.set()
             daemon.join(20)
         assert not daemon.is_alive()
+
+
+def test_what_the_kernel_has_no_room_to_tell_is_looked_at(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So much happens at once that the end of our link is not among what is told."""
+    monkeypatch.setattr(watching, "_BUFFER_BYTES", 1)  # the kernel takes the least there can be
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.sandbox("web")
+        port = f"nv-{net.connect('front', 'netns:web').id[:12]}"
+        told: list[str] = []
+        watch = Watch(net, told.append)
+        others = "".join(f"link add other{n} type bridge\n" for n in range(50))
+        host.run("ip", "-batch", "-", stdin=f"{others}link del {port}\n")
+        assert net.check() != ()
+        watch.start()  # it listens since it was made
+        try:
+            eventually(lambda: net.check() == ())
+        finally:
+            watch.stop()
+        assert told == ["mended: netns:web on front"]
 
 
 def test_legacy_iptables_is_looked_at_now_and_then(
