@@ -33,12 +33,15 @@ from netlib import state as keys
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
 from netlib.errors import DaemonLost, NetWarning, PortTaken
+from netlib.frontends.daemon import starting
 from netlib.frontends.daemon import watch as watching
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
 from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.run import run
+from netlib.frontends.daemon.server import listening
+from netlib.frontends.daemon.starting import ensure, launch
 from netlib.frontends.daemon.watch import Watch
 from netlib.kernel.sandboxes import resolve
 from netlib.store import Commit
@@ -94,6 +97,30 @@ def test_the_command_line_uses_it(host: Host, daemon: subprocess.Popen[str]) -> 
     assert "front" in net_command(host, "ls")
     net_command(host, "disconnect", "front", "netns:web")
     assert net_command(host, "check") == ""
+
+
+def test_whoever_needs_a_daemon_takes_one_that_somebody_else_starts_just_then(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two at once one is too many: it ends, before the other one answers."""
+    started: list[subprocess.Popen[bytes]] = []
+    asked: list[None] = []  # after that
+
+    def start(*arguments: Any) -> subprocess.Popen[bytes]:
+        started.append(launch(*arguments))
+        return started[0]
+
+    def answers(folder: Path) -> int:
+        if started and started[0].poll() is not None:
+            asked.append(None)
+        return os.getpid() if len(asked) > 1 else 0
+
+    monkeypatch.setattr(starting, "launch", start)
+    monkeypatch.setattr(starting, "running", answers)
+    with listening(host.state_dir):
+        assert not ensure(host.state_dir)
+    assert "serves" in (host.state_dir / "daemon.log").read_text()
+    assert "Traceback" not in (host.state_dir / "daemon.log").read_text()
 
 
 def test_its_socket_is_for_its_owner_alone(host: Host, daemon: subprocess.Popen[str]) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import netlib
+from netlib.errors import InUse
 from netlib.frontends.daemon.messages import Lost, connect
 from netlib.settings import FIREWALL, Backend
 
@@ -24,9 +25,14 @@ def launch(folder: Path, firewall: Backend | None = None) -> subprocess.Popen[by
     # Where we are ourselves, too: an editable installation is on nobody's path without `site`.
     places = [*sys.path, str(Path(netlib.__file__).parents[1])]
     program = (
-        f"import sys; sys.path[:0] = {places!r}; "
-        "from netlib.frontends.daemon.run import run; "
-        f"run({str(folder.absolute())!r}, firewall={firewall!r})"
+        f"import sys; sys.path[:0] = {places!r}\n"
+        "from netlib.errors import InUse\n"
+        "from netlib.frontends.daemon.run import run\n"
+        "try:\n"
+        f"    run({str(folder.absolute())!r}, firewall={firewall!r})\n"
+        "except InUse as error:\n"
+        "    sys.stderr.write(f'{error}\\n')\n"
+        f"    sys.exit({InUse.exit_status})\n"
     )
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     log = os.open(folder / LOG, flags, 0o600)
@@ -85,10 +91,12 @@ def ensure(folder: Path, firewall: Backend | None = None) -> bool:
     process = launch(folder, firewall)
     deadline = time.monotonic() + _START_SECONDS
     while not running(folder):
-        if process.poll() is not None or time.monotonic() > deadline:
+        # Somebody else's may be first, and answer soon.
+        has_failed = process.poll() not in (None, InUse.exit_status)
+        if has_failed or time.monotonic() > deadline:
             raise TimeoutError(f"it says why in {folder / LOG}")
         time.sleep(0.05)
-    return True
+    return process.poll() is None
 
 
 def until_open(place: str) -> None:
