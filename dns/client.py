@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # every operation says `tell`; only a few need these
 PATIENCE_SECONDS = 10.0
 # A keeper that is just ending may still be found; everything that is asked may be asked again.
 _TRIES = 3
+_PAUSE_SECONDS = 0.02
 STATE_SOURCE = "netlib.dns.source:state_source"
 
 
@@ -109,11 +111,18 @@ class Resolver:
         self, place: _Place, wanted: tuple[str, ...], bind: Callable[[str], Bound], port: int = 0
     ) -> dict[str, int]:
         """Hand over sockets for the addresses that have none (0: on any port)."""
+        from netlib.dns.sockets import is_taken
+
         for _ in range(_TRIES - 1):
             try:
                 return self._listen_once(place, wanted, bind, port)
             except ResolverDown:
                 continue  # it was just ending
+            except KernelError as error:
+                if not is_taken(error):
+                    raise
+                # Perhaps by who has it listen in the same place at this moment.
+                time.sleep(_PAUSE_SECONDS)
         return self._listen_once(place, wanted, bind, port)
 
     def _listen_once(

@@ -49,13 +49,13 @@ def bind_gateway(address: str) -> Bound:
     try:
         return _bind(address, DNS_PORT)
     except KernelError as error:
-        if not _is_taken(error):
+        if not is_taken(error):
             raise
     for _ in range(20):  # free for UDP need not be free for TCP
         try:
             return _bind(address, 0)
         except KernelError as error:
-            if not _is_taken(error):
+            if not is_taken(error):
                 raise
             last = error
     raise last
@@ -71,7 +71,7 @@ def bind_sandbox(path: str, inode: int = 0) -> Bound:
     try:
         return inside(path, lambda: _bind(SANDBOX_ADDRESS, DNS_PORT), inode)
     except KernelError as error:
-        if not _is_taken(error):
+        if not is_taken(error):
             raise
         raise KernelError(
             f"a program in the sandbox has port {DNS_PORT} of every address, of {SANDBOX_ADDRESS} "
@@ -80,8 +80,11 @@ def bind_sandbox(path: str, inode: int = 0) -> Bound:
         ) from error
 
 
-def _is_taken(error: KernelError) -> bool:
+def is_taken(error: KernelError) -> bool:
+    """Whether an address could not be had because somebody else has it."""
     cause = error.__cause__
+    while isinstance(cause, KernelError):
+        cause = cause.__cause__
     return isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
 
 

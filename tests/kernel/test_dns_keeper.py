@@ -22,12 +22,14 @@ from support.patience import eventually
 from support.resolving import DB4, EVERYTHING, GATEWAY4, GATEWAY6, MY_NET, WEB, WEB4, ask, build
 from support.upstream import silence, upstream
 
+from netlib.dns import sockets
 from netlib.dns.channel import connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
 from netlib.dns.keeper import Keeper
 from netlib.dns.place import LOG, SOCKET, AlreadyKept
 from netlib.dns.place import Place as Place_
+from netlib.dns.sockets import Bound
 from netlib.errors import KernelError, NamespaceGone, ResolverDown
 
 pytestmark = pytest.mark.kernel
@@ -252,6 +254,24 @@ def test_two_at_once_start_one_keeper(host: Host, web: Place) -> None:
     listening = stats(resolver)["listening"]
     assert isinstance(listening, list)
     assert sorted(each["addresses"][0][0] for each in listening) == addresses
+
+
+def test_two_at_once_may_ask_for_the_same(
+    resolver: Resolver, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two find a keeper that was killed: the later one finds it done."""
+    somebody = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    place = ("n2", ["198.51.100.129"], 53)
+    bind = sockets.bind_at
+
+    def bind_late(address: str, port: int) -> Bound:
+        monkeypatch.undo()
+        somebody.listen_at(*place)
+        return bind(address, port)
+
+    monkeypatch.setattr(sockets, "bind_at", bind_late)
+    resolver.listen_at(*place)
+    assert resolver.listening()["network", "n2"] == {"198.51.100.129": 53}
 
 
 def test_inside_a_sandbox_it_listens_on_loopback(resolver: Resolver, host: Host) -> None:
