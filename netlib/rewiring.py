@@ -21,10 +21,14 @@ from netlib.wiring import Noun, Route, Wiring
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewiring:
-    """An endpoint's record before a change (None: it is new) and after it (None: it goes)."""
+    """An endpoint's record before a change (None: it is new) and after it (None: it goes).
+
+    `waits`: nothing of it changes, for somebody else is at it, who is waited for.
+    """
 
     before: EndpointRecord | None
     after: EndpointRecord | None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ def plan_of(
     `observe`, where the records can't be trusted, says which of some nouns are there.
     """
     others = list(others)
+    changes = [change for change in changes if not change.waits]
     befores = [change.before.wiring for change in changes if change.before is not None]
     afters = [change.after.wiring for change in changes if change.after is not None]
     have, want = Wiring(chain(*befores, evicted)), Wiring(chain(*afters))
@@ -82,7 +87,7 @@ def puts(changes: Iterable[Rewiring], *, ready: bool) -> dict[str, str]:
     """The records of endpoints that are there after the change."""
     result: dict[str, str] = {}
     for change in changes:
-        if change.after is not None:
+        if change.after is not None and not change.waits:
             endpoint = change.after.endpoint
             if ready:
                 endpoint = replace(endpoint, state="ready")
@@ -97,7 +102,7 @@ def reverts(changes: Iterable[Rewiring]) -> dict[str, str]:
         keys.endpoint_key(e.endpoint.network, e.endpoint.id): keys.dump_endpoint(
             e.endpoint, e.wiring
         )
-        for e in (change.before for change in changes)
+        for e in (change.before for change in changes if not change.waits)
         if e is not None
     }
 
@@ -157,6 +162,8 @@ def relink(
     """The changes of those that are linked to a sandbox, when its endpoint will be `target`."""
     changes: list[Rewiring] = []
     for record in engine.state.linked_to(sandbox, network.id):
+        if record.endpoint.state == "pending":  # who makes it may not have seen the sandbox yet
+            changes.append(Rewiring(before=record, after=record, waits=True))
         if record.endpoint.state != "ready":
             continue
         host = host or engine.facts()

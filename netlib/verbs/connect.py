@@ -40,7 +40,7 @@ from netlib.rewiring import (
     rewire_sandbox,
 )
 from netlib.state import EndpointRecord
-from netlib.store import Absent, Commit, Unchanged
+from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.values import replace
 from netlib.verbs.create import first_use
 
@@ -149,6 +149,7 @@ def connect(
         **dict.fromkeys(keys.link_keys(endpoint), box.name),
         **port_puts,
     }
+    targets, seen_by_them = _linked(engine, known, endpoint)
     inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
@@ -180,9 +181,10 @@ def connect(
                 *(Absent(key) for key in claims if key not in port_puts),
                 *port_conditions,
                 *conditions(changes),
+                *targets,
                 *evicted.conditions,
             ),
-            put={**claims, **fixed, **endpoint_records},
+            put={**claims, **seen_by_them, **fixed, **endpoint_records},
             delete=tuple(evicted.restores),
         ),
         claims=(joining.claim(engine, endpoint, chosen, host),) if joining else (),
@@ -235,6 +237,25 @@ def _links(engine: Engine, box: Sandbox, asked: Mapping[str, str]) -> dict[str, 
             )
         found[target] = names.check_name(alias, "alias")
     return found
+
+
+def _linked(
+    engine: Engine, network: Network, endpoint: Endpoint
+) -> tuple[list[Condition], dict[str, str]]:
+    """That those which it is linked to are as they were described, and what tells them of it.
+
+    Each of two that come at once must see the other one, or be prepared again.
+    """
+    found: list[Condition] = []
+    puts: dict[str, str] = {}
+    for name in endpoint.links:
+        key = keys.sandbox_key(name)
+        record = engine.state.store.get(key)
+        found.append(Unchanged(key, record.revision if record else 0))
+        found += map(keys.unchanged, engine.state.endpoints_between(network.id, name)[:1])
+        if record is not None:
+            puts[key] = record.value
+    return found, puts
 
 
 def _check_place(

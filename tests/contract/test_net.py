@@ -37,7 +37,7 @@ from netlib.store import under
 from netlib.store.memory import MemoryStore
 from netlib.verbs.connect import connect
 from netlib.verbs.update import update
-from netlib.wiring import Address, Masquerade, Publish, Route, VethPair, Wiring
+from netlib.wiring import Address, Allow, Masquerade, Publish, Route, VethPair, Wiring
 
 SUBNET = "198.51.100.0/24"
 
@@ -445,6 +445,47 @@ def test_who_comes_while_a_network_changes_is_as_it_is_then(net: Net, meanwhile:
     assert [endpoint.sandbox.name for endpoint in net.endpoints()] == there
     links = [n for e in engine.state.endpoints() for n in e.wiring if isinstance(n, VethPair)]
     assert [link.mtu for link in links] == [1400] * len(there)
+    assert net.check() == ()
+
+
+@pytest.mark.parametrize("first", ["web", "db"])
+@pytest.mark.parametrize("how", ["between", "half way"])
+def test_a_link_opens_whoever_of_two_that_come_at_once_is_first(
+    net: Net, first: str, how: str
+) -> None:
+    """Each is described when the other one is there already, or is seen by it."""
+    engine = net.engine
+    somebody = Net(store=engine.state.store, kernel=engine.kernel)
+    net.create("front", subnets=[SUBNET], options={"icc": "false"})
+    for name in ("web", "db"):
+        net.create_sandbox(name)
+    # With addresses, or a conflict about the next free one would have the second see the first.
+    wanted: dict[str, dict[str, object]] = {
+        "web": {"links": {"db": "sql"}, "addresses": ["198.51.100.8"]},
+        "db": {"options": {"expose": "5432"}, "addresses": ["198.51.100.9"]},
+    }
+    second = {"web": "db", "db": "web"}[first]
+    prepared: list[object] = []
+
+    def prepare_slowly() -> Operation[Endpoint]:
+        if how == "half way" and not prepared:
+            half = connect(engine, "front", first, **wanted[first])  # type: ignore[arg-type]
+            assert half.begin is not None
+            assert half.done is not None
+            engine.state.store.commit(half.begin)
+        found = connect(engine, "front", second, **wanted[second])  # type: ignore[arg-type]
+        prepared.append(found)
+        if len(prepared) == 1:
+            if how == "half way":
+                apply(half.plan, engine.kernel)
+                engine.state.store.commit(half.done)
+            else:
+                somebody.connect("front", first, **wanted[first])  # type: ignore[arg-type]
+        return found
+
+    engine.run(prepare_slowly)
+    (opened,) = [n for r in engine.state.endpoints() for n in r.wiring if isinstance(n, Allow)]
+    assert opened.port == 5432
     assert net.check() == ()
 
 
