@@ -30,9 +30,10 @@ from support.traffic import fetch, serve
 
 from netlib import Net
 from netlib import state as keys
+from netlib.apply import apply
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
-from netlib.errors import DaemonLost, NetWarning, PortTaken
+from netlib.errors import DaemonLost, KernelError, NetWarning, PortTaken
 from netlib.frontends.daemon import starting
 from netlib.frontends.daemon import watch as watching
 from netlib.frontends.daemon.client import Client, open_net
@@ -43,7 +44,9 @@ from netlib.frontends.daemon.run import run
 from netlib.frontends.daemon.server import listening
 from netlib.frontends.daemon.starting import ensure, launch
 from netlib.frontends.daemon.watch import Watch
+from netlib.kernel import Kernel
 from netlib.kernel.sandboxes import resolve
+from netlib.plan import Plan
 from netlib.store import Commit
 
 pytestmark = pytest.mark.kernel
@@ -283,6 +286,39 @@ def test_what_the_kernel_has_no_room_to_tell_is_looked_at(
         finally:
             watch.stop()
         assert told == ["mended: netns:web on front"]
+
+
+@pytest.mark.parametrize("loss", ["ip link del {port}", "nft flush ruleset"])
+def test_what_can_not_be_mended_at_once_is_mended_later(
+    host: Host, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    """It is told of once, however often it is tried."""
+    monkeypatch.setattr(watching, "_FIRST_RETRY", 0.05)
+    with Net(host.state_dir, firewall="nftables") as net:
+        net.create("front", subnets=[SUBNET])
+        host.sandbox("web")
+        port = f"nv-{net.connect('front', 'netns:web').id[:12]}"
+        tries: list[None] = []
+
+        def fail(plan: Plan, kernel: Kernel) -> None:
+            tries.append(None)
+            if len(tries) < 4:
+                raise KernelError("the device is busy")
+            apply(plan, kernel)
+
+        monkeypatch.setattr(watching, "apply", fail)
+        told: list[str] = []
+        watch = Watch(net, told.append)
+        watch.start()
+        try:
+            host.run(*loss.format(port=port).split())
+            eventually(lambda: net.check() == ())
+        finally:
+            watch.stop()
+        subject = "firewall" if "nft" in loss else "netns:web on front"
+        assert told[0] == f"not mended: {subject}: the device is busy"
+        assert told[-1].startswith("mended: ")
+        assert len(told) == len(set(told))
 
 
 def test_legacy_iptables_is_looked_at_now_and_then(

@@ -47,6 +47,8 @@ _BUFFER_BYTES = 4 << 20
 # Changes come in bursts, and our own removals end within this time.
 _SETTLE_SECONDS = 0.1
 _POLL_SECONDS = 5.0
+# What can't be mended, now that somebody else is at it say, is tried again.
+_FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 
 
 class Watch:
@@ -71,6 +73,7 @@ class Watch:
         self._rules = _subscribed(_NETFILTER, _GROUP_NFTABLES)
         self._thread = threading.Thread(target=self._run, name="netlib-watch", daemon=True)
         self._ending = threading.Event()
+        self._failures: set[str] = set()  # of this look
 
     def start(self) -> None:
         """Begin."""
@@ -90,33 +93,51 @@ class Watch:
         poller = select.poll()
         for sock in (self._wake, self._links, self._rules):
             poller.register(sock, select.POLLIN)
-        polls = self._net.engine.kernel.firewall == "iptables"
+        told: set[str] = set()
+        pause = 0.0  # until what could not be mended is tried again
         while not self._ending.is_set():
-            ready = {fd for fd, _ in poller.poll(self._poll_seconds * 1000 if polls else None)}
+            waits = [*([self._poll_seconds] if self._polls() else []), *([pause] if pause else [])]
+            ready = {fd for fd, _ in poller.poll(min(waits) * 1000 if waits else None)}
             if self._ending.is_set():
                 return
-            rules = not ready and polls
-            deleted: set[str] = set()
-            changed: set[int] = set()
-            is_blind = False
-            if ready:
-                time.sleep(_SETTLE_SECONDS)
-                if self._links.fileno() in ready:
-                    deleted, changed, is_blind = _lost(self._links)
-                if self._rules.fileno() in ready:
-                    tables = _IPTABLES if polls else frozenset()
-                    rules = _touches_us(self._rules, tables, self._own_ports())
-            try:
-                if deleted:
-                    self._mend_links(deleted)
-                if changed:
-                    self._mend_changed(changed)
-                if is_blind:
-                    self._mend_all()
-                if rules:
-                    self._mend_rules()
-            except NetError as error:
-                self._log(f"not mended: {error}")
+            is_again = not ready and bool(pause)
+            self._failures.clear()
+            self._look(ready, everywhere=is_again)
+            for text in sorted(self._failures - told):
+                self._log(text)
+            told |= self._failures
+            if self._failures:
+                pause = min(max(2 * pause, _FIRST_RETRY), _LONGEST_RETRY)
+            elif is_again:
+                told.clear()
+                pause = 0.0
+
+    def _polls(self) -> bool:
+        return self._net.engine.kernel.firewall == "iptables"
+
+    def _look(self, ready: set[int], *, everywhere: bool) -> None:
+        """Mend what the sockets that are ready tell of; rules, where none is."""
+        deleted: set[str] = set()
+        changed: set[int] = set()
+        rules, is_blind = not ready, everywhere
+        if ready:
+            time.sleep(_SETTLE_SECONDS)
+            if self._links.fileno() in ready:
+                deleted, changed, is_blind = _lost(self._links)
+            if self._rules.fileno() in ready:
+                tables = _IPTABLES if self._polls() else frozenset()
+                rules = _touches_us(self._rules, tables, self._own_ports())
+        try:
+            if deleted:
+                self._mend_links(deleted)
+            if changed:
+                self._mend_changed(changed)
+            if rules:
+                self._mend_rules()
+            if is_blind:
+                self._mend_all()
+        except NetError as error:
+            self._failures.add(f"not mended: {error}")
 
     # -- mending ----------------------------------------------------------------------------------
 
@@ -211,7 +232,7 @@ class Watch:
         try:
             apply(plan, self._net.engine.kernel)
         except NetError as error:
-            self._log(f"not mended: {subject}: {error}")
+            self._failures.add(f"not mended: {subject}: {error}")
         else:
             self._log(f"mended: {subject}")
             self._tell({"time": time.time(), "event": "repair", "subject": subject})
