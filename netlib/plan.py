@@ -143,9 +143,11 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     moving = _moving(have, want, gone)
     gone -= moving
     unplugged = _unplugged(have, gone)
-    new: list[Step] = []
+    opening: list[Step] = []
+    building: list[Step] = []
     for key, noun in want.items():
         old = unplugged.get(key) or have.get(key)
+        new = opening if noun.layer >= Layer.FIREWALL else building
         if noun.shared:
             if old != noun:
                 new.append(Ensure(noun))
@@ -156,8 +158,6 @@ def diff(have: Wiring, want: Wiring) -> Plan:
 
     deletions = _deletions([noun for key, noun in have.items() if key in gone])
     closing = [s for s in deletions if subject(s).layer >= Layer.FIREWALL]
-    opening = [s for s in new if subject(s).layer >= Layer.FIREWALL]
-    building = [s for s in new if subject(s).layer < Layer.FIREWALL]
     dismantling = [s for s in deletions if subject(s).layer < Layer.FIREWALL]
 
     stages: list[Stage] = []

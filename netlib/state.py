@@ -31,6 +31,7 @@ clash/<network>/<endpoint>          an endpoint here whose address another host'
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -55,6 +56,8 @@ MEMBERSHIP_KEY = "cluster/membership"
 OFFERS = "offer/"
 _FEW = 8
 _ID_DIGITS = 64
+_DIGITS = re.compile("[0-9a-f]{0,64}")
+_PART = re.compile("[A-Za-z0-9._:@-]*")
 # json.dumps makes one for each value. What `to_json` makes is new, and never in itself.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 _SHOWN = 80
@@ -275,6 +278,8 @@ def operation_key(operation: str) -> str:
 
 def part(text: str) -> str:
     """A sandbox's or interface's name as one part of a key: no slash, ASCII."""
+    if _PART.fullmatch(text):
+        return text
     return "".join(
         c if c.isascii() and (c.isalnum() or c in "._:@-") else f"%{ord(c):x}%" for c in text
     )
@@ -616,7 +621,7 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def _is_hex(text: str) -> bool:
-    return all(c in "0123456789abcdef" for c in text) and len(text) <= _ID_DIGITS
+    return _DIGITS.fullmatch(text) is not None
 
 
 def _is_key_part(text: str) -> bool:
