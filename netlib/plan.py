@@ -6,7 +6,8 @@ remove, check, repair, update and `--dry-run` can not tell different stories.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 from netlib.model import Netns
 from netlib.values import dataclass, replace
@@ -62,13 +63,16 @@ class Change:
     old: Noun
     new: Noun
 
+    @property
+    def noun(self) -> Noun:
+        """The thing as it will be."""
+        return self.new
+
 
 Step = Ensure | Create | Delete | Change
 
-
-def subject(step: Step) -> Noun:
-    """The noun that a step is about, as it is or will be."""
-    return step.new if isinstance(step, Change) else step.noun
+# The noun that a step is about, as it is or will be.
+subject: Callable[[Step], Noun] = attrgetter("noun")
 
 
 @dataclass(frozen=True, slots=True)
