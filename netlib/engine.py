@@ -15,6 +15,7 @@ from netlib.apply import apply, tear_down
 from netlib.cluster.door import Meeting, OpenCluster, Taken
 from netlib.driver import Driver
 from netlib.errors import (
+    AnotherFirewall,
     LeftOver,
     NamespaceGone,
     NetError,
@@ -26,13 +27,14 @@ from netlib.errors import (
 )
 from netlib.kernel import Kernel
 from netlib.lock import OperationLock
-from netlib.model import HostFacts, Network, Sandbox
+from netlib.model import HOST, HostFacts, Network, Sandbox
 from netlib.operation import Operation
+from netlib.plan import Ensure, Stage
 from netlib.registry import Registry
 from netlib.state import State
 from netlib.store import Commit, Store, Unchanged
 from netlib.turns import Turns
-from netlib.wiring import Wiring
+from netlib.wiring import FirewallBase, Layer, Wiring
 
 if TYPE_CHECKING:
     from netlib.cluster.state import ClusterState
@@ -75,6 +77,7 @@ class Engine:
         self.warn = warn or _warn
         self.making = threading.Lock()
         self._identified = False
+        self._settled = False
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -160,6 +163,7 @@ class Engine:
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
+        self._settle()
         with ExitStack() as held:
             with self.room():
                 operation, taken = self._begin(prepare, held)
@@ -272,6 +276,22 @@ class Engine:
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
+
+    def _settle(self) -> None:
+        """Have the rules that are there where this one's go, or what is taken back would stay."""
+        if self._settled:
+            return
+        others = self.kernel.switches().elsewhere()
+        if others and self.kernel.firewall == "none":
+            raise AnotherFirewall(
+                f"the rules of this host's networks are in {' and '.join(others)}, "
+                "and would be left or lost without a firewall",
+                "leave --firewall none out (or NETLIB_FIREWALL); to leave all filtering to "
+                "somebody else from now on, run: net --firewall none repair",
+            )
+        if others:  # whoever ensures the base takes them over
+            self.kernel.do(Stage(Layer.BASE, HOST, (Ensure(FirewallBase()),)))
+        self._settled = True
 
 
 def at_one_moment(

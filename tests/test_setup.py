@@ -79,9 +79,7 @@ def test_an_ordinary_user_is_told_in_one_line(tmp_path: Path) -> None:
     done = clone.setup(python="")
 
     assert done.returncode == 1
-    assert done.stderr == (
-        "setup: missing: strange-package odd; run: sudo tools/setup packages\n"
-    )
+    assert done.stderr == ("setup: missing: strange-package odd; run: sudo tools/setup packages\n")
     assert not clone.log.exists()
 
 
@@ -109,9 +107,7 @@ def test_without_apt_the_names_are_all_that_is_told(tmp_path: Path, uid: int) ->
     done = clone.setup(programs="")
 
     assert done.returncode == 1
-    assert done.stderr == (
-        "setup: missing: strange-package; install what this system calls them\n"
-    )
+    assert done.stderr == ("setup: missing: strange-package; install what this system calls them\n")
 
 
 @pytest.mark.parametrize("lists", [True, False], ids=["with package lists", "fresh"])

@@ -83,7 +83,6 @@ def unpublish(
             after = replace(endpoint, ports=kept)
             changes.append(_rewired(engine, network, record, after, host))
             changes += relink(engine, network, box.name, after, host)
-            changes += relink(engine, network, box.name, after, host)
             claims += claim_ports(network, replace(endpoint, ports=tuple(mine)))[1]
             gone += mine
     for request in wanted:

@@ -32,7 +32,7 @@ from netlib import Net
 from netlib import state as keys
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
-from netlib.errors import DaemonLost, NetWarning, PortTaken
+from netlib.errors import AnotherFirewall, DaemonLost, NetWarning, PortTaken
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
@@ -91,6 +91,17 @@ def test_the_command_line_uses_it(host: Host, daemon: subprocess.Popen[str]) -> 
     assert said["endpoint"]["interface"] == "eth0"
     assert "front" in net_command(host, "ls")
     net_command(host, "disconnect", "front", "netns:web")
+    assert net_command(host, "check") == ""
+
+
+def test_its_rules_are_not_taken_away_beside_it(host: Host, daemon: subprocess.Popen[str]) -> None:
+    """It would put them back: who wants no firewall is told to end it first."""
+    net_command(host, "create", "front")
+
+    with pytest.raises(AnotherFirewall, match="daemon") as refusal:
+        open_net(host.state_dir, firewall="none")
+
+    assert "net --firewall none daemon" in refusal.value.hint
     assert net_command(host, "check") == ""
 
 

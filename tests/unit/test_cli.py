@@ -13,7 +13,7 @@ import pytest
 from support.shell import Shell
 
 from netlib.cluster.model import Node
-from netlib.errors import KernelError, NotPermitted, StoreError
+from netlib.errors import KernelError, NetWarning, NotPermitted, StoreError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.program import program
 from netlib.frontends.cli.session import Session
@@ -615,6 +615,44 @@ def test_host_status_names_what_is_in_the_way(shell: Shell, kernel: FakeKernel) 
 
     assert "in the way: nft table inet filter chain forward" in shell("host").out
     assert "its owner may run: nft insert rule" in shell("host").out
+
+
+CHANGES = [
+    "create back", "update front --label a=b", "connect front db", "disconnect front web",
+    "publish web 8081:81", "unpublish web 8080:80", "rm front",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", CHANGES)
+def test_rules_of_another_firewall_are_not_left_to_nobody(
+    web: Shell, kernel: FakeKernel, line: str
+) -> None:
+    """With none every change is refused while there are any; looking goes on."""
+    web("sandbox create db")
+    kernel.firewall = "none"
+    kernel.switched.other_firewalls = {"iptables-nft": ("iptables-nft-save | ...",)}
+    before = web("inspect front").out
+    assert web.net is not None
+    again = Shell(Net(web.net.state_dir, store=web.net.engine.state.store, kernel=kernel))
+
+    refusal = again(f"{line} --json", status=4).document["error"]
+
+    assert refusal["code"] == "another-firewall"
+    assert "net --firewall none repair" in refusal["hint"]
+    assert again("inspect front").out == before
+    assert "iptables-nft" in again("check", status=1).out
+    assert again("repair --dry-run").lines == ["host  iptables-nft-save | ..."]
+
+
+def test_handing_over_names_the_networks_that_are_open(web: Shell, kernel: FakeKernel) -> None:
+    """And the way back."""
+    kernel.firewall = "none"
+    kernel.switched.other_firewalls = {"nftables": ("nft ...",)}
+
+    with pytest.warns(NetWarning, match="from front, .*net --firewall auto repair"):
+        web("repair")
+
+    assert "none; netlib filters nothing" in web("host").out
 
 
 # -- help, completion, colours ------------------------------------------------------------------

@@ -132,6 +132,8 @@ def _lines(status: HostStatus) -> Iterable[str]:
     from netlib.frontends.cli.output import paint
 
     base = "its base is there" if status.base else "no base of ours is there"
+    if status.firewall == "none":
+        base = "netlib filters nothing"
     yield f"firewall         {status.firewall}; {base}"
     for one in status.forwarding:
         yield f"IPv{one.family} forwarding  {'on' if one.on else 'off'}{_who(one)}"
