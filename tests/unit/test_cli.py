@@ -699,6 +699,18 @@ def test_help_of_every_command_has_an_example(shell: Shell, name: str) -> None:
     assert f"  net {name}" in text[text.index("Example") :]
 
 
+@pytest.mark.parametrize("name", ["", *sorted(name for name, _ in leaves() if name != "run")])
+def test_h_is_help(shell: Shell, name: str) -> None:
+    """For hands that know it from Docker."""
+    assert shell(f"{name} -h").out == shell(f"{name} --help").out
+
+
+def test_h_of_run_is_the_hostname(web: Shell) -> None:
+    """As Docker's: without a value it is wrong usage, and the hint leads to the help."""
+    assert "net run --help" in web("run -h", status=2).err
+    assert "-h, --hostname NAME" in web("run --help").out
+
+
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
 def test_completion_code(shell: Shell, kind: str) -> None:
     """What a shell sources."""

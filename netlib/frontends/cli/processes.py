@@ -35,7 +35,7 @@ class _Run(NetCommand):
 )
 @click.option("-p", "--publish", "ports", metavar="SPEC", multiple=True, help="Publish a port.")
 @click.option("--from", "sources", metavar="CIDR", multiple=True, help=FROM_HELP)
-@click.option("--hostname", metavar="NAME", default="", help="What it calls itself.")
+@click.option("-h", "--hostname", metavar="NAME", default="", help="What it calls itself.")
 @click.option("--dns", "servers", metavar="IP", multiple=True, help="Whom it asks for names.")
 @click.option("--dns-search", "search", metavar="DOMAIN", multiple=True,
               help="A domain to look names up in; . for none.")  # fmt: skip
