@@ -269,6 +269,10 @@ class FakeKernel:
             name = self.holding.get(address) or next(made, "")
             return self._host.device(HOST, name) if name else None
 
+    def has_address(self, address: IPAddress) -> bool:
+        """Whether an address is the host's own."""
+        return address.is_loopback or address.is_unspecified or self.device_of(address) is not None
+
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to: `routed`, and those of our own nouns."""
         with self._lock:

@@ -455,6 +455,12 @@ def test_usage_errors_name_the_commands_help(shell: Shell) -> None:
         assert "see: net create --help" in shell(line, status=2).err
 
 
+def test_what_is_missing_is_one_line(shell: Shell) -> None:
+    """Choices, too."""
+    (message, _hint) = shell("host forwarding", status=2).err.splitlines()
+    assert message == "error: Missing argument 'on|off'. Choose from: on, off"
+
+
 def test_a_wrong_command_suggests_the_right_one(shell: Shell) -> None:
     """Typing errors happen."""
     assert "Did you mean connect?" in shell("conect front web", status=2).err
@@ -615,6 +621,15 @@ def test_host_status_names_what_is_in_the_way(shell: Shell, kernel: FakeKernel) 
 
     assert "in the way: nft table inet filter chain forward" in shell("host").out
     assert "its owner may run: nft insert rule" in shell("host").out
+
+
+def test_a_port_at_an_address_that_is_not_there_is_warned_of(web: Shell) -> None:
+    """It may come, as that of a failover does; or it was typed wrong."""
+    with pytest.warns(NetWarning, match="no address 203.0.113.9: .* reached when it has"):
+        web("publish web 203.0.113.9:8081:81")
+    web("sandbox create db")
+    with pytest.warns(NetWarning, match="no address 203.0.113.9"):
+        web("connect front db -p 203.0.113.9:8082:81 -p 127.0.0.1:8083:81")
 
 
 CHANGES = [

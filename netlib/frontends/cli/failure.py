@@ -71,9 +71,12 @@ def failure_of(error: click.ClickException | NetError, argv: Sequence[str] = ())
         path = context.command_path
     else:  # the parser itself does not say for which command it read
         path = " ".join(["net", *[word for word in mine if word in COMMANDS][:1]])
+    message = error.format_message()
+    if isinstance(error, click.MissingParameter):
+        message = " ".join(message.split())  # click lists choices on lines of their own
     return Failure(
         code="usage",
-        message=error.format_message(),
+        message=message,
         hint=f"see: {path} --help",
         status=USAGE,
         json="--json" in mine,
