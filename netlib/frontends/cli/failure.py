@@ -42,6 +42,16 @@ class Failure:
             status=NetError.exit_status,
         )
 
+    @classmethod
+    def unsaid(cls, error: OSError) -> Failure:
+        """Where it was to be printed it can't be, whatever was done before that."""
+        return cls(
+            code="unsaid",
+            message=f"the output can't be written: {error.strerror}",
+            hint="what was asked for may be done all the same; see: net ls, net ps",
+            status=NetError.exit_status,
+        )
+
     def tell(self, session: Session, error: BaseException) -> int:
         """Print it: a document on stdout under --json, else two lines on stderr; the status."""
         if session.debug:
