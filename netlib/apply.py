@@ -31,7 +31,7 @@ def apply(
     """
     failures: list[NetError] = []
     try:
-        with kernel.session(), ExitStack() as undo:
+        with kernel.session(plan.after), ExitStack() as undo:
             undo.callback(_withdraw, withdraw, failures)
             ahead = _Ahead(plan, kernel)
             undo.callback(ahead.take_back, failures)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -176,11 +176,9 @@ class Engine:
                 self._finish(operation)
         return operation.result
 
-    @contextmanager
-    def room(self) -> Iterator[None]:
+    def room(self) -> AbstractContextManager[None]:
         """Where one thread works, see Turns.room."""
-        with self._turns.room():
-            yield
+        return self._turns.room()
 
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:

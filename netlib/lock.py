@@ -6,7 +6,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from zlib import crc32
 
@@ -24,19 +24,15 @@ class OperationLock:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self._path = path if path is None else os.path.abspath(path)
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> AbstractContextManager[None]:
         """Held by every operation that changes something."""
-        with self._held(fcntl.LOCK_SH):
-            yield
+        return self._held(fcntl.LOCK_SH)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Held by repair and garbage collection: waits until running operations end."""
-        with self._held(fcntl.LOCK_EX):
-            yield
+        return self._held(fcntl.LOCK_EX)
 
     @contextmanager
     def of(self, things: Mapping[str, bool]) -> Iterator[None]:
@@ -85,7 +81,7 @@ class OperationLock:
                 ) from error
 
 
-def open_lock(path: Path) -> int:
+def open_lock(path: str | Path) -> int:
     """A lock file of a state, made with its folder if it is not there.
 
     Raises NotPermitted, StoreError.
@@ -94,7 +90,7 @@ def open_lock(path: Path) -> int:
         try:
             return os.open(path, _FLAGS, 0o600)
         except FileNotFoundError:  # the folder, and only at first
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             return os.open(path, _FLAGS, 0o600)
     except PermissionError as error:
         raise NotPermitted(

@@ -114,7 +114,7 @@ def connect(
             raise Unsupported(why, "publish on another network of the sandbox")
         requests, warnings = [], (f"nothing is published on {known.name}: needless, as "
                                   f"{able.why_not_published}",)  # fmt: skip
-    device = _ifname(engine, able, known, box, ifname)
+    device = _ifname(engine, able, known, box, ifname, others=others)
     joining = _joining(engine, known) if able.scope == "global" else None
     chosen = choose_addresses(joining or engine.state, known, able, addresses)
     endpoint = Endpoint(
@@ -275,14 +275,20 @@ def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected
 
 
 def _ifname(
-    engine: Engine, able: Capabilities, network: Network, box: Sandbox, wanted: str | None
+    engine: Engine,
+    able: Capabilities,
+    network: Network,
+    box: Sandbox,
+    wanted: str | None,
+    *,
+    others: Iterable[EndpointRecord],
 ) -> str:
     """The interface's name in the sandbox: as asked, else the prefix and the lowest free number."""
     if not able.interface:
         if wanted is not None:
             raise Unsupported(f"network {network.name} gives no interface", "leave its name out")
         return ""
-    taken = {r.endpoint.ifname for r in engine.state.endpoints_of(box.name)}
+    taken = {other.endpoint.ifname for other in others}
     if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:
