@@ -105,6 +105,23 @@ def test_its_rules_are_not_taken_away_beside_it(host: Host, daemon: subprocess.P
     assert net_command(host, "check") == ""
 
 
+def test_a_daemon_without_a_firewall_says_what_it_takes_away(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """In its log: at its start it makes the host as it is to be, and that is open."""
+    with Net(host.state_dir) as plain:
+        plain.create("front", subnets=[SUBNET])
+    daemon = start_daemon("--firewall", "none")
+    with open_net(host.state_dir) as client:
+        assert client.check() == ()
+        client.remove("front")
+    daemon.terminate()
+
+    said = daemon.communicate(timeout=20)[0]
+    assert "netlib filters nothing on this host any more" in said
+    assert "NetWarning" not in said
+
+
 def test_its_socket_is_for_its_owner_alone(host: Host, daemon: subprocess.Popen[str]) -> None:
     """Mode 0600, and a second daemon of the state is refused."""
     assert stat.S_IMODE((host.state_dir / SOCKET).stat().st_mode) == 0o600
