@@ -163,7 +163,7 @@ class Engine:
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
-        self._settle()
+        self.settle()
         with ExitStack() as held:
             with self.room():
                 operation, taken = self._begin(prepare, held)
@@ -275,8 +275,11 @@ class Engine:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
 
-    def _settle(self) -> None:
-        """Have the rules that are there where this one's go, or what is taken back would stay."""
+    def settle(self, *, act: bool = True) -> None:
+        """Have the rules that are there where this one's go, or what is taken back would stay.
+
+        Raises AnotherFirewall where they can't: none is to be used. Without `act` that is all.
+        """
         if self._settled:
             return
         others = self.kernel.switches().elsewhere()
@@ -287,6 +290,8 @@ class Engine:
                 "leave --firewall none out (or NETLIB_FIREWALL); to leave all filtering to "
                 "somebody else from now on, run: net --firewall none repair",
             )
+        if others and not act:
+            return
         if others:  # whoever ensures the base takes them over
             self.kernel.do(Stage(Layer.BASE, HOST, (Ensure(FirewallBase()),)))
         self._settled = True

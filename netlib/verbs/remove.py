@@ -72,6 +72,7 @@ def removal(engine: Engine, record: NetworkRecord) -> Operation[None]:
 
 def plan_removal(engine: Engine, network: str, *, force: bool = False) -> Plan:
     """What `remove` would do."""
+    engine.settle(act=False)
     record = _removable(engine.state.network(network))
     if not force:
         return removal(engine, record).plan
@@ -106,6 +107,7 @@ def prune(
 
 def plan_pruning(engine: Engine, filters: Iterable[str] = ()) -> Plan:
     """What `prune` would do."""
+    engine.settle(act=False)
     plans: list[Plan] = []
     for record in _unused(engine, filters):
         try:
