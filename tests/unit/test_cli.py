@@ -455,6 +455,12 @@ def test_usage_errors_name_the_commands_help(shell: Shell) -> None:
         assert "see: net create --help" in shell(line, status=2).err
 
 
+def test_what_dockers_hands_type_leads_on(shell: Shell) -> None:
+    """`docker network` is all of `net`; a format is JSON."""
+    assert "'network': leave the word out" in shell("network ls", status=2).err
+    assert "--json" in shell("ls --format json", status=2).err
+
+
 def test_what_is_missing_is_one_line(shell: Shell) -> None:
     """Choices, too."""
     (message, _hint) = shell("host forwarding", status=2).err.splitlines()

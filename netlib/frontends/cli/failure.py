@@ -84,10 +84,13 @@ def failure_of(error: click.ClickException | NetError, argv: Sequence[str] = ())
     message = error.format_message()
     if isinstance(error, click.MissingParameter):
         message = " ".join(message.split())  # click lists choices on lines of their own
+    hint = f"see: {path} --help"
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--format":
+        hint += ", and --json there"
     return Failure(
         code="usage",
         message=message,
-        hint=f"see: {path} --help",
+        hint=hint,
         status=USAGE,
         json="--json" in mine,
     )

@@ -43,6 +43,8 @@ class Program(HelpfulGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Say what is near where there is no such command."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            if args[0] == "network":  # as Docker's hands type it
+                raise click.UsageError("There is no command 'network': leave the word out.", ctx)
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
