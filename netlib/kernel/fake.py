@@ -31,6 +31,7 @@ from netlib.errors import (
 )
 from netlib.kernel.errnos import raise_together
 from netlib.kernel.fake_host import FakeHost
+from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
     HOST,
@@ -168,6 +169,8 @@ class FakeKernel:
             except BaseException:
                 self._host = before
                 raise
+            if ensures_base(stage.steps):  # it takes over from others
+                self.switched.other_firewalls.clear()
 
     def begin(self, stage: Stage) -> Callable[[], None]:
         """All of it is done by the call of what is returned."""

@@ -662,6 +662,7 @@ def test_rules_of_another_firewall_are_not_left_to_nobody(
     assert "net --firewall none repair" in refusal["hint"]
     assert again(f"{line} --dry-run", status=4).out == ""
     assert again("inspect front").out == before
+    assert "rules of netlib's are in iptables-nft" in again("host").out
     assert "iptables-nft" in again("check", status=1).out
     assert again("repair --dry-run").lines == ["host  iptables-nft-save | ..."]
 
