@@ -35,7 +35,12 @@ def forgive_bytes() -> None:
 
 
 def is_of_output(error: OSError) -> bool:
-    """Whether it came up while something was printed."""
+    """Whether it came up while something was printed.
+
+    A broken pipe is of the output wherever it came up: labs print by themselves.
+    """
+    if isinstance(error, BrokenPipeError):
+        return True
     *_, (frame, _) = walk_tb(error.__traceback__)
     return frame.f_code in (click.echo.__code__, flush.__code__)
 
