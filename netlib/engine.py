@@ -84,6 +84,13 @@ class Engine:
         """The host, opened when it is first needed: lists need none."""
         return self._open_kernel()
 
+    def forked(self) -> None:
+        """In a forked child: the kernel is opened anew, and no lock is anybody's."""
+        self.__dict__.pop("kernel", None)
+        self._turns = Turns()
+        self.making = threading.Lock()
+        self._identified = False  # by a thread that may be elsewhere than the parent was
+
     @cached_property
     def home(self) -> int:
         """The inode of the host's network namespace."""

@@ -13,6 +13,7 @@ from zlib import crc32
 from netlib.errors import NotPermitted, StoreError
 
 _FLOCK = struct.Struct("@hhqqi0q")  # struct flock
+_UNLOCK = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)  # of all bytes
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -49,6 +50,8 @@ class OperationLock:
             self._lock_bytes(descriptor, things)
             yield
         finally:
+            # Not by close(2) alone: a child that was forked meanwhile has the open file, too.
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _UNLOCK)
             os.close(descriptor)
 
     @contextmanager
@@ -61,6 +64,7 @@ class OperationLock:
             fcntl.flock(descriptor, how)
             yield
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # likewise
             os.close(descriptor)
 
     def _lock_bytes(self, descriptor: int, things: Mapping[str, bool]) -> None:

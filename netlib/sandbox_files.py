@@ -6,9 +6,10 @@ mounted. They are rewritten in place: who has mounted or opened one sees the new
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from netlib.state import EndpointRecord, NetworkRecord, State, part
 
 _HOST_FILE = "/etc/resolv.conf"
 _MOST_BYTES = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 # What systemd-resolved itself asks; its stub listens on the host's loopback only.
 _RESOLVED_FILE = "/run/systemd/resolve/resolv.conf"
@@ -35,7 +37,8 @@ def folder_of(state_dir: Path, name: str) -> Path:
 
 def refresh_all(state: State, state_dir: Path, box: Sandbox) -> None:
     """Write the files of a sandbox and of those that are linked to it."""
-    with state.store.reading():
+    # Read and written by one at a time: else whoever read first might write last.
+    with _alone(state_dir), state.store.reading():
         refresh(state, state_dir, box)
         for name in state.linkers(box.name):
             linker = state.find_sandbox(name)
@@ -43,9 +46,30 @@ def refresh_all(state: State, state_dir: Path, box: Sandbox) -> None:
                 refresh(state, state_dir, linker)
 
 
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    folder = f"{state_dir}/sandboxes"  # text: a Path takes longer than a file
+    try:
+        try:
+            descriptor = os.open(folder, _FOLDER)
+        except FileNotFoundError:  # only at first
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+            descriptor = os.open(folder, _FOLDER)
+    except OSError as error:
+        raise StoreError(
+            f"the files of sandboxes can't be written: {error}", f"see that {folder} is a folder"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it, too
+        os.close(descriptor)
+
+
 def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
     """Write a sandbox's files as the state says now; take them away if it is known no more."""
-    folder = f"{state_dir}/sandboxes/{part(box.name)}"  # text: a Path takes longer than a file
+    folder = f"{state_dir}/sandboxes/{part(box.name)}"
     known = state.find_sandbox(box.name)
     files = {} if known is None else _files(state, known)
     try:

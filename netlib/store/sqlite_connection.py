@@ -61,12 +61,13 @@ class Turns:
         connection = self._connection
         is_open = connection is not None and connection.in_transaction
         try:
-            if is_open or isinstance(error, sqlite3.Error | OSError):
-                with explained(self._path, self._busy_seconds):
-                    if connection is not None and is_open:
-                        connection.execute("ROLLBACK")
-                    if isinstance(error, sqlite3.Error | OSError):
-                        raise error
+            if connection is not None and is_open:
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error | OSError):
+                raise error
+        except (sqlite3.Error, OSError):
+            with explained(self._path, self._busy_seconds):
+                raise
         finally:
             self._lock.release()
 

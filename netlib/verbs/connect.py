@@ -96,7 +96,8 @@ def connect(
     members = keys.members(known.id, box.name)
     if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)
-    if is_exclusive(driver, known):
+    alone = is_exclusive(driver, known)
+    if alone:
         _check_alone(engine, known)
     checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
     host_name = checked.get("host_interface_name")
@@ -175,6 +176,7 @@ def connect(
                 # both take the default route.
                 Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
                 *(() if again else (Absent(*members),)),
+                *((keys.no_members(known.id),) if alone else ()),
                 *(Absent(key) for key in claims if key not in port_puts),
                 *port_conditions,
                 *conditions(changes),
