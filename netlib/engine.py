@@ -164,6 +164,10 @@ class Engine:
         When somebody else's commit came first it is prepared again, which then meets the
         conflict as an error of its own, or does without what is taken now.
         """
+        if not self._is_settled():  # nobody else is to be at the rules while they move
+            with self.lock.alone():
+                self.identify()
+                self.settle()
         with self.lock.shared():
             return self.run_locked(prepare)
 
@@ -287,7 +291,7 @@ class Engine:
 
         Raises AnotherFirewall where they can't: none is to be used. Without `act` that is all.
         """
-        if self._settled:
+        if self._is_settled():
             return
         others = self.kernel.switches().elsewhere()
         if others and self.kernel.firewall == "none":
@@ -302,6 +306,11 @@ class Engine:
         if others:  # whoever ensures the base takes them over
             self.kernel.do(Stage(Layer.BASE, HOST, (Ensure(FirewallBase()),)))
         self._settled = True
+
+    def _is_settled(self) -> bool:
+        """Whether no other firewall has rules of ours: once it is so, it stays so."""
+        self._settled = self._settled or not self.kernel.switches().elsewhere()
+        return self._settled
 
 
 def at_one_moment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from netlib.frontends.cli.session import Session
 from netlib.kernel.fake import FakeKernel
 from netlib.kernel.netfilter.foreign import Obstacle
 from netlib.net import Net
+from netlib.plan import Stage
 from netlib.state import dump
 from netlib.store import Commit
 from netlib.store.memory import MemoryStore
@@ -665,6 +667,31 @@ def test_rules_of_another_firewall_are_not_left_to_nobody(
     assert "rules of netlib's are in iptables-nft" in again("host").out
     assert "iptables-nft" in again("check", status=1).out
     assert again("repair --dry-run").lines == ["host  iptables-nft-save | ..."]
+
+
+def test_rules_move_while_nobody_else_is_at_them(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two commands at once would both make what is not there yet."""
+    held: list[bool] = []
+    do = kernel.do
+
+    def watched(stage: Stage) -> None:
+        if kernel.switched.other_firewalls:
+            with open(tmp_path / "lock", "rb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+        do(stage)
+
+    monkeypatch.setattr(kernel, "do", watched)
+    kernel.switched.other_firewalls = {"iptables-nft": ()}
+    with Net(tmp_path, kernel=kernel) as net:
+        Shell(net)("create front")
+
+    assert held == [True]
+    assert not kernel.switched.other_firewalls
 
 
 def test_handing_over_names_the_networks_that_are_open(web: Shell, kernel: FakeKernel) -> None:
