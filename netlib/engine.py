@@ -15,6 +15,7 @@ from netlib.apply import apply, tear_down
 from netlib.cluster.door import Meeting, OpenCluster, Taken
 from netlib.driver import Driver
 from netlib.errors import (
+    AnotherFirewall,
     LeftOver,
     NamespaceGone,
     NetError,
@@ -26,13 +27,14 @@ from netlib.errors import (
 )
 from netlib.kernel import Kernel
 from netlib.lock import OperationLock
-from netlib.model import HostFacts, Network, Sandbox
+from netlib.model import HOST, HostFacts, Network, Sandbox
 from netlib.operation import Operation
+from netlib.plan import Ensure, Stage
 from netlib.registry import Registry
 from netlib.state import State
 from netlib.store import Commit, Store, Unchanged
 from netlib.turns import Turns
-from netlib.wiring import Wiring
+from netlib.wiring import FirewallBase, Layer, Wiring
 
 if TYPE_CHECKING:
     from netlib.cluster.state import ClusterState
@@ -75,6 +77,7 @@ class Engine:
         self.warn = warn or _warn
         self.making = threading.Lock()
         self._identified = False
+        self._settled = False
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -161,12 +164,17 @@ class Engine:
         When somebody else's commit came first it is prepared again, which then meets the
         conflict as an error of its own, or does without what is taken now.
         """
+        if not self._is_settled():  # nobody else is to be at the rules while they move
+            with self.lock.alone():
+                self.identify()
+                self.settle()
         with self.lock.shared():
             return self.run_locked(prepare)
 
     def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
+        self.settle()
         with ExitStack() as held:
             with self.room():
                 operation, taken = self._begin(prepare, held)
@@ -277,6 +285,32 @@ class Engine:
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True
+
+    def settle(self, *, act: bool = True) -> None:
+        """Have the rules that are there where this one's go, or what is taken back would stay.
+
+        Raises AnotherFirewall where they can't: none is to be used. Without `act` that is all.
+        """
+        if self._is_settled():
+            return
+        others = self.kernel.switches().elsewhere()
+        if others and self.kernel.firewall == "none":
+            raise AnotherFirewall(
+                f"the rules of this host's networks are in {' and '.join(others)}, "
+                "and would be left or lost without a firewall",
+                "leave --firewall none out (or NETLIB_FIREWALL); to leave all filtering to "
+                "somebody else from now on, run: net --firewall none repair",
+            )
+        if others and not act:
+            return
+        if others:  # whoever ensures the base takes them over
+            self.kernel.do(Stage(Layer.BASE, HOST, (Ensure(FirewallBase()),)))
+        self._settled = True
+
+    def _is_settled(self) -> bool:
+        """Whether no other firewall has rules of ours: once it is so, it stays so."""
+        self._settled = self._settled or not self.kernel.switches().elsewhere()
+        return self._settled
 
 
 def at_one_moment(

@@ -201,6 +201,10 @@ class NotOurs(Conflict):
     """What was to be taken back was done by somebody else."""
 
 
+class AnotherFirewall(Conflict):
+    """The rules of a host's networks are in another firewall than the one that is asked for."""
+
+
 class RouteTaken(Conflict):
     """Another endpoint of the sandbox has a route to the same destination."""
 

@@ -114,6 +114,7 @@ def _planned(
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
         plans.engine.identify(note=False)
+        plans.engine.settle(act=False)
         operation = prepare(plans.engine, *args, **kwargs)
         plans.engine.tell(operation.warnings)
         for commit in (operation.begin, operation.done):

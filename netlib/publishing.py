@@ -46,6 +46,18 @@ def resolve_ports(
     return tuple(chosen)
 
 
+def unreached(engine: Engine, network: Network, ports: Iterable[PublishedPort]) -> tuple[str, ...]:
+    """What to say of host addresses that the host has not: a typing error, or one that moves."""
+    wanted = dict.fromkeys(
+        one.host_address for port in ports for one in bound(network, port) if one.host_address
+    )
+    return tuple(
+        f"the host has no address {address}: what is published there is reached when it has"
+        for address in wanted
+        if not address.is_unspecified and not engine.kernel.has_address(address)
+    )
+
+
 def claim_ports(
     network: Network, endpoint: Endpoint
 ) -> tuple[tuple[Condition, ...], dict[str, str]]:

@@ -172,8 +172,9 @@ def commands_page() -> str:
     for name, command in commands().items():
         above, _, last = name.rpartition(" ")
         parent = click.Context(click.Group(), info_name=above)
-        with click.Context(command, info_name=last, parent=parent, terminal_width=80,
-                           max_content_width=80) as context:  # fmt: skip
+        width = {"terminal_width": 80, "max_content_width": 80}
+        settings: dict[str, Any] = {**width, **command.context_settings}
+        with click.Context(command, info_name=last, parent=parent, **settings) as context:
             paragraphs = command.get_help(context).split("\n\n")
         common |= dict.fromkeys(part for part in paragraphs if part.startswith("Common options:"))
         own = "\n\n".join(part for part in paragraphs if part not in common)

@@ -96,6 +96,9 @@ class Kernel(typing.Protocol):
     def device_of(self, address: IPAddress) -> Device | None:
         """The device that has an address of the host's, None where none has."""
 
+    def has_address(self, address: IPAddress) -> bool:
+        """Whether an address is the host's own, or may be spoken from as if it were."""
+
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to (all tables), but default routes.
 

@@ -31,6 +31,7 @@ from netlib.errors import (
 )
 from netlib.kernel.errnos import raise_together
 from netlib.kernel.fake_host import FakeHost
+from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.switches import FakeSwitches, Switches
 from netlib.model import (
     HOST,
@@ -168,6 +169,8 @@ class FakeKernel:
             except BaseException:
                 self._host = before
                 raise
+            if ensures_base(stage.steps):  # it takes over from others
+                self.switched.other_firewalls.clear()
 
     def begin(self, stage: Stage) -> Callable[[], None]:
         """All of it is done by the call of what is returned."""
@@ -268,6 +271,10 @@ class FakeKernel:
             )
             name = self.holding.get(address) or next(made, "")
             return self._host.device(HOST, name) if name else None
+
+    def has_address(self, address: IPAddress) -> bool:
+        """Whether an address is the host's own."""
+        return address.is_loopback or address.is_unspecified or self.device_of(address) is not None
 
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to: `routed`, and those of our own nouns."""

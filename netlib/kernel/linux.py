@@ -390,6 +390,13 @@ class LinuxKernel:
             return host_facts.device_of(address, socket)
 
     @typed
+    def has_address(self, address: IPAddress) -> bool:
+        """Whether an address is the host's own, or may be spoken from as if it were."""
+        from netlib.kernel.own_addresses import is_own
+
+        return self._namespaces.run(self._namespaces.host_fd, lambda: is_own(address))
+
+    @typed
     def prefixes(self, besides: Collection[str] = ()) -> tuple[IPNetwork, ...]:
         """Every prefix that the host has a route to, but default routes and by some devices."""
         with self._namespaces.host_socket() as socket:

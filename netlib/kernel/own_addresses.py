@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import NamedTuple
 
 from netlib.kernel import netlink
 from netlib.kernel.rtnl_entries import addresses_of, read_address
-from netlib.model import IPInterface
+from netlib.model import IPAddress, IPInterface
 
 
 class OwnAddress(NamedTuple):
@@ -16,12 +18,26 @@ class OwnAddress(NamedTuple):
     address: IPInterface
 
 
+def is_own(address: IPAddress) -> bool:
+    """Whether one is; or may be used as if it were, with ip_nonlocal_bind (ip-sysctl.rst).
+
+    One question, however many addresses there are.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
 def own_addresses() -> tuple[OwnAddress, ...]:
     """All of the calling thread's network namespace, in the kernel's order."""
-    socket = netlink.Socket()
+    rtnl = netlink.Socket()
     try:
-        bodies = socket.ask(addresses_of(0), "the addresses of the host")
+        bodies = rtnl.ask(addresses_of(0), "the addresses of the host")
         found = [read_address(body) for body in bodies]
-        return tuple(OwnAddress(socket.device(index), address) for index, address in found)
+        return tuple(OwnAddress(rtnl.device(index), address) for index, address in found)
     finally:
-        socket.close()
+        rtnl.close()

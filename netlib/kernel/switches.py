@@ -49,6 +49,9 @@ class Switches(typing.Protocol):
     def set_policies(self, policies: Mapping[str, Policy]) -> None:
         """Set those of the programs that are named."""
 
+    def elsewhere(self) -> Mapping[str, tuple[str, ...]]:
+        """Firewalls, but the one in use, that have rules of ours, with commands to remove them."""
+
     def obstacles(self, dropping: Collection[str] = ()) -> list[Obstacle]:
         """Foreign chains that refuse what we let through.
 
@@ -120,6 +123,14 @@ class LinuxSwitches:
         with self._place() as place:
             restore_forward_policies(place, dict(policies))
 
+    def elsewhere(self) -> Mapping[str, tuple[str, ...]]:
+        """Firewalls, but the one in use, that have rules of ours, with commands to remove them."""
+        from netlib.kernel.netfilter import detect
+
+        chosen: Any = self._firewall
+        found: Mapping[str, tuple[str, ...]] = self._run(lambda: detect.elsewhere(chosen))
+        return found
+
     def obstacles(self, dropping: Collection[str] = ()) -> list[Obstacle]:
         """Foreign chains that refuse what we let through."""
         with self._foreign() as chains:
@@ -165,6 +176,7 @@ class FakeSwitches:
         self._forward = forward
         self.after_boot: tuple[Family, ...] = ()
         self.chains: dict[str, Policy] = {"iptables-nft": "accept", "ip6tables-nft": "drop"}
+        self.other_firewalls: dict[str, tuple[str, ...]] = {}
         self.in_the_way: list[Obstacle] = []
         self.passed: set[str] = set()
 
@@ -191,6 +203,10 @@ class FakeSwitches:
     def set_policies(self, policies: Mapping[str, Policy]) -> None:
         """Set those of the programs that are named."""
         self.chains.update(policies)
+
+    def elsewhere(self) -> Mapping[str, tuple[str, ...]]:
+        """Firewalls, but the one in use, that have rules of ours, with commands to remove them."""
+        return dict(self.other_firewalls)
 
     def obstacles(self, dropping: Collection[str] = ()) -> list[Obstacle]:
         """Foreign chains that refuse what we let through."""

@@ -124,7 +124,10 @@ def _refusal(command: str, answer: Mapping[str, Any]) -> NetError:
     number, reason, doing = answer["errno"], answer["reason"], answer["doing"]
     if not doing:
         if number == errno.ENOENT:
-            return NoSuchCommand(f"there is no command {command!r}", "give a path, or look at PATH")
+            return NoSuchCommand(
+                f"there is no command {command!r}",
+                "give a path, or look at PATH: it is a program of this host, and no image",
+            )
         return CommandRefused(f"{command} can't be run: {reason}", "see: execve(2)")
     if number in (errno.EPERM, errno.EACCES):
         return NotPermitted(f"the sandbox can't {doing}: {reason}", "run it as root")

@@ -75,6 +75,13 @@ class RunRequest:
         if self.hostname:
             check_hostname(self.hostname)
         self._check_resolving()
+        asked = [attachment.network for attachment in self.attachments]
+        for network in asked:
+            if asked.count(network) > 1:
+                raise InvalidRequest(
+                    f"--network {network} is given twice",
+                    f"give it once, with all that it is to have: {network}:alias=db,alias=sql",
+                )
         if self.shares and (self.attachments or self.ports or self.hosts or self.nameservers):
             raise InvalidRequest(
                 f"the network of {self.shares} is shared as it is",

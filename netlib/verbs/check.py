@@ -17,7 +17,7 @@ from netlib.verbs.disconnect import leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours
 from netlib.verbs.remove import Watch
-from netlib.wiring import FirewallBase, Link, Noun, Wiring
+from netlib.wiring import FirewallBase, Layer, Link, Noun, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,8 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     networks, endpoints = _scope(engine, target)
     findings = examine(engine, networks, endpoints)
     if target is None:
-        findings += (*_in_the_way(engine), *_unheld(engine), *_strangers(engine))
+        findings += (*_elsewhere(engine), *_in_the_way(engine))
+        findings += (*_unheld(engine), *_strangers(engine))
         findings += tuple(_membership(engine))
     return findings
 
@@ -102,6 +103,7 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
     """Make the host equal the state: finish or take back what a crash left half done, mend all.
 
     Endpoints of sandboxes that have ended are left to `net gc`. Waits for running operations.
+    With no firewall (`none`) it takes away the rules that another one has, and warns of it.
     `watch` is told each subject with its number and how many there are.
 
     Example:  net repair
@@ -109,7 +111,7 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
     with engine.lock.alone():
         engine.identify()
         failed: list[tuple[Finding, NetError]] = []
-        mended: list[Finding] = []
+        mended = _handed_over(engine)
         for leftover, error in settle(engine):
             finding = Finding(subject=leftover.subject, plan=Plan(), note=leftover.note)
             if error is None:
@@ -248,6 +250,39 @@ def _in_the_way(engine: Engine) -> list[Finding]:
     plan = diff(have=Wiring(), want=Wiring([base]))
     note = "; ".join(f"{one.where} is in the way: {one.why}" for one in found)
     return [Finding(subject="firewall", plan=plan, note=note)]
+
+
+def _elsewhere(engine: Engine) -> list[Finding]:
+    """Rules of ours that nobody looks after: no firewall is to be used, and there they are."""
+    if engine.kernel.firewall != "none":
+        return []  # what is missed here is found there when it is made
+    plan = diff(have=Wiring(), want=Wiring([FirewallBase()]))  # which takes over from others
+    return [
+        Finding(
+            subject="firewall",
+            plan=plan,
+            note=f"rules of netlib's are in {name}, and no firewall is to be used",
+        )
+        for name in engine.kernel.switches().elsewhere()
+    ]
+
+
+def _handed_over(engine: Engine) -> list[Finding]:
+    """Take all rules of ours away where no firewall is to be used, and say who is open now."""
+    findings = _elsewhere(engine)
+    for finding in findings[:1]:
+        apply(finding.plan, engine.kernel)
+        opened = [
+            record.network.name
+            for record in engine.state.networks()
+            if any(noun.layer is Layer.FIREWALL for noun in record.wiring)
+        ]
+        engine.warn(
+            "netlib filters nothing on this host any more: what may pass to and from "
+            f"{', '.join(opened) or 'networks'}, and which ports are published, is up to "
+            "somebody else; to take it back, run: net --firewall auto repair"
+        )
+    return findings
 
 
 def _unheld(engine: Engine) -> list[Finding]:

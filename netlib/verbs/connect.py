@@ -28,7 +28,7 @@ from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
-from netlib.publishing import claim_ports, resolve_ports
+from netlib.publishing import claim_ports, resolve_ports, unreached
 from netlib.rewiring import (
     Evicted,
     conditions,
@@ -198,7 +198,7 @@ def connect(
                 *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
             ),
         ),
-        warnings=warnings,
+        warnings=(*warnings, *unreached(engine, known, endpoint.ports)),
     )
 
 

@@ -40,6 +40,7 @@ def plan_disconnection(
     engine: Engine, network: str, sandbox: str | Sandbox, *, force: bool = False
 ) -> Plan:
     """What `disconnect` would do."""
+    engine.settle(act=False)
     records = _between(engine, network, sandbox)
     return joined(leave(engine, record, force=force).plan for record in records)
 

@@ -42,12 +42,13 @@ class HostStatus:
     """The host as it forwards, and what of ours is there whatever networks there are.
 
     `policies` are those of iptables' FORWARD chains by program, `policies_before` what we
-    changed. `base`: our table or chains are there. `obstacles` are foreign chains that refuse
-    what we let through.
+    changed. `base`: our table or chains are there; `elsewhere` are the other firewalls that have
+    rules of ours. `obstacles` are foreign chains that refuse what we let through.
     """
 
     firewall: str
     base: bool
+    elsewhere: tuple[str, ...]
     forwarding: tuple[ForwardingStatus, ...]
     policies: Mapping[str, Policy]
     policies_before: Mapping[str, Policy]
@@ -66,6 +67,7 @@ def host_status(engine: Engine) -> HostStatus:
     return HostStatus(
         firewall=engine.kernel.firewall,
         base=_has_base(engine),
+        elsewhere=tuple(switches.elsewhere()),
         forwarding=tuple(
             ForwardingStatus(
                 family=family,

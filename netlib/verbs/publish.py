@@ -10,7 +10,7 @@ from netlib.model import Endpoint, HostFacts, Network, PublishedPort, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.ports import PortRequest, parse
-from netlib.publishing import claim_ports, resolve_ports
+from netlib.publishing import claim_ports, resolve_ports, unreached
 from netlib.rewiring import Rewiring, conditions, describe, held, plan_of, puts, relink, reverts
 from netlib.state import EndpointRecord
 from netlib.store import Commit
@@ -49,6 +49,7 @@ def publish(
         holds=held(box, changes),
         plan=plan_of(changes),
         result=new,
+        warnings=unreached(engine, network, new),
         begin=Commit(
             conditions=(*conditions(changes), *port_conditions),
             put={**port_puts, **puts(changes, ready=False)},
@@ -82,7 +83,6 @@ def unpublish(
             network = engine.state.network(endpoint.network).network
             after = replace(endpoint, ports=kept)
             changes.append(_rewired(engine, network, record, after, host))
-            changes += relink(engine, network, box.name, after, host)
             changes += relink(engine, network, box.name, after, host)
             claims += claim_ports(network, replace(endpoint, ports=tuple(mine)))[1]
             gone += mine

@@ -49,7 +49,15 @@ def remove(engine: Engine, network: str, *, force: bool = False) -> None:
         for record in engine.state.endpoints(known.id):
             with suppress(NotConnected):  # somebody else was first
                 depart(engine, record, force=True)
-    engine.run(lambda: removal(engine, engine.state.network(known.id)))
+    engine.run(lambda: removal(engine, _still(engine, known)))
+
+
+def _still(engine: Engine, known: Network) -> NetworkRecord:
+    """The network as it is now: not another one that has its name since."""
+    record = engine.state.find_network(known.id)
+    if record is None:
+        raise NoSuchNetwork(f"network {known.name} was removed meanwhile", "see: net ls")
+    return record
 
 
 def removal(engine: Engine, record: NetworkRecord) -> Operation[None]:
@@ -64,6 +72,7 @@ def removal(engine: Engine, record: NetworkRecord) -> Operation[None]:
 
 def plan_removal(engine: Engine, network: str, *, force: bool = False) -> Plan:
     """What `remove` would do."""
+    engine.settle(act=False)
     record = _removable(engine.state.network(network))
     if not force:
         return removal(engine, record).plan
@@ -98,6 +107,7 @@ def prune(
 
 def plan_pruning(engine: Engine, filters: Iterable[str] = ()) -> Plan:
     """What `prune` would do."""
+    engine.settle(act=False)
     plans: list[Plan] = []
     for record in _unused(engine, filters):
         try:

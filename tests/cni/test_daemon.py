@@ -33,7 +33,7 @@ from netlib import state as keys
 from netlib.apply import apply
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
-from netlib.errors import DaemonLost, KernelError, NetWarning, PortTaken
+from netlib.errors import AnotherFirewall, DaemonLost, KernelError, NetWarning, PortTaken
 from netlib.frontends.daemon import starting
 from netlib.frontends.daemon import watch as watching
 from netlib.frontends.daemon.client import Client, open_net
@@ -124,6 +124,34 @@ def test_whoever_needs_a_daemon_takes_one_that_somebody_else_starts_just_then(
         assert not ensure(host.state_dir)
     assert "serves" in (host.state_dir / "daemon.log").read_text()
     assert "Traceback" not in (host.state_dir / "daemon.log").read_text()
+
+
+def test_its_rules_are_not_taken_away_beside_it(host: Host, daemon: subprocess.Popen[str]) -> None:
+    """It would put them back: who wants no firewall is told to end it first."""
+    net_command(host, "create", "front")
+
+    with pytest.raises(AnotherFirewall, match="daemon") as refusal:
+        open_net(host.state_dir, firewall="none")
+
+    assert "net --firewall none daemon" in refusal.value.hint
+    assert net_command(host, "check") == ""
+
+
+def test_a_daemon_without_a_firewall_says_what_it_takes_away(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """In its log: at its start it makes the host as it is to be, and that is open."""
+    with Net(host.state_dir) as plain:
+        plain.create("front", subnets=[SUBNET])
+    daemon = start_daemon("--firewall", "none")
+    with open_net(host.state_dir) as client:
+        assert client.check() == ()
+        client.remove("front")
+    daemon.terminate()
+
+    said = daemon.communicate(timeout=20)[0]
+    assert "netlib filters nothing on this host any more" in said
+    assert "NetWarning" not in said
 
 
 def test_its_socket_is_for_its_owner_alone(host: Host, daemon: subprocess.Popen[str]) -> None:

@@ -28,6 +28,8 @@ network_backend = "cni"
 cni_plugin_dirs = ["{folder}/bin"]
 network_config_dir = "{folder}/networks"
 default_network = "front"
+[containers]
+pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "none"

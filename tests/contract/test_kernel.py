@@ -668,6 +668,20 @@ def test_the_device_that_has_an_address_is_found(world: World) -> None:
     assert world.kernel.device_of(ip_address("203.0.113.77")) is None
 
 
+@pytest.mark.parametrize("prefix", ["198.51.100.1/24", "2001:db8:1::1/64"])
+def test_an_address_is_the_hosts_own_or_not(world: World, prefix: str) -> None:
+    """By the device that has it; loopback always."""
+    own = Wiring([BRIDGE, Address(device="nl-1", address=ip_interface(prefix))])
+    address = ip_interface(prefix).ip
+    assert not world.kernel.has_address(address)
+
+    apply(diff(NOTHING, own), world.kernel)
+
+    assert world.kernel.has_address(address)
+    assert not world.kernel.has_address(address + 1)
+    assert world.kernel.has_address(ip_address("127.0.0.2"))
+
+
 def test_entering_finds_the_namespace_or_says_that_there_is_none(world: World) -> None:
     """A path is checked when it is entered."""
     web = world.sandbox()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 import pytest
 
@@ -169,6 +170,25 @@ def test_a_network_in_use_is_not_removed_and_its_users_are_named(net: Net) -> No
         net.remove("front")
     net.remove("front", force=True)
     assert net.endpoints("web") == ()
+
+
+def test_who_removes_second_is_told_and_removes_no_other(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name that was given; a new network of that name stays."""
+    net.create("front")
+    run = net.engine.run
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        net.remove("front")
+        net.create("front")
+        return run(*arguments)
+
+    monkeypatch.setattr(net.engine, "run", late)
+    with pytest.raises(NoSuchNetwork, match="network front was removed meanwhile"):
+        net.remove("front")
+    assert net.inspect("front").network.name == "front"
 
 
 def test_prune_removes_only_networks_without_endpoints(net: Net) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -351,6 +352,37 @@ def test_output_that_nobody_reads(net: Program) -> None:
 
     assert done.stderr == ""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize("line", ["ls", "create front", "graph", "--help", "nonsense --json"])
+def test_output_that_finds_no_room(net: Program, line: str) -> None:
+    """Said in two lines on stderr, and no fault of ours."""
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [*PROGRAM, *line.split()], env=net.environment, stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=20, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 1
+    (error, hint) = done.stderr.splitlines()
+    assert error == "error: the output can't be written: No space left on device"
+    assert hint.startswith("hint:")
+
+
+def test_streams_that_are_closed(net: Program) -> None:
+    """What is started is the same, and prints into no file of ours."""
+    line = f"exec {sys.executable} -m netlib"
+    for command in ("ls", "create front", "run -d --name web --network front -- sleep 60"):
+        closed = ["sh", "-c", f"{line} {command} <&- >&- 2>&-"]
+        subprocess.run(closed, env=net.environment, timeout=20, check=True)
+    seen = ["sh", "-c", f"{line} run --network front -- sh -c 'echo said; echo said >&2' >&- 2>&-"]
+    subprocess.run(seen, env=net.environment, timeout=20, check=True)
+
+    assert net("check").stdout == ""
+    assert "said" not in "".join(
+        path.read_text(errors="replace") for path in net.host.state_dir.rglob("*") if path.is_file()
+    )
+    net("stop web")
 
 
 def test_bytes_that_are_no_text(net: Program) -> None:

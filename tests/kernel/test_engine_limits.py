@@ -20,6 +20,7 @@ from netlib.errors import (
     InvalidOption,
     InvalidRequest,
     NetError,
+    NetWarning,
     PoolOverlap,
     PortTaken,
     RouteTaken,
@@ -379,13 +380,16 @@ def test_a_lease_tells_who_and_since_which_boot(one: EngineHost) -> None:
 
 @pytest.mark.parametrize("after", [*BACKENDS, "none"])
 def test_another_backend_takes_over(made: EngineHost, after: Backend) -> None:
-    """Ports stay open, the other backend's rules go; `none` leaves no rule at all."""
+    """Ports stay open, the other backend's rules go; a repair with `none` leaves no rule at all."""
     made.net.create("front", subnets=FRONT)
     web = made.box("web", 80)
     made.net.connect("front", "web", publish=["8080:80"])
     made.serve(made.outsider, 7000)
     made.net.close()
     with Net(made.host.state_dir, firewall=after) as net:
+        if after == "none":
+            with pytest.warns(NetWarning, match="front"):
+                net.repair()
         net.create("back", subnets=BACK)
         for family in FAMILIES:
             assert reachable(made.outsider, HOST[family], 8080) == (after != "none")

@@ -272,6 +272,30 @@ def test_networks_that_are_not_isolated_reach_each_other(made: EngineHost) -> No
         assert unreachable(third, address(endpoint, family), 80)
 
 
+def test_what_isolation_refuses_is_counted(made: EngineHost) -> None:
+    """At the network that was tried: its open ports are open to members, and to nobody else."""
+    made.net.create("front", subnets=FRONT)
+    made.net.create("back", subnets=BACK)
+    made.box("web", 9999)
+    peer, stranger = made.box("peer"), made.box("stranger")
+    endpoint = made.net.connect("front", "web")
+    made.net.connect("front", "peer")
+    made.net.connect("back", "stranger")
+
+    def met() -> int:
+        (fact,) = [f for f in made.net.facts("front") if f.what.startswith("forward")]
+        assert fact.met is not None
+        return fact.met.packets
+
+    for family in FAMILIES:
+        web = address(endpoint, family)
+        assert reachable(peer, web, 9999)
+        before = met()
+        assert unreachable(stranger, web, 9999)
+        assert unreachable(made.outsider, web, 9999)
+        assert met() >= before + 2
+
+
 def test_ports_are_published_where_the_network_says(made: EngineHost) -> None:
     """A host binding address stands in for all of the host's addresses of its family."""
     options = {"host_binding": SECOND[4], "host_binding_ipv6": SECOND[6]}

@@ -15,7 +15,11 @@ import pytest
 from support.firewall_host import network_nouns
 from support.firewalls import firewall
 from support.foreign import FOREIGN, ForeignFirewall
-from support.host import Host
+from support.host import HOST4, Host
+from support.host import Place as Machine
+from support.patience import eventually
+from support.program import Program
+from support.traffic import unreachable
 
 from netlib.errors import Unsupported
 from netlib.kernel.netfilter import detect, libnftables, policy, variants
@@ -149,6 +153,81 @@ def test_switching_to_none_removes_all_rules(host: Host, before: str) -> None:
         detect.choose("none", lock_dir=host.state_dir).do([Ensure(FirewallBase())])
 
         assert not old.is_there()
+
+
+def test_facts_are_found_where_they_are(host: Host) -> None:
+    """With what would remove them; a base without facts, or one's own, is not elsewhere."""
+    with (
+        firewall("iptables-nft", host.state_dir) as old,
+        firewall("nftables", host.state_dir) as new,
+    ):
+        old.do([Ensure(FirewallBase())])
+        assert detect.elsewhere(new, host.state_dir) == {}
+
+        old.do([Create(PORT)])
+        assert detect.elsewhere(old, host.state_dir) == {}
+        (commands,) = detect.elsewhere(new, host.state_dir).values()
+        for command in commands:
+            host.run("sh", "-c", command)
+
+        assert not old.is_there()
+        assert detect.elsewhere(new, host.state_dir) == {}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("before", "after"), [("iptables", "nftables"), ("nftables", "iptables")])
+@pytest.mark.parametrize("closing", ["unpublish web 8080:80", "disconnect front web"])
+def test_what_another_firewall_lets_in_is_closed(
+    host: Host, before: str, after: str, closing: str
+) -> None:
+    """A command needs no rules of its own to find those that are there."""
+    outsider, old, new = host.outsider(), Program(host, before), Program(host, after)
+    old("create front")
+    old("run -d --name web --network front -p 8080:80 -- python3 -m netlib.labs.answer 80")
+    assert eventually(lambda: _answers(outsider, f"{HOST4}:8080"))
+
+    new(closing)
+
+    assert unreachable(outsider, HOST4, 8080)
+    assert new.ask("host")["host"]["base"]
+    new("check")
+    old("stop web")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("before", ["nftables", "iptables"])
+def test_rules_are_left_to_nobody_but_when_it_is_meant(host: Host, before: str) -> None:
+    """`none` is refused and changes nothing; a repair hands over, warns, and can be undone."""
+    outsider, net, none = host.outsider(), Program(host, before), Program(host, "none")
+    net("create front --internal")
+    net("create back")
+    net("run -d --name web --network back -p 8080:80 -- python3 -m netlib.labs.answer 80")
+    assert eventually(lambda: _answers(outsider, f"{HOST4}:8080"))
+    rules = _all_rules(host)
+
+    for line in ("create third", "publish web 8081:81", "unpublish web 8080:80", "rm front"):
+        refusal = none(line, status=4).stderr
+        assert "are in " + before in refusal
+        assert "net --firewall none repair" in refusal
+    assert before in none("check", status=1).stdout
+    dry = none("repair --dry-run").stdout
+    assert ("nft delete table inet netlib" if before == "nftables" else "-restore") in dry
+    assert _all_rules(host) == rules
+    assert none("ls -q -f type=custom").stdout == net("ls -q -f type=custom").stdout
+
+    assert "front, back" in none("repair").stderr
+    assert "netlib" not in _all_rules(host).lower()
+    none("check")
+    none("create third")
+
+    net("repair")
+    assert eventually(lambda: _answers(outsider, f"{HOST4}:8080"))
+    net("check")
+    net("stop web")
+
+
+def _answers(outsider: Machine, where: str) -> bool:
+    return "web" in outsider.run("curl", "-s", "-m", "2", f"http://{where}/", check=False).stdout
 
 
 def test_ensuring_the_base_settles(host: Host) -> None:

@@ -87,7 +87,7 @@ def test_names_of_its_own(net: Program) -> None:
     before = [Path("/etc", name).read_text() for name in ("hosts", "hostname", "resolv.conf")]
 
     said = net(
-        "run --name web --hostname web.example --network front --add-host db:192.0.2.5"
+        "run --name web -h web.example --network front --add-host db:192.0.2.5"
         " --add-host out:host-gateway -- sh -c 'hostname; cat /etc/hostname /etc/hosts'"
     ).stdout
     assert said.splitlines()[:2] == ["web.example", "web.example"]

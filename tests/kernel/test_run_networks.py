@@ -121,6 +121,21 @@ def test_the_environment_that_is_given_is_the_commands(net: Program) -> None:
     assert net("run --network none -e A=1 -e B=x=y -- sh -c 'echo $A $B'").stdout == "1 x=y\n"
 
 
+def test_a_variable_without_a_value_has_the_callers(
+    net: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Docker has it: links tell of it, too; one that the caller lacks is nobody's."""
+    monkeypatch.setenv("PASSWORD", "x=y")
+    net("run -d --name db --network bridge -e PASSWORD -e NOTHING -- sleep 60")
+    net("run -d --name web --network bridge:link=db -- sleep 60")
+
+    told = net("env web").stdout
+
+    assert "DB_ENV_PASSWORD=x=y\n" in told
+    assert "NOTHING" not in told
+    net("stop web db")
+
+
 def test_the_default_network_serves_a_published_port(net: Program) -> None:
     """Named or not."""
     outsider = net.host.outsider()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -13,13 +14,14 @@ import pytest
 from support.shell import Shell
 
 from netlib.cluster.model import Node
-from netlib.errors import KernelError, NotPermitted, StoreError
+from netlib.errors import KernelError, NetWarning, NotPermitted, StoreError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.program import program
 from netlib.frontends.cli.session import Session
 from netlib.kernel.fake import FakeKernel
 from netlib.kernel.netfilter.foreign import Obstacle
 from netlib.net import Net
+from netlib.plan import Stage
 from netlib.state import dump
 from netlib.store import Commit
 from netlib.store.memory import MemoryStore
@@ -455,6 +457,18 @@ def test_usage_errors_name_the_commands_help(shell: Shell) -> None:
         assert "see: net create --help" in shell(line, status=2).err
 
 
+def test_what_dockers_hands_type_leads_on(shell: Shell) -> None:
+    """`docker network` is all of `net`; a format is JSON."""
+    assert "'network': leave the word out" in shell("network ls", status=2).err
+    assert "--json" in shell("ls --format json", status=2).err
+
+
+def test_what_is_missing_is_one_line(shell: Shell) -> None:
+    """Choices, too."""
+    (message, _hint) = shell("host forwarding", status=2).err.splitlines()
+    assert message == "error: Missing argument 'on|off'. Choose from: on, off"
+
+
 def test_a_wrong_command_suggests_the_right_one(shell: Shell) -> None:
     """Typing errors happen."""
     assert "Did you mean connect?" in shell("conect front web", status=2).err
@@ -617,6 +631,80 @@ def test_host_status_names_what_is_in_the_way(shell: Shell, kernel: FakeKernel) 
     assert "its owner may run: nft insert rule" in shell("host").out
 
 
+def test_a_port_at_an_address_that_is_not_there_is_warned_of(web: Shell) -> None:
+    """It may come, as that of a failover does; or it was typed wrong."""
+    with pytest.warns(NetWarning, match="no address 203.0.113.9: .* reached when it has"):
+        web("publish web 203.0.113.9:8081:81")
+    web("sandbox create db")
+    with pytest.warns(NetWarning, match="no address 203.0.113.9"):
+        web("connect front db -p 203.0.113.9:8082:81 -p 127.0.0.1:8083:81")
+
+
+CHANGES = [
+    "create back", "update front --label a=b", "connect front db", "disconnect front web",
+    "publish web 8081:81", "unpublish web 8080:80", "rm front",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", CHANGES)
+def test_rules_of_another_firewall_are_not_left_to_nobody(
+    web: Shell, kernel: FakeKernel, line: str
+) -> None:
+    """With none every change is refused while there are any; looking goes on."""
+    web("sandbox create db")
+    kernel.firewall = "none"
+    kernel.switched.other_firewalls = {"iptables-nft": ("iptables-nft-save | ...",)}
+    before = web("inspect front").out
+    assert web.net is not None
+    again = Shell(Net(web.net.state_dir, store=web.net.engine.state.store, kernel=kernel))
+
+    refusal = again(f"{line} --json", status=4).document["error"]
+
+    assert refusal["code"] == "another-firewall"
+    assert "net --firewall none repair" in refusal["hint"]
+    assert again(f"{line} --dry-run", status=4).out == ""
+    assert again("inspect front").out == before
+    assert "rules of netlib's are in iptables-nft" in again("host").out
+    assert "iptables-nft" in again("check", status=1).out
+    assert again("repair --dry-run").lines == ["host  iptables-nft-save | ..."]
+
+
+def test_rules_move_while_nobody_else_is_at_them(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two commands at once would both make what is not there yet."""
+    held: list[bool] = []
+    do = kernel.do
+
+    def watched(stage: Stage) -> None:
+        if kernel.switched.other_firewalls:
+            with open(tmp_path / "lock", "rb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+        do(stage)
+
+    monkeypatch.setattr(kernel, "do", watched)
+    kernel.switched.other_firewalls = {"iptables-nft": ()}
+    with Net(tmp_path, kernel=kernel) as net:
+        Shell(net)("create front")
+
+    assert held == [True]
+    assert not kernel.switched.other_firewalls
+
+
+def test_handing_over_names_the_networks_that_are_open(web: Shell, kernel: FakeKernel) -> None:
+    """And the way back."""
+    kernel.firewall = "none"
+    kernel.switched.other_firewalls = {"nftables": ("nft ...",)}
+
+    with pytest.warns(NetWarning, match="from front, .*net --firewall auto repair"):
+        web("repair")
+
+    assert "none; netlib filters nothing" in web("host").out
+
+
 # -- help, completion, colours ------------------------------------------------------------------
 
 
@@ -659,6 +747,18 @@ def test_help_of_every_command_has_an_example(shell: Shell, name: str) -> None:
     text = shell(f"{name} --help").out
 
     assert f"  net {name}" in text[text.index("Example") :]
+
+
+@pytest.mark.parametrize("name", ["", *sorted(name for name, _ in leaves() if name != "run")])
+def test_h_is_help(shell: Shell, name: str) -> None:
+    """For hands that know it from Docker."""
+    assert shell(f"{name} -h").out == shell(f"{name} --help").out
+
+
+def test_h_of_run_is_the_hostname(web: Shell) -> None:
+    """As Docker's: without a value it is wrong usage, and the hint leads to the help."""
+    assert "net run --help" in web("run -h", status=2).err
+    assert "-h, --hostname NAME" in web("run --help").out
 
 
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])

@@ -79,6 +79,12 @@ def test_entries_that_make_no_sense(text: str) -> None:
         parse_host(text)
 
 
+def test_a_network_is_given_once() -> None:
+    """Twice would fail half way, and say that the sandbox is on it."""
+    with pytest.raises(InvalidRequest, match="--network front is given twice"):
+        RunRequest(command=("true",), attachments=(Attachment(network="front"),) * 2)
+
+
 def test_names_are_made_up_and_hostnames_follow() -> None:
     """Two requests differ; a name longer than a hostname may be is cut."""
     one, other = (RunRequest(command=("true",)) for _ in range(2))

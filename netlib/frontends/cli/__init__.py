@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """The program `net`, and `contnet` where Samba's `net` comes first."""
-    from netlib.frontends.cli.program import forgive_bytes, invoke
+    from netlib.frontends.cli.streams import forgive_bytes, open_closed
 
+    open_closed()  # before anything else is opened, and gets their numbers
     forgive_bytes()
+    from netlib.frontends.cli.program import invoke
+
     sys.exit(invoke(sys.argv[1:]))
 
 

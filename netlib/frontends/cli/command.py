@@ -54,6 +54,11 @@ class CommonOptions(click.Command):
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         attributes["params"] = [*(attributes.get("params") or []), *_common()]
+        # A command whose own option is called -h (Docker's `run`) keeps it.
+        attributes["context_settings"] = {
+            "help_option_names": ["-h", "--help"],
+            **(attributes.get("context_settings") or {}),
+        }
         super().__init__(*arguments, **attributes)
 
     @property

@@ -42,6 +42,16 @@ class Failure:
             status=NetError.exit_status,
         )
 
+    @classmethod
+    def unsaid(cls, error: OSError) -> Failure:
+        """Where it was to be printed it can't be, whatever was done before that."""
+        return cls(
+            code="unsaid",
+            message=f"the output can't be written: {error.strerror}",
+            hint="what was asked for may be done all the same; see: net ls, net ps",
+            status=NetError.exit_status,
+        )
+
     def tell(self, session: Session, error: BaseException) -> int:
         """Print it: a document on stdout under --json, else two lines on stderr; the status."""
         if session.debug:
@@ -71,10 +81,16 @@ def failure_of(error: click.ClickException | NetError, argv: Sequence[str] = ())
         path = context.command_path
     else:  # the parser itself does not say for which command it read
         path = " ".join(["net", *[word for word in mine if word in COMMANDS][:1]])
+    message = error.format_message()
+    if isinstance(error, click.MissingParameter):
+        message = " ".join(message.split())  # click lists choices on lines of their own
+    hint = f"see: {path} --help"
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--format":
+        hint += ", and --json there"
     return Failure(
         code="usage",
-        message=error.format_message(),
-        hint=f"see: {path} --help",
+        message=message,
+        hint=hint,
         status=USAGE,
         json="--json" in mine,
     )

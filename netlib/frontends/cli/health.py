@@ -53,7 +53,8 @@ def repair_command(session: Session, dry_run: bool) -> int | None:
     """Make the host equal the state again.
 
     After a crash, a reboot, or somebody's `nft flush ruleset`. What a crash left half done is
-    finished or taken back; what is not ours is not touched.
+    finished or taken back; what is not ours is not touched. With another --firewall than before
+    all rules move there; with --firewall none they go, and somebody else has to filter.
 
     Example:  net repair
     """
@@ -62,7 +63,7 @@ def repair_command(session: Session, dry_run: bool) -> int | None:
     with session.net() as net, session.progress("repairing") as progress:
         done = net.plan.repair() if dry_run else net.repair(watch=progress)
         if isinstance(done, Plan):
-            session.show_plan(net, done)
+            session.show_plan(net, done, before=_taken_away(net))
             return None
         firewall = net.engine.kernel.firewall
     failures = [(finding, failure_of(error)) for finding, error in done.failed]
@@ -106,6 +107,14 @@ def gc_command(session: Session, dry_run: bool) -> None:
         collect_logs(net)
     names = [box.name for box in done]
     session.show({"collected": names}, "\n".join(names))
+
+
+def _taken_away(net: Net) -> str:
+    """What becomes of the rules of other firewalls where none is to be used."""
+    if net.engine.kernel.firewall != "none":
+        return ""
+    others = net.engine.kernel.switches().elsewhere()
+    return "".join(f"host  {line}\n" for commands in others.values() for line in commands)
 
 
 def _agent_missing(session: Session, net: Net) -> tuple[Finding, ...]:

@@ -102,6 +102,7 @@ def _view(status: HostStatus) -> dict[str, object]:
     return {
         "firewall": status.firewall,
         "base": status.base,
+        "elsewhere": list(status.elsewhere),
         "forwarding": [
             {
                 "family": one.family,
@@ -132,6 +133,10 @@ def _lines(status: HostStatus) -> Iterable[str]:
     from netlib.frontends.cli.output import paint
 
     base = "its base is there" if status.base else "no base of ours is there"
+    if status.firewall == "none":
+        base = "netlib filters nothing"
+    if status.elsewhere:
+        base = f"rules of netlib's are in {' and '.join(status.elsewhere)}"
     yield f"firewall         {status.firewall}; {base}"
     for one in status.forwarding:
         yield f"IPv{one.family} forwarding  {'on' if one.on else 'off'}{_who(one)}"

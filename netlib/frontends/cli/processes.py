@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
+
 import click
 
 from netlib.frontends.cli import complete
@@ -35,7 +38,7 @@ class _Run(NetCommand):
 )
 @click.option("-p", "--publish", "ports", metavar="SPEC", multiple=True, help="Publish a port.")
 @click.option("--from", "sources", metavar="CIDR", multiple=True, help=FROM_HELP)
-@click.option("--hostname", metavar="NAME", default="", help="What it calls itself.")
+@click.option("-h", "--hostname", metavar="NAME", default="", help="What it calls itself.")
 @click.option("--dns", "servers", metavar="IP", multiple=True, help="Whom it asks for names.")
 @click.option("--dns-search", "search", metavar="DOMAIN", multiple=True,
               help="A domain to look names up in; . for none.")  # fmt: skip
@@ -44,8 +47,9 @@ class _Run(NetCommand):
 @click.option("--add-host", "hosts", metavar="NAME:IP", multiple=True,
               help="A line for /etc/hosts; the IP may be host-gateway.")  # fmt: skip
 @click.option("--label", "labels", metavar="KEY[=VALUE]", multiple=True, help="A label.")
-@click.option("-e", "--env", "variables", metavar="KEY=VALUE", multiple=True,
-              help="A variable of its environment; links tell others of it.")  # fmt: skip
+@click.option("-e", "--env", "variables", metavar="KEY[=VALUE]", multiple=True,
+              help="A variable of its environment; links tell others of it. Without a value "
+              "it is the caller's.")  # fmt: skip
 @click.option(
     "--rm",
     "remove",
@@ -111,7 +115,7 @@ def run_command(
         resolver_options=resolver_options,
         hosts=tuple(parse_host(text) for text in hosts),
         labels=pairs("--label", labels, bare=True),
-        environment=pairs("--env", variables),
+        environment=pairs("--env", _with_values(variables)),
         shares=shared[0] if shared else "",
         **name_given,
     )
@@ -130,6 +134,15 @@ def run_command(
         from netlib.run.sandbox import run
 
         return run(net, request, warn=lambda text: click.echo(f"net: {text}", err=True))
+
+
+def _with_values(variables: Iterable[str]) -> Iterator[str]:
+    """A name without a value has the caller's, where he has one."""
+    for text in variables:
+        if "=" in text:
+            yield text
+        elif text in os.environ:
+            yield f"{text}={os.environ[text]}"
 
 
 @click.command("exec", cls=NetCommand, context_settings=_COMMAND)

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
 from pathlib import Path
 
 import click
@@ -18,6 +17,7 @@ from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.command import HelpfulGroup
 from netlib.frontends.cli.failure import Failure, failure_of
 from netlib.frontends.cli.session import Session
+from netlib.frontends.cli.streams import drop_output, flush, is_of_output
 
 _PACKAGE = "netlib.frontends.cli"
 
@@ -43,6 +43,8 @@ class Program(HelpfulGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Say what is near where there is no such command."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            if args[0] == "network":  # as Docker's hands type it
+                raise click.UsageError("There is no command 'network': leave the word out.", ctx)
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
@@ -81,17 +83,25 @@ def program() -> None:
     """
 
 
-def forgive_bytes() -> None:
-    """Let output that is no text of the locale's through, escaped: what was typed may be so."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def invoke(argv: Sequence[str], session: Session | None = None) -> int:
     """Run a command line; the exit status."""
-    name = Path(sys.argv[0]).name
     session = session or Session()
+    try:
+        return _invoke(argv, session)
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and any(k.endswith("_COMPLETE") for k in os.environ):
+            return int(error.code or 0)  # click has served a shell that completes a line
+        # Who read our output has seen enough, of which click makes a SystemExit too; what is
+        # still buffered must not raise again.
+        drop_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:  # of the output
+        drop_output()
+        return Failure.unsaid(error).tell(Session(debug=session.debug), error)
+
+
+def _invoke(argv: Sequence[str], session: Session) -> int:
+    name = Path(sys.argv[0]).name
     try:
         result = program.main(
             args=list(argv),
@@ -99,18 +109,13 @@ def invoke(argv: Sequence[str], session: Session | None = None) -> int:
             obj=session,
             standalone_mode=False,
         )
-        sys.stdout.flush()
+        flush()
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
-    except (BrokenPipeError, SystemExit) as error:
-        if isinstance(error, SystemExit) and any(k.endswith("_COMPLETE") for k in os.environ):
-            return int(error.code or 0)  # click has served a shell that completes a line
-        # Who read our output has seen enough, of which click makes a SystemExit too; what is
-        # still buffered must not raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except (click.ClickException, NetError) as error:
         return failure_of(error, argv).tell(session, error)
     except Exception as error:
+        if isinstance(error, OSError) and is_of_output(error):
+            raise
         return Failure.unforeseen(error).tell(session, error)
     return result if isinstance(result, int) else 0

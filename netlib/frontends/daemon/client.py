@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netlib.errors import DaemonLost, KernelError, NetError
+from netlib.errors import AnotherFirewall, DaemonLost, KernelError, NetError
 from netlib.frontends.daemon.calls import VERBS, pack
 from netlib.frontends.daemon.findings import read_error
 from netlib.frontends.daemon.journal import look_up
@@ -33,6 +33,7 @@ def open_net(
 
     A firewall backend that is asked for and is not the daemon's is used here. Else what is done
     or shown in this process is by the daemon's, too, whatever would be chosen here.
+    Raises AnotherFirewall for `none` where the daemon has one: it puts back what goes.
     """
     channel = connect(state_folder(state_dir), _HELLO_SECONDS)
     if channel is None:
@@ -44,6 +45,12 @@ def open_net(
     wanted = firewall or os.environ.get(FIREWALL) or "auto"
     if hello.get("version") != VERSION or wanted not in ("auto", hello.get("firewall")):
         channel.close()
+        if wanted == "none" and hello.get("firewall") not in (None, "none"):
+            raise AnotherFirewall(
+                f"the daemon of this host looks after its rules in {hello['firewall']}",
+                "leave --firewall none out (or NETLIB_FIREWALL), or end the daemon and start it "
+                "so: net --firewall none daemon",
+            )
         return Net(state_dir, firewall=firewall, warn=warn)
     channel.sock.settimeout(None)
     return Client(channel, state_dir, firewall=hello.get("firewall") or firewall, warn=warn)

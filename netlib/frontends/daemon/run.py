@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stop`). Raises InUse where another daemon serves."""
     folder = state_folder(state_dir)
-    with listening(folder) as listener, Net(folder, firewall=firewall) as net:
+    with listening(folder) as listener, Net(folder, firewall=firewall, warn=_log) as net:
         own_ports = _warm(net)
         if trace_timing:
             trace(net, _log)

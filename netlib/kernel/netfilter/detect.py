@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from netlib.errors import NetError, NotPermitted, Unsupported
 from netlib.firewall.base import Marks
-from netlib.firewall.nftables_base import base
+from netlib.firewall.nftables_base import TABLE, base
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.nftables import Nftables
 from netlib.kernel.netfilter.program import Place
@@ -35,6 +35,13 @@ if TYPE_CHECKING:  # only the backend that is chosen is loaded
     Real = Nftables | Iptables
 
 Backend = Literal["auto", "nftables", "iptables", "none"]
+_REMOVALS: Mapping[str, Callable[[str], tuple[str, ...]]] = {
+    "nftables": lambda _: (f"nft delete table {TABLE}",),
+    "iptables": lambda variant: tuple(
+        f"{program}{variant}-save | grep -v NETLIB- | {program}{variant}-restore"
+        for program in ("iptables", "ip6tables")
+    ),
+}
 _INSTALL = "install the package nftables or iptables, or use --firewall none"
 
 
@@ -81,9 +88,29 @@ def settle(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Obstacle]:
         other.remove_all()
         other.close()
     if chosen.name == "none":
+        _remove_guards()
         return []
     with foreign(chosen) as chains:
         return chains.let_us_pass()
+
+
+def elsewhere(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> dict[str, tuple[str, ...]]:
+    """The backends but the chosen one that have facts of ours, each with what would remove them.
+
+    Commands that can be typed. One question where nftables is chosen and has what is ours, since
+    what ensures the base of a backend takes all others' facts along.
+    """
+    if isinstance(chosen, Nftables) and chosen.ruleset.has_base():
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for other in others(chosen, lock_dir):
+        try:
+            if other.marked():
+                variant = f"-{other.variant}" if other.variant else ""
+                found[f"{other.name}{variant}"] = _REMOVALS[other.name](variant)
+        finally:
+            other.close()
+    return found
 
 
 def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
@@ -92,12 +119,16 @@ def uninstall(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> None:
         other.remove_all()
         other.close()
     chosen.remove_all()
-    guards = SourceGuards()
-    guards.remove_all()
-    guards.close()
+    _remove_guards()
     if chosen.name != "none":
         with foreign(chosen) as chains:
             chains.withdraw()
+
+
+def _remove_guards() -> None:
+    guards = SourceGuards()
+    guards.remove_all()
+    guards.close()
 
 
 @contextmanager
@@ -205,4 +236,4 @@ def _may_have_ours(variant: Variant, place: Place, nft: Nft | None, ruleset: Rul
     )
 
 
-__all__ = ["Backend", "choose", "foreign", "others", "settle", "uninstall"]
+__all__ = ["Backend", "choose", "elsewhere", "foreign", "others", "settle", "uninstall"]

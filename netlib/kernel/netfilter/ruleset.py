@@ -117,6 +117,15 @@ class Ruleset:
         except NotThere:
             return False
 
+    def has_base(self) -> bool:
+        """Whether our table is there for packets, and not only for what the administrator left."""
+        family, _, name = TABLE.partition(" ")
+        try:
+            wanted = (text(_IN_TABLE, name), text(_IN_SET, FINGERPRINT))
+            return bool(self._asked(_GET_SET, family, 0, *wanted))
+        except NotThere:
+            return False
+
     def chains(self) -> list[Chain]:
         """The chains of all tables of the families that we know."""
         now = self.generation()
