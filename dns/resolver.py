@@ -51,13 +51,18 @@ class Resolver:
         self.stats = Stats()
         self.cache = Cache()
         self.forwarder = Forwarder(loop, is_ours, open_within)
-        self.host_servers = HostServers(resolv_conf, changed=self.cache.clear)
+        self.host_servers = HostServers(resolv_conf, changed=self._elsewhere)
         self.log: Callable[[str, str, int, str], None] | None = None
 
     def swap(self, zone: Zone) -> None:
         """Answer by another zone from the next query on."""
         self.zone = zone
         self.again = {}
+
+    def _elsewhere(self) -> None:
+        """The host has other servers, perhaps since it is on another network."""
+        self.cache.clear()
+        self.forwarder.standing.clear()
 
     def respond(
         self, message: bytes, asker: Asker | None, later: Later, *, tcp: bool = False

@@ -101,6 +101,14 @@ class Server:
                 "hits": resolver.cache.hits,
             },
             "in_flight": len(resolver.forwarder),
+            "silent": [
+                {
+                    "server": server.text,
+                    "sandbox": server.sandbox if isinstance(server, Within) else "",
+                    "times": times,
+                }
+                for server, times in resolver.forwarder.standing.silent()
+            ],
             "connections": len(self._tcp.connections),
             "pid": os.getpid(),
             "log": resolver.log is not None,

@@ -65,7 +65,8 @@ def dns_query(session: Session, sandbox: str, name: str, type_: str) -> int:
 def dns_stats(session: Session) -> None:
     """Show what the resolver was asked and answered since it started.
 
-    Queries, answers by code, answers of others that are kept, and the names asked for most.
+    Queries, answers by code, answers of others that are kept, servers that say nothing, and the
+    names asked for most.
 
     Example:  net dns stats
     """
@@ -96,6 +97,9 @@ def _lines(stats: Mapping[str, Any]) -> Iterable[str]:
     yield f"queries    {stats['queries']}{f' ({answers})' if answers else ''}"
     cache = stats["cache"]
     yield f"forwarded  {stats['forwarded']}, {stats['in_flight']} in flight"
+    for each in stats["silent"]:
+        whose = f" of {each['sandbox']}" if each["sandbox"] else ""
+        yield f"silent     {each['server']}{whose} ({each['times']} unanswered)"
     yield f"kept       {cache['entries']}, used {cache['hits']} times"
     processes = f"server {stats['pid']}, keeper {stats['keeper_pid']}"
     yield f"processes  {processes}, {stats['restarts']} restarts"
