@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
@@ -262,17 +262,19 @@ class Net:
         self._closing.append(kernel.close)
         return kernel
 
-    def _follow(self, box: Sandbox | None) -> None:
-        """What follows a change: the names that the resolver serves, and a sandbox's files."""
+    def _follow(self, boxes: Sequence[Sandbox]) -> None:
+        """What follows a change: the names that the resolver serves, and sandboxes' files."""
         from netlib.dns.client import Resolver
 
         try:
             Resolver(self.state_dir).tell()
         finally:
-            if box is not None and box.kind != "cni":  # that one's runtime writes such files
+            # A CNI runtime writes such files itself.
+            own = [box for box in boxes if box.kind != "cni"]
+            if own:
                 from netlib.sandbox_files import refresh_all
 
-                refresh_all(self.engine.state, self.state_dir, box)
+                refresh_all(self.engine.state, self.state_dir, own)
 
     @property
     def cluster(self) -> ClusterVerbs:

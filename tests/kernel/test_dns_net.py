@@ -326,3 +326,62 @@ def test_a_published_port_53_of_one_address_moves_nobody(host: Host, net: Net) -
     assert net.inspect("my-net").network.dns_port == 53
     net.publish("web", [f"{gateway(my_net)}:50-53:50-53/udp"])
     assert net.inspect("my-net").network.dns_port == 5301
+
+
+@pytest.mark.parametrize("mode", ["nat", "isolated"])
+def test_a_subnet_that_comes_later_turns_no_sandbox_to_a_gateway_out_of_its_reach(
+    host: Host, net: Net, mode: str
+) -> None:
+    """Who is there goes on asking where it asked; who comes asks at the gateways of its own."""
+    net.create(
+        "my-net",
+        subnets=["198.51.100.0/24"],
+        internal=True,
+        options={"gateway_mode_ipv4": mode},
+    )
+    other = net.create("other", subnets=["192.0.2.128/25"])
+    net.create_sandbox("web")
+    net.connect("my-net", "web")
+    files = net.files_of("web")
+    before = {path.name: path.read_text() for path in files.iterdir()}
+    net.update("my-net", subnets=["2001:db8:7::/64"])
+    net.update("my-net", subnets=["203.0.113.0/24"])
+    net.create_sandbox("db")
+    net.connect("my-net", "db", addresses=["203.0.113.9"])
+    assert net.ask("db", sandbox="web").code == "NOERROR"
+    assert net.ask("web", "AAAA", sandbox="db").code == "NOERROR"
+    assert net.check() == ()
+    net.connect("other", "web")
+    net.disconnect("other", "web")
+    assert {path.name: path.read_text() for path in files.iterdir()} == before
+    asked = {
+        line.split()[1]
+        for line in (net.files_of("db") / "resolv.conf").read_text().splitlines()
+        if line.startswith("nameserver")
+    }
+    later = {"2001:db8:7::1"} | ({"203.0.113.1"} if mode == "nat" else set())
+    assert asked == later
+    assert gateway(other) not in asked
+
+
+def test_a_gateway_in_a_sandboxs_hosts_is_that_of_its_own_subnet(host: Host, net: Net) -> None:
+    """Of several of a family the one that it reaches without another."""
+    net.create("my-net", subnets=["198.51.100.0/24"])
+    net.update("my-net", subnets=["203.0.113.0/24"])
+    place = host.sandbox("web")
+    net.register_sandbox("web", place.netns, extra_hosts=["home:host-gateway"])
+    net.connect("my-net", "web", addresses=["203.0.113.9"])
+    assert "203.0.113.1\thome\n" in (net.files_of("web") / "hosts").read_text()
+
+
+def test_repair_writes_the_files_of_sandboxes_again(host: Host, net: Net) -> None:
+    """Whoever took them away, or died before it had written them."""
+    net.create("my-net", subnets=["198.51.100.0/24"])
+    net.create_sandbox("web")
+    net.connect("my-net", "web")
+    files = net.files_of("web")
+    before = {path.name: path.read_text() for path in files.iterdir()}
+    (files / "resolv.conf").unlink()
+    (files / "hosts").write_text("203.0.113.66 web\n")
+    assert net.repair().failed == ()
+    assert {path.name: path.read_text() for path in files.iterdir()} == before
