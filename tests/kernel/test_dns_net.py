@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pytest
 from support.host import OUTSIDER4, Host
@@ -20,10 +20,16 @@ from support.upstream import Behaviour, echo, records, upstream
 
 from netlib import Net
 from netlib.dns.client import Resolver
-from netlib.errors import InvalidOption
+from netlib.errors import InvalidOption, NoSuchSandbox, PortTaken
+from netlib.kernel.linux import LinuxKernel
 from netlib.model import Endpoint, Network
+from netlib.plan import Stage, Step
 
 pytestmark = pytest.mark.kernel
+
+
+T = TypeVar("T")
+PREFIXES = {"front": "198.51.100", "back": "203.0.113"}
 
 
 class Box:
@@ -315,6 +321,52 @@ def test_a_sandbox_may_publish_port_53(
             net.remove_sandbox(name)
         for name in ("old", "new", "last"):
             net.remove(name)
+
+
+def test_a_plan_tells_that_the_resolver_moves(
+    host: Host, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has just what is done then, and moves nothing; also when a sandbox is to be connected."""
+    networks = [net.create(name, subnets=[f"{prefix}.0/24"]) for name, prefix in PREFIXES.items()]
+    for name in ("web", "dns"):
+        net.create_sandbox(name)
+    net.connect("front", "dns")
+    asked = ["53:53/udp", "53:53/tcp"]
+    sequence = net.plan.in_sequence()
+    planned = [net.plan.publish("dns", asked), sequence.publish("dns", asked)]
+    joining = [
+        plans.connect("back", "web", publish=asked) for plans in (net.plan, net.plan.in_sequence())
+    ]
+    for plan in (*planned, *joining):
+        assert plan.text().count("# move the name server of network") == 2
+    assert [net.inspect(network.id).network.dns_port for network in networks] == [53, 53]
+    done: list[Step] = []
+    for way in ("do", "begin"):
+        act = getattr(LinuxKernel, way)
+
+        def noting(kernel: LinuxKernel, stage: Stage, act: Callable[..., T] = act) -> T:
+            done.extend(stage.steps)
+            return act(kernel, stage)
+
+        monkeypatch.setattr(LinuxKernel, way, noting)
+    net.publish("dns", asked)
+    assert [net.inspect(network.id).network.dns_port for network in networks] == [5301, 5301]
+    for plan in planned:
+        assert sorted(map(repr, plan.steps())) == sorted(map(repr, done))
+
+
+def test_a_port_53_that_can_not_be_published_moves_nobody(host: Host, net: Net) -> None:
+    """All or nothing: what is asked for is thought through first."""
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    net.create_sandbox("web")
+    net.connect("my-net", "web", publish=["8080:80"])
+    for ports in (["53:53/udp", "53:54/udp"], ["53:53", "8080:81"]):
+        with pytest.raises(PortTaken):
+            net.publish("web", ports)
+    with pytest.raises(NoSuchSandbox):
+        net.connect("my-net", "nobody", publish=["53:53"])
+    assert net.inspect("my-net").network.dns_port == 53
+    assert net.ask("web", sandbox="web").server == gateway(my_net)
 
 
 def test_a_published_port_53_of_one_address_moves_nobody(host: Host, net: Net) -> None:
