@@ -150,7 +150,7 @@ class Resolver:
 
         A keeper that was killed is started anew. Raises ResolverDown where that fails.
         """
-        if not word.leave(self.state_dir / LOCK):
+        if not word.leave(f"{self.state_dir}/{LOCK}"):
             self._ask({"do": "hello"})
 
     def update(self, update: Update) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from netlib.dns import word
-from netlib.dns.channel import listen
+from netlib.dns.channel import connect, listen
 from netlib.values import dataclass
 
 SOCKET, LOCK, LOG = "names.sock", "names.lock", "names.log"
@@ -39,8 +39,9 @@ class Place:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # Without a name it is just ending, and gives way.
-                if time.monotonic() > deadline or (folder / SOCKET).exists():
+                # It is just ending, and gives way; or it was killed, and its server, which has the
+                # sockets that the next one is to bind, is about to go along.
+                if time.monotonic() > deadline or _is_served(folder / SOCKET):
                     os.close(lock)
                     raise AlreadyKept(f"another keeper serves the names of {folder}") from None
                 time.sleep(0.005)
@@ -57,3 +58,14 @@ class Place:
     def give_back(self) -> None:
         """Let another keeper have it."""
         os.close(self.lock)
+
+
+def _is_served(path: Path) -> bool:
+    """Whether somebody listens at a socket."""
+    try:
+        connect(path, _GIVE_WAY_SECONDS).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:  # so many want to speak to it that it takes no more
+        return True
+    return True

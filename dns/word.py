@@ -28,7 +28,7 @@ def hear(lock: int) -> None:
     fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, *_FIRST))
 
 
-def leave(path: Path) -> bool:
+def leave(path: str | Path) -> bool:
     """Say that something changed; False where nobody hears it. Raises OSError."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
@@ -32,28 +33,32 @@ def apply(
     attempts: list[_Attempt] = []
     try:
         # Ctrl-C may come at any moment: who takes something back is told before it is begun.
-        with ExitStack() as undo:
-            undo.callback(_withdraw, withdraw, attempts, failures)
-            undo.enter_context(kernel.session())
-            attempts += (_Attempt(stage, kernel, failures) for stage in plan.stages)
-            ahead = _ahead(plan)
-            for attempt in attempts:
-                if attempt.stage is ahead:
-                    undo.callback(attempt.take_back)
-                    attempt.begin()
-            for attempt in attempts:
-                if attempt.stage is not ahead:
-                    undo.callback(attempt.take_back)
-                attempt.do()
-            if plan.after:
-                kernel.perform(plan.after)
-            if confirm is not None:
-                confirm()
-            undo.pop_all()  # success: keep everything
-    except StageFailed as error:
-        raise StageFailed(error.cause, undone=not failures) from error
+        with ExitStack() as before:
+            before.callback(_withdraw, withdraw, attempts, failures)
+            with kernel.session(plan.after), ExitStack() as undo:
+                attempts += (_Attempt(stage, kernel, failures) for stage in plan.stages)
+                ahead = _ahead(plan)
+                for attempt in attempts:
+                    if attempt.stage is ahead:
+                        undo.callback(attempt.take_back)
+                        attempt.begin()
+                for attempt in attempts:
+                    if attempt.stage is not ahead:
+                        undo.callback(attempt.take_back)
+                    attempt.do()
+                if plan.after:
+                    kernel.perform(plan.after)
+                if confirm is not None:
+                    confirm()
+                undo.pop_all()  # success: keep everything
+            before.pop_all()
     except NetError as error:
-        raise StageFailed(error, undone=not failures) from error
+        cause = error.cause if isinstance(error, StageFailed) else error
+        raise StageFailed(cause, undone=_is_undone(attempts, failures)) from error
+
+
+def _is_undone(attempts: Sequence[_Attempt], failures: Sequence[NetError]) -> bool:
+    return not failures and all(attempt.is_nothing for attempt in attempts)
 
 
 def _ahead(plan: Plan) -> Stage | None:
@@ -87,24 +92,21 @@ class _Attempt:
 
     def begin(self) -> None:
         """Have another process begin with it; `do` waits for that."""
-        with self._trying():
-            self._finish = self._kernel.begin(self.stage)
+        self._try(self._begin)
+
+    def _begin(self) -> None:
+        self._finish = self._kernel.begin(self.stage)
 
     def do(self) -> None:
         """Do what is left to do of it, all or nothing."""
         finish, self._finish = self._finish, None
-        with self._trying():
-            if finish is not None:
-                finish()
-            else:
-                self._kernel.do(self.stage)
-            self._is_done = True
+        self._try(finish or partial(self._kernel.do, self.stage))
+        self._is_done = True
 
-    @contextmanager
-    def _trying(self) -> Iterator[None]:
+    def _try(self, work: Callable[[], None]) -> None:
         self.is_nothing = False
         try:
-            yield
+            work()
         except StageFailed as error:
             if error.undone:
                 self.is_nothing = True
@@ -148,7 +150,7 @@ def _withdraw(
     attempts: Sequence[_Attempt],
     failures: list[NetError],
 ) -> None:
-    if withdraw is None or failures or not all(attempt.is_nothing for attempt in attempts):
+    if withdraw is None or not _is_undone(attempts, failures):
         return
     try:
         withdraw()

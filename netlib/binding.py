@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from netlib.model import FAMILIES, Family, IPAddress, Network, PublishedPort
@@ -14,10 +15,13 @@ _OPTIONS: dict[Family, str] = {4: "host_binding_ipv4", 6: "host_binding_ipv6"}
 
 def gateway_mode(network: Network, family: Family) -> str:
     """How endpoints are reached by a family; by one that the network lacks, as by the other."""
+    options = network.options
+    both = options.get("gateway_mode", "nat")
+    if "gateway_mode_ipv4" not in options and "gateway_mode_ipv6" not in options:
+        return both
     families = network.families()
     family = family if family in families or not families else families[0]
-    both = network.options.get("gateway_mode", "nat")
-    return network.options.get(f"gateway_mode_ipv{family}", both)
+    return options.get(f"gateway_mode_ipv{family}", both)
 
 
 def is_routed(network: Network, family: Family) -> bool:
@@ -38,8 +42,10 @@ def bound(network: Network, port: PublishedPort) -> tuple[PublishedPort, ...]:
     if port.host_address is not None:
         return () if is_routed(network, port.host_address.version) else (port,)
     chosen = [ip_address(network.options[o]) for o in _OPTIONS.values() if o in network.options]
-    return tuple(
-        replace(port, host_address=address)
-        for address in chosen or ANY.values()
-        if not is_routed(network, address.version)
-    )
+    used = (a for a in chosen or ANY.values() if not is_routed(network, a.version))
+    return _at_each(port, tuple(used))
+
+
+@lru_cache(maxsize=64)  # of one port it is asked when that is chosen, claimed and described
+def _at_each(port: PublishedPort, addresses: tuple[IPAddress, ...]) -> tuple[PublishedPort, ...]:
+    return tuple(replace(port, host_address=address) for address in addresses)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -80,6 +80,13 @@ class Engine:
     def kernel(self) -> Kernel:
         """The host, opened when it is first needed: lists need none."""
         return self._open_kernel()
+
+    def forked(self) -> None:
+        """In a forked child: the kernel is opened anew, and no lock is anybody's."""
+        self.__dict__.pop("kernel", None)
+        self._turns = Turns()
+        self.making = threading.Lock()
+        self._identified = False  # by a thread that may be elsewhere than the parent was
 
     @cached_property
     def home(self) -> int:
@@ -172,11 +179,9 @@ class Engine:
                 self._finish(operation)
         return operation.result
 
-    @contextmanager
-    def room(self) -> Iterator[None]:
+    def room(self) -> AbstractContextManager[None]:
         """Where one thread works, see Turns.room."""
-        with self._turns.room():
-            yield
+        return self._turns.room()
 
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:

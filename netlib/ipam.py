@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from netlib.errors import Exhausted, InvalidAddress
+from netlib.memo import of_same
 from netlib.model import AddressRange, IPAddress, IPNetwork, Subnet
 
 _PAGE = 16
@@ -61,6 +62,7 @@ def hosts(prefix: IPNetwork) -> AddressRange:
     return AddressRange(first=first, last=last)
 
 
+@of_same
 def usable(subnet: Subnet) -> tuple[AddressRange, ...]:
     """What endpoints may be given, in order: hosts within `ranges`, but gateway and reserved."""
     whole = hosts(subnet.prefix)

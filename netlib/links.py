@@ -103,6 +103,9 @@ def environment(link: Link) -> dict[str, str]:
 
 def openings(network: Wiring, endpoint: Endpoint, links: Iterable[Link]) -> Iterator[Noun]:
     """What links open on a network whose members may not talk; nothing is closed elsewhere."""
+    links = list(links)
+    if not links:
+        return
     if not any(isinstance(noun, Forward) and noun.within == "published" for noun in network):
         return
     for link in links:

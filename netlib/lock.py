@@ -6,13 +6,14 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from zlib import crc32
 
 from netlib.errors import NotPermitted, StoreError
 
 _FLOCK = struct.Struct("@hhqqi0q")  # struct flock
+_UNLOCK = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)  # of all bytes
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -24,19 +25,15 @@ class OperationLock:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self._path = path if path is None else os.path.abspath(path)
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> AbstractContextManager[None]:
         """Held by every operation that changes something."""
-        with self._held(fcntl.LOCK_SH):
-            yield
+        return self._held(fcntl.LOCK_SH)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Held by repair and garbage collection: waits until running operations end."""
-        with self._held(fcntl.LOCK_EX):
-            yield
+        return self._held(fcntl.LOCK_EX)
 
     @contextmanager
     def of(self, things: Mapping[str, bool]) -> Iterator[None]:
@@ -53,6 +50,8 @@ class OperationLock:
             self._lock_bytes(descriptor, things)
             yield
         finally:
+            # Not by close(2) alone: a child that was forked meanwhile has the open file, too.
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _UNLOCK)
             os.close(descriptor)
 
     @contextmanager
@@ -65,6 +64,7 @@ class OperationLock:
             fcntl.flock(descriptor, how)
             yield
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # likewise
             os.close(descriptor)
 
     def _lock_bytes(self, descriptor: int, things: Mapping[str, bool]) -> None:
@@ -85,7 +85,7 @@ class OperationLock:
                 ) from error
 
 
-def open_lock(path: Path) -> int:
+def open_lock(path: str | Path) -> int:
     """A lock file of a state, made with its folder if it is not there.
 
     Raises NotPermitted, StoreError.
@@ -94,7 +94,7 @@ def open_lock(path: Path) -> int:
         try:
             return os.open(path, _FLAGS, 0o600)
         except FileNotFoundError:  # the folder, and only at first
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             return os.open(path, _FLAGS, 0o600)
     except PermissionError as error:
         raise NotPermitted(

@@ -7,6 +7,7 @@ standard library's `ipaddress`, MAC addresses are lower-case text with colons.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -293,6 +294,7 @@ class HostFacts:
     ephemeral_ports: tuple[int, int] = (32768, 60999)
 
 
+@lru_cache(maxsize=256)  # mostly of gateways, and each takes as long as a record to read
 def interface(address: IPAddress, prefix_length: int) -> IPInterface:
     """`address` with a prefix length, as the interface type of its family."""
     if isinstance(address, IPv4Address):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from netlib.engine import Engine
 from netlib.kernel import Kernel
@@ -277,6 +279,7 @@ class Net:
         own_store = store or _open_store(self.state_dir)
         self._open_cluster = open_cluster or _open_cluster
         self._closing: list[Callable[[], None]] = [] if store else [own_store.close]
+        self._closing_kernel: list[Callable[[], None]] = []
         self.engine = Engine(
             own_store,
             (lambda: kernel) if kernel else self._open_kernel,
@@ -288,6 +291,16 @@ class Net:
         )
         self._closing.append(self.engine.meeting.close)
         self.plan = Plans(self.engine)
+        _nets.add(self)
+
+    def forked(self) -> None:
+        """In a forked child: open the kernel anew when it is needed, once more.
+
+        Its sockets are the parent's, too, and an answer is for whoever reads it first; its
+        threads are not here. They are left as they are, for nobody here can end them.
+        """
+        self._closing_kernel.clear()
+        self.engine.forked()
 
     def _open_kernel(self) -> Kernel:
         from netlib.dns.client import Resolver
@@ -296,13 +309,13 @@ class Net:
         from netlib.relay.door import RelayDoor
 
         relays = RelayDoor(self.state_dir)
-        self._closing.append(relays.close)
+        self._closing_kernel.append(relays.close)
         kernel = open_kernel(
             self.firewall,
             relays=relays,
             names=NameServers(Resolver(self.state_dir)),
         )
-        self._closing.append(kernel.close)
+        self._closing_kernel.append(kernel.close)
         return kernel
 
     def _follow(self, boxes: Sequence[Sandbox]) -> None:
@@ -368,8 +381,9 @@ class Net:
 
     def close(self) -> None:
         """Give back files, sockets and threads. What was made stays."""
-        while self._closing:
-            self._closing.pop()()
+        for closing in (self._closing_kernel, self._closing):
+            while closing:
+                closing.pop()()
 
     def __enter__(self) -> Net:
         """The object itself; leaving the block closes it."""
@@ -414,6 +428,17 @@ class Net:
     host_status = _question(_host.host_status)
     set_forwarding = _question(_host.set_forwarding)
     set_forward_policy = _question(_host.set_forward_policy)
+
+
+_nets: WeakSet[Net] = WeakSet()  # those of this process, for its forked children
+
+
+def _forked() -> None:
+    for net in list(_nets):
+        net.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _open_cluster(membership: Membership) -> LeasedStore:

@@ -6,7 +6,8 @@ remove, check, repair, update and `--dry-run` can not tell different stories.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 from netlib.model import Netns
 from netlib.values import dataclass, replace
@@ -62,13 +63,16 @@ class Change:
     old: Noun
     new: Noun
 
+    @property
+    def noun(self) -> Noun:
+        """The thing as it will be."""
+        return self.new
+
 
 Step = Ensure | Create | Delete | Change
 
-
-def subject(step: Step) -> Noun:
-    """The noun that a step is about, as it is or will be."""
-    return step.new if isinstance(step, Change) else step.noun
+# The noun that a step is about, as it is or will be.
+subject: Callable[[Step], Noun] = attrgetter("noun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +147,11 @@ def diff(have: Wiring, want: Wiring) -> Plan:
     moving = _moving(have, want, gone)
     gone -= moving
     unplugged = _unplugged(have, gone)
-    new: list[Step] = []
+    opening: list[Step] = []
+    building: list[Step] = []
     for key, noun in want.items():
         old = unplugged.get(key) or have.get(key)
+        new = opening if noun.layer >= Layer.FIREWALL else building
         if noun.shared:
             if old != noun:
                 new.append(Ensure(noun))
@@ -156,8 +162,6 @@ def diff(have: Wiring, want: Wiring) -> Plan:
 
     deletions = _deletions([noun for key, noun in have.items() if key in gone])
     closing = [s for s in deletions if subject(s).layer >= Layer.FIREWALL]
-    opening = [s for s in new if subject(s).layer >= Layer.FIREWALL]
-    building = [s for s in new if subject(s).layer < Layer.FIREWALL]
     dismantling = [s for s in deletions if subject(s).layer < Layer.FIREWALL]
 
     stages: list[Stage] = []

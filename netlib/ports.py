@@ -63,7 +63,7 @@ class PortKey(NamedTuple):
 
 def parse(spec: str, sources: Iterable[str | IPNetwork] = ()) -> PortRequest:
     """The request that a SPEC means; `sources` are prefixes as in `--from`. Raises InvalidPort."""
-    if not spec or any(character.isspace() for character in spec):
+    if spec.split() != [spec]:
         raise InvalidPort(f"the port {spec!r} is empty or has blanks in it", _FORM)
     ports, slash, name = spec.partition("/")
     protocol = next((p for p in _PROTOCOLS if p == name.lower()), None) if slash else "tcp"

@@ -6,8 +6,10 @@ mounted. They are rewritten in place: who has mounted or opened one sees the new
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from netlib.model import IPAddress, Sandbox
 from netlib.naming import nameservers, own_gateways
 from netlib.state import EndpointRecord, NetworkRecord, State, part
 
-_HOST_FILE = Path("/etc/resolv.conf")
+_HOST_FILE = "/etc/resolv.conf"
 _MOST_BYTES = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 # What systemd-resolved itself asks; its stub listens on the host's loopback only.
-_RESOLVED_FILE = Path("/run/systemd/resolve/resolv.conf")
+_RESOLVED_FILE = "/run/systemd/resolve/resolv.conf"
 
 
 def folder_of(state_dir: Path, name: str) -> Path:
@@ -33,7 +37,8 @@ def folder_of(state_dir: Path, name: str) -> Path:
 
 def refresh_all(state: State, state_dir: Path, boxes: Iterable[Sandbox]) -> None:
     """Write the files of sandboxes and of those that are linked to them."""
-    with state.store.reading():
+    # Read and written by one at a time: else whoever read first might write last.
+    with _alone(state_dir), state.store.reading():
         for box in boxes:
             refresh(state, state_dir, box)
             for name in state.linkers(box.name):
@@ -42,22 +47,42 @@ def refresh_all(state: State, state_dir: Path, boxes: Iterable[Sandbox]) -> None
                     refresh(state, state_dir, linker)
 
 
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    folder = f"{state_dir}/sandboxes"  # text: a Path takes longer than a file
+    try:
+        try:
+            descriptor = os.open(folder, _FOLDER)
+        except FileNotFoundError:  # only at first
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+            descriptor = os.open(folder, _FOLDER)
+    except OSError as error:
+        raise StoreError(
+            f"the files of sandboxes can't be written: {error}", f"see that {folder} is a folder"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it, too
+        os.close(descriptor)
+
+
 def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
     """Write a sandbox's files as the state says now; take them away if it is known no more."""
-    folder = folder_of(state_dir, box.name)
+    folder = f"{state_dir}/sandboxes/{part(box.name)}"
     known = state.find_sandbox(box.name)
     files = {} if known is None else _files(state, known)
     try:
         if not files:
             _remove(folder)
             return
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         for name, text in files.items():
-            _write(folder / name, text)
+            _write(f"{folder}/{name}", text)
     except OSError as error:
         raise StoreError(
             f"the files of sandbox {box.name} can't be written: {error}",
-            f"see that {folder} can be written to (df {folder.parent})",
+            f"see that {folder} can be written to (df {state_dir})",
         ) from error
 
 
@@ -128,14 +153,14 @@ def _gateways(
 def _of_host() -> ResolvConf:
     try:
         text = _text(_HOST_FILE)
-        if "127.0.0.53" in text and _RESOLVED_FILE.exists():
+        if "127.0.0.53" in text and os.path.exists(_RESOLVED_FILE):
             text = _text(_RESOLVED_FILE)
     except OSError:
         return ResolvConf()  # a host without one resolves nothing, and neither do its sandboxes
     return _parsed(text)
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # open() asks three things more
     try:
         return os.read(descriptor, _MOST_BYTES).decode(errors="replace")
@@ -148,10 +173,14 @@ def _parsed(text: str) -> ResolvConf:
     return ResolvConf.parse(text)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: str, text: str) -> None:
     """Bring a file's text up to date, in one write, without making the file anew."""
     new = text.encode()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, _FLAGS, 0o644)
+    except FileNotFoundError:  # the folder, and only at first
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        descriptor = os.open(path, _FLAGS, 0o644)
     try:
         if os.pread(descriptor, len(new) + 1, 0) != new:
             os.pwrite(descriptor, new, 0)
@@ -160,8 +189,9 @@ def _write(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: str) -> None:
     for name in ("resolv.conf", "hosts", "hostname"):
-        (folder / name).unlink(missing_ok=True)
-    if folder.exists():
-        folder.rmdir()
+        with suppress(FileNotFoundError):
+            os.unlink(f"{folder}/{name}")
+    with suppress(FileNotFoundError):
+        os.rmdir(folder)

@@ -31,7 +31,7 @@ clash/<network>/<endpoint>          an endpoint here whose address another host'
 from __future__ import annotations
 
 import json
-from collections import deque
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -44,6 +44,7 @@ from netlib.codec import from_json, to_json
 from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected, StoreError
 from netlib.ipam import lease_address, lease_key
 from netlib.links import Link
+from netlib.memo import of_same
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox, Subnet
 from netlib.store import Absent, Store, Unchanged, under
 from netlib.values import dataclass, replace
@@ -54,6 +55,11 @@ REALM_KEY = "host/realm"
 MEMBERSHIP_KEY = "cluster/membership"
 OFFERS = "offer/"
 _FEW = 8
+_ID_DIGITS = 64
+_DIGITS = re.compile("[0-9a-f]{0,64}")
+_PART = re.compile("[A-Za-z0-9._:@-]*")
+# json.dumps makes one for each value. What `to_json` makes is new, and never in itself.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 _SHOWN = 80
 
 
@@ -147,7 +153,6 @@ def _network(text: str) -> tuple[Network, Wiring]:
 _ENDPOINTS = Memo(_endpoint, 512)
 _NETWORKS = Memo(_network, 64)
 _SANDBOXES = Memo(_sandbox, 512)
-_TEXTS: deque[tuple[Wiring, str]] = deque(maxlen=_FEW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +278,8 @@ def operation_key(operation: str) -> str:
 
 def part(text: str) -> str:
     """A sandbox's or interface's name as one part of a key: no slash, ASCII."""
+    if _PART.fullmatch(text):
+        return text
     return "".join(
         c if c.isascii() and (c.isalnum() or c in "._:@-") else f"%{ord(c):x}%" for c in text
     )
@@ -280,7 +287,7 @@ def part(text: str) -> str:
 
 def dump(value: object) -> str:
     """A value's JSON text, as records hold it."""
-    return json.dumps(to_json(value), separators=(",", ":"))
+    return _ENCODER.encode(to_json(value))
 
 
 def dump_network(network: Network, wiring: Wiring) -> str:
@@ -302,14 +309,10 @@ def _record(kind: str, value: object, wiring: Wiring) -> str:
     return f'{{"{kind}":{dump(value)},"wiring":{_dump_wiring(wiring)}}}'
 
 
+@of_same
 def _dump_wiring(wiring: Wiring) -> str:
-    """A wiring's text; the last ones are known, as an endpoint has the same until it is ready."""
-    for known, text in list(_TEXTS):
-        if known is wiring:
-            return text
-    text = dump(wiring)
-    _TEXTS.append((wiring, text))
-    return text
+    """A wiring's text: an endpoint has the same one before and when it is ready."""
+    return dump(wiring)
 
 
 class State:
@@ -332,6 +335,10 @@ class State:
 
     def find_network(self, reference: str) -> NetworkRecord | None:
         """Likewise, None where there is none."""
+        if len(reference) == _ID_DIGITS:  # mostly by us, and then nothing else need be asked
+            found_by_id = self._network(reference) if _is_hex(reference) else None
+            if found_by_id is not None:
+                return found_by_id
         named = self.store.get(name_key(reference)) if _is_key_part(reference) else None
         if named is not None:
             return self._network(named.value)
@@ -351,6 +358,10 @@ class State:
         if found:
             return load_network(found[0].value, found[0].revision)
         return next((r for r in self._unmade() if r.network.id.startswith(reference)), None)
+
+    def is_made(self, name: str) -> bool:
+        """Whether a network of this name was made: others are when they are first used."""
+        return _is_key_part(name) and self.store.get(name_key(name)) is not None
 
     def _unmade(self) -> Iterator[NetworkRecord]:
         """The networks that are made when they are first used: at revision 0."""
@@ -610,7 +621,7 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def _is_hex(text: str) -> bool:
-    return all(c in "0123456789abcdef" for c in text) and len(text) <= 64
+    return _DIGITS.fullmatch(text) is not None
 
 
 def _is_key_part(text: str) -> bool:

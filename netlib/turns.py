@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -29,25 +29,21 @@ class Turns:
         self._near, self._far = threading.Lock(), threading.Lock()
         self._own = threading.local()
 
-    @contextmanager
-    def room(self) -> Iterator[None]:
+    def room(self) -> AbstractContextManager[None]:
         """Where one thread works, and none that would only take the interpreter from it.
 
         Two that build at once cost half as much again for each: they wake each other up at
         every system call, and the kernel changes links one after the other anyway. A thread
         that is in there may enter again.
         """
-        with self._held(self._room, _ROOM_SECONDS):
-            yield
+        return self._held(self._room, _ROOM_SECONDS)
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Threads take turns, so that they do not choose the same address.
 
         Nobody waits for long on one that has to ask a container engine something.
         """
-        with self._held(self._near, _TURN_SECONDS):
-            yield
+        return self._held(self._near, _TURN_SECONDS)
 
     def step_aside(self) -> None:
         """Keep nobody waiting from here on who does not ask the cluster anything.

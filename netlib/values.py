@@ -48,12 +48,15 @@ class _Field:
 
 
 class _Shape:
-    """All that is known of a class; `get` has the values of all fields, to compare and hash."""
+    """All that is known of a class; `get` gives the values of all fields, in order."""
 
-    __slots__ = ("fields", "frozen", "get")
+    __slots__ = ("fields", "frozen", "get", "names")
 
-    def __init__(self, fields: tuple[_Field, ...], frozen: bool, get: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, fields: tuple[_Field, ...], frozen: bool, get: Callable[[Any], tuple[Any, ...]]
+    ) -> None:
         self.fields = fields
+        self.names = tuple(one.name for one in fields)
         self.frozen = frozen
         self.get = get
 
@@ -86,10 +89,8 @@ def _is_dataclass(thing: Any) -> bool:
 
 def _replace(value: Any, /, **changes: Any) -> Any:
     """A value with some fields changed."""
-    for field in value.__shape__.fields:
-        if field.name not in changes:
-            changes[field.name] = getattr(value, field.name)
-    return value.__class__(**changes)
+    shape: _Shape = value.__shape__
+    return value.__class__(**{**dict(zip(shape.names, shape.get(value), strict=True)), **changes})
 
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ def _made(cls: Any, *, frozen: bool, slots: bool, kw_only: bool) -> Any:
             own[name] = _Field(name, kind, default, kw_only)
     fields |= own
     names = tuple(fields)
-    get = attrgetter(*names) if names else lambda value: ()
+    get: Callable[[Any], tuple[Any, ...]] = (
+        attrgetter(*names)
+        if len(names) > 1  # of one, attrgetter gives the value itself
+        else lambda value: tuple(getattr(value, name) for name in names)
+    )
     added: dict[str, Any] = {
         "__shape__": _Shape(tuple(fields.values()), frozen, get),
         "__match_args__": tuple(one.name for one in fields.values() if not one.kw_only),

@@ -52,7 +52,7 @@ class Noun:
 
     def key(self) -> tuple[object, ...]:
         """Which thing this is, whatever its other attributes are."""
-        return (type(self).__name__, self.netns.name, *[getattr(self, f) for f in self.identity])
+        return (type(self).__name__, self.netns.name, *map(self.__getattribute__, self.identity))
 
     def rides_on(self) -> tuple[str, str] | None:
         """The netns' name and the device with which this thing goes, if it does."""
@@ -572,13 +572,13 @@ class Wiring:
 
     def __init__(self, nouns: Iterable[Noun] = ()) -> None:
         self._nouns: dict[tuple[object, ...], Noun] = {}
-        self._add((noun.key(), noun) for noun in nouns)
+        for noun in nouns:
+            self._add(noun.key(), noun)
 
-    def _add(self, items: Iterable[tuple[tuple[object, ...], Noun]]) -> None:
-        for key, noun in items:
-            known = self._nouns.setdefault(key, noun)
-            if known is not noun and known != noun:
-                raise ValueError(f"two nouns of one key differ: {known} and {noun}")
+    def _add(self, key: tuple[object, ...], noun: Noun) -> None:
+        known = self._nouns.setdefault(key, noun)
+        if known is not noun and known != noun:
+            raise ValueError(f"two nouns of one key differ: {known} and {noun}")
 
     def __iter__(self) -> Iterator[Noun]:
         return iter(self._nouns.values())
@@ -592,7 +592,8 @@ class Wiring:
     def __or__(self, other: Wiring) -> Wiring:
         both = Wiring()
         both._nouns = self._nouns.copy()
-        both._add(other._nouns.items())
+        for key, noun in other._nouns.items():
+            both._add(key, noun)
         return both
 
     def __eq__(self, other: object) -> bool:

@@ -78,13 +78,15 @@ class Follower:
         self._since: int | None = None
         self._full_at = 0.0
         self._asked = threading.Event()
+        self._asking = threading.Lock()
         self._renewed = False
         self._suspects: dict[str, float] = {}
         self._failing: dict[str, _Failure] = {}
 
     def again(self, *, renewed: bool = False) -> None:
         """Look at everything at the next step; `renewed`: what is here stands by no lease yet."""
-        self._renewed = self._renewed or renewed
+        with self._asking:
+            self._renewed |= renewed
         self._asked.set()
 
     def step(self, timeout_seconds: float = 0.0) -> None:
@@ -184,15 +186,18 @@ class Follower:
     # -- everything -------------------------------------------------------------------------------
 
     def _look_at_everything(self, cluster: ClusterState) -> None:
-        renewed, self._renewed = self._renewed, False
+        with self._asking:
+            renewed, self._renewed = self._renewed, False
         try:
             self._sync(cluster, renewed=renewed)
         except NetError:
-            self._renewed = renewed
+            self.again(renewed=renewed)
             raise
 
     def _sync(self, cluster: ClusterState, *, renewed: bool) -> None:
         store = self._engine.state.store
+        # Before what the cluster has: who makes or removes a network meanwhile notes that himself.
+        copies = self._copies()
         revision = cluster.store.revision()
         seen = store.get(SEEN_KEY)
         restored = seen is not None and int(seen.value) > revision
@@ -203,7 +208,7 @@ class Follower:
         if cluster.node not in nodes and restored and mine is not None:
             nodes[cluster.node] = self._come_back(cluster, mine.value)
         networks = _texts(cluster, "network/")
-        self._copy(nodes, networks, revision)
+        self._copy(copies, nodes, networks, revision)
         self._engine.run(lambda: be_member(self._engine))
         self._failing.clear()
         for record in self._taken_up():
@@ -218,17 +223,25 @@ class Follower:
         apart = 1 + int(cluster.node[:4], 16) / 0xFFFF
         self._full_at = self._clock() + _FULL_SECONDS * apart
 
-    def _copy(self, nodes: dict[str, str], networks: dict[str, str], revision: int) -> None:
+    def _copies(self) -> dict[str, str]:
         store = self._engine.state.store
-        wanted = {node_key(i): text for i, text in nodes.items()}
-        wanted |= {offer_key(i): text for i, text in networks.items()}
-        have = {
+        return {
             record.key: record.value
             for folder in (node_key(""), offer_key(""))
             for record in store.range(*under(folder))
         }
+
+    def _copy(
+        self,
+        have: dict[str, str],
+        nodes: dict[str, str],
+        networks: dict[str, str],
+        revision: int,
+    ) -> None:
+        wanted = {node_key(i): text for i, text in nodes.items()}
+        wanted |= {offer_key(i): text for i, text in networks.items()}
         changed = {key: text for key, text in wanted.items() if have.get(key) != text}
-        store.commit(
+        self._engine.state.store.commit(
             Commit(
                 put={**changed, SEEN_KEY: str(revision)},
                 delete=tuple(key for key in have if key not in wanted),

@@ -37,17 +37,20 @@ class Keeper:
             self._lease = self._known(cluster)
         if self._lease is not None:
             try:
-                return cluster.store.keep_alive(self._lease) / _TIMES
+                seconds = cluster.store.keep_alive(self._lease)
             except LeaseLost:
                 self._lease = None
-        seconds = cluster.settings.lease_seconds
-        lease = cluster.store.grant(seconds)
+            else:
+                self._note(self._lease)  # somebody may have put the state back from a copy
+                return seconds / _TIMES
+        wanted = cluster.settings.lease_seconds
+        lease = cluster.store.grant(wanted)
         document = keys.dump({"lease": lease, "since": time.time()})
         cluster.store.leased(lease).commit(Commit(put={member_keys.alive(cluster.node): document}))
         self._note(lease)
         self._lease = lease
         self._renewed()
-        return seconds / _TIMES
+        return wanted / _TIMES
 
     def _known(self, cluster: ClusterState) -> int | None:
         """The lease of an agent before this one, if it lives: then nobody notices the change."""

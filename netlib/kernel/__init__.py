@@ -23,8 +23,11 @@ class Kernel(typing.Protocol):
 
     firewall: str  # the backend's name: nftables, iptables, none
 
-    def session(self) -> AbstractContextManager[None]:
-        """What the calling thread opens for one stage is kept for the next, until the end."""
+    def session(self, effects: Sequence[Effect] = ()) -> AbstractContextManager[None]:
+        """What the calling thread opens for one stage is kept for the next, until the end.
+
+        What `effects` need that will be performed in it may be opened on the way.
+        """
 
     def do(self, stage: Stage) -> None:
         """Do all steps of a stage; on failure leave the host as it was and raise.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import struct
-from collections.abc import Callable
 from ipaddress import IPv6Interface
 
 from netlib.errors import NotThere
@@ -19,35 +17,18 @@ _ICMPV6 = 58
 _OVERRIDE = 0x20000000
 
 
-def announce(
-    effect: Announce, session: Session, close_later: Callable[[socket.socket], None]
-) -> None:
+def announce(effect: Announce, session: Session) -> None:
     """Send one announcement from the address's own device."""
-    frame_type = _ARP if effect.address.version == 4 else _IPV6
     what = f"{effect.address.ip} can't be announced at {effect.device} in {effect.netns}"
-
-    def work() -> None:
-        try:
-            _send(effect, frame_type, close_later)
-        except OSError as error:
-            raise of_os_error(error, what) from error
-
-    session.run_in(effect.netns, work)
-
-
-def _send(effect: Announce, frame_type: int, close_later: Callable[[socket.socket], None]) -> None:
-    # Protocol 0: the socket only sends, no frame is queued to it (packet(7)).
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
+        packets = session.packets(effect.netns)
         packets.bind((effect.device, 0))
         mac = packets.getsockname()[4]
         if len(mac) != 6:
             raise NotThere(f"{effect.device} in {effect.netns} has no MAC address to announce")
         packets.send(frame(mac, effect.address))
-    finally:
-        # Closing a packet socket waits for RCU, 10 to 20 ms (packet_release in
-        # net/packet/af_packet.c), and nobody needs to wait with it.
-        close_later(packets)
+    except OSError as error:
+        raise of_os_error(error, what) from error
 
 
 def frame(mac: bytes, address: IPInterface) -> bytes:

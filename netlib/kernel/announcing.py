@@ -69,8 +69,8 @@ class Announcements:
         now = time.monotonic()
         with self._namespaces.host_socket() as rtnetlink:
             ready = [e for until, e in waiting if until < now or rtnetlink.is_running(e.port)]
-        with Session(self._namespaces) as session:
+        with Session(self._namespaces, {effect.netns for effect in ready}) as session:
             for effect in ready:
                 with suppress(NetError):  # the sandbox ended, or its interface went
-                    announce(effect, session, self._namespaces.close_later)
+                    announce(effect, session)
         return [(until, effect) for until, effect in waiting if effect not in ready]

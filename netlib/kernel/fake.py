@@ -153,7 +153,7 @@ class FakeKernel:
 
     # -- the protocol -----------------------------------------------------------------------------
 
-    def session(self) -> AbstractContextManager[None]:
+    def session(self, effects: Sequence[Effect] = ()) -> AbstractContextManager[None]:
         """Nothing is kept open here."""
         return nullcontext()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -58,6 +58,8 @@ class LinuxKernel:
         self.firewall = firewall.name
         self._firewall = firewall
         self._services = dict(services or {})
+        # Looked at now: to see what a protocol asks for takes as long as a system call.
+        self._begun = {d.name: d for d in self._services.values() if isinstance(d, Begun)}
         self._guards: SourceGuards | None = None
         self._opening = threading.Lock()
         self._namespaces = Namespaces()
@@ -86,12 +88,13 @@ class LinuxKernel:
             return link_steps.delete_indexes(indexes, socket)
 
     @contextmanager
-    def session(self) -> Iterator[None]:
-        """What the calling thread opens is kept open until the end."""
+    def session(self, effects: Sequence[Effect] = ()) -> Iterator[None]:
+        """What the calling thread opens is kept open until the end, see Kernel.session."""
         if self._session_kept() is not None:
             yield
             return
-        with Session(self._namespaces) as session:
+        announcing = {effect.netns for effect in effects if isinstance(effect, Announce)}
+        with Session(self._namespaces, announcing) as session:
             self._kept.session = session
             try:
                 yield
@@ -102,19 +105,10 @@ class LinuxKernel:
         found: Session | None = getattr(self._kept, "session", None)
         return found
 
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
+    def _session(self) -> AbstractContextManager[Session]:
+        """The session that is kept, or one of one's own."""
         kept = self._session_kept()
-        if kept is None:
-            with Session(self._namespaces) as session:
-                yield session
-            return
-        try:
-            yield kept
-        except BaseException as error:
-            if isinstance(error, NoAnswer) or not isinstance(error, NetError):
-                kept.__exit__(type(error), error, None)  # an answer may be under way
-            raise
+        return Session(self._namespaces) if kept is None else _Within(kept)
 
     # -- doing ----------------------------------------------------------------------------------
 
@@ -137,10 +131,8 @@ class LinuxKernel:
     def begin(self, stage: Stage) -> Callable[[], None]:
         """Have another process begin what it does of a stage; what is returned does the rest."""
         own, doors = self._sorted(stage.steps)
-        door, steps = doors[0] if doors else (None, [])
-        if own or len(doors) > 1 or not isinstance(door, Begun):
-            return partial(self.do, stage)
-        return typed(door.begin(steps))
+        begun = self._begun.get(doors[0][0].name) if len(doors) == 1 and not own else None
+        return partial(self.do, stage) if begun is None else typed(begun.begin(doors[0][1]))
 
     @typed
     def remove(self, stage: Stage) -> None:
@@ -187,7 +179,7 @@ class LinuxKernel:
             for effect in news:
                 if effect not in late:
                     with _collected(failures):
-                        announce.announce(effect, session, self._namespaces.close_later)
+                        announce.announce(effect, session)
         self._announcements.add(late)
 
     def _sorted(self, steps: Sequence[Step]) -> tuple[list[Step], list[tuple[Steps, list[Step]]]]:
@@ -450,6 +442,22 @@ class LinuxKernel:
         except NamespaceGone:
             return False
         return True
+
+
+class _Within:
+    """A part of a session that goes on afterwards."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> Session:
+        return self._session
+
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, NoAnswer) or not (error is None or isinstance(error, NetError)):
+            self._session.__exit__(type(error), error, None)  # an answer may be under way
 
 
 @contextmanager

@@ -44,13 +44,10 @@ def port_user(
     namespaces: Namespaces, protocol: Protocol, address: IPAddress | None, port: int, count: int
 ) -> str | None:
     """Who listens on one of these ports, in words."""
-    diag = namespaces.run(namespaces.host_fd, lambda: netlink.Socket(_SOCK_DIAG))
-    try:
+    with namespaces.host_socket(_SOCK_DIAG) as diag:
         for listener in _listeners(diag, protocol, port if count == 1 else 0):
             if port <= listener.port < port + count and _meets(listener, address):
                 return _words(listener, protocol)
-    finally:
-        diag.close()
     return None
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -80,7 +82,7 @@ class Namespaces:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._idle: list[netlink.Socket] = []
+        self._idle: dict[int, list[netlink.Socket]] = {}  # by protocol
         self._sysctls: dict[str, int] = {}
         self.sysctls = Sysctls()
         self._closed = False
@@ -93,13 +95,13 @@ class Namespaces:
             if self._closed:
                 return
             self._closed = True
-            idle, self._idle = self._idle, []
+            idle, self._idle = self._idle, {}
             thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():
             self._jobs.put(None)
             thread.join()
-        for socket in idle:
-            socket.close()
+        for unused in chain.from_iterable(idle.values()):
+            unused.close()
         for descriptor in self._sysctls.values():
             os.close(descriptor)
         self.sysctls.close()
@@ -199,33 +201,35 @@ class Namespaces:
         return os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
 
     @contextmanager
-    def host_socket(self) -> Iterator[netlink.Socket]:
-        """An rtnetlink socket of the host, for the caller alone."""
+    def host_socket(self, protocol: int = netlink.ROUTE) -> Iterator[netlink.Socket]:
+        """A netlink socket of the host, for the caller alone."""
         # Several, because a deletion holds its socket while it waits for RCU.
         with self._lock:
-            socket = self._idle.pop() if self._idle else None
-        if socket is None:
-            socket = self.run(self.host_fd, netlink.Socket)
+            idle = self._idle.get(protocol)
+            found = idle.pop() if idle else None
+        if found is None:
+            found = self.run(self.host_fd, partial(netlink.Socket, protocol))
         try:
-            yield socket
+            yield found
         except netlink.NoAnswer:
-            socket.close()
+            found.close()
             raise
         except NetError:
-            self._keep(socket)
+            self._keep(found, protocol)
             raise
         except BaseException:
-            socket.close()  # an answer may be under way
+            found.close()  # an answer may be under way
             raise
         else:
-            self._keep(socket)
+            self._keep(found, protocol)
 
-    def _keep(self, socket: netlink.Socket) -> None:
+    def _keep(self, used: netlink.Socket, protocol: int) -> None:
         with self._lock:
-            if not self._closed and len(self._idle) < _IDLE_SOCKETS:
-                self._idle.append(socket)
+            idle = self._idle.setdefault(protocol, [])
+            if not self._closed and len(idle) < _IDLE_SOCKETS:
+                idle.append(used)
                 return
-        socket.close()
+        used.close()
 
 
 def open_netns(path: str, name: str) -> int:
@@ -336,6 +340,11 @@ def _close_all(waiting: SimpleQueue[Any]) -> None:
         waiting.get().close()
 
 
+def _packet_socket() -> socket.socket:
+    # Protocol 0: the socket only sends, no frame is queued to it (packet(7)).
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+
+
 def _no_entry(error: OSError) -> NetError:
     if error.errno == errno.EPERM:
         return NotPermitted("the network namespace can't be entered", "run it as root")
@@ -345,14 +354,17 @@ def _no_entry(error: OSError) -> NetError:
 class Session:
     """The sockets and descriptors of one operation, each namespace opened once at most.
 
-    It may be used again after its end, and then opens them anew.
+    It may be used again after its end, and then opens them anew. In those of `announcing` a
+    socket for packets is opened with the first other one: to enter takes longer than to open.
     """
 
-    def __init__(self, namespaces: Namespaces) -> None:
+    def __init__(self, namespaces: Namespaces, announcing: Collection[Netns] = ()) -> None:
         self._namespaces = namespaces
+        self._announcing = {netns.path for netns in announcing}
         self._open = ExitStack()
         self._fds: dict[str, int] = {}
         self._sockets: dict[str, netlink.Socket] = {}
+        self._packets: dict[str, socket.socket] = {}
 
     def __enter__(self) -> Session:
         return self
@@ -360,6 +372,11 @@ class Session:
     def __exit__(self, *exception: Any) -> None:
         self._fds.clear()
         self._sockets.clear()
+        # Closing them waits for RCU, 10 to 20 ms (packet_release in net/packet/af_packet.c), and
+        # nobody needs to wait with it.
+        for packets in self._packets.values():
+            self._namespaces.close_later(packets)
+        self._packets.clear()
         self._open.__exit__(*exception)
 
     def fd(self, netns: Netns) -> int:
@@ -375,15 +392,28 @@ class Session:
 
     def rtnl(self, netns: Netns) -> netlink.Socket:
         """An rtnetlink socket in a network namespace, good until the session ends."""
-        socket = self._sockets.get(netns.path)
-        if socket is None:
+        found = self._sockets.get(netns.path)
+        if found is None:
             if is_host(netns):
-                socket = self._open.enter_context(self._namespaces.host_socket())
+                found = self._open.enter_context(self._namespaces.host_socket())
             else:
-                socket = self._namespaces.run(self.fd(netns), netlink.Socket)
-                self._open.callback(socket.close)
-            self._sockets[netns.path] = socket
-        return socket
+                found = self._namespaces.run(self.fd(netns), partial(self._rtnl_in, netns))
+                self._open.callback(found.close)
+            self._sockets[netns.path] = found
+        return found
+
+    def packets(self, netns: Netns) -> socket.socket:
+        """A packet socket in a network namespace, likewise, that receives nothing."""
+        found = self._packets.get(netns.path)
+        if found is None:
+            found = self._packets[netns.path] = self._namespaces.run(self.fd(netns), _packet_socket)
+        return found
+
+    def _rtnl_in(self, netns: Netns) -> netlink.Socket:
+        if netns.path in self._announcing and netns.path not in self._packets:
+            with suppress(OSError):  # whoever needs it tries again, and is told
+                self._packets[netns.path] = _packet_socket()
+        return netlink.Socket()
 
     @property
     def sysctls(self) -> Sysctls:

@@ -7,7 +7,7 @@ never a check before an insert. `netlib.state` knows which keys there are and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -146,6 +146,15 @@ class LeasedStore(Store, Leases, Protocol):
         """
 
 
+def exactly(first: str, end: str, there: Iterable[tuple[str, int]]) -> Iterator[Condition]:
+    """The conditions that there are these keys in a range and no others, each of its revision."""
+    for key, revision in sorted(there):
+        yield Absent(first, key)
+        yield Unchanged(key, revision)
+        first = key + "\0"  # the next key there can be
+    yield Absent(first, end)
+
+
 def prefix_end(prefix: str) -> str:
     """The end of the range of all keys that start with `prefix` (keys are ASCII)."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
@@ -166,6 +175,7 @@ __all__ = [
     "Record",
     "Store",
     "Unchanged",
+    "exactly",
     "prefix_end",
     "under",
 ]

@@ -80,10 +80,11 @@ class SqliteStore:
 
         In one transaction, so that the file is looked at and locked once and not for each read.
         """
-        with self._writer.take_if_free() as connection:
-            if connection is None:
-                yield
-                return
+        turn = self._writer.take_if_free()
+        if turn is None:
+            yield
+            return
+        with turn as connection:
             connection.execute("BEGIN")
             self._is_reading = True
             self._own.connection = connection
@@ -186,15 +187,16 @@ def _write(connection: sqlite3.Connection, commit: Commit, keep_events: int) -> 
 
     revision += 1
     ask("UPDATE clock SET revision = ?", (revision,))
-    connection.executemany("DELETE FROM entries WHERE key = ?", ((key,) for key in doomed))
+    if doomed:
+        connection.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in doomed])
     connection.executemany(
         "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
-        ((key, value, revision) for key, value in commit.put.items()),
+        [(key, value, revision) for key, value in commit.put.items()],
     )
     events: dict[str, str | None] = {**dict.fromkeys(doomed), **commit.put}
     connection.executemany(
         "INSERT INTO events VALUES (?, ?, ?)",
-        ((revision, key, value) for key, value in events.items()),
+        [(revision, key, value) for key, value in events.items()],
     )
     # Not at each commit, for it counts through all that is kept.
     every = keep_events // 16 + 1

@@ -6,8 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -33,39 +32,42 @@ class Turns:
         self._is_held = False
         self._is_closed = False
 
-    @contextmanager
-    def take(self, *, durable: bool | None = None) -> Iterator[sqlite3.Connection]:
+    def take(self, *, durable: bool | None = None) -> Turn:
         """The connection; a transaction that is still open at the end is rolled back.
 
         With `durable` one that writes is begun; it says whether its commit waits for the disk.
         """
         if not self._lock.acquire(timeout=self._busy_seconds):
             raise locked(self._path, self._busy_seconds)
-        with self._taken(durable=durable) as connection:
-            yield connection
+        return Turn(self, durable)
 
-    @contextmanager
-    def take_if_free(self) -> Iterator[sqlite3.Connection | None]:
+    def take_if_free(self) -> Turn | None:
         """Likewise, to read; None where it is not free just now."""
-        if not self._lock.acquire(blocking=False):
-            yield None
-            return
-        with self._taken() as connection:
-            yield connection
+        return Turn(self, None) if self._lock.acquire(blocking=False) else None
 
-    @contextmanager
-    def _taken(self, *, durable: bool | None = None) -> Iterator[sqlite3.Connection]:
-        """With the lock, which is released in the end."""
+    def begin(self, durable: bool | None) -> sqlite3.Connection:
+        """The connection, for who has the lock."""
         try:
+            connection = self._ready()
+            if durable is not None:
+                self._begin(connection, durable)
+        except BaseException as error:
+            self.end(error)
+            raise
+        return connection
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Let the next one have it. Raises what SQLite's or the system's `error` means."""
+        connection = self._connection
+        is_open = connection is not None and connection.in_transaction
+        try:
+            if connection is not None and is_open:
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error | OSError):
+                raise error
+        except (sqlite3.Error, OSError):
             with explained(self._path, self._busy_seconds):
-                connection = self._ready()
-                try:
-                    if durable is not None:
-                        self._begin(connection, durable)
-                    yield connection
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
+                raise
         finally:
             self._lock.release()
 
@@ -97,9 +99,10 @@ class Turns:
             # missing, never older ones (pragma.html#pragma_synchronous).
             level = "FULL" if durable else "NORMAL"
             connection.execute(f"PRAGMA synchronous = {level}")
-            # In write-ahead mode only a begin can meet another's lock. SQLite's own waiting
-            # sleeps up to 100 ms at a time, far longer than a queue of commits takes.
-            connection.execute("PRAGMA busy_timeout = 0")
+            if self._is_durable is None:
+                # In write-ahead mode only a begin can meet another's lock. SQLite's own waiting
+                # sleeps up to 100 ms at a time, far longer than a queue of commits takes.
+                connection.execute("PRAGMA busy_timeout = 0")
             self._is_durable = durable
         deadline, pause = time.monotonic() + self._busy_seconds, _FIRST_PAUSE
         while True:
@@ -152,6 +155,22 @@ class Turns:
         elif in_child:
             self._lock = threading.Lock()  # its holder is no thread of ours; check() refuses
         self._is_held = False
+
+
+class Turn:
+    """The connection, for the block that is entered with it at once."""
+
+    __slots__ = ("_durable", "_turns")
+
+    def __init__(self, turns: Turns, durable: bool | None) -> None:
+        self._turns = turns
+        self._durable = durable
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._turns.begin(self._durable)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._turns.end(error)
 
 
 def _identity(path: str) -> tuple[int, int]:

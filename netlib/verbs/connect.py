@@ -96,7 +96,8 @@ def connect(
     members = keys.members(known.id, box.name)
     if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)
-    if is_exclusive(driver, known):
+    alone = is_exclusive(driver, known)
+    if alone:
         _check_alone(engine, known)
     checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
     host_name = checked.get("host_interface_name")
@@ -114,7 +115,7 @@ def connect(
             raise Unsupported(why, "publish on another network of the sandbox")
         requests, warnings = [], (f"nothing is published on {known.name}: needless, as "
                                   f"{able.why_not_published}",)  # fmt: skip
-    device = _ifname(engine, able, known, box, ifname)
+    device = _ifname(engine, able, known, box, ifname, others=others)
     joining = _joining(engine, known) if able.scope == "global" else None
     chosen = choose_addresses(joining or engine.state, known, able, addresses)
     endpoint = Endpoint(
@@ -175,6 +176,7 @@ def connect(
                 # both take the default route.
                 Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
                 *(() if again else (Absent(*members),)),
+                *((keys.no_members(known.id),) if alone else ()),
                 *(Absent(key) for key in claims if key not in port_puts),
                 *port_conditions,
                 *conditions(changes),
@@ -275,14 +277,20 @@ def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected
 
 
 def _ifname(
-    engine: Engine, able: Capabilities, network: Network, box: Sandbox, wanted: str | None
+    engine: Engine,
+    able: Capabilities,
+    network: Network,
+    box: Sandbox,
+    wanted: str | None,
+    *,
+    others: Iterable[EndpointRecord],
 ) -> str:
     """The interface's name in the sandbox: as asked, else the prefix and the lowest free number."""
     if not able.interface:
         if wanted is not None:
             raise Unsupported(f"network {network.name} gives no interface", "leave its name out")
         return ""
-    taken = {r.endpoint.ifname for r in engine.state.endpoints_of(box.name)}
+    taken = {other.endpoint.ifname for other in others}
     if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:

@@ -166,6 +166,8 @@ def first_use(
 
 def ensure_made(engine: Engine, reference: str, *, sparing: Iterable[IPAddress | str] = ()) -> None:
     """Make the network that a reference names, if it is made when it is first used, and now is."""
+    if engine.state.is_made(reference):
+        return
     record = engine.state.find_network(reference)
     if record is None or record.revision:
         return

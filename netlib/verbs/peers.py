@@ -23,12 +23,13 @@ from netlib.operation import Operation
 from netlib.peers import copied, devices, own_keys, peers_among, peers_of, peers_wiring
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
-from netlib.store import Commit, under
+from netlib.store import Commit, Unchanged, under
 from netlib.wiring import Wiring
 
 # Which network, which endpoint, and as what it is there now; None: it is not there any more.
 Changes = Mapping[str, SharedEndpoint | None]
-_NOTES = (WIRING_KEY, LEASE_KEY, SEEN_KEY)
+_TOLD = (LEASE_KEY, SEEN_KEY)
+_NOTES = (WIRING_KEY, *_TOLD)
 
 
 def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
@@ -159,15 +160,20 @@ def member_wiring(engine: Engine) -> Wiring:
 
 def be_member(engine: Engine) -> Operation[None]:
     """Have what is needed for being a member, of those nodes that there are now."""
+    record = engine.state.store.get(WIRING_KEY)
     have, want = recorded_membership(engine), member_wiring(engine)
-    text = keys.dump(to_json(want))
+    if have == want:
+        return Operation(subject="nothing", plan=Plan(), result=None)
+    unseen = Unchanged(WIRING_KEY, record.revision if record else 0)
     return Operation(
         subject="membership of the cluster",
         holds={WIRING_KEY: True},
-        plan=diff(have=have, want=want) if have != want else Plan(),
+        plan=diff(have=have, want=want),
         result=None,
         dismantles=True,
-        done=Commit(put={WIRING_KEY: text}, durable=False) if have != want else None,
+        # By whoever had it until now: then it is another difference.
+        begin=Commit(conditions=(unseen,), put={}, durable=False),
+        done=Commit(put={WIRING_KEY: keys.dump(to_json(want))}, durable=False),
     )
 
 
@@ -180,7 +186,12 @@ def has_of_a_membership(engine: Engine) -> bool:
 
 
 def be_nobody(engine: Engine) -> Operation[None]:
-    """Give back what this host was given for being a member, and forget what it was told."""
+    """Give back what this host was given for being a member, and forget what it was told.
+
+    Nothing, where it has become one again: what is noted is that membership's by then.
+    """
+    if engine.meeting.membership() is not None:
+        return Operation(subject="nothing", plan=Plan(), result=None)
     return Operation(
         subject="membership of the cluster",
         holds={WIRING_KEY: True},
@@ -188,9 +199,11 @@ def be_nobody(engine: Engine) -> Operation[None]:
         result=None,
         dismantles=True,
         insists=True,
-        done=Commit(
+        begin=Commit(
+            conditions=(Unchanged(keys.MEMBERSHIP_KEY, 0),),
             put={},
-            delete=_NOTES,
+            delete=_TOLD,
             delete_ranges=tuple(under(folder) for folder in COPIES),
         ),
+        done=Commit(put={}, delete=(WIRING_KEY,)),
     )

@@ -113,6 +113,16 @@ def register_sandbox(
 def _register(engine: Engine, asked: Sandbox) -> Sandbox:
     """Note a sandbox in the state; it shares the stack of the one that has its namespace."""
     engine.identify()
+    while True:
+        try:
+            return _noted(engine, asked)
+        except StoreConflict:
+            # Else somebody else came first with the namespace: then it is shared.
+            _check_free(engine, asked.name)
+
+
+def _noted(engine: Engine, asked: Sandbox) -> Sandbox:
+    """Likewise. StoreConflict where somebody else noted its name or its namespace meanwhile."""
     is_host = asked.netns.inode == engine.facts().netns
     inode = keys.namespace_key(asked.netns.inode)
     earlier = engine.state.store.get(inode)
@@ -130,11 +140,7 @@ def _register(engine: Engine, asked: Sandbox) -> Sandbox:
     if not is_host and owner is None:
         claims[inode] = box.name
         conditions.append(Unchanged(inode, earlier.revision if earlier else 0))
-    try:
-        engine.state.store.commit(Commit(conditions=tuple(conditions), put=claims))
-    except StoreConflict:
-        _check_free(engine, box.name)
-        raise
+    engine.state.store.commit(Commit(conditions=tuple(conditions), put=claims))
     return box
 
 

@@ -14,9 +14,9 @@ from netlib.options import canonical
 from netlib.plan import diff
 from netlib.pools import overlapping
 from netlib.publishing import move_ports
-from netlib.rewiring import Rewiring, conditions, describe, describe_network, puts, reverts
+from netlib.rewiring import Rewiring, describe, describe_network, puts, reverts
 from netlib.state import NetworkRecord
-from netlib.store import Commit
+from netlib.store import Commit, exactly, under
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.values import replace
 from netlib.verbs.create import lent_devices
@@ -135,9 +135,10 @@ def change_network(
     known = {subnet.prefix for subnet in old.subnets}
     added = tuple(subnet for subnet in new.subnets if subnet.prefix not in known)
     wiring = describe_network(engine, new, host)
+    there = engine.state.endpoints(old.id)
     changes = [
         Rewiring(before=r, after=describe(engine, new, r.endpoint, host))
-        for r in engine.state.endpoints(old.id)
+        for r in there
         if r.endpoint.state == "ready"
     ]
     have, want = record.wiring, wiring
@@ -160,7 +161,11 @@ def change_network(
                 keys.unchanged(record),
                 *pool_conditions,
                 *port_conditions,
-                *conditions(changes),
+                # And who joined meanwhile is described, too.
+                *exactly(
+                    *under(keys.endpoint_key(old.id, "")),
+                    ((keys.endpoint_key(old.id, r.endpoint.id), r.revision) for r in there),
+                ),
             ),
             put={
                 network_key: keys.dump_network(new, wiring),

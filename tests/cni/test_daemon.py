@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -33,10 +33,12 @@ from netlib import state as keys
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
 from netlib.errors import DaemonLost, NetWarning, PortTaken
+from netlib.frontends.daemon import watch as watching
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
 from netlib.frontends.daemon.messages import SOCKET, connect
 from netlib.frontends.daemon.ports import Holder
+from netlib.frontends.daemon.run import run
 from netlib.frontends.daemon.watch import Watch
 from netlib.kernel.sandboxes import resolve
 from netlib.store import Commit
@@ -204,6 +206,56 @@ def test_what_others_flush_is_back_within_a_second(
     client.close()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(20) == 0
+
+
+def test_what_others_take_while_it_begins_is_put_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after its first look, by whoever comes at that moment."""
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.sandbox("web")
+        net.connect("front", "netns:web")
+        look = Net.repair
+
+        def look_and_lose(net: Net, *arguments: Any, **named: Any) -> Any:
+            found = look(net, *arguments, **named)
+            host.run("ip", "link", "del", f"nv-{net.endpoints()[0].id[:12]}")
+            return found
+
+        monkeypatch.setattr(Net, "repair", look_and_lose)
+        ready, stop = Event(), Event()
+        daemon = Thread(target=partial(run, host.state_dir, ready=ready, stop=stop))
+        daemon.start()
+        try:
+            assert ready.wait(20)
+            eventually(lambda: net.check() == ())
+        finally:
+            stop.set()
+            daemon.join(20)
+        assert not daemon.is_alive()
+
+
+def test_what_the_kernel_has_no_room_to_tell_is_looked_at(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So much happens at once that the end of our link is not among what is told."""
+    monkeypatch.setattr(watching, "_BUFFER_BYTES", 1)  # the kernel takes the least there can be
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.sandbox("web")
+        port = f"nv-{net.connect('front', 'netns:web').id[:12]}"
+        told: list[str] = []
+        watch = Watch(net, told.append)
+        others = "".join(f"link add other{n} type bridge\n" for n in range(50))
+        host.run("ip", "-batch", "-", stdin=f"{others}link del {port}\n")
+        assert net.check() != ()
+        watch.start()  # it listens since it was made
+        try:
+            eventually(lambda: net.check() == ())
+        finally:
+            watch.stop()
+        assert told == ["mended: netns:web on front"]
 
 
 def test_legacy_iptables_is_looked_at_now_and_then(

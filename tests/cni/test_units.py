@@ -51,6 +51,13 @@ def test_the_units_say_what_the_program_does() -> None:
     assert "ExecStart=contnet daemon" in service
 
 
+def listens(place: Path) -> bool:
+    """Whether somebody listens at a unix socket: it has its name before (unix(7))."""
+    sockets = Path("/proc/thread-self/net/unix").read_text().splitlines()
+    flags = [line.split()[3] for line in sockets if line.endswith(f" {place}")]
+    return "00010000" in flags  # __SO_ACCEPTCON in linux/net.h
+
+
 @pytest.mark.kernel
 def test_the_first_call_starts_the_daemon(host: Host) -> None:
     """By the protocol of socket activation (sd_listen_fds(3)); the socket outlives it."""
@@ -60,7 +67,7 @@ def test_the_first_call_starts_the_daemon(host: Host) -> None:
         "systemd-socket-activate", f"--listen={place}", f"--setenv={state}",
         f"--setenv=PATH={os.environ['PATH']}", *DAEMON, cwd=ROOT,
     )  # fmt: skip
-    eventually(place.exists)
+    eventually(lambda: listens(place))
     before = place.stat().st_ino
     with open_net(host.state_dir) as net:
         assert isinstance(net, Client)

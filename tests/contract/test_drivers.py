@@ -27,9 +27,11 @@ from netlib.errors import (
     Unsupported,
 )
 from netlib.kernel.fake import FakeKernel
-from netlib.model import HOST
+from netlib.model import HOST, Endpoint, Sandbox
 from netlib.net import Net
+from netlib.operation import Operation
 from netlib.store.memory import MemoryStore
+from netlib.verbs.connect import connect
 from netlib.wiring import (
     Address,
     Allow,
@@ -238,6 +240,25 @@ def test_who_shares_a_stack_has_the_same_endpoints_and_no_new_lease(net: Net) ->
     assert net.check() == ()
 
 
+def test_who_comes_to_a_stack_at_the_same_moment_shares_it(
+    fake_net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two programs give one namespace two names at once: the later one's is the sidecar's."""
+    state = fake_net.engine.state
+    netns = fake_net.engine.kernel.add_namespace("pod")  # type: ignore[attr-defined]
+    look = state.sandbox_in
+
+    def look_slowly(inode: int) -> Sandbox | None:
+        found = look(inode)
+        monkeypatch.undo()
+        fake_net.register_sandbox("web", netns)
+        return found
+
+    monkeypatch.setattr(state, "sandbox_in", look_slowly)
+    assert fake_net.register_sandbox("sidecar", netns).shares == "web"
+    assert fake_net.engine.sandbox("sidecar").name == "web"
+
+
 # -- the default network --------------------------------------------------------------------------
 
 
@@ -434,6 +455,28 @@ def test_passthru_shares_its_parent_with_none(net: Net) -> None:
         net.create("two", driver="macvlan", options={"parent": "eth0"})
     with pytest.raises(Conflict, match="all"):
         net.create("two", driver="macvlan", options={"parent": "eth0", "mode": "passthru"})
+
+
+def test_a_network_for_one_sandbox_takes_the_first_of_two_at_once(fake_net: Net) -> None:
+    """The second, whose look came before the first one was there, is told who has it."""
+    engine = fake_net.engine
+    somebody = Net(store=engine.state.store, kernel=engine.kernel)
+    options = {"parent": "eth0", "mode": "passthru"}
+    fake_net.create("all", driver="macvlan", subnets=[LAN], gateways=[ROUTER], options=options)
+    for name in ("web", "db"):
+        fake_net.create_sandbox(name)
+    tries: list[None] = []
+
+    def prepare_slowly() -> Operation[Endpoint]:
+        found = connect(engine, "all", "db", addresses=["192.0.2.9"])
+        tries.append(None)
+        if len(tries) == 1:
+            somebody.connect("all", "web")
+        return found
+
+    with pytest.raises(Conflict, match="for one sandbox alone, and web is on it"):
+        engine.run(prepare_slowly)
+    assert [endpoint.sandbox.name for endpoint in fake_net.endpoints()] == ["web"]
 
 
 def test_different_drivers_can_not_share_a_parent(net: Net) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -29,9 +29,11 @@ from netlib.kernel.linux import LinuxKernel
 from netlib.kernel.netfilter.nftables import Nftables
 from netlib.model import HOST, Netns
 from netlib.plan import Change, Create, Delete, Plan, Stage, Step, diff, subject
+from netlib.values import fields
 from netlib.wiring import (
     Address,
     Announce,
+    Effect,
     FdbEntry,
     FirewallBase,
     ForgetFlows,
@@ -417,8 +419,8 @@ class _FailsAt:
         self._kernel = kernel
         self._left = number
 
-    def session(self) -> AbstractContextManager[None]:
-        return self._kernel.session()
+    def session(self, effects: Sequence[Effect] = ()) -> AbstractContextManager[None]:
+        return self._kernel.session(effects)
 
     def do(self, stage: Stage) -> None:
         self._left -= 1
@@ -703,13 +705,31 @@ def test_effects_are_performed(world: World) -> None:
 _QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
+def _astray(kernel: Kernel, wanted: Wiring) -> list[str]:
+    """What is not as it was wanted, and what it is instead."""
+    seen = kernel.observe(wanted)
+    found: list[str] = []
+    for noun in wanted:
+        there = seen.get(noun.key())
+        if there is None:
+            found.append(f"not there: {noun}")
+        elif there != noun:
+            names = (field.name for field in fields(noun))
+            found += [
+                f"{noun.key()}: {name} is {getattr(there, name)} and not {getattr(noun, name)}"
+                for name in names
+                if getattr(there, name) != getattr(noun, name)
+            ]
+    return found
+
+
 def _turns(kernel: Kernel, a: Wiring, b: Wiring) -> None:
     """`apply(diff(a, b))` on `a` gives `b`, and nothing of `a` besides."""
     try:
         apply(diff(NOTHING, a), kernel)
-        assert a == kernel.observe(a)
+        assert _astray(kernel, a) == []
         apply(diff(a, b), kernel)
-        assert b == kernel.observe(b)
+        assert _astray(kernel, b) == []
         gone = [n for n in kernel.observe(a) if b.get(n.key()) is None and not n.shared]
         assert not [n for n in gone if not isinstance(n, Up)]
     finally:

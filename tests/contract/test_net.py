@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from netlib import built_in
+from netlib.apply import apply
 from netlib.errors import (
     AddressTaken,
     AlreadyConnected,
@@ -29,10 +30,13 @@ from netlib.errors import (
     Unsupported,
 )
 from netlib.kernel.fake import FakeKernel
-from netlib.model import Endpoint
+from netlib.model import Endpoint, Network
 from netlib.net import Net
+from netlib.operation import Operation
 from netlib.store import under
 from netlib.store.memory import MemoryStore
+from netlib.verbs.connect import connect
+from netlib.verbs.update import update
 from netlib.wiring import Address, Masquerade, Publish, Route, VethPair, Wiring
 
 SUBNET = "198.51.100.0/24"
@@ -404,6 +408,44 @@ def test_update_changes_live_what_can_change(net: Net) -> None:
     assert net.check() == ()
     with pytest.raises(InvalidOption, match="can't change"):
         net.update("front", options={"gateway_mode": "routed"})
+
+
+@pytest.mark.parametrize("meanwhile", ["joins", "leaves", "is half way"])
+def test_who_comes_while_a_network_changes_is_as_it_is_then(net: Net, meanwhile: str) -> None:
+    """What was thought through before somebody joined or left is thought through again."""
+    engine = net.engine
+    somebody = Net(store=engine.state.store, kernel=engine.kernel)
+    net.create("front", subnets=[SUBNET])
+    for name in ("web", "db"):
+        net.create_sandbox(name)
+    somebody.connect("front", "db")
+    prepared: list[object] = []
+    half_way: list[Operation[Endpoint]] = []
+    if meanwhile == "is half way":
+        half_way.append(connect(engine, "front", "web"))
+        assert half_way[0].begin is not None
+        engine.state.store.commit(half_way[0].begin)
+
+    def prepare_slowly() -> Operation[Network]:
+        found = update(engine, "front", options={"mtu": "1400"})
+        prepared.append(found)
+        if len(prepared) == 1:
+            if meanwhile == "joins":
+                somebody.connect("front", "web")
+            elif meanwhile == "leaves":
+                somebody.disconnect("front", "db")
+            else:
+                apply(half_way[0].plan, engine.kernel)
+                assert half_way[0].done is not None
+                engine.state.store.commit(half_way[0].done)
+        return found
+
+    engine.run(prepare_slowly)
+    there = {"joins": ["db", "web"], "leaves": [], "is half way": ["db", "web"]}[meanwhile]
+    assert [endpoint.sandbox.name for endpoint in net.endpoints()] == there
+    links = [n for e in engine.state.endpoints() for n in e.wiring if isinstance(n, VethPair)]
+    assert [link.mtu for link in links] == [1400] * len(there)
+    assert net.check() == ()
 
 
 def test_many_threads_get_different_addresses(net: Net) -> None:

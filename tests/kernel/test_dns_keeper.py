@@ -140,6 +140,20 @@ def test_a_keeper_that_is_killed_has_an_heir(resolver: Resolver, host: Host, web
     assert values(ask(box, query("db"), "127.0.0.11")) == [DB4]
 
 
+def test_an_heir_waits_for_the_server_of_a_keeper_that_was_killed(host: Host) -> None:
+    """It goes along, and holds the sockets and the lock for a moment longer."""
+    place = Place_.claim(host.state_dir)
+    place.listener.close()  # which leaves its name, as a death does
+    assert (host.state_dir / SOCKET).exists()
+    timer = threading.Timer(0.1, place.give_back)
+    timer.start()
+    heir = Place_.claim(host.state_dir)
+    timer.join()
+    connect(host.state_dir / SOCKET, 1).close()
+    heir.unname()
+    heir.give_back()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(40)
 def test_a_server_that_hangs_is_replaced(resolver: Resolver, web: Place) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from support.host import HOST4, HOST6, OUTSIDER4, OUTSIDER6, Host, Place
 from support.patience import eventually
-from support.traffic import ask, fetch, reachable, serve, unreachable
+from support.traffic import answered, fetch, reachable, serve, unreachable
 
 from netlib.apply import tear_down
 from netlib.errors import Conflict, NetWarning, Unsupported
@@ -70,7 +70,7 @@ def test_a_macvlan_sandbox_stands_on_the_lan_with_its_own_mac(
     assert own in [str(address.ip) for address in endpoint.addresses]
     with serve(web, 80, "http"), serve(outsider, 80):
         assert fetch(outsider, own, 80) == b"web"
-        answer = ask(web, theirs, 80)
+        answer = answered(web, theirs, 80)
     assert answer is not None
     assert answer.source == own
     assert mac in outsider.run("ip", "neigh", "show", own).stdout
@@ -135,7 +135,7 @@ def test_with_a_host_shim_host_and_sandboxes_reach_each_other(
     before = neighbour_mac(outsider, HOST4)
     with serve(web, 80), serve(host, 80):
         for address in addresses:
-            answer = ask(host, address, 80)
+            answer = answered(host, address, 80)
             assert answer is not None
             assert answer.source in (given or [HOST4])
         for address in given or [HOST4]:
@@ -261,7 +261,7 @@ def test_sandboxes_of_the_default_network_meet_by_address(
     with serve(web, 80, "http"), serve(outsider, 81):
         assert reachable(db, str(first.addresses[0].ip), 80, "http")
         assert fetch(outsider, HOST4, 8080) == b"web"
-        answer = ask(db, OUTSIDER4, 81)
+        answer = answered(db, OUTSIDER4, 81)
     assert answer is not None
     assert answer.source == HOST4
     assert "net0" in host.run("ip", "-o", "link").stdout
@@ -302,8 +302,8 @@ def test_ptp_sandboxes_reach_host_outside_and_each_other(
         with serve(web, 80, "http"), serve(outsider, 81), serve(host, 82):
             assert reachable(host, str(first.ip), 80, "http")
             assert reachable(web, here, 82)
-            at_web = ask(db, str(first.ip), 80, "http")
-            at_outsider = ask(web, outside, 81)
+            at_web = answered(db, str(first.ip), 80, "http")
+            at_outsider = answered(web, outside, 81)
             assert fetch(outsider, here, 8080) == b"web"
             assert fetch(db, here, 8080) == b"web"
             assert fetch(host, "127.0.0.1", 8080) == b"web"
@@ -355,7 +355,7 @@ def test_a_link_opens_just_the_linked_ports_one_way(
         assert web is not None
         with serve(boxes["db"], 80), serve(boxes["db"], 81), serve(boxes["web"], 80):
             for _ in range(2):  # the host would tell of a nearer way after the first packet
-                answer = ask(boxes["web"], str(db.ip), 80)
+                answer = answered(boxes["web"], str(db.ip), 80)
                 assert answer is not None
                 assert answer.source == str(web.ip)
             assert unreachable(boxes["web"], str(db.ip), 81)

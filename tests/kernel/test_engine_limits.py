@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 from support.engine import BACKENDS, FAMILIES, HOST, OUTSIDE, EngineHost, address, engine_host
 from support.patience import eventually
-from support.traffic import ask, reachable, unreachable
+from support.traffic import answered, reachable, unreachable
 
 from netlib import Net
 from netlib.errors import (
@@ -389,7 +389,7 @@ def test_another_backend_takes_over(made: EngineHost, after: Backend) -> None:
         net.create("back", subnets=BACK)
         for family in FAMILIES:
             assert reachable(made.outsider, HOST[family], 8080) == (after != "none")
-            said = ask(web, {4: "192.0.2.100", 6: "2001:db8:2::100"}[family], 7000)
+            said = answered(web, {4: "192.0.2.100", 6: "2001:db8:2::100"}[family], 7000)
             if after != "none":
                 assert said is not None
                 assert said.source == HOST[family]

@@ -11,7 +11,7 @@ import pytest
 from support.engine import BACKENDS, FAMILIES, HOST, OUTSIDE, EngineHost, address, engine_host
 from support.host import Place
 from support.patience import eventually
-from support.traffic import answered, ask, reachable, unreachable
+from support.traffic import answered, reachable, unreachable
 
 from netlib.binding import ANY
 from netlib.errors import InvalidOption
@@ -85,7 +85,7 @@ def test_a_routed_network_is_reached_by_its_own_addresses(made: EngineHost) -> N
     made.net.connect("back", "other")
     for family in FAMILIES:
         own = address(endpoint, family)
-        said = ask(made.outsider, own, 80)
+        said = answered(made.outsider, own, 80)
         assert said is not None
         assert said.source == OUTSIDE[family]
         assert reachable(other, own, 80)

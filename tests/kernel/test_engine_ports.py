@@ -12,7 +12,7 @@ from support.engine import BACKENDS, FAMILIES, HOST, LOOPBACK, EngineHost, addre
 from support.forged import sctp_lands
 from support.host import HOST4, HOST6, OUTSIDER4, OUTSIDER6
 from support.patience import eventually
-from support.traffic import ask, reachable, unreachable
+from support.traffic import answered, ask, reachable, unreachable
 
 from netlib.errors import Exhausted, PortTaken
 from netlib.model import Family, bracketed
@@ -45,7 +45,7 @@ def test_a_wildcard_port_is_reached_from_everywhere(made: EngineHost) -> None:
     made.net.connect("front", "peer")
     made.net.connect("back", "other")
     for family in FAMILIES:
-        said = ask(made.outsider, HOST[family], 8080)
+        said = answered(made.outsider, HOST[family], 8080)
         assert said is not None, f"from outside by IPv{family}"
         assert said.source == OUTSIDE[family]  # the client's own address is kept
         for place in (made.host, web, peer, other):
@@ -140,13 +140,13 @@ def test_each_family_of_the_host_leads_to_a_sandbox_of_the_other(
         ("web4", HOST6, 8080), ("web4", HOST6, 8081), ("web4", HOST4, 8080),
         ("web6", HOST6, 8090), ("web6", HOST4, 8091),
     ):  # fmt: skip
-        said = ask(made.outsider, where, port, kind)
+        said = answered(made.outsider, where, port, kind)
         assert said is not None, (name, where, port)
         assert said.server == name
-    assert ask(made.host, "::1", 8080, kind) is not None
+    assert answered(made.host, "::1", 8080, kind) is not None
     made.net.unpublish("web4", [f"8080:80/{kind}"])
     assert ask(made.outsider, HOST6, 8080, kind) is None
-    assert ask(made.outsider, HOST6, 8081, kind) is not None
+    assert answered(made.outsider, HOST6, 8081, kind) is not None
     assert made.net.check() == ()
 
 

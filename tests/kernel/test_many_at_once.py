@@ -108,6 +108,33 @@ def is_sound(net: Net) -> None:
     assert len(state.store.range(*under("member/"))) == len(state.endpoints())
 
 
+def test_a_process_and_its_forked_child_each_hear_their_own_answers(host: Host) -> None:
+    """By one Net that was used before the fork: sockets that both have would mix them up."""
+    with Net(host.state_dir) as net:
+        net.create("front")
+        boxes = [f"box-{number}" for number in range(21)]
+        for box in boxes:
+            net.create_sandbox(box)
+        net.connect("front", boxes.pop(), publish=["20100:80"])
+        child = os.fork()
+        status = 1
+        try:
+            for number, box in list(enumerate(boxes))[bool(child) :: 2]:
+                net.connect("front", box, publish=[f"{20000 + number}:80"])
+                net.disconnect("front", box)
+                net.connect("front", box)
+            if not child:
+                net.close()
+            status = 0
+        finally:
+            if not child:
+                os._exit(status)
+            failed = os.waitpid(child, 0)[1]
+        assert not failed
+        assert len(net.endpoints()) == len(boxes) + 1
+        is_sound(net)
+
+
 @pytest.mark.parametrize("backend", ["nftables", "iptables"])
 @pytest.mark.parametrize("round_", range(2))
 def test_processes_that_do_anything_at_once(

@@ -12,7 +12,7 @@ import pytest
 from support.host import Host
 from support.patience import eventually
 from support.relay import WEB6, relay, relay_processes, web
-from support.traffic import ask, serve
+from support.traffic import answered, serve
 
 from netlib.errors import KernelError, NotPermitted
 from netlib.plan import Create, Delete
@@ -85,7 +85,7 @@ def test_nothing_is_there_after_a_kill_and_all_can_come_back(host: Host) -> None
     door.remove([Delete(ONE)])
     with serve(web(host), 80, address=WEB6):
         door.do([Create(ONE), Create(OTHER)])
-        assert ask(host.place, "::1", 8080)
+        assert answered(host.place, "::1", 8080)
 
 
 def test_many_processes_share_one(host: Host) -> None:
@@ -146,7 +146,7 @@ def test_it_keeps_the_right_to_bind_low_ports_and_no_other(host: Host) -> None:
     assert status["NoNewPrivs"] == "1"
     with serve(web(host), 80, address=WEB6):
         door.do([Create(relay("::1", 80, WEB6))])
-        assert ask(host.place, "::1", 80)
+        assert answered(host.place, "::1", 80)
 
 
 def test_another_network_namespace_is_refused(host: Host) -> None:

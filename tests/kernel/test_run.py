@@ -293,12 +293,15 @@ def test_a_killed_sandbox_can_be_run_again(net: Program) -> None:
 
 def test_background_prints_the_name_and_cleans_up(net: Program) -> None:
     """`-d` returns when the command runs; its output is kept; at its end all is gone."""
-    name = net("run -d --network front -- sh -c 'echo hello; read line < /run/go'").stdout.strip()
-    os.mkfifo("/run/go") if not os.path.exists("/run/go") else None
+    gate = net.host.state_dir / "gate"
+    os.mkfifo(gate)
+    name = net(f"run -d --network front -- sh -c 'echo hello; read line < {gate}'").stdout.strip()
 
     assert re.fullmatch(r"run-[0-9a-f]{6}", name)
     log = net.host.state_dir / "log" / f"{name}.log"
     eventually(lambda: "hello" in log.read_text())
+    assert net("ps -q").stdout == f"{name}\n"
+    gate.write_text("\n")
     eventually(lambda: net("ps -q").stdout == "")
     assert log.exists()
     net("gc")

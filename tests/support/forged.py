@@ -85,9 +85,7 @@ def sctp_lands(
     with _listening(web) as ear:
         _send(outsider, bytes(frame))
         deadline = time.monotonic() + SILENCE
-        while time.monotonic() < deadline:
-            if not select.select([ear], [], [], 0.02)[0]:
-                continue
+        while select.select([ear], [], [], max(0.0, deadline - time.monotonic()))[0]:
             packet = Ether(ear.recv(2048))
             if SCTP in packet and packet[layer].dst == target:
                 arrived: int = packet[SCTP].dport

@@ -119,9 +119,16 @@ def reachable(where: Somewhere, address: str, port: int, kind: Kind = "tcp") -> 
     return answered(where, address, port, kind) is not None
 
 
-def answered(where: Somewhere, address: str, port: int, kind: Kind = "tcp") -> Answer | None:
+def answered(
+    where: Somewhere,
+    address: str,
+    port: int,
+    kind: Kind = "tcp",
+    *,
+    source: tuple[str, int] | None = None,
+) -> Answer | None:
     """What a server that is reachable says, be it after some tries."""
-    said = (ask(where, address, port, kind) for _ in range(_TRIES))
+    said = (ask(where, address, port, kind, source=source) for _ in range(_TRIES))
     return next((one for one in said if one is not None), None)
 
 

@@ -139,9 +139,11 @@ def _endpoints(draw: st.DrawFn, number: int, bridges: list[int], netns: Netns) -
     flags = {}
     if bridge:
         flags = {f: draw(st.booleans()) for f in ("isolated", "hairpin", "locked")}
+        # Each its own: where one port is not locked, a frame from it takes along what a bridge
+        # has entered for its sender at another one.
     nouns: list[Noun] = [
         veth(netns, number, peer=device, bridge=bridge, mtu=draw(st.sampled_from([1400, 1500])),
-             mac=f"02:00:00:00:01:{draw(st.integers(1, 2)):02x}", **flags)
+             mac=f"02:00:00:00:1{number}:{draw(st.integers(1, 2)):02x}", **flags)
     ]  # fmt: skip
     if draw(st.booleans()):
         path = f"net/ipv4/conf/{device}/arp_notify"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,22 +16,33 @@ from support.fake_cluster import LEASE_SECONDS, FakeCluster, FakeHost, Snapshot,
 from support.patience import eventually
 
 from netlib import names
+from netlib.cluster import follower
 from netlib.cluster import keys as member_keys
 from netlib.cluster.agent import Agent
+from netlib.cluster.follower import Follower
 from netlib.cluster.mirror import read
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.own import republish
-from netlib.cluster.state import LEASE_KEY, SEEN_KEY, dump_endpoint, load_shared, peer_key
+from netlib.cluster.state import (
+    LEASE_KEY,
+    SEEN_KEY,
+    ClusterState,
+    dump_endpoint,
+    load_shared,
+    node_key,
+    peer_key,
+)
 from netlib.dns.source import store_source
-from netlib.errors import KernelError, NodePaused, StoreError
+from netlib.errors import KernelError, NodePaused, StoreError, StoreUnavailable
 from netlib.model import IPInterface, interface
 from netlib.net import Net
+from netlib.operation import Operation
 from netlib.plan import Create as CreateStep
 from netlib.plan import Delete as DeleteStep
 from netlib.plan import Plan, Stage
 from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
-from netlib.verbs.peers import be_nobody, has_of_a_membership, reconcile
+from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile
 from netlib.wiring import FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
@@ -98,6 +110,54 @@ def expire(cluster: FakeCluster, *gone: FakeHost) -> None:
     for host in cluster.hosts:
         if host not in gone:
             host.step()
+
+
+# -- what happens while an agent looks at everything -----------------------------------------
+
+
+def test_a_network_that_is_made_during_a_look_at_everything_stays_known(
+    one: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it can connect at once, though the agent has not heard of it yet."""
+    read_all, copy = follower._texts, Follower._copy
+    known: list[set[str]] = []
+
+    def read_and_make(cluster: ClusterState, folder: str) -> dict[str, str]:
+        found = read_all(cluster, folder)
+        if folder == "network/":
+            one.net.create("late", driver="overlay", subnets=["198.51.100.0/24"], attachable=True)
+        return found
+
+    def copy_and_look(follower: Follower, *arguments: Any) -> None:
+        copy(follower, *arguments)
+        known.append({listed.network.name for listed in one.net.listing()})
+
+    monkeypatch.setattr(follower, "_texts", read_and_make)
+    monkeypatch.setattr(Follower, "_copy", copy_and_look)
+    one.follower.again()
+    one.follower.step()
+    assert len(known) == 1
+    assert "late" in known[0]
+
+
+def test_a_new_lease_during_a_look_that_fails_is_not_forgotten(
+    one: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look claims anew what stands by the old one."""
+    looks: list[bool] = []
+
+    def fail(cluster: ClusterState, *, renewed: bool) -> None:
+        looks.append(renewed)
+        if len(looks) == 1:
+            one.follower.again(renewed=True)  # as the agent's other thread says
+        raise StoreUnavailable("no server of the cluster's store can be reached")
+
+    monkeypatch.setattr(one.follower, "_sync", fail)
+    one.follower.again()
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            one.follower.step()
+    assert looks == [False, True, True]
 
 
 # -- hosts that go and come ---------------------------------------------------------------------
@@ -467,6 +527,64 @@ def test_what_was_under_way_when_a_host_left_is_cleared_away(
     assert not has_of_a_membership(engine)
     assert not three.net.listing(["name=app"])
     assert not members(three)
+
+
+def test_a_host_that_joins_again_while_it_clears_away_keeps_what_is_new(
+    cluster: FakeCluster, two: FakeHost
+) -> None:
+    """Its agent saw that it was no member, and then had to wait."""
+    engine, store = two.net.engine, two.net.engine.state.store
+    mine = store.get(MEMBERSHIP_KEY)
+    assert mine is not None
+    store.commit(Commit(put={}, delete=(MEMBERSHIP_KEY,)))
+
+    def prepare_and_join() -> Operation[None]:
+        found = be_nobody(engine)
+        store.commit(Commit(put={MEMBERSHIP_KEY: mine.value}))
+        return found
+
+    engine.run(prepare_and_join)
+    assert store.get(LEASE_KEY)
+    assert store.get(SEEN_KEY)
+    assert two.net.listing(["name=app"])
+    assert len(members(two)) == 3
+
+
+def test_what_members_have_is_made_again_where_it_was_given_back_meanwhile(
+    cluster: FakeCluster, two: FakeHost
+) -> None:
+    """Who becomes a member while what it was is cleared away has what members have."""
+    engine, store = two.net.engine, two.net.engine.state.store
+    mine = store.get(MEMBERSHIP_KEY)
+    assert mine is not None
+    copies = {record.key: record.value for record in store.range(*under("node/"))}
+    prepared: list[Operation[None]] = []
+
+    def prepare_late() -> Operation[None]:
+        prepared.append(be_member(engine))
+        if len(prepared) == 1:
+            store.commit(Commit(put={}, delete=(MEMBERSHIP_KEY,)))
+            engine.run(lambda: be_nobody(engine))
+            store.commit(Commit(put={MEMBERSHIP_KEY: mine.value, **copies}))
+        return prepared[-1]
+
+    cluster.store.commit(Commit(put={}, delete=(member_keys.node(cluster.hosts[0].node.id),)))
+    del copies[node_key(cluster.hosts[0].node.id)]
+    store.commit(Commit(put={}, delete=(node_key(cluster.hosts[0].node.id),)))
+    engine.run(prepare_late)
+    assert members(two) == {"198.51.100.2", "198.51.100.3"}
+
+
+def test_the_lease_is_noted_again_where_the_note_was_lost(two: FakeHost) -> None:
+    """As of a state that was put back from a copy: without it nothing here could be claimed."""
+    store = two.net.engine.state.store
+    noted = store.get(LEASE_KEY)
+    assert noted is not None
+    store.commit(Commit(put={}, delete=(LEASE_KEY,)))
+    two.keep()
+    again = store.get(LEASE_KEY)
+    assert again is not None
+    assert again.value == noted.value
 
 
 def test_an_agent_that_is_told_looks_at_once(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
 
 import pytest
 from support.patience import eventually
@@ -12,8 +14,9 @@ from support.patience import eventually
 from netlib import Net
 from netlib import state as keys
 from netlib.errors import StoreError
-from netlib.frontends.daemon.events import Teller, stream
+from netlib.frontends.daemon.events import Bus, Teller, follow, stream
 from netlib.frontends.daemon.journal import Journal, look_up
+from netlib.frontends.daemon.messages import Channel, Lost
 from netlib.frontends.daemon.ports import Holder
 from netlib.kernel.fake import FakeKernel
 from netlib.store import Commit
@@ -64,6 +67,85 @@ def test_events_go_on_past_a_record_that_can_not_be_read(net: Net, value: str) -
     Teller(store)
 
 
+class Busy(MemoryStore):
+    """Somebody else works at this moment: once, right after a call of `revision`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], object] | None = None
+
+    def revision(self) -> int:
+        """As ever, but for what happens then."""
+        found = super().revision()
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return found
+
+
+def test_what_comes_and_goes_while_a_follower_begins_does_not_end_it() -> None:
+    """It is told as it happened, whether what is there now was read before or after it."""
+    store = Busy()
+    with Net(store=store, kernel=FakeKernel()) as net:
+        net.create("front", subnets=["192.0.2.0/24"])
+        for name in ("web", "db"):
+            net.create_sandbox(name)
+        net.connect("front", "db")
+
+        def work() -> None:
+            net.connect("front", "web")
+            net.disconnect("front", "db")
+
+        store.meanwhile = work
+        events = stream(store, threading.Event())
+        net.disconnect("front", "web")
+        net.create("back")
+        told = [(e["event"], e.get("sandbox")) for e in islice(filter(None, events), 4)]
+        assert told == [
+            *(("connect", "web"), ("disconnect", "db")),
+            *(("disconnect", "web"), ("create", None)),
+        ]
+
+
+def test_who_missed_something_is_told_what_comes_after_it() -> None:
+    """Also of what was made in the time that nobody knows about."""
+    store = MemoryStore(keep_events=20)
+    with Net(store=store, kernel=FakeKernel()) as net:
+        net.create("front", subnets=["192.0.2.0/24"])
+        net.create_sandbox("web")
+        events = filter(None, stream(store, threading.Event()))
+        net.connect("front", "web")
+        for number in range(30):
+            net.update("front", labels={"number": str(number)})
+        assert next(events)["event"] == "missed"
+        net.disconnect("front", "web")
+        assert next(events)["event"] == "disconnect"
+
+
+def test_a_follower_is_told_what_is_done_as_soon_as_it_was_let_in(net: Net) -> None:
+    """Not only what is done some moments later."""
+    ours, theirs = socket.socketpair()
+
+    class Quick(Channel):
+        """Its other side does not wait."""
+
+        def send(
+            self, document: dict[str, Any], body: bytes = b"", descriptors: tuple[int, ...] = ()
+        ) -> None:
+            """Send, and go on as whoever hears it does."""
+            super().send(document, body, descriptors)
+            if "ok" in document:
+                net.create("back")
+            else:
+                raise Lost("that is enough")
+
+    with ours, theirs:
+        follow(net.engine.state.store, Bus(), Quick(theirs), threading.Event())
+        told = Channel(ours)
+        assert told.receive().document["ok"]
+        assert told.receive().document["event"]["event"] == "create"
+
+
 @pytest.mark.parametrize("value", BROKEN)
 def test_ports_are_held_past_a_record_that_can_not_be_read(net: Net, value: str) -> None:
     """It is logged once, and the other endpoints' ports are held."""
@@ -72,11 +154,34 @@ def test_ports_are_held_past_a_record_that_can_not_be_read(net: Net, value: str)
     holder = Holder(net, said.append)
     holder.start()
     try:
-        eventually(lambda: len(holder.held()) == 1)
+        eventually(lambda: len(holder.held()) == 1 and said)
         assert len(said) == 1
         assert "endpoint/a/damaged" in said[0]
     finally:
         holder.stop()
+
+
+def test_a_port_is_held_once_it_is_free_however_much_happens(net: Net) -> None:
+    """Of a state that changes all the time, too."""
+    (endpoint,) = net.endpoints()
+    ending = threading.Event()
+
+    def work() -> None:
+        while not ending.wait(0.02):
+            damage(net, "anything", "else")
+
+    working = threading.Thread(target=work)
+    holder = Holder(net, lambda line: None)
+    with socket.create_server(("127.0.0.1", endpoint.ports[0].host_port)):
+        working.start()
+        holder.start()
+        eventually(lambda: holder._missing)
+    try:
+        eventually(holder.held)
+    finally:
+        ending.set()
+        holder.stop()
+        working.join()
 
 
 @pytest.mark.parametrize("value", [*BROKEN, '{"since": "today"}'])

@@ -8,14 +8,19 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from netlib import sandbox_files
 from netlib.errors import InvalidRequest, NoSuchSandbox
 from netlib.kernel.fake import FakeKernel
 from netlib.kernel.sandboxes import resolve
+from netlib.model import Sandbox
+from netlib.net import Net
+from netlib.state import State
 
 CONTAINER = {
     "Id": "c" * 64,
@@ -184,3 +189,32 @@ def test_podman_without_a_socket_is_asked_by_its_program(
     program.unlink()
     with pytest.raises(NoSuchSandbox, match="not here"):
         resolve("podman:web", kernel)
+
+
+def test_files_say_what_was_committed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads the state first and is slow does not write over what another one wrote."""
+    read, is_slow, go_on = sandbox_files._files, threading.Event(), threading.Event()
+
+    def read_slowly(state: State, box: Sandbox) -> dict[str, str]:
+        found = read(state, box)
+        if not is_slow.is_set():
+            is_slow.set()
+            assert go_on.wait(20)
+        return found
+
+    monkeypatch.setattr(sandbox_files, "_files", read_slowly)
+    with Net(tmp_path, kernel=FakeKernel()) as net:
+        net.create("front", subnets=["198.51.100.0/24"])
+        box = net.create_sandbox("web")
+        work = partial(sandbox_files.refresh_all, net.engine.state, tmp_path, box)
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        threads[0].start()
+        assert is_slow.wait(20)
+        net.connect("front", "web")
+        threads[1].start()
+        threads[1].join(0.2)  # it is done by then, or waits
+        go_on.set()
+        for thread in threads:
+            thread.join(20)
+        hosts = sandbox_files.folder_of(tmp_path, "web") / "hosts"
+        assert "198.51.100.2\tweb" in hosts.read_text()

@@ -49,8 +49,9 @@ def follow(store: Store, bus: Bus, channel: Channel, ending: threading.Event) ->
     """Send an event for each change from now on, until the client goes or the daemon ends."""
     with bus.following() as told:
         try:
-            channel.send({"ok": True})
-            for event in stream(store, ending):
+            events = stream(store, ending)
+            channel.send({"ok": True})  # not before: who hears it may change something at once
+            for event in events:
                 while not told.empty():
                     channel.send({"event": told.get()})
                 channel.send({"event": event} if event else {})
@@ -94,13 +95,21 @@ class Repairs:
 
 
 def stream(store: Store, ending: threading.Event) -> Iterator[Told]:
-    """Events as they come; an empty one now and then, so that a reader who is gone is noticed."""
-    teller = Teller(store)
+    """Events from this call on, as they come.
+
+    An empty one now and then, so that a reader who is gone is noticed.
+    """
+    # The revision first: what is committed while the teller reads comes again as a change.
     revision = store.revision()
+    return _stream(store, ending, revision, Teller(store))
+
+
+def _stream(store: Store, ending: threading.Event, revision: int, teller: Teller) -> Iterator[Told]:
     while not ending.is_set():
         changes = store.changes(revision, _POLL_SECONDS)
         if changes is None:  # more happened than is remembered
             revision = store.revision()
+            teller = Teller(store)
             yield {"time": time.time(), "event": "missed"}
             continue
         found = list(changes)
@@ -143,7 +152,8 @@ class Teller:
 
     def _of_endpoint(self, was: Told | None, now: Told | None) -> Iterator[Told]:
         some = now or was
-        assert some is not None
+        if some is None:  # it came and went before there was anybody to tell
+            return
         network = self._known.get(f"network/{some['network']}")
         base = {
             "network": network["network"]["name"] if network else some["network"],

@@ -10,6 +10,7 @@ import errno
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
@@ -88,6 +89,7 @@ class Holder:
     def _follow(self) -> None:
         store = self._net.engine.state.store
         revision: int | None = None
+        tried = time.monotonic()
         while not self._ending.is_set():
             try:
                 if revision is None:
@@ -103,12 +105,14 @@ class Holder:
                     revision = max(revision, change.revision)
                     if change.key.startswith("endpoint/"):
                         self._hold(change.key, change.value)
-                if not changes:
+                if not changes or time.monotonic() >= tried + _POLL_SECONDS:
+                    tried = time.monotonic()
                     self._try_again()
             except NetError as error:
                 if self._ending.is_set():
                     return  # the state was closed
                 self._log(f"ports are not held: {error}")
+                revision = None  # something of what changed was not looked at
                 self._ending.wait(_POLL_SECONDS)
 
     def _read_all(self) -> int:

@@ -40,11 +40,13 @@ def run(
         own_ports = _warm(net)
         if trace_timing:
             trace(net, _log)
+        bus = Bus()
+        # Before the first look: it is told of what others take away while that goes on.
+        watch = Watch(net, _log, bus.tell, own_ports=own_ports)
         report = net.repair()
         for finding, error in report.failed:
             _log(f"not mended: {finding.subject}: {error}")
-        bus = Bus()
-        holder, watch = Holder(net, _log), Watch(net, _log, bus.tell, own_ports=own_ports)
+        holder = Holder(net, _log)
         agent = Agent(net.engine, _log, bus.tell)
         manager = Manager(net.cluster.doors, _log, changed=agent.look)
         names = Names(folder, _log)

@@ -98,10 +98,11 @@ class Watch:
             rules = not ready and polls
             deleted: set[str] = set()
             changed: set[int] = set()
+            is_blind = False
             if ready:
                 time.sleep(_SETTLE_SECONDS)
                 if self._links.fileno() in ready:
-                    deleted, changed = _lost(self._links)
+                    deleted, changed, is_blind = _lost(self._links)
                 if self._rules.fileno() in ready:
                     tables = _IPTABLES if polls else frozenset()
                     rules = _touches_us(self._rules, tables, self._own_ports())
@@ -110,6 +111,8 @@ class Watch:
                     self._mend_links(deleted)
                 if changed:
                     self._mend_changed(changed)
+                if is_blind:
+                    self._mend_all()
                 if rules:
                     self._mend_rules()
             except NetError as error:
@@ -138,6 +141,20 @@ class Watch:
             if ours and self._is_damaged(self._of_name(name)):  # nobody is made to wait for a look
                 with self._net.engine.lock.alone():
                     self._mend(*self._of_name(name))
+
+    def _mend_all(self) -> None:
+        """Likewise, where more happened than the kernel could tell."""
+        if self._is_damaged(self._everything()):
+            with self._net.engine.lock.alone():
+                self._mend(*self._everything())
+
+    def _everything(self) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
+        """All that is made and wanted."""
+        state = self._net.engine.state
+        return (
+            [r for r in state.networks() if r.network.state == "ready"],
+            [r for r in state.endpoints() if r.endpoint.state == "ready"],
+        )
 
     def _of_name(self, name: str) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
         """Whose a link of the host is: one network's or one endpoint's, if anybody's."""
@@ -185,10 +202,8 @@ class Watch:
 
     def _missing_rules(self) -> Plan:
         engine = self._net.engine
-        records: list[NetworkRecord | EndpointRecord] = [
-            *(r for r in engine.state.networks() if r.network.state == "ready"),
-            *(r for r in engine.state.endpoints() if r.endpoint.state == "ready"),
-        ]
+        networks, endpoints = self._everything()
+        records: list[NetworkRecord | EndpointRecord] = [*networks, *endpoints]
         wanted = Wiring(_firewall_nouns(noun for r in records for noun in r.wiring))
         return missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
 
@@ -222,17 +237,21 @@ def _subscribed(protocol: int, *groups: int) -> socket.socket:
     return sock
 
 
-def _lost(sock: socket.socket) -> tuple[set[str], set[int]]:
+def _lost(sock: socket.socket) -> tuple[set[str], set[int], bool]:
     """The marks of our links that went away; which links were left down, or lost something.
 
-    Links come and go all the time: only of those that are gone is more read than the beginning.
+    And whether there was more to tell than there was room for. Links come and go all the time:
+    only of those that are gone is more read than the beginning.
     """
     marks: set[str] = set()
     gone: set[int] = set()
     lost: set[int] = set()
     is_up: dict[int, bool] = {}
+    is_blind = False
     for kind, body, _ in _messages(sock):
-        if kind == _DELETE_LINK:
+        if kind == 0:
+            is_blind = True
+        elif kind == _DELETE_LINK:
             family, _, index, _ = _LINK.unpack_from(body)
             if family == _FAMILY_BRIDGE:
                 lost.add(index)
@@ -247,7 +266,8 @@ def _lost(sock: socket.socket) -> tuple[set[str], set[int]]:
                 is_up[index] = bool(flags & _LINK_UP)
         elif kind == _DELETE_ADDRESS:
             lost.add(_ADDRESS.unpack_from(body)[4])
-    return marks, (lost | {index for index, up in is_up.items() if not up}) - gone
+    changed = (lost | {index for index, up in is_up.items() if not up}) - gone
+    return marks, changed, is_blind
 
 
 def _touches_us(sock: socket.socket, tables: frozenset[str], own: frozenset[int]) -> bool:

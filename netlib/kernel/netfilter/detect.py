@@ -121,7 +121,7 @@ def others(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Real]:
         for variant in VARIANTS:
             if variant == chosen.variant:
                 continue
-            if is_installed(variant) and _may_have_ours(variant, place, nft, ruleset):
+            if _may_have_ours(variant, place, nft, ruleset) and is_installed(variant):
                 other = _open_iptables(Marks(), lock_dir, variant)
                 if other.is_there():
                     found.append(other)

@@ -129,14 +129,14 @@ class Foreign:
         """The variants that have a filter table here: asking the others would make one."""
         tables = self._tables_of_nft()
         for variant in VARIANTS:
-            if variant == self._own or not is_installed(variant):
+            if variant == self._own:
                 continue
             for family in FAMILIES:
                 if variant == "legacy":
                     there = legacy_is_loaded(self._place, family)
                 else:
                     there = tables is None or _filter_table(family) in tables
-                if there or program(variant, family) in dropping:
+                if (there or program(variant, family) in dropping) and is_installed(variant):
                     yield variant, family
 
     def _tables_of_nft(self) -> set[str] | None:

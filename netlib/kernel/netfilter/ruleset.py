@@ -74,6 +74,7 @@ class Ruleset:
         self._socket: netlink.Socket | None = None
         self._ports: deque[int] = deque(maxlen=_PORTS)
         self._closed = False
+        self._chains: tuple[int, list[Chain]] = -1, []  # and the generation that they are of
 
     def close(self) -> None:
         """Give the socket back; once more is no failure."""
@@ -118,12 +119,18 @@ class Ruleset:
 
     def chains(self) -> list[Chain]:
         """The chains of all tables of the families that we know."""
+        now = self.generation()
+        known_at, known = self._chains
+        if known_at == now:
+            return known
         names = {number: name for name, number in _FAMILIES.items()}
-        return [
+        found = [
             _chain(names[body[0]], attributes(body, _HEADER))
             for body in self._asked(_GET_CHAIN, "", DUMP)
             if body[0] in names
         ]
+        self._chains = now, found  # what came since then has made another generation
+        return found
 
     def rules(self, table: str) -> list[Rule]:
         """The rules of a table: `ip filter`."""
@@ -148,8 +155,11 @@ class Ruleset:
             found = attributes(body, _HEADER)
             if string(found.get(_IN_TABLE)) == name:
                 yield from (found.get(key, b"") for key in _CHAIN_LASTING)
+        # The kernel begins with table and chain (nf_tables_fill_rule_info): to read all that
+        # follows, of hundreds of rules, would take a millisecond.
+        users = table + text(_RULE_CHAIN, USER_CHAIN)
         for body in self._asked(_GET_RULE, family, DUMP, table):
-            if string(attributes(body, _HEADER).get(_RULE_CHAIN)) != USER_CHAIN:
+            if not body.startswith(users, _HEADER):
                 yield body[_HEADER:]
         for body in self._asked(_GET_SET, family, DUMP, table):
             found = attributes(body, _HEADER)
