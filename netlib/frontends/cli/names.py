@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from netlib.frontends.cli import complete
 from netlib.frontends.cli.command import NetCommand, NetGroup
-from netlib.frontends.cli.session import Session
+from netlib.frontends.cli.session import SCHEMA, Session
 
 NOT_FOUND = 3
 
@@ -83,13 +84,17 @@ def dns_stats(session: Session) -> None:
 def dns_log(session: Session) -> None:
     """Show each query as it comes, with who asks and what became of it, until Ctrl-C.
 
-    Queries that come faster than they can be written are left out.
+    Queries that come faster than they can be written are left out. With --json a document a
+    line.
 
     Example:  net dns log
     """
     with session.net() as net:
         for line in net.resolver_log():
-            session.show(line, f"{line['asker']} {line['name']} {line['kind']} {line['outcome']}")
+            if session.json:
+                click.echo(json.dumps({"version": SCHEMA, **line}))
+            else:
+                click.echo(f"{line['asker']} {line['name']} {line['kind']} {line['outcome']}")
 
 
 def _lines(stats: Mapping[str, Any]) -> Iterable[str]:
