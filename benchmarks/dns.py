@@ -109,6 +109,7 @@ def names(bench: Bench) -> Iterator[Comparison]:
     for load in _LOADS:
         yield from _compared(bench, sandbox, servers, load, folder)
     yield from _under_changes(bench, sandbox, host, servers[0], folder)
+    yield from _among_many(host, folder)
     yield from _latencies(bench, sandbox, servers, folder)
     yield from _memory(host, folder)
 
@@ -293,6 +294,30 @@ def _under_changes(
     yield Comparison(name="a query: A, under 100 changes a second", ours=micros, unit="µs")
     yield Comparison(name="a change, until it is served", ours=took)
     yield Comparison(name="queries lost meanwhile", ours=[lost], unit="", limit=0)
+
+
+def _among_many(host: Place, folder: Path) -> Iterator[Comparison]:
+    """One endpoint comes and goes while nobody asks, among ever more."""
+    took: dict[int, list[float]] = {}
+    for number, count in enumerate((10, 5000)):
+        state = folder / f"among-{count}"
+        with _ours(host, state, count, f"198.51.99.{number + 1}"):
+            resolver = _resolver(state)
+            moving = EndpointNames(
+                id="moving", network="n1", sandbox="moving", addresses=("198.51.99.200",)
+            )
+            took[count] = []
+            for revision in range(2, 202, 2):
+                comes = Update(revision=revision, since=revision - 1, endpoints=(moving,))
+                goes = Update(revision=revision + 1, since=revision, gone=(moving.id,))
+                took[count] += [timed(resolver.update, comes), timed(resolver.update, goes)]
+    yield Comparison(
+        name="a change among 5000 names, until it is served",
+        ours=took[5000],
+        other="among 10",
+        others=took[10],
+        aim=1.2,
+    )
 
 
 def _latencies(

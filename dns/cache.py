@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any
 
 from netlib.dns import wire
 from netlib.values import dataclass
@@ -89,6 +90,11 @@ class Cache:
         self._entries.move_to_end(key)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
+
+    def forget(self, is_stale: Callable[[Any], bool]) -> None:
+        """Forget some, by their keys."""
+        for key in [key for key in self._entries if is_stale(key)]:
+            del self._entries[key]
 
     def clear(self) -> None:
         """Forget all: the servers changed."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from netlib.dns import wire
 from netlib.dns.loop import READ, WRITE, Loop, Timer
-from netlib.dns.upstream import Server, attempts, connecting
+from netlib.dns.standing import Standing
+from netlib.dns.upstream import MOST_SERVERS, NEXT_SECONDS, Server, attempts, connecting
 from netlib.dns.within import Open, Within
 from netlib.values import dataclass, field
 
@@ -61,6 +63,9 @@ class Question:
 class Forwarder:
     """Asks other servers; equal questions in flight share one answer.
 
+    One that was silent comes after the others, until it answers again: now and then a question
+    goes to it as well, for whose answer nobody waits (see netlib.dns.standing).
+
     `is_ours` tells a server that would lead back to this resolver, `open_within` opens sockets
     in sandboxes.
     """
@@ -72,6 +77,7 @@ class Forwarder:
         self.is_ours = is_ours
         self.open_within = open_within
         self.sent = 0
+        self.standing: Standing[Server | Within] = Standing()
         self._asked: dict[tuple[object, ...], _Inquiry] = {}
         self._by_asker: Counter[str] = Counter()
 
@@ -89,11 +95,15 @@ class Forwarder:
             inquiry.waiting.append((asker, done))
             return True
         usable = [server for server in _servers(question) if not self.is_ours(server)]
-        inquiry = _Inquiry(self, question, attempts(usable), lambda: self._asked.pop(key))
+        servers = self.standing.order(usable[:MOST_SERVERS])
+        inquiry = _Inquiry(self, question, attempts(servers), lambda: self._asked.pop(key))
         inquiry.waiting.append((asker, done))
         self._asked[key] = inquiry
         # Not at once: `done` is never called before `ask` has returned.
         inquiry.timer = self.loop.later(0, inquiry.next)
+        for server in servers[1:]:
+            if self.standing.is_due(server):
+                self.loop.later(0, _Inquiry(self, question, [(server, NEXT_SECONDS)]).next)
         return True
 
     def settle(self, asker: str) -> None:
@@ -112,25 +122,32 @@ def _servers(question: Question) -> Iterator[Server | Within]:
 
 @dataclass(slots=True)
 class _Inquiry:
-    """One question on its way through its servers. Late answers of earlier ones count too."""
+    """One question on its way through its servers. Late answers of earlier ones count too.
+
+    Where nobody waits, it is asked to learn whether its server answers.
+    """
 
     forwarder: Forwarder
     question: Question
     left: list[tuple[Server | Within, float]]
-    forget: Callable[[], object]
+    forget: Callable[[], object] = lambda: None
     waiting: list[tuple[str, Done]] = field(default_factory=list)
     timer: Timer | None = None
     exchanges: list[_Exchange] = field(default_factory=list)
     refusal: tuple[bytes, list[wire.Record]] | None = None
+    asked: tuple[Server | Within, float] | None = None  # who was asked last, and when
 
     def next(self) -> None:
-        """Ask the next server, or give up."""
+        """Ask the next server, or give up: the last one has not answered, or will not."""
         if self.timer is not None:
             self.timer.cancel()
+        if self.asked is not None:
+            self.forwarder.standing.unheard(*self.asked)
         if not self.left:
             self.finish(*(self.refusal or (None, [])))
             return
         server, seconds = self.left.pop(0)
+        self.asked = server, time.monotonic()
         self.timer = self.forwarder.loop.later(seconds, self.next)
         self.ask(server, edns=self.question.dnssec is not None)
 
@@ -152,6 +169,10 @@ class _Inquiry:
 
     def heard(self, exchange: _Exchange, message: bytes) -> None:
         """An answer to our very query came in."""
+        self.forwarder.standing.answered(exchange.server)
+        if not self.waiting:
+            self.finish(None, [])
+            return
         flags = int.from_bytes(message[2:4])
         rcode = flags & 0xF
         try:

@@ -62,24 +62,24 @@ def quick_road(
     Where it answers, it answers as `Resolver.respond` would. What was answered to the very
     same bytes from the same source is answered again, until the zone changes or a TTL does.
     """
-    zone = resolver.zone
-    asker_at = askers_of(zone)
+    seen = resolver.again
+    asker_at = askers_of(resolver.zone)
     # Each listener has its own part of what is answered again: sources alone don't tell them
     # apart, as every sandbox asks from its loopback.
     part = next(_PARTS).to_bytes(4)
     cache, count, tally = resolver.cache, resolver.stats.name, resolver.stats.names
 
     def respond(message: bytes, source: bytes, slot: int) -> bytes | None:
-        nonlocal zone, asker_at
-        if resolver.zone is not zone:
-            zone = resolver.zone
-            asker_at = askers_of(zone)
-        key = part + source + message[2:]
+        nonlocal seen, asker_at
         again = resolver.again
+        if again is not seen:  # the zone changed
+            seen = again
+            asker_at = askers_of(resolver.zone)
+        key = part + source + message[2:]
         known = again.get(key)
         if known is None or resolver.log is not None or 0 < known[2] <= now():
             asker = asker_at(source) if resolver.log is None else None
-            known = _look_up(resolver, zone, asker, message) if asker is not None else None
+            known = _look_up(resolver, asker, message) if asker is not None else None
             if known is None:
                 return slow(message, source, slot)
             if known[2] >= 0:
@@ -98,7 +98,7 @@ def quick_road(
     return respond
 
 
-def _look_up(resolver: Resolver, zone: Zone, asker: Asker, message: bytes) -> Known | None:
+def _look_up(resolver: Resolver, asker: Asker, message: bytes) -> Known | None:
     """The answer by the packed question; None: it takes more thought.
 
     A question that is found needs no parsing: what it is looked up in has well-formed keys.
@@ -114,7 +114,7 @@ def _look_up(resolver: Resolver, zone: Zone, asker: Asker, message: bytes) -> Kn
         limit = wire.PLAIN_UDP_BYTES
         question, opt = message[12:], b""
     name, wanted = question[:-4].lower(), question[-4:]
-    tables = (zone.names[network] for network in asker.networks)
+    tables = (resolver.zone.names[network] for network in asker.networks)
     found = [table[name] for table in tables if name in table]
     if len(found) == 1:
         records = found[0].get(wanted)

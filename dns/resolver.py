@@ -7,6 +7,7 @@ from collections.abc import Callable
 from netlib.dns import wire
 from netlib.dns.answer import Answer, Forward, answer
 from netlib.dns.cache import Cache
+from netlib.dns.facts import Update
 from netlib.dns.forward import Forwarder, Question
 from netlib.dns.loop import Loop
 from netlib.dns.quick import Known
@@ -34,7 +35,7 @@ def who(asker: Asker | None) -> str:
 
 
 class Resolver:
-    """Answers for one zone, which is swapped as it changes.
+    """Answers for one zone, as it is.
 
     `log`, when set, gets each query's asker, name, type and what became of it.
     """
@@ -51,13 +52,37 @@ class Resolver:
         self.stats = Stats()
         self.cache = Cache()
         self.forwarder = Forwarder(loop, is_ours, open_within)
-        self.host_servers = HostServers(resolv_conf, changed=self.cache.clear)
+        self.host_servers = HostServers(resolv_conf, changed=self._elsewhere)
         self.log: Callable[[str, str, int, str], None] | None = None
 
     def swap(self, zone: Zone) -> None:
         """Answer by another zone from the next query on."""
         self.zone = zone
         self.again = {}
+
+    def change(self, update: Update) -> None:
+        """Answer by what an update says from the next query on.
+
+        What others said is kept, but where it may be ours now, or another namespace's.
+        """
+        if update.full:
+            self.swap(Zone.build(update.networks, update.endpoints, update.revision))
+            self.cache.clear()
+            return
+        endpoints = self.zone.endpoints
+        left = {endpoints[gone].sandbox for gone in update.gone if gone in endpoints}
+        within = {asker.within for s in left if (asker := self.zone.sandboxes.get(s)) is not None}
+        self.zone.change(update)
+        self.again = {}
+        if update.networks:
+            self.cache.clear()  # a wildcard of theirs may stand for what was asked of others
+        elif within - {""}:
+            self.cache.forget(lambda key: key[-1] in within)
+
+    def _elsewhere(self) -> None:
+        """The host has other servers, perhaps since it is on another network."""
+        self.cache.clear()
+        self.forwarder.standing.clear()
 
     def respond(
         self, message: bytes, asker: Asker | None, later: Later, *, tcp: bool = False

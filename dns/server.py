@@ -83,9 +83,7 @@ class Server:
 
     def update(self, update: Update) -> None:
         """Answer by the changed zone from the next query on."""
-        if update.networks or update.gone:
-            self.resolver.cache.clear()  # what was asked of others may be ours now
-        self.resolver.swap(self.resolver.zone.changed(update))
+        self.resolver.change(update)
         if update.full:
             gc.collect()
             gc.freeze()  # what is long-lived is looked at by no collection more: no pauses
@@ -101,6 +99,14 @@ class Server:
                 "hits": resolver.cache.hits,
             },
             "in_flight": len(resolver.forwarder),
+            "silent": [
+                {
+                    "server": server.text,
+                    "sandbox": server.sandbox if isinstance(server, Within) else "",
+                    "times": times,
+                }
+                for server, times in resolver.forwarder.standing.silent()
+            ],
             "connections": len(self._tcp.connections),
             "pid": os.getpid(),
             "log": resolver.log is not None,

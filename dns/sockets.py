@@ -69,14 +69,15 @@ def bind_at(address: str, port: int) -> Bound:
 def bind_sandbox(path: str, inode: int = 0) -> Bound:
     """Sockets on 127.0.0.11 in the network namespace at `path`, whose inode must be `inode`."""
     try:
-        return inside(path, lambda: _bind(SANDBOX_ADDRESS, DNS_PORT), inode)
+        return inside(path, lambda: _bind(SANDBOX_ADDRESS, DNS_PORT, shares=True), inode)
     except KernelError as error:
         if not is_taken(error):
             raise
         raise KernelError(
             f"a program in the sandbox has port {DNS_PORT} of every address, of {SANDBOX_ADDRESS} "
             "too, where the sandbox would be told names",
-            "let it listen on addresses of its own only, or make the network with -o names=false",
+            "let it listen on addresses of its own only, or with SO_REUSEPORT, or make the network "
+            "with -o names=false",
         ) from error
 
 
@@ -88,18 +89,25 @@ def is_taken(error: KernelError) -> bool:
     return isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
 
 
-def _bind(address: str, port: int) -> Bound:
+def _bind(address: str, port: int, *, shares: bool = False) -> Bound:
+    """Sockets on an address; if it `shares`, another may have the port of all addresses.
+
+    That one must say SO_REUSEPORT as well, and be of the same user (socket(7)): many name servers
+    do. What comes to the very address is ours all the same.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with contextlib.ExitStack() as undo:
         try:
             udp = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             _allow_any_address(udp)
             _lengthen_queue(udp)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shares)
             udp.bind((address, port))
             port = udp.getsockname()[1]
             tcp = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
             _allow_any_address(tcp)
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shares)
             tcp.bind((address, port))
             tcp.listen(_BACKLOG)
         except PermissionError as error:

@@ -15,6 +15,9 @@ from netlib.values import dataclass
 # A stub gives up after 5 s (resolv.conf(5), RES_TIMEOUT): we answer before that, if only to
 # say that nobody did.
 PATIENCE_SECONDS = 4.5
+# Then the next one is asked too, and whoever answers first is heard: what takes a server longer is
+# rare, also where it must ask others itself.
+NEXT_SECONDS = 1.0
 RECENT_SECONDS = 0.2
 MOST_SERVERS = 3  # MAXNS of resolv.conf(5)
 
@@ -46,6 +49,13 @@ class Server:
         except (OSError, ValueError):
             return None
         return cls(socket.AF_INET6, (socket.inet_ntop(socket.AF_INET6, packed), number, 0, index))
+
+    @property
+    def text(self) -> str:
+        """As `parse` takes it."""
+        host, port, *more = self.address
+        scope = f"%{more[1]}" if more and more[1] else ""
+        return f"{host}{scope}#{port}" if port != 53 else f"{host}{scope}"
 
 
 def connecting(server: Server, kind: int) -> socket.socket:
@@ -100,8 +110,12 @@ T = TypeVar("T")
 
 
 def attempts(servers: list[T]) -> list[tuple[T, float]]:
-    """Whom to ask, and how many seconds to wait for each: all of them once, one alone twice."""
-    servers = servers[:MOST_SERVERS]
+    """Whom to ask, and how many seconds until the next: all of them once, one alone twice.
+
+    >>> attempts(["a", "b", "c"]), attempts(["a"])
+    ([('a', 1.0), ('b', 1.0), ('c', 2.5)], [('a', 1.0), ('a', 3.5)])
+    """
     if len(servers) == 1:
         servers = servers * 2
-    return [(server, PATIENCE_SECONDS / len(servers)) for server in servers]
+    waits = [NEXT_SECONDS] * (len(servers) - 1)
+    return list(zip(servers, (*waits, PATIENCE_SECONDS - sum(waits)), strict=False))

@@ -1,7 +1,7 @@
-"""What is known by name: an immutable snapshot, made anew for each change.
+"""What is known by name, and by whom: tables that a change is entered into.
 
-Pure. A change copies the tables it touches and shares the rest, so that a resolver swaps
-snapshots in one assignment and a change costs no more than copying one network's table.
+No I/O. A change costs what it changes, however many names there are. It is entered between two
+queries by the one thread that answers them, so no query meets it half entered.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
 
 from netlib.dns import wire
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
-from netlib.values import dataclass, field
+from netlib.values import dataclass
 
 TTL_SECONDS = 0  # a change shows in the next query, also behind a caching stub
 SANDBOX_ADDRESS = "127.0.0.11"  # where the resolver listens inside a sandbox, as Docker's does
@@ -22,8 +21,8 @@ SANDBOX_ADDRESS = "127.0.0.11"  # where the resolver listens inside a sandbox, a
 # the names below it (RFC 8020): it exists, and what it has may be known elsewhere.
 Sets = Mapping[bytes, tuple[bytes, ...]]
 
-# Who gives a name RRsets: an endpoint's id, or "" for the network's own records.
-Holders = tuple[tuple[str, Sets], ...]
+# Who gives a name RRsets: an endpoint's id, or "" for the network's own records; in order.
+Holders = dict[str, Sets]
 
 A_IN = b"\0\x01\0\x01"
 AAAA_IN = b"\0\x1c\0\x01"
@@ -46,23 +45,23 @@ class Asker:
     forwards: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Zone:
-    """All names at one revision.
+    """All names at one revision, for one thread: who reads sees each change whole.
 
-    `names`: network id → name in wire form → RRsets, and `holders` whose they are.
-    `askers`: network id → packed source address → who asks there; `sandboxes`: sandbox → who
-    asks on its own loopback; `members`: sandbox → ids of its endpoints.
+    `names`: network id → name in wire form → RRsets. `askers`: network id → packed source address
+    → who asks there; `sandboxes`: sandbox → who asks on its own loopback.
     """
 
-    revision: int = 0
-    networks: Mapping[str, NetworkNames] = field(default_factory=dict)
-    endpoints: Mapping[str, EndpointNames] = field(default_factory=dict)
-    names: Mapping[str, Mapping[bytes, Sets]] = field(default_factory=dict)
-    holders: Mapping[str, Mapping[bytes, Holders]] = field(default_factory=dict)
-    askers: Mapping[str, Mapping[bytes, Asker]] = field(default_factory=dict)
-    sandboxes: Mapping[str, Asker] = field(default_factory=dict)
-    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.revision = 0
+        self.networks: dict[str, NetworkNames] = {}
+        self.endpoints: dict[str, EndpointNames] = {}
+        self.names: dict[str, dict[bytes, Sets]] = {}
+        self.askers: dict[str, dict[bytes, Asker]] = {}
+        self.sandboxes: dict[str, Asker] = {}
+        self._holders: dict[str, dict[bytes, Holders]] = {}
+        self._members: dict[str, dict[str, None]] = {}  # sandbox → ids of its endpoints, in order
+        self._joined: dict[str, dict[str, None]] = {}  # network → likewise, also of one not there
 
     @classmethod
     def build(
@@ -72,24 +71,27 @@ class Zone:
         revision: int = 0,
     ) -> Zone:
         """The zone of these networks and endpoints."""
-        everything = Update(
-            revision=revision, full=True, networks=tuple(networks), endpoints=tuple(endpoints)
-        )
-        return cls().changed(everything)
+        zone = cls()
+        zone.change(Update(revision=revision, networks=tuple(networks), endpoints=tuple(endpoints)))
+        return zone
 
-    def changed(self, update: Update) -> Zone:
-        """The zone after an update."""
-        draft = _Draft(Zone() if update.full else self)
+    def change(self, update: Update) -> None:
+        """Be as after an update, which tells what is new and what is gone."""
+        change = _Change(self)
         for gone in update.gone:
-            draft.remove(gone)
+            change.remove(gone)
         for network in update.networks:
-            draft.put_network(network)
+            change.put_network(network)
         for endpoint in update.endpoints:
-            draft.put_endpoint(endpoint)
-        return draft.finished(update.revision)
+            change.put_endpoint(endpoint)
+        change.finish()
+        self.revision = update.revision
 
     def askers_at(self, kind: str, name: str) -> Callable[[bytes], Asker | None]:
-        """Who asks the resolver of a network or sandbox, as a function of the packed source."""
+        """Who asks the resolver of a network or sandbox, as a function of the packed source.
+
+        True until the zone changes.
+        """
         if kind == "network":
             return self.askers.get(name, {}).get
         asker = self.sandboxes.get(name)
@@ -116,46 +118,34 @@ class Zone:
         )
 
 
-class _Draft:
-    """A zone under change: copies a table when it is first touched."""
+class _Change:
+    """A zone while it changes: what follows from a change is made once, when all is said."""
 
     def __init__(self, zone: Zone) -> None:
-        self.networks = dict(zone.networks)
-        self.endpoints = dict(zone.endpoints)
-        self.names = dict(zone.names)
-        self.holders = dict(zone.holders)
-        self.askers = dict(zone.askers)
-        self.sandboxes = dict(zone.sandboxes)
-        self.members = dict(zone.members)
-        self._copied: set[tuple[int, str]] = set()
-        self._unmerged: set[tuple[str, bytes]] = set()  # names of networks whose holders changed
-        self._unseated: dict[
-            str, None
-        ] = {}  # sandboxes, in order, whose askers are to be made anew
+        self.zone = zone
+        self._unmerged: dict[tuple[str, bytes], None] = {}  # names of networks, holders changed
+        self._unseated: dict[str, None] = {}  # sandboxes whose askers are to be made anew
 
-    def finished(self, revision: int) -> Zone:
+    def finish(self) -> None:
         for network, name in self._unmerged:
-            self._merge(network, name)
+            if network in self.zone.networks:
+                self._merge(network, name)
         for sandbox in self._unseated:
             self._seat(sandbox)
-        return Zone(
-            revision=revision,
-            networks=self.networks,
-            endpoints=self.endpoints,
-            names=self.names,
-            holders=self.holders,
-            askers=self.askers,
-            sandboxes=self.sandboxes,
-            members=self.members,
-        )
 
     def put_network(self, network: NetworkNames) -> None:
-        if self.networks.get(network.id) == network:
+        zone = self.zone
+        known = zone.networks.get(network.id)
+        if known == network:
             return
-        if network.id in self.networks:
+        if known is not None and (known.name, known.records) == (network.name, network.records):
+            zone.networks[network.id] = network  # all names stay as they are
+            self._unseat(network.id)
+            return
+        if known is not None:
             self._remove_network(network.id)
-        self.networks[network.id] = network
-        self.names[network.id], self.holders[network.id], self.askers[network.id] = {}, {}, {}
+        zone.networks[network.id] = network
+        zone.names[network.id], zone._holders[network.id], zone.askers[network.id] = {}, {}, {}
         own = _domain(network.name)
         if network.records:
             from netlib.dns.records import custom_sets  # costs dnslib, which few need
@@ -164,103 +154,108 @@ class _Draft:
         self._hold(network.id, "", own | _parents(own))
         for endpoint in self._endpoints_of(network.id):
             self._hold(network.id, endpoint.id, sets_of(endpoint, network.name))
-            self._unseated[endpoint.sandbox] = None
+        self._unseat(network.id)
 
     def put_endpoint(self, endpoint: EndpointNames) -> None:
-        old = self.endpoints.get(endpoint.id)
+        zone = self.zone
+        old = zone.endpoints.get(endpoint.id)
         if old == endpoint:
             return
         if old is not None:
             self._remove_endpoint(old)
-        self.endpoints[endpoint.id] = endpoint
-        self.members[endpoint.sandbox] = (*self.members.get(endpoint.sandbox, ()), endpoint.id)
+        zone.endpoints[endpoint.id] = endpoint
+        zone._members.setdefault(endpoint.sandbox, {})[endpoint.id] = None
+        zone._joined.setdefault(endpoint.network, {})[endpoint.id] = None
         self._unseated[endpoint.sandbox] = None
-        if endpoint.network in self.networks:
-            network = self.networks[endpoint.network]
+        network = zone.networks.get(endpoint.network)
+        if network is not None:
             self._hold(network.id, endpoint.id, sets_of(endpoint, network.name))
 
     def remove(self, gone: str) -> None:
-        endpoint = self.endpoints.get(gone)
+        endpoint = self.zone.endpoints.get(gone)
         if endpoint is not None:
             self._remove_endpoint(endpoint)
-        elif gone in self.networks:
+        elif gone in self.zone.networks:
             self._remove_network(gone)
 
     def _remove_network(self, network: str) -> None:
-        del self.networks[network], self.names[network], self.holders[network]
-        del self.askers[network]
-        self._copied -= {mark for mark in self._copied if mark[1] == network}
-        self._unmerged -= {mark for mark in self._unmerged if mark[0] == network}
-        for endpoint in self._endpoints_of(network):
-            self._unseated[endpoint.sandbox] = None
+        zone = self.zone
+        del zone.networks[network], zone.names[network], zone._holders[network]
+        del zone.askers[network]
+        self._unseat(network)
 
     def _remove_endpoint(self, endpoint: EndpointNames) -> None:
-        del self.endpoints[endpoint.id]
-        left = tuple(i for i in self.members[endpoint.sandbox] if i != endpoint.id)
-        self.members[endpoint.sandbox] = left
+        zone = self.zone
+        del zone.endpoints[endpoint.id]
+        del zone._members[endpoint.sandbox][endpoint.id]
+        joined = zone._joined[endpoint.network]
+        del joined[endpoint.id]
+        if not joined:
+            del zone._joined[endpoint.network]
         self._unseated[endpoint.sandbox] = None
-        if endpoint.network not in self.networks:
+        network = zone.networks.get(endpoint.network)
+        if network is None:
             return
-        askers = self._own(self.askers, endpoint.network)
+        askers = zone.askers[network.id]
         for address in endpoint.addresses:
             packed = ip_address(address).packed
             if packed in askers and askers[packed].sandbox == endpoint.sandbox:
                 del askers[packed]  # else another has the address already
-        network = self.networks[endpoint.network]
-        holders = self._own(self.holders, network.id)
-        for name in sets_of(endpoint, network.name):
-            holders[name] = tuple(holder for holder in holders[name] if holder[0] != endpoint.id)
-            self._unmerged.add((network.id, name))
+        for name, sets in sets_of(endpoint, network.name).items():
+            holders = zone._holders[network.id][name]
+            del holders[endpoint.id]
+            if sets or not holders:
+                self._unmerged[network.id, name] = None
 
     def _endpoints_of(self, network: str) -> list[EndpointNames]:
-        return [endpoint for endpoint in self.endpoints.values() if endpoint.network == network]
+        return [self.zone.endpoints[i] for i in self.zone._joined.get(network, ())]
 
-    def _own(self, tables: dict[str, Any], network: str) -> dict[Any, Any]:
-        """A network's table that this draft may write to."""
-        mark = (id(tables), network)
-        if mark not in self._copied:
-            self._copied.add(mark)
-            tables[network] = dict(tables[network])
-        own: dict[Any, Any] = tables[network]
-        return own
+    def _unseat(self, network: str) -> None:
+        self._unseated |= {endpoint.sandbox: None for endpoint in self._endpoints_of(network)}
 
     def _hold(self, network: str, holder: str, names: Mapping[bytes, Sets]) -> None:
-        holders = self._own(self.holders, network)
+        table = self.zone._holders[network]
         for name, sets in names.items():
-            holders[name] = (*holders.get(name, ()), (holder, sets))
-            self._unmerged.add((network, name))
+            holders = table.setdefault(name, {})
+            # A thousand may have names below the same parent, which says nothing itself.
+            if sets or not holders:
+                self._unmerged[network, name] = None
+            holders[holder] = sets
 
     def _merge(self, network: str, name: bytes) -> None:
         """Make the RRsets of a name from those of all who hold it."""
-        names, holders = self._own(self.names, network), self._own(self.holders, network)
-        if not holders[name]:
-            del holders[name]
+        names, table = self.zone.names[network], self.zone._holders[network]
+        holders = table.get(name)
+        if not holders:
+            table.pop(name, None)
             names.pop(name, None)
-        elif len(holders[name]) == 1:
-            names[name] = holders[name][0][1]
+        elif len(holders) == 1:
+            (names[name],) = holders.values()
         else:
             merged: dict[bytes, dict[bytes, None]] = {}
-            for _, sets in holders[name]:
+            for sets in holders.values():
                 for wanted, records in sets.items():
                     merged.setdefault(wanted, {}).update(dict.fromkeys(records))
             names[name] = {wanted: tuple(records) for wanted, records in merged.items()}
 
     def _seat(self, sandbox: str) -> None:
         """Say anew who asks from the addresses of a sandbox."""
-        if not self.members[sandbox]:
-            del self.members[sandbox]
-        endpoints = [self.endpoints[i] for i in self.members.get(sandbox, ())]
-        endpoints = [e for e in endpoints if e.network in self.networks]
+        zone = self.zone
+        members = zone._members.get(sandbox, {})
+        if not members:
+            zone._members.pop(sandbox, None)
+        endpoints = [zone.endpoints[i] for i in members]
+        endpoints = [e for e in endpoints if e.network in zone.networks]
         if not endpoints:
-            self.sandboxes.pop(sandbox, None)
+            zone.sandboxes.pop(sandbox, None)
             return
         networks = tuple(dict.fromkeys(e.network for e in endpoints))
         # Who is on an open network as well gets out, whichever of its networks it asks on: a stub
         # takes the first NXDOMAIN for the last word.
-        ways_out = [facts for n in networks if not (facts := self.networks[n]).internal]
+        ways_out = [facts for n in networks if not (facts := zone.networks[n]).internal]
         own = tuple(dict.fromkeys(s for e in endpoints for s in e.servers if s != SANDBOX_ADDRESS))
         servers = own or next((n.servers for n in ways_out if n.servers), ())
-        self.sandboxes[sandbox] = Asker(
+        zone.sandboxes[sandbox] = Asker(
             sandbox=sandbox,
             networks=networks,
             servers=servers,
@@ -269,7 +264,7 @@ class _Draft:
             forwards=bool(ways_out),
         )
         for endpoint in endpoints:
-            here = self.networks[endpoint.network]
+            here = zone.networks[endpoint.network]
             asker = Asker(
                 sandbox=sandbox,
                 networks=(here.id, *(n for n in networks if n != here.id)),
@@ -277,9 +272,8 @@ class _Draft:
                 within=sandbox if own else "",
                 forwards=bool(ways_out),
             )
-            askers = self._own(self.askers, here.id)
             for address in endpoint.addresses:
-                askers[ip_address(address).packed] = asker
+                zone.askers[here.id][ip_address(address).packed] = asker
 
 
 def sets_of(endpoint: EndpointNames, network: str) -> dict[bytes, Sets]:

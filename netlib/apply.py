@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
-from netlib.plan import Create, Delete, Plan, Stage, inverse
+from netlib.plan import Create, Delete, Plan, Stage, diff, inverse
 from netlib.values import replace
-from netlib.wiring import Layer
+from netlib.wiring import Layer, Wiring
 
 if TYPE_CHECKING:
     from netlib.kernel import Kernel
@@ -30,87 +30,132 @@ def apply(
     StageFailed.undone is False when something could not be taken back.
     """
     failures: list[NetError] = []
+    attempts: list[_Attempt] = []
     try:
-        with kernel.session(plan.after), ExitStack() as undo:
-            undo.callback(_withdraw, withdraw, failures)
-            ahead = _Ahead(plan, kernel)
-            undo.callback(ahead.take_back, failures)
-            for stage in plan.stages:
-                if stage is ahead.stage:
-                    _do(ahead.finish, failures)
-                    continue
-                _do(partial(kernel.do, stage), failures)
-                undo.callback(_take_back, stage, kernel, failures)
-            if plan.after:
-                kernel.perform(plan.after)
-            if confirm is not None:
-                confirm()
-            undo.pop_all()  # success: keep everything
-    except StageFailed as error:
-        raise StageFailed(error.cause, undone=not failures) from error
+        # Ctrl-C may come at any moment: who takes something back is told before it is begun.
+        with ExitStack() as before:
+            before.callback(_withdraw, withdraw, attempts, failures)
+            with kernel.session(plan.after), ExitStack() as undo:
+                attempts += (_Attempt(stage, kernel, failures) for stage in plan.stages)
+                ahead = _ahead(plan)
+                for attempt in attempts:
+                    if attempt.stage is ahead:
+                        undo.callback(attempt.take_back)
+                        attempt.begin()
+                for attempt in attempts:
+                    if attempt.stage is not ahead:
+                        undo.callback(attempt.take_back)
+                    attempt.do()
+                if plan.after:
+                    kernel.perform(plan.after)
+                if confirm is not None:
+                    confirm()
+                undo.pop_all()  # success: keep everything
+            before.pop_all()
     except NetError as error:
-        raise StageFailed(error, undone=not failures) from error
+        cause = error.cause if isinstance(error, StageFailed) else error
+        raise StageFailed(cause, undone=_is_undone(attempts, failures)) from error
 
 
-class _Ahead:
-    """The stage of a plan that needs nothing of the others, if there is one: it is begun first.
+def _is_undone(attempts: Sequence[_Attempt], failures: Sequence[NetError]) -> bool:
+    return not failures and all(attempt.is_nothing for attempt in attempts)
+
+
+def _ahead(plan: Plan) -> Stage | None:
+    """The stage that needs nothing of the others, if there is one: it is begun first.
 
     Another process does it, and meanwhile we do the rest.
     """
+    stages = [stage for stage in plan.stages if stage.layer is Layer.SERVICE]
+    # Only where nothing of the kind goes or changes: that might have to be out of the way.
+    if len(stages) == 1 and all(
+        isinstance(step, Create) and step.noun.alone for step in stages[0].steps
+    ):
+        return stages[0]
+    return None
 
-    def __init__(self, plan: Plan, kernel: Kernel) -> None:
-        stages = [stage for stage in plan.stages if stage.layer is Layer.SERVICE]
-        self.stage: Stage | None = None
-        self._kernel = kernel
+
+class _Attempt:
+    """A stage, and what is known of it: whether nothing of it is there, or all.
+
+    Neither while it is done, which an interrupt may leave at any moment, and where something of
+    it could not be taken back.
+    """
+
+    def __init__(self, stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:
+        self.stage = stage
+        self.is_nothing = True
         self._is_done = False
-        # Only where nothing of the kind goes or changes: that might have to be out of the way.
-        if len(stages) == 1 and all(
-            isinstance(step, Create) and step.noun.alone for step in stages[0].steps
-        ):
-            self.stage = stages[0]
-            self._finish: Callable[[], None] | None = kernel.begin(self.stage)
+        self._kernel = kernel
+        self._failures = failures
+        self._finish: Callable[[], None] | None = None
 
-    def finish(self) -> None:
-        """Wait for it."""
+    def begin(self) -> None:
+        """Have another process begin with it; `do` waits for that."""
+        self._try(self._begin)
+
+    def _begin(self) -> None:
+        self._finish = self._kernel.begin(self.stage)
+
+    def do(self) -> None:
+        """Do what is left to do of it, all or nothing."""
         finish, self._finish = self._finish, None
-        if finish is not None:
-            finish()
-            self._is_done = True
+        self._try(finish or partial(self._kernel.do, self.stage))
+        self._is_done = True
 
-    def take_back(self, failures: list[NetError]) -> None:
-        """As if it had never been begun."""
-        if self.stage is None:
+    def _try(self, work: Callable[[], None]) -> None:
+        self.is_nothing = False
+        try:
+            work()
+        except StageFailed as error:
+            if error.undone:
+                self.is_nothing = True
+            else:  # it could not take back the stage's own beginning
+                self._failures.append(error.cause)
+            raise
+        except NetError:
+            self.is_nothing = True
+            raise
+
+    def take_back(self) -> None:
+        """As if it had never been begun; what fails is noted."""
+        if self._finish is not None:
+            with suppress(NetError):  # then nothing of it is there, or that is noted
+                self.do()
+        if self.is_nothing:
             return
-        with suppress(NetError):  # then nothing of it is there
-            _do(self.finish, failures)
-        if self._is_done:
-            _take_back(self.stage, self._kernel, failures)
+        before = len(self._failures)
+        steps = inverse(self.stage).stages if self._is_done else self._found()
+        for step in steps:
+            try:
+                self._kernel.do(step)
+            except NetError as error:
+                self._failures.append(error)
+        self.is_nothing = len(self._failures) == before
+
+    def _found(self) -> tuple[Stage, ...]:
+        """What takes back as much of it as there is."""
+        was = self.stage.wiring_before()
+        touched = {noun.key(): noun for noun in (*was, *self.stage.wiring_after())}
+        try:
+            there = self._kernel.observe(Wiring(touched.values()))
+        except NetError as error:
+            self._failures.append(error)
+            return ()
+        return diff(have=there, want=was).stages
 
 
-def _do(work: Callable[[], None], failures: list[NetError]) -> None:
-    try:
-        work()
-    except StageFailed as error:
-        if not error.undone:  # it could not take back the stage's own beginning
-            failures.append(error.cause)
-        raise
-
-
-def _withdraw(withdraw: Callable[[], None] | None, failures: list[NetError]) -> None:
-    if withdraw is None or failures:
+def _withdraw(
+    withdraw: Callable[[], None] | None,
+    attempts: Sequence[_Attempt],
+    failures: list[NetError],
+) -> None:
+    if withdraw is None or not _is_undone(attempts, failures):
         return
     try:
         withdraw()
     except NetError as error:
         failures.append(error)
-
-
-def _take_back(stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:
-    for step in inverse(stage).stages:
-        try:
-            kernel.do(step)
-        except NetError as error:
-            failures.append(error)
 
 
 def tear_down(plan: Plan, kernel: Kernel, subject: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -62,7 +62,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.time,
         warn: Callable[[str], None] | None = None,
-        committed: Callable[[Sandbox | None], None] | None = None,
+        committed: Callable[[Sequence[Sandbox]], None] | None = None,
         open_cluster: OpenCluster | None = None,
     ) -> None:
         self.state = State(store)
@@ -194,17 +194,17 @@ class Engine:
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
             self.state.store.commit(operation.done)
-        self.changed(operation.sandbox)
+        self.changed(*([operation.sandbox] if operation.sandbox is not None else ()))
 
     def tell(self, warnings: Iterable[str]) -> None:
         """Warn whoever asked for something that is not done."""
         for text in warnings:
             self.warn(text)
 
-    def changed(self, box: Sandbox | None = None) -> None:
-        """Have names resolve, and a sandbox's files say, what the state says now."""
+    def changed(self, *boxes: Sandbox) -> None:
+        """Have names resolve, and these sandboxes' files say, what the state says now."""
         if self.committed is not None:
-            self.committed(box)
+            self.committed(boxes)
 
     def _begin(
         self, prepare: Callable[[], Operation[R]], held: ExitStack

@@ -36,10 +36,11 @@ def network_names(network: Network, capabilities: Capabilities, wiring: Wiring) 
 def endpoint_names(
     network: Network, capabilities: Capabilities, network_wiring: Wiring, endpoint: Endpoint
 ) -> list[Noun]:
-    """A listener inside the sandbox, where the host holds no address of the network."""
+    """A listener inside the sandbox, where the host holds no gateway of its subnets."""
+    held = _held_gateways(network, capabilities, network_wiring)
     if (
         not has_names(network, capabilities)
-        or _held_gateways(network, capabilities, network_wiring)
+        or not set(held).isdisjoint(own_gateways(network, endpoint))
         or not endpoint.ifname
     ):
         return []
@@ -60,12 +61,31 @@ def listens_at_53(network: Network, wiring: Wiring, address: IPAddress | None) -
     return bool(own) if address is None else address in own
 
 
-def nameservers(wirings: Iterable[Wiring]) -> tuple[IPAddress, ...]:
-    """Where a sandbox asks for names, by the wiring of its endpoints and their networks."""
-    listeners = [n for wiring in wirings for n in wiring if isinstance(n, NameServer)]
-    if any(listener.kind == "sandbox" for listener in listeners):
-        return (IN_SANDBOX,)
-    return tuple(dict.fromkeys(a for listener in listeners for a in listener.addresses))
+def nameservers(
+    joined: Iterable[tuple[Network, Wiring, Endpoint, Wiring]],
+) -> tuple[IPAddress, ...]:
+    """Where a sandbox asks for names, by its networks and its endpoints on them.
+
+    That is at gateways of the subnets that it is in: a subnet that a network got later may be of a
+    family that the sandbox has not, or beyond its reach.
+    """
+    found: dict[IPAddress, None] = {}
+    for network, around, endpoint, wiring in joined:
+        if any(isinstance(n, NameServer) and n.kind == "sandbox" for n in wiring):
+            return (IN_SANDBOX,)
+        own = own_gateways(network, endpoint)
+        listeners = (noun for noun in around if isinstance(noun, NameServer))
+        found |= {a: None for listener in listeners for a in listener.addresses if a in own}
+    return tuple(found)
+
+
+def own_gateways(network: Network, endpoint: Endpoint) -> tuple[IPAddress, ...]:
+    """The gateways of the subnets in which an endpoint has an address."""
+    return tuple(
+        subnet.gateway
+        for subnet in network.subnets
+        if subnet.gateway is not None and any(a.ip in subnet.prefix for a in endpoint.addresses)
+    )
 
 
 def _held_gateways(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -15,7 +15,7 @@ from netlib.kernel import Kernel
 from netlib.lock import OperationLock
 from netlib.model import Sandbox
 from netlib.operation import Operation
-from netlib.plan import Plan
+from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.registry import Registry
 from netlib.settings import Backend, firewall_backend, state_folder
@@ -70,9 +70,10 @@ def _connecting(
                 asked[several] = tuple(asked[several])
         if isinstance(network, str):
             _create.ensure_made(net.engine, network, sparing=asked.get("addresses", ()))
+        prepared = partial(prepare, net.engine, *args, **kwargs)
         if asked.get("publish"):
-            _giving_way.give_way(net.engine, asked["publish"])
-        return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
+            _giving_way.give_way(net.engine, asked["publish"], prepared)
+        return net.engine.run(prepared)
 
     return method
 
@@ -85,8 +86,9 @@ def _publishing(
     @wraps(prepare)
     def method(net: Net, sandbox: str | Sandbox, ports: Iterable[str | PortRequest]) -> R:
         asked = tuple(ports)
-        _giving_way.give_way(net.engine, asked)
-        return net.engine.run(lambda: prepare(net.engine, sandbox, asked))
+        prepared = partial(prepare, net.engine, sandbox, asked)
+        _giving_way.give_way(net.engine, asked, prepared)
+        return net.engine.run(prepared)
 
     return method
 
@@ -113,14 +115,36 @@ def _planned(
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        plans.engine.identify(note=False)
-        plans.engine.settle(act=False)
-        operation = prepare(plans.engine, *args, **kwargs)
-        plans.engine.tell(operation.warnings)
-        for commit in (operation.begin, operation.done):
-            if plans.on_trial and commit is not None:
-                plans.engine.state.store.commit(commit)
-        return operation.plan
+        return plans.taken(partial(prepare, plans.engine, *args, **kwargs))
+
+    return method
+
+
+def _planned_connecting(
+    prepare: Callable[Concatenate[Engine, P], Operation[R]],
+) -> Callable[Concatenate[Plans, P], Plan]:
+    """Likewise, with what makes room for the ports."""
+
+    @wraps(prepare)
+    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        asked: Any = kwargs
+        asked["publish"] = tuple(asked.get("publish", ()))
+        plan = plans.taken(partial(prepare, plans.engine, *args, **kwargs))
+        return joined([plans.room(asked["publish"]), plan])
+
+    return method
+
+
+def _planned_publishing(
+    prepare: Callable[[Engine, str | Sandbox, Iterable[str | PortRequest]], Operation[R]],
+) -> Callable[[Plans, str | Sandbox, Iterable[str | PortRequest]], Plan]:
+    """Likewise."""
+
+    @wraps(prepare)
+    def method(plans: Plans, sandbox: str | Sandbox, ports: Iterable[str | PortRequest]) -> Plan:
+        asked = tuple(ports)
+        plan = plans.taken(partial(prepare, plans.engine, sandbox, asked))
+        return joined([plans.room(asked), plan])
 
     return method
 
@@ -190,11 +214,30 @@ class Plans:
         )
         return Plans(trial, on_trial=True)
 
+    def taken(self, prepare: Callable[[], Operation[R]]) -> Plan:
+        """The plan of an operation; on trial, as if it had been done from now on."""
+        self.engine.identify(note=False)
+        self.engine.settle(act=False)
+        operation = prepare()
+        self.engine.tell(operation.warnings)
+        for commit in (operation.begin, operation.done):
+            if self.on_trial and commit is not None:
+                self.engine.state.store.commit(commit)
+        return operation.plan
+
+    def room(self, ports: Iterable[str | PortRequest]) -> Plan:
+        """What makes room for ports that the resolver has.
+
+        It comes first, but who asks for them is thought through before, while the resolver is
+        known to be what has them.
+        """
+        return joined([self.taken(move) for move in _giving_way.moving(self.engine, ports)])
+
     create = _planned(_create.create)
     remove = _asked(_remove.plan_removal)
-    connect = _planned(_connect.connect)
+    connect = _planned_connecting(_connect.connect)
     disconnect = _asked(_disconnect.plan_disconnection)
-    publish = _planned(_publish.publish)
+    publish = _planned_publishing(_publish.publish)
     unpublish = _planned(_publish.unpublish)
     update = _planned(_update.update)
     prune = _asked(_remove.plan_pruning)
@@ -276,17 +319,19 @@ class Net:
         self._closing_kernel.append(kernel.close)
         return kernel
 
-    def _follow(self, box: Sandbox | None) -> None:
-        """What follows a change: the names that the resolver serves, and a sandbox's files."""
+    def _follow(self, boxes: Sequence[Sandbox]) -> None:
+        """What follows a change: the names that the resolver serves, and sandboxes' files."""
         from netlib.dns.client import Resolver
 
         try:
             Resolver(self.state_dir).tell()
         finally:
-            if box is not None and box.kind != "cni":  # that one's runtime writes such files
+            # A CNI runtime writes such files itself.
+            own = [box for box in boxes if box.kind != "cni"]
+            if own:
                 from netlib.sandbox_files import refresh_all
 
-                refresh_all(self.engine.state, self.state_dir, box)
+                refresh_all(self.engine.state, self.state_dir, own)
 
     @property
     def cluster(self) -> ClusterVerbs:

@@ -19,7 +19,7 @@ from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv
 from netlib.errors import StoreError
 from netlib.links import Link
 from netlib.model import IPAddress, Sandbox
-from netlib.naming import nameservers
+from netlib.naming import nameservers, own_gateways
 from netlib.state import EndpointRecord, NetworkRecord, State, part
 
 _HOST_FILE = "/etc/resolv.conf"
@@ -35,15 +35,16 @@ def folder_of(state_dir: Path, name: str) -> Path:
     return state_dir / "sandboxes" / part(name)
 
 
-def refresh_all(state: State, state_dir: Path, box: Sandbox) -> None:
-    """Write the files of a sandbox and of those that are linked to it."""
+def refresh_all(state: State, state_dir: Path, boxes: Iterable[Sandbox]) -> None:
+    """Write the files of sandboxes and of those that are linked to them."""
     # Read and written by one at a time: else whoever read first might write last.
     with _alone(state_dir), state.store.reading():
-        refresh(state, state_dir, box)
-        for name in state.linkers(box.name):
-            linker = state.find_sandbox(name)
-            if linker is not None:
-                refresh(state, state_dir, linker)
+        for box in boxes:
+            refresh(state, state_dir, box)
+            for name in state.linkers(box.name):
+                linker = state.find_sandbox(name)
+                if linker is not None:
+                    refresh(state, state_dir, linker)
 
 
 @contextmanager
@@ -107,10 +108,12 @@ def texts(
     linked: Iterable[Link] = (),
 ) -> dict[str, str]:
     """The files by name."""
-    wirings = [w for r in endpoints for w in (r.wiring, networks[r.endpoint.network].wiring)]
+    joined = [(networks[record.endpoint.network], record) for record in endpoints]
     resolv = sandbox_resolv_conf(
         host=host,
-        resolvers=tuple(map(str, nameservers(wirings))),
+        resolvers=tuple(
+            map(str, nameservers((n.network, n.wiring, r.endpoint, r.wiring) for n, r in joined))
+        ),
         servers=box.servers,
         search=box.search,
         options=box.resolver_options,
@@ -142,9 +145,8 @@ def _gateways(
     """The first gateway of each family."""
     found: dict[int, IPAddress] = {}
     for record in endpoints:
-        for gateway in networks[record.endpoint.network].network.gateways():
-            if record.endpoint.address(gateway.version) is not None:
-                found.setdefault(gateway.version, gateway.ip)
+        for gateway in own_gateways(networks[record.endpoint.network].network, record.endpoint):
+            found.setdefault(gateway.version, gateway)
     return tuple(found.values())
 
 

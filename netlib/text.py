@@ -101,8 +101,10 @@ def _ports(first: int, count: int) -> str:
 
 def _name_server(step: Step, noun: NameServer) -> str:
     where = ", ".join(f"{bracketed(address)}:{noun.port}" for address in noun.addresses)
-    verb = "end" if isinstance(step, Delete) else "start"
-    return f"# {verb} the name server of {noun.kind} {noun.subject} on {where}"
+    whose = f"the name server of {noun.kind} {noun.subject}"
+    if isinstance(step, Change):
+        return f"# move {whose} to {where}"
+    return f"# {'end' if isinstance(step, Delete) else 'start'} {whose} on {where}"
 
 
 def _sysctl(noun: Sysctl, value: str | None) -> str:

@@ -119,7 +119,8 @@ def abilities(can: Capabilities) -> Iterator[str]:
     )
     yield {
         "gateway": "- Names are resolved at the gateway's address.",
-        "sandbox": "- Names are resolved inside the sandbox, at 127.0.0.11.",
+        "sandbox": "- Names are resolved inside the sandbox, at 127.0.0.11; of a program there "
+        "that wants all of port 53, see [names](names.md#where-it-listens).",
         "none": "- Names are not resolved.",
     }[can.names]
 

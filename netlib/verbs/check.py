@@ -102,6 +102,7 @@ def examine(
 def repair(engine: Engine, watch: Watch | None = None) -> Repair:
     """Make the host equal the state: finish or take back what a crash left half done, mend all.
 
+    Sandboxes' files, too: who died between a change and writing them left them as they were.
     Endpoints of sandboxes that have ended are left to `net gc`. Waits for running operations.
     With no firewall (`none`) it takes away the rules that another one has, and warns of it.
     `watch` is told each subject with its number and how many there are.
@@ -135,6 +136,10 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
                 failed.append((finding, error))
             else:
                 mended.append(finding)
+        try:
+            engine.changed(*engine.state.sandboxes())
+        except NetError as error:
+            failed.append((Finding(subject="the files of sandboxes", plan=Plan()), error))
         return Repair(mended=tuple(mended), failed=tuple(failed), skipped=tuple(skipped))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from netlib.engine import Engine
@@ -16,17 +16,33 @@ from netlib.values import replace
 from netlib.verbs.update import change_network
 
 
-def give_way(engine: Engine, asked: Iterable[str | PortRequest]) -> None:
+def give_way(
+    engine: Engine, asked: Iterable[str | PortRequest], prepare: Callable[[], object]
+) -> None:
     """Move the resolver to another port on each network whose gateway's port 53 is asked for.
 
     The port of all of the host's addresses is that of its gateways, too. Sandboxes still ask there:
     each bridge redirects what its own say to its gateway, before what is published counts.
+    `prepare` thinks through what asks for it: what that raises is raised before anything moves.
     """
+    moves = moving(engine, asked)
+    if moves:
+        prepare()
+    for move in moves:
+        engine.run(move)
+
+
+def moving(
+    engine: Engine, asked: Iterable[str | PortRequest]
+) -> list[Callable[[], Operation[Network]]]:
+    """The operations that move it, each to be prepared."""
     requests = [parse(item) if isinstance(item, str) else item for item in asked]
     names = [request for request in requests if _is_dns(request)]
-    for record in engine.state.networks() if names else ():
-        if any(_meets(record, request) for request in names):
-            engine.run(partial(_moved, engine, record.network.id))
+    return [
+        partial(_moved, engine, record.network.id)
+        for record in (engine.state.networks() if names else ())
+        if any(_meets(record, request) for request in names)
+    ]
 
 
 def _is_dns(request: PortRequest) -> bool:

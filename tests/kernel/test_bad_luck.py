@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from support.crash import STEPS
 from support.host import Host
+from support.moments import Over, ctrl_c_at
 from support.patience import eventually
-from support.verbs import BACK, BUILDING, FRONT, VERBS, connect, facts, records, tried
+from support.verbs import BACK, BACK_AGAIN, BUILDING, FRONT, VERBS, connect, facts, records, tried
 
 from netlib import Net
 from netlib.errors import NetError, StoreError
+from netlib.relay.door import RelayDoor
 from netlib.store import under
 from netlib.store.sqlite import SqliteStore
 
@@ -141,6 +145,32 @@ def test_ctrl_c_at_any_step_is_taken_back_or_repaired(host: Host, net: Net, verb
         if records(net) != before:
             break  # it was done, or removed: there is no way to begin again
     assert undone if verb in BUILDING else True
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing_that_no_record_tells_of(host: Host, net: Net) -> None:
+    """Also while the relay is at it, whose answer is heard later or by nobody."""
+    modules = [sys.modules[name] for name in ("netlib.apply", "netlib.relay.door")]
+    relays = RelayDoor(host.state_dir)
+    before, there, relayed = records(net), facts(host), relays.marked()
+    taken_back = 0
+    for moment in itertools.count(1):
+        try:
+            with ctrl_c_at(moment, *modules):
+                VERBS["publish"](net)
+        except Over:
+            break
+        if records(net) == before:
+            assert (facts(host), relays.marked()) == (there, relayed), moment
+            taken_back += 1
+            continue
+        with Net(host.state_dir) as fresh:
+            assert fresh.repair().failed == (), moment
+            assert fresh.check() == (), moment
+            if records(net) != before:  # it was done
+                BACK_AGAIN["publish"](fresh)
+        assert relays.marked() == relayed, moment
+    relays.close()
+    assert taken_back > 0.9 * moment
 
 
 @pytest.mark.parametrize("verb", ["connect", "publish", "disconnect", "unpublish"])

@@ -15,6 +15,15 @@ from support.program import PROGRAM, Program
 
 pytestmark = pytest.mark.kernel
 
+PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text()
+
+
+def fields(section: str) -> set[str]:
+    """The fields that a section of docs/json.md names."""
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (`.*?) \|", body, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
 
 @pytest.fixture
 def net(host: Host) -> Program:
@@ -36,6 +45,7 @@ def test_query_shows_what_a_sandbox_is_told(net: Program) -> None:
         {"name": "db.my-net.", "ttl": 0, "type": "A", "data": "198.51.100.3"}
     ]
     assert (told["code"], told["server"]) == ("NOERROR", "198.51.100.1")
+    assert told.keys() - {"version"} == fields("answer")
 
 
 def test_the_files_to_mount_are_shown(net: Program, host: Host) -> None:
@@ -73,12 +83,26 @@ def test_stats_count_what_was_asked(net: Program) -> None:
     shown = net("dns stats").stdout
     assert "queries    2 (2 NOERROR)" in shown
     assert "2 db.\n" in shown
-    assert json.loads(net("dns stats --json").stdout)["resolver"]["names"] == {"db.": 2}
+    resolver = json.loads(net("dns stats --json").stdout)["resolver"]
+    assert resolver["names"] == {"db.": 2}
+    assert resolver.keys() == fields("resolver")
 
 
-def test_the_log_shows_each_query(net: Program, host: Host) -> None:
+def test_stats_tell_who_says_nothing(net: Program) -> None:
+    """And how often it was asked in vain."""
+    net("update my-net --dns-add 192.0.2.66")
+    assert net("dns query www.example.com --from web").stdout.startswith("SERVFAIL")
+    assert re.search(
+        r"^silent     192\.0\.2\.66 \(\d+ unanswered\)$", net("dns stats").stdout, re.M
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_the_log_shows_each_query(net: Program, host: Host, options: tuple[str, ...]) -> None:
     """Who asks for what, and what became of it, as it comes."""
-    log = host.popen(*PROGRAM, "dns", "log", env=net.environment, stderr=subprocess.DEVNULL)
+    log = host.popen(
+        *PROGRAM, "dns", "log", *options, env=net.environment, stderr=subprocess.DEVNULL
+    )
     assert log.stdout is not None
 
     def asked() -> bool:
@@ -88,7 +112,10 @@ def test_the_log_shows_each_query(net: Program, host: Host) -> None:
     eventually(asked)
     net("dns query web AAAA --from db")
     lines = iter(log.stdout.readline, "")
-    assert "db web. AAAA here NOERROR\n" in lines
+    if options:
+        assert json.loads(next(lines)).keys() - {"version"} == fields("query")
+    else:
+        assert "db web. AAAA here NOERROR\n" in lines
     log.kill()
     log.wait()
     log.stdout.close()

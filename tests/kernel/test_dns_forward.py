@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import time
@@ -14,11 +15,12 @@ from dnslib import EDNS0, RR, DNSRecord
 from support.host import OUTSIDER4, OUTSIDER6, Host, Place
 from support.names import query, rcode, values
 from support.patience import eventually
-from support.resolving import GATEWAY4, GATEWAY6, MY_NET, WEB, Running, ask, ask_tcp, build
+from support.resolving import DB, GATEWAY4, GATEWAY6, MY_NET, WEB, Running, ask, ask_tcp, build
 from support.upstream import Upstream, echo, records, silence, upstream
 
 from netlib.dns import forward
 from netlib.dns.facts import Update
+from netlib.dns.upstream import NEXT_SECONDS
 
 pytestmark = pytest.mark.kernel
 
@@ -30,9 +32,21 @@ def outside(host: Host) -> Place:
 
 
 @pytest.fixture
-def web(host: Host, outside: Place) -> Place:
+def boxes(host: Host, outside: Place) -> tuple[Place, Place]:
+    """The sandboxes web and db."""
+    return build(host)
+
+
+@pytest.fixture
+def web(boxes: tuple[Place, Place]) -> Place:
     """The sandbox that asks."""
-    return build(host)[0]
+    return boxes[0]
+
+
+@pytest.fixture
+def db(boxes: tuple[Place, Place]) -> Place:
+    """Another one."""
+    return boxes[1]
 
 
 @pytest.fixture
@@ -156,7 +170,121 @@ def test_a_silent_server_leaves_time_for_the_others(
     ):
         began = time.monotonic()
         assert values(ask(web, query("www.example.com"))) == ["203.0.113.7"]
-        assert 2.5 < time.monotonic() - began < 4
+        assert 1.9 < time.monotonic() - began < 4
+
+
+@pytest.mark.slow
+def test_a_dead_server_costs_its_time_once(running: Running, web: Place, outside: Place) -> None:
+    """From then on the others are asked first; `stats` tells of it."""
+    dead = f"{OUTSIDER4}#5301"
+    use(running, dead, f"{OUTSIDER4}#5302")
+    with (
+        upstream(outside, OUTSIDER4, silence, 5301) as first,
+        upstream(outside, OUTSIDER4, echo(), 5302) as second,
+    ):
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.7"]
+        (silent,) = running.server.stats()["silent"]
+        assert silent == {"server": dead, "sandbox": "", "times": 1}
+        began = time.monotonic()
+        for number in range(10):
+            assert values(ask(web, query(f"{number}.example.com"))) == ["203.0.113.7"]
+        assert time.monotonic() - began < NEXT_SECONDS
+        assert len(second.asked) == 11
+        assert [name for name, _ in first.asked] == ["www.example.com.", "0.example.com."]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listens", [True, False], ids=["silent", "unreachable"])
+def test_a_server_that_is_back_is_asked_first_again(
+    running: Running, web: Place, outside: Place, listens: bool
+) -> None:
+    """Nobody waits for the trial by which that is found out."""
+    use(running, f"{OUTSIDER4}#5301", f"{OUTSIDER4}#5302")
+    numbers = itertools.count()
+
+    def fresh() -> list[str]:
+        return values(ask(web, query(f"{next(numbers)}.example.com")))
+
+    with upstream(outside, OUTSIDER4, echo("203.0.113.2"), 5302), contextlib.ExitStack() as late:
+        if listens:
+            first = late.enter_context(upstream(outside, OUTSIDER4, silence, 5301))
+        assert fresh() == ["203.0.113.2"]
+        if listens:
+            first.behaviour = echo("203.0.113.1")
+        else:
+            late.enter_context(upstream(outside, OUTSIDER4, echo("203.0.113.1"), 5301))
+        began = time.monotonic()
+        assert fresh() == ["203.0.113.2"], "it is not known yet"
+        assert eventually(lambda: fresh() == ["203.0.113.1"])
+        assert time.monotonic() - began < NEXT_SECONDS
+        assert running.server.stats()["silent"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [(), (5302,)], ids=["alone", "with a dead one"])
+def test_a_slow_server_loses_no_question(
+    running: Running, web: Place, outside: Place, others: tuple[int, ...]
+) -> None:
+    """Its answer counts when the next one has been asked already."""
+    use(running, *(f"{OUTSIDER4}#{port}" for port in (5301, *others)))
+
+    def slow(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        time.sleep(NEXT_SECONDS + 0.3)
+        return echo()(asked, tcp)
+
+    with upstream(outside, OUTSIDER4, slow, 5301), upstream(outside, OUTSIDER4, silence, 5302):
+        for name in ("a.example.com", "b.example.com"):
+            assert values(ask(web, query(name))) == ["203.0.113.7"]
+
+
+@pytest.mark.slow
+def test_a_question_that_nobody_can_answer_moves_no_server(
+    running: Running, web: Place, outside: Place
+) -> None:
+    """Who answers others meanwhile is there: one sandbox can't turn all away from it."""
+    use(running, f"{OUTSIDER4}#5301", f"{OUTSIDER4}#5302")
+
+    def choosy(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        return [] if str(asked.q.qname).startswith("lost.") else echo("203.0.113.1")(asked, tcp)
+
+    with (
+        upstream(outside, OUTSIDER4, choosy, 5301) as first,
+        upstream(outside, OUTSIDER4, records(code=3), 5302),
+    ):
+        client = web.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        with client:
+            client.settimeout(5)
+            client.connect((GATEWAY4, 53))
+            client.send(query("lost.example.com"))
+            eventually(lambda: len(first.asked) == 1)
+            assert values(ask(web, query("a.example.com"))) == ["203.0.113.1"]
+            assert rcode(client.recv(512)) == "NXDOMAIN"
+        assert running.server.stats()["silent"] == []
+        assert values(ask(web, query("b.example.com"))) == ["203.0.113.1"]
+
+
+@pytest.mark.slow
+def test_a_server_is_dead_for_the_sandbox_where_it_is(
+    running: Running, web: Place, db: Place
+) -> None:
+    """One address is another server in each: what is silent in one may answer in the next."""
+    own = ("127.0.0.1", "127.0.0.2")
+    endpoints = tuple(replace(each, servers=own) for each in (WEB, DB))
+    running.update(Update(revision=2, endpoints=endpoints))
+    for place in (web, db):
+        running.namespaces[place.name] = place.netns.path
+    with (
+        upstream(web, "127.0.0.1", silence),
+        upstream(web, "127.0.0.2", echo("203.0.113.1")),
+        upstream(db, "127.0.0.1", echo("203.0.113.2")),
+    ):
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.1"]
+        (silent,) = running.server.stats()["silent"]
+        assert (silent["server"], silent["sandbox"]) == ("127.0.0.1", "web")
+        began = time.monotonic()
+        assert values(ask(db, query("www.example.com"))) == ["203.0.113.2"]
+        assert values(ask(web, query("a.example.com"))) == ["203.0.113.1"]
+        assert time.monotonic() - began < NEXT_SECONDS
 
 
 @pytest.mark.slow

@@ -19,7 +19,18 @@ import pytest
 from support.host import OUTSIDER4, Host, Place
 from support.names import query, rcode, values
 from support.patience import eventually
-from support.resolving import DB4, EVERYTHING, GATEWAY4, GATEWAY6, MY_NET, WEB, WEB4, ask, build
+from support.resolving import (
+    DB4,
+    EVERYTHING,
+    GATEWAY4,
+    GATEWAY6,
+    MY_NET,
+    WEB,
+    WEB4,
+    ask,
+    ask_tcp,
+    build,
+)
 from support.upstream import silence, upstream
 
 from netlib.dns import sockets
@@ -309,6 +320,43 @@ def test_a_taken_port_inside_a_sandbox_is_an_error(resolver: Resolver, host: Hos
     with box.call(occupy), pytest.raises(KernelError, match=r"port 53 .* 127\.0\.0\.11") as error:
         resolver.listen_sandbox("busy", box.netns.path)
     assert "names=false" in error.value.hint
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "both"])
+@pytest.mark.parametrize("first", ["program", "resolver"])
+def test_a_name_server_in_a_sandbox_may_have_port_53_of_all_other_addresses(
+    resolver: Resolver, host: Host, family: socket.AddressFamily, first: str
+) -> None:
+    """Where it lets others have the port as well; whoever came first, each has its own queries."""
+    box = host.sandbox("busy")
+    everywhere = "0.0.0.0" if family == socket.AF_INET else "::"
+
+    def occupy() -> list[socket.socket]:
+        found = []
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            sock = socket.socket(family, kind)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((everywhere, 53))
+            if kind == socket.SOCK_STREAM:
+                sock.listen()
+            sock.settimeout(5)
+            found.append(sock)
+        return found
+
+    endpoint = EndpointNames(id="e9", network="n1", sandbox="busy", addresses=("198.51.100.9",))
+    resolver.update(Update(revision=2, since=1, endpoints=(endpoint,)))
+    program = box.call(occupy) if first == "program" else []
+    resolver.listen_sandbox("busy", box.netns.path)
+    program = program or box.call(occupy)
+    with program[0], program[1]:
+        for _ in range(20):
+            assert values(ask(box, query("db"), "127.0.0.11")) == [DB4]
+            (by_tcp,) = ask_tcp(box, query("db"), server="127.0.0.11")
+            assert values(by_tcp) == [DB4]
+        assert ask(box, query("db"), "127.0.0.1", timeout=0.2) is None
+        assert program[0].recv(512) == query("db")
+        with box.call(lambda: socket.create_connection(("127.0.0.1", 53), 5)):
+            program[1].accept()[0].close()
 
 
 def test_strangers_are_refused(resolver: Resolver, host: Host) -> None:

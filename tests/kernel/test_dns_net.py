@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pytest
 from support.host import OUTSIDER4, Host
@@ -20,10 +20,16 @@ from support.upstream import Behaviour, echo, records, upstream
 
 from netlib import Net
 from netlib.dns.client import Resolver
-from netlib.errors import InvalidOption
+from netlib.errors import InvalidOption, NoSuchSandbox, PortTaken
+from netlib.kernel.linux import LinuxKernel
 from netlib.model import Endpoint, Network
+from netlib.plan import Stage, Step
 
 pytestmark = pytest.mark.kernel
+
+
+T = TypeVar("T")
+PREFIXES = {"front": "198.51.100", "back": "203.0.113"}
 
 
 class Box:
@@ -317,6 +323,52 @@ def test_a_sandbox_may_publish_port_53(
             net.remove(name)
 
 
+def test_a_plan_tells_that_the_resolver_moves(
+    host: Host, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has just what is done then, and moves nothing; also when a sandbox is to be connected."""
+    networks = [net.create(name, subnets=[f"{prefix}.0/24"]) for name, prefix in PREFIXES.items()]
+    for name in ("web", "dns"):
+        net.create_sandbox(name)
+    net.connect("front", "dns")
+    asked = ["53:53/udp", "53:53/tcp"]
+    sequence = net.plan.in_sequence()
+    planned = [net.plan.publish("dns", asked), sequence.publish("dns", asked)]
+    joining = [
+        plans.connect("back", "web", publish=asked) for plans in (net.plan, net.plan.in_sequence())
+    ]
+    for plan in (*planned, *joining):
+        assert plan.text().count("# move the name server of network") == 2
+    assert [net.inspect(network.id).network.dns_port for network in networks] == [53, 53]
+    done: list[Step] = []
+    for way in ("do", "begin"):
+        act = getattr(LinuxKernel, way)
+
+        def noting(kernel: LinuxKernel, stage: Stage, act: Callable[..., T] = act) -> T:
+            done.extend(stage.steps)
+            return act(kernel, stage)
+
+        monkeypatch.setattr(LinuxKernel, way, noting)
+    net.publish("dns", asked)
+    assert [net.inspect(network.id).network.dns_port for network in networks] == [5301, 5301]
+    for plan in planned:
+        assert sorted(map(repr, plan.steps())) == sorted(map(repr, done))
+
+
+def test_a_port_53_that_can_not_be_published_moves_nobody(host: Host, net: Net) -> None:
+    """All or nothing: what is asked for is thought through first."""
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    net.create_sandbox("web")
+    net.connect("my-net", "web", publish=["8080:80"])
+    for ports in (["53:53/udp", "53:54/udp"], ["53:53", "8080:81"]):
+        with pytest.raises(PortTaken):
+            net.publish("web", ports)
+    with pytest.raises(NoSuchSandbox):
+        net.connect("my-net", "nobody", publish=["53:53"])
+    assert net.inspect("my-net").network.dns_port == 53
+    assert net.ask("web", sandbox="web").server == gateway(my_net)
+
+
 def test_a_published_port_53_of_one_address_moves_nobody(host: Host, net: Net) -> None:
     """Gateways have others; one of theirs is the resolver's, unless it is asked for."""
     host.outsider()
@@ -326,3 +378,62 @@ def test_a_published_port_53_of_one_address_moves_nobody(host: Host, net: Net) -
     assert net.inspect("my-net").network.dns_port == 53
     net.publish("web", [f"{gateway(my_net)}:50-53:50-53/udp"])
     assert net.inspect("my-net").network.dns_port == 5301
+
+
+@pytest.mark.parametrize("mode", ["nat", "isolated"])
+def test_a_subnet_that_comes_later_turns_no_sandbox_to_a_gateway_out_of_its_reach(
+    host: Host, net: Net, mode: str
+) -> None:
+    """Who is there goes on asking where it asked; who comes asks at the gateways of its own."""
+    net.create(
+        "my-net",
+        subnets=["198.51.100.0/24"],
+        internal=True,
+        options={"gateway_mode_ipv4": mode},
+    )
+    other = net.create("other", subnets=["192.0.2.128/25"])
+    net.create_sandbox("web")
+    net.connect("my-net", "web")
+    files = net.files_of("web")
+    before = {path.name: path.read_text() for path in files.iterdir()}
+    net.update("my-net", subnets=["2001:db8:7::/64"])
+    net.update("my-net", subnets=["203.0.113.0/24"])
+    net.create_sandbox("db")
+    net.connect("my-net", "db", addresses=["203.0.113.9"])
+    assert net.ask("db", sandbox="web").code == "NOERROR"
+    assert net.ask("web", "AAAA", sandbox="db").code == "NOERROR"
+    assert net.check() == ()
+    net.connect("other", "web")
+    net.disconnect("other", "web")
+    assert {path.name: path.read_text() for path in files.iterdir()} == before
+    asked = {
+        line.split()[1]
+        for line in (net.files_of("db") / "resolv.conf").read_text().splitlines()
+        if line.startswith("nameserver")
+    }
+    later = {"2001:db8:7::1"} | ({"203.0.113.1"} if mode == "nat" else set())
+    assert asked == later
+    assert gateway(other) not in asked
+
+
+def test_a_gateway_in_a_sandboxs_hosts_is_that_of_its_own_subnet(host: Host, net: Net) -> None:
+    """Of several of a family the one that it reaches without another."""
+    net.create("my-net", subnets=["198.51.100.0/24"])
+    net.update("my-net", subnets=["203.0.113.0/24"])
+    place = host.sandbox("web")
+    net.register_sandbox("web", place.netns, extra_hosts=["home:host-gateway"])
+    net.connect("my-net", "web", addresses=["203.0.113.9"])
+    assert "203.0.113.1\thome\n" in (net.files_of("web") / "hosts").read_text()
+
+
+def test_repair_writes_the_files_of_sandboxes_again(host: Host, net: Net) -> None:
+    """Whoever took them away, or died before it had written them."""
+    net.create("my-net", subnets=["198.51.100.0/24"])
+    net.create_sandbox("web")
+    net.connect("my-net", "web")
+    files = net.files_of("web")
+    before = {path.name: path.read_text() for path in files.iterdir()}
+    (files / "resolv.conf").unlink()
+    (files / "hosts").write_text("203.0.113.66 web\n")
+    assert net.repair().failed == ()
+    assert {path.name: path.read_text() for path in files.iterdir()} == before

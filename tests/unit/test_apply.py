@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
 import pytest
+from support.moments import Over, ctrl_c_at
 from support.wirings import BRIDGE, endpoint, network, veth
 
 from netlib.apply import apply, tear_down
 from netlib.errors import InterfaceTaken, KernelError, LeftOver, NotPermitted, StageFailed
+from netlib.kernel import fake as fake_module
 from netlib.kernel.fake import FakeKernel
 from netlib.plan import Create, Delete, Stage, Step, diff
 from netlib.wiring import Address, Effect, Relay, Sysctl, Wiring
 
 NOTHING = Wiring()
+apply_module = sys.modules["netlib.apply"]
 
 
 def test_a_failed_stage_has_the_codes_of_its_cause() -> None:
@@ -220,3 +225,41 @@ def test_nothing_is_begun_before_its_like_is_out_of_the_way() -> None:
     apply(diff(Wiring([RELAY]), Wiring([moved, other])), kernel)
     apply(diff(Wiring([moved]), Wiring([RELAY])), kernel)
     assert "begin" not in kernel.told
+
+
+PORT = replace(RELAY, port=8082)
+WAS = Wiring([BRIDGE, Address(device="nl-1", address=ip_interface("198.51.100.1/24")), PORT])
+BECOMES = Wiring([
+    replace(BRIDGE, mtu=1400),
+    Address(device="nl-1", address=ip_interface("198.51.100.129/25")),
+    replace(PORT, target=ip_address("192.0.2.9")),
+    RELAY,
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("have", "want"),
+    [
+        pytest.param(NOTHING, Wiring([*WAS, RELAY]), id="made"),
+        pytest.param(WAS, BECOMES, id="changed"),
+        pytest.param(WAS, WAS | Wiring([RELAY]), id="begun by another process"),
+    ],
+)
+def test_an_interrupt_at_any_moment_leaves_all_or_nothing(have: Wiring, want: Wiring) -> None:
+    """And what went before is withdrawn only where nothing is left: else a record tells of it."""
+    plan = diff(have, want)
+    ends = set()
+    for moment in itertools.count(1):
+        kernel = Begins()
+        apply(diff(NOTHING, have), kernel)
+        told: list[str] = []
+        try:
+            with ctrl_c_at(moment, apply_module, fake_module, instructions=True):
+                apply(plan, kernel, withdraw=lambda: told.append("withdrawn"))  # noqa: B023
+        except Over:
+            break
+        there = kernel.wiring()
+        assert there in (have, want), moment
+        ends.add((there == want, bool(told)))
+    assert kernel.wiring() == want
+    assert ends == {(False, False), (False, True), (True, False)}

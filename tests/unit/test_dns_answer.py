@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -46,6 +47,13 @@ SERVICES = Zone.build(
         endpoint("db", "192.0.2.4", aliases=("all",), services=("_80._tcp 80",)),
     ],
 )
+
+
+def changed(zone: Zone, update: Update) -> Zone:
+    """Another zone that was that one, after an update."""
+    other = Zone.build(zone.networks.values(), zone.endpoints.values())
+    other.change(update)
+    return other
 
 
 def quick(message: bytes, source: str = "192.0.2.2") -> bytes | None:
@@ -173,7 +181,7 @@ def test_what_has_names_below_it_exists(name: str) -> None:
     zone = Zone.build([BACK], [secret])
     for type_ in ("A", "NS"):
         assert told(name, type_, source="198.51.100.4", network="n2", zone=zone) == []
-    after = zone.changed(Update(revision=2, gone=("n2-secret",)))
+    after = changed(zone, Update(revision=2, gone=("n2-secret",)))
     left = set(after.names["n2"])
     assert left == {wire.packed_name("back")}
 
@@ -340,34 +348,89 @@ def test_aliases_in_a_circle_end() -> None:
 # -- changes -------------------------------------------------------------------------------------
 
 
-def test_a_change_shows_in_the_next_zone_only() -> None:
-    """Snapshots are immutable: who still holds the old one sees nothing of the new."""
+def test_a_change_shows_wherever_an_endpoint_is_known() -> None:
+    """By its names, its addresses and as who asks; nothing of what it was is left."""
     moved = replace(WEB, addresses=("192.0.2.77",), aliases=("rear",))
 
-    after = ZONE.changed(Update(revision=2, since=1, endpoints=(moved,)))
+    after = changed(ZONE, Update(revision=2, since=1, endpoints=(moved,)))
 
     assert told("web", source="192.0.2.3", zone=after) == ["192.0.2.77"]
     assert told("rear", source="192.0.2.3", zone=after) == ["192.0.2.77"]
     assert isinstance(ask("front", source="192.0.2.3", zone=after), Forward)
-    assert told("web", source="192.0.2.3") == ["192.0.2.2"]
+    reverse = ip_address("192.0.2.2").reverse_pointer
+    assert isinstance(ask(reverse, "PTR", source="192.0.2.3", zone=after), Forward)
     assert after.asker_at("network", "n1", ip_address("192.0.2.2").packed) != ZONE.sandboxes["web"]
 
 
 def test_a_name_with_two_holders_outlives_one() -> None:
     """No dangling address, and none lost."""
-    after = ZONE.changed(Update(revision=2, gone=("n1-api2",)))
+    after = changed(ZONE, Update(revision=2, gone=("n1-api2",)))
 
     assert sorted(told("all", zone=after)) == ["192.0.2.10", "192.0.2.12"]
 
 
 def test_a_network_that_goes_takes_its_names_along() -> None:
     """Its endpoints may go later or come first: the order does not matter."""
-    after = ZONE.changed(Update(revision=2, gone=("n2",)))
+    after = changed(ZONE, Update(revision=2, gone=("n2",)))
 
     assert told("db", source="192.0.2.3", zone=after) == ["192.0.2.3"]
     assert after.sandboxes["db"].networks == ("n1",)
-    back = after.changed(Update(revision=3, networks=(BACK,)))
-    assert told("secret", source="198.51.100.4", network="n2", zone=back) == ["198.51.100.4"]
+    after.change(Update(revision=3, networks=(BACK,)))
+    assert told("secret", source="198.51.100.4", network="n2", zone=after) == ["198.51.100.4"]
+
+
+def test_a_networks_own_facts_may_change_alone() -> None:
+    """Whom it asks, and whether it lets out: all its names stay."""
+    before = Zone.build([MY_NET], [WEB, DB])
+    names = before.names["n1"][wire.packed_name("web")]
+    servers = ("203.0.113.53",)
+    before.change(Update(revision=2, networks=(replace(MY_NET, servers=servers),)))
+    assert before.names["n1"][wire.packed_name("web")] is names
+    found = ask("www.example.com", zone=before)
+    assert isinstance(found, Forward)
+    assert found.servers == servers
+    before.change(Update(revision=3, networks=(replace(MY_NET, internal=True),)))
+    found = ask("www.example.com", zone=before)
+    assert isinstance(found, Answer)
+    assert found.rcode == wire.NXDOMAIN
+
+
+def test_a_change_costs_the_same_however_many_names_there_are() -> None:
+    """No table is copied, and as many lines run: also below a parent that all have."""
+
+    def crowd(count: int) -> Zone:
+        return Zone.build(
+            [MY_NET],
+            [
+                endpoint(f"box{n}", f"10.0.{n // 250}.{n % 250}", hostname=f"box{n}.example.com")
+                for n in range(count)
+            ],
+        )
+
+    one = endpoint("one", "192.0.2.9", "2001:db8::9", hostname="one.example.com")
+    costs = []
+    for zone in (crowd(3), crowd(1000)):
+        tables = [zone.names["n1"], zone.askers["n1"], zone.endpoints, zone.sandboxes]
+        sizes = [len(table) for table in tables]
+        lines = 0
+
+        def count(_frame: object, event: str, _argument: object) -> object:
+            nonlocal lines
+            lines += event == "line"
+            return count
+
+        trace = sys.gettrace()
+        sys.settrace(count)  # type: ignore[arg-type]
+        try:
+            zone.change(Update(revision=2, endpoints=(one,)))
+            zone.change(Update(revision=3, gone=(one.id,)))
+        finally:
+            sys.settrace(trace)
+        costs.append(lines)
+        after = [zone.names["n1"], zone.askers["n1"], zone.endpoints, zone.sandboxes]
+        assert [id(table) for table in after] == [id(table) for table in tables]
+        assert [len(table) for table in after] == sizes
+    assert costs[0] == costs[1]
 
 
 names = st.sampled_from(["web", "db", "api", "x", "WEB"])
@@ -391,6 +454,7 @@ endpoints = st.builds(
     network=st.sampled_from(["n1", "n2"]),
     families=st.lists(st.sampled_from(["192.0.2.", "2001:db8::"]), max_size=2, unique=True),
     sandbox=names,
+    hostname=st.sampled_from(["", "web", "a.web", "b.a.web", "api.example"]),
     aliases=st.lists(names, max_size=2).map(tuple),
 )
 updates = st.builds(
@@ -419,7 +483,7 @@ def test_changes_lead_where_building_anew_leads(changes: list[Update]) -> None:
     """A zone that was changed step by step is the zone of what there is in the end."""
     zone = Zone()
     for change in changes:
-        zone = zone.changed(change)
+        zone.change(change)
 
     built = Zone.build(zone.networks.values(), zone.endpoints.values())
 

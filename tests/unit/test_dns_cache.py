@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from dnslib import DNSRecord
 from support.names import MY_NET, endpoint, query, values
@@ -14,6 +16,7 @@ from netlib.dns.cache import (
     Cache,
     lifetime_seconds,
 )
+from netlib.dns.facts import Update
 from netlib.dns.loop import Loop
 from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Resolver
@@ -153,3 +156,25 @@ def test_what_is_answered_again_ages_too() -> None:
     assert resolver.cache.hits == 8
     clock.now += 60
     assert ttl() is None
+
+
+def test_what_others_said_outlives_a_sandbox_that_goes() -> None:
+    """But what it was told by servers of its own: another may come by its name."""
+    resolver = Resolver(Loop())
+    boxes = [
+        endpoint("web", "192.0.2.2", servers=("127.0.0.1",)),
+        endpoint("db", "192.0.2.3"),
+        endpoint("api", "192.0.2.4", servers=("127.0.0.1",)),
+    ]
+    resolver.swap(Zone.build([MY_NET], boxes))
+    packed = message(A60)
+    keys = [(b"www", 0, False, ("127.0.0.1",), within) for within in ("", "web", "api")]
+    for key in keys:
+        resolver.cache.put(key, packed, records(packed))
+    resolver.change(Update(revision=2, gone=(boxes[1].id,)))
+    assert [key in resolver.cache for key in keys] == [True, True, True]
+    again = replace(boxes[0], id="another")
+    resolver.change(Update(revision=3, gone=(boxes[0].id,), endpoints=(again,)))
+    assert [key in resolver.cache for key in keys] == [True, False, True]
+    resolver.change(Update(revision=4, networks=(replace(MY_NET, records=("*.x A 192.0.2.7",)),)))
+    assert [key in resolver.cache for key in keys] == [False, False, False]

@@ -16,6 +16,7 @@ from netlib.dns.forward import Done, Question, _Exchange, _Inquiry
 from netlib.dns.loop import Loop
 from netlib.dns.quick import quick_road
 from netlib.dns.resolver import Resolver
+from netlib.dns.within import Within
 from netlib.dns.zone import Zone
 
 CORPUS = Path(__file__).parent.parent / "fuzz" / "dns_corpus.txt"
@@ -125,6 +126,7 @@ class _Heard:
     """Stands for the exchange with a server that has answered."""
 
     edns = False
+    server = Within("web", "192.0.2.53")
 
     def open(self) -> None:
         """There is no socket."""

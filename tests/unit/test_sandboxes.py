@@ -206,7 +206,7 @@ def test_files_say_what_was_committed_last(tmp_path: Path, monkeypatch: pytest.M
     with Net(tmp_path, kernel=FakeKernel()) as net:
         net.create("front", subnets=["198.51.100.0/24"])
         box = net.create_sandbox("web")
-        work = partial(sandbox_files.refresh_all, net.engine.state, tmp_path, box)
+        work = partial(sandbox_files.refresh_all, net.engine.state, tmp_path, [box])
         threads = [threading.Thread(target=work) for _ in range(2)]
         threads[0].start()
         assert is_slow.wait(20)

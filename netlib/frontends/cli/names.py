@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from netlib.frontends.cli import complete
 from netlib.frontends.cli.command import NetCommand, NetGroup
-from netlib.frontends.cli.session import Session
+from netlib.frontends.cli.session import SCHEMA, Session
 
 NOT_FOUND = 3
 
@@ -65,7 +66,8 @@ def dns_query(session: Session, sandbox: str, name: str, type_: str) -> int:
 def dns_stats(session: Session) -> None:
     """Show what the resolver was asked and answered since it started.
 
-    Queries, answers by code, answers of others that are kept, and the names asked for most.
+    Queries, answers by code, answers of others that are kept, servers that say nothing, and the
+    names asked for most.
 
     Example:  net dns stats
     """
@@ -82,13 +84,17 @@ def dns_stats(session: Session) -> None:
 def dns_log(session: Session) -> None:
     """Show each query as it comes, with who asks and what became of it, until Ctrl-C.
 
-    Queries that come faster than they can be written are left out.
+    Queries that come faster than they can be written are left out. With --json a document a
+    line.
 
     Example:  net dns log
     """
     with session.net() as net:
         for line in net.resolver_log():
-            session.show(line, f"{line['asker']} {line['name']} {line['kind']} {line['outcome']}")
+            if session.json:
+                click.echo(json.dumps({"version": SCHEMA, **line}))
+            else:
+                click.echo(f"{line['asker']} {line['name']} {line['kind']} {line['outcome']}")
 
 
 def _lines(stats: Mapping[str, Any]) -> Iterable[str]:
@@ -96,6 +102,9 @@ def _lines(stats: Mapping[str, Any]) -> Iterable[str]:
     yield f"queries    {stats['queries']}{f' ({answers})' if answers else ''}"
     cache = stats["cache"]
     yield f"forwarded  {stats['forwarded']}, {stats['in_flight']} in flight"
+    for each in stats["silent"]:
+        whose = f" of {each['sandbox']}" if each["sandbox"] else ""
+        yield f"silent     {each['server']}{whose} ({each['times']} unanswered)"
     yield f"kept       {cache['entries']}, used {cache['hits']} times"
     processes = f"server {stats['pid']}, keeper {stats['keeper_pid']}"
     yield f"processes  {processes}, {stats['restarts']} restarts"

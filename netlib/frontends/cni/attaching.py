@@ -190,7 +190,8 @@ def _connect(
 ) -> EndpointRecord:
     config, engine = call.config, call.net.engine
     prepared: list[Operation[Endpoint]] = []
-    give_way(engine, config.ports)
+    # What else is asked for is thought through below, perhaps with one address after another.
+    give_way(engine, config.ports, lambda: None)
     options: dict[str, str] = {}
     for attempt in range(_TRIES):
         addresses: tuple[str | IPAddress, ...] = config.addresses

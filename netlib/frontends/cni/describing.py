@@ -25,7 +25,7 @@ def describe(
     endpoint = record.endpoint
     interfaces = _interfaces(net, around, record, call.request.netns)
     position = len(before["interfaces"]) + len(interfaces) - 1
-    names = nameservers([around.wiring, record.wiring])
+    names = nameservers([(around.network, around.wiring, endpoint, record.wiring)])
     ips: list[dict[str, Any]] = []
     for address in endpoint.addresses:
         ip: dict[str, Any] = {"address": str(address), "interface": position}
