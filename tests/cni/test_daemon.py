@@ -171,7 +171,7 @@ def test_what_others_flush_is_back_within_a_second(
     """Rules, links, what these have. A busy machine gets more tries: the reaction counts."""
     daemon = start_daemon("--firewall", firewall)
     client = open_net(host.state_dir)
-    client.create("front", subnets=[SUBNET])
+    client.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
     web = host.sandbox("web")
     client.connect("front", "netns:web", publish=["8080:80"])
     (network,) = made(client)
@@ -194,6 +194,10 @@ def test_what_others_flush_is_back_within_a_second(
             flushes[firewall],
             ["ip", "addr", "flush", "dev", bridge],
             ["ip", "link", "set", bridge, "down"],
+            ["ip", "link", "set", bridge, "mtu", "1300"],
+            ["ip", "link", "set", bridge, "address", "02:00:00:00:00:99"],
+            ["sysctl", "-w", "net.ipv4.ip_forward=0"],
+            ["sysctl", "-w", "net.ipv6.conf.all.forwarding=0"],
             ["ip", "link", "set", pair, "down"],
             ["ip", "link", "set", pair, "nomaster"],
             ["ip", "link", "del", pair],
@@ -204,6 +208,43 @@ def test_what_others_flush_is_back_within_a_second(
     client.close()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(20) == 0
+
+
+def test_forwarding_that_no_network_needs_is_left_alone(host: Host) -> None:
+    """It is the administrator's: only what is needed is switched on again."""
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.run("sysctl", "-w", "net.ipv6.conf.all.forwarding=1")
+        told: list[str] = []
+        watch = Watch(net, told.append)
+        watch.start()
+        try:
+            host.run("sysctl", "-w", "net.ipv6.conf.all.forwarding=0")
+            host.run("sysctl", "-w", "net.ipv4.ip_forward=0")
+            eventually(lambda: net.check() == ())
+        finally:
+            watch.stop()
+        assert told == ["mended: IPv4 forwarding"]
+        assert "= 0" in host.run("sysctl", "net.ipv6.conf.all.forwarding").stdout
+
+
+def test_news_that_was_lost_is_looked_up(host: Host) -> None:
+    """So many links came at once that the kernel could not tell of one that went."""
+    with Net(host.state_dir) as net:
+        network = net.create("front", subnets=[SUBNET])
+        told: list[str] = []
+        watch = Watch(net, told.append)
+        watch._links.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the least there is
+        watch.start()
+        try:
+            flood = "".join(f"link add flood{n} type bridge\n" for n in range(20))
+            host.run("ip", "-batch", "-", stdin=f"{flood}link del nl-{network.id[:12]}\n")
+            eventually(lambda: net.check() == ())
+        finally:
+            watch.stop()
+        assert told[0] == "mended: network front"
+        for number in range(20):
+            host.run("ip", "link", "del", f"flood{number}")
 
 
 def test_legacy_iptables_is_looked_at_now_and_then(

@@ -13,7 +13,7 @@ import pytest
 from support.shell import Shell
 
 from netlib.cluster.model import Node
-from netlib.errors import KernelError, NotPermitted, StoreError
+from netlib.errors import KernelError, NetWarning, NotPermitted, StoreError
 from netlib.frontends.cli.catalogue import COMMANDS
 from netlib.frontends.cli.program import program
 from netlib.frontends.cli.session import Session
@@ -558,6 +558,9 @@ def test_forwarding_is_switched_back_only_by_who_switched_it_on(
     assert "IPv4 forwarding  on (by net host at" in shell("host status").out
     shell("create front")
     assert "needed by front" in shell("host forwarding off", status=4).err
+    with pytest.warns(NetWarning, match="needed by front"):
+        shell("host forwarding off --force")
+    shell("host forwarding on --ipv6")
     shell("rm front")
     assert shell("host forwarding off --ipv6").lines[0] == "IPv4 forwarding is off"
     assert kernel.switched.after_boot == ()
