@@ -331,6 +331,26 @@ def test_published_ports_are_held(host: Host, client: Net) -> None:
         eventually(lambda port=port: is_free(host, *port), what=str(port))  # type: ignore[misc]
 
 
+def test_a_relay_of_ours_is_nobody_who_takes_a_port(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """It listens at [::1], so that [::] can't be held; who wants that is refused all the same."""
+    daemon = start_daemon()
+    host.outsider()
+    host.sandbox("web")
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
+        net.connect("front", "netns:web", publish=["8080:80", "9000-9001:90-91"])
+        for port in (8080, 9000, 9001):
+            eventually(lambda port=port: not is_free(host, "tcp", "0.0.0.0", port))  # type: ignore[misc]
+            assert not is_free(host, "tcp", "::", port)
+            assert not is_free(host, "tcp", "::1", port)
+        net.disconnect("front", "netns:web")
+        eventually(lambda: is_free(host, "tcp", "::", 8080))
+    daemon.send_signal(signal.SIGTERM)
+    assert "used by" not in daemon.communicate(timeout=20)[0]
+
+
 def test_who_takes_a_port_while_no_daemon_runs_is_named(
     host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
 ) -> None:
