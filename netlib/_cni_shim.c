@@ -24,6 +24,14 @@ extern char **environ;
 static volatile char state_dir[512] = "@state-dir@";
 static volatile char fallback[512] = "@fallback@";
 
+/* For so long a daemon that lives has never let anybody wait for a word. */
+#ifndef PATIENCE_SECONDS
+#define PATIENCE_SECONDS 5
+#endif
+
+/* Nobody has the call. It was handed over, and who has it stands still. */
+enum { NOBODY = -1, STUCK = -2 };
+
 struct text {
     char *bytes;
     size_t size, room;
@@ -68,27 +76,33 @@ static void quote(struct text *text, const char *bytes, size_t size)
     add(text, "\"", 1);
 }
 
-static void slurp(int from, struct text *text)
+/* All there is to read; less than 0 where an error ended it. */
+static ssize_t slurp(int from, struct text *text)
 {
     char part[65536];
     ssize_t size;
     while ((size = read(from, part, sizeof part)) > 0 || (size < 0 && errno == EINTR))
         if (size > 0)
             add(text, part, size);
+    return size;
 }
 
-static int dial(const char *folder)
+/* A connection to the daemon, or NOBODY; no step of it waits for longer than this, see STUCK. */
+static int dial(const char *folder, time_t seconds)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval patience = {.tv_sec = seconds};
     int place = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int daemon = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (place < 0 || daemon < 0)
-        return -1;
+        return NOBODY;
+    setsockopt(daemon, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    setsockopt(daemon, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     /* An address has 108 bytes (unix(7)); a folder's path may have more. */
     snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/netlib.sock", place);
     int refused = connect(daemon, (struct sockaddr *)&address, sizeof address);
     close(place);
-    return refused ? -1 : daemon;
+    return !refused ? daemon : errno == EAGAIN ? STUCK : NOBODY;
 }
 
 static int send_all(int daemon, const struct text *text, int netns)
@@ -124,26 +138,44 @@ static long number(const char *line, const char *name)
     return found ? strtol(found + strlen(name), NULL, 10) : -1;
 }
 
-/* The exit status, when all of an answer came and was printed; else -1. `seconds`: how long to
- * wait for it, 0 without end. */
+/* Whether a daemon takes connections and says nothing. One that ends says no more than that. */
+static int is_stuck(const char *folder)
+{
+    static const char ping[] = "{\"version\":1,\"do\":\"ping\"}\n";
+    char byte;
+    int daemon = dial(folder, PATIENCE_SECONDS);
+    if (daemon < 0)
+        return daemon == STUCK;
+    int is_silent = (send(daemon, ping, sizeof ping - 1, MSG_NOSIGNAL) < 0 ||
+                     recv(daemon, &byte, 1, 0) < 0) && errno == EAGAIN;
+    close(daemon);
+    return is_silent;
+}
+
+/* The exit status, when all of an answer came and was printed; else NOBODY or STUCK.
+ * `seconds`: how long to wait for it; 0: for as long as the daemon lives. */
 static int ask(const char *folder, const char *path, const struct text *request, time_t seconds)
 {
     struct text answer = {0};
-    struct timeval patience = {.tv_sec = seconds};
-    int daemon = dial(folder);
-    setsockopt(daemon, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (daemon < 0 || send_all(daemon, request, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)))
-        return -1;
+    int daemon = dial(folder, seconds ? seconds : PATIENCE_SECONDS);
+    if (daemon < 0)
+        return daemon;
+    if (send_all(daemon, request, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)))
+        return errno == EAGAIN ? STUCK : NOBODY;
     shutdown(daemon, SHUT_WR); /* one request: the answer ends with the connection */
-    slurp(daemon, &answer);
+    while (slurp(daemon, &answer) < 0 && errno == EAGAIN)
+        if (seconds)
+            return NOBODY;
+        else if (is_stuck(folder))
+            return STUCK;
     char *end = answer.bytes ? strchr(answer.bytes, '\n') : NULL;
     if (end == NULL)
-        return -1;
+        return NOBODY;
     *end++ = '\0';
     long status = number(answer.bytes, "\"status\":"), body = number(answer.bytes, "\"body\":");
     size_t size = answer.size - (end - answer.bytes);
     if (status < 0 || (body > 0 && size != (size_t)body))
-        return -1;
+        return NOBODY;
     for (size_t written = 0; written < size;) {
         ssize_t part = write(STDOUT_FILENO, end + written, size - written);
         if (part < 0 && errno != EINTR)
@@ -194,6 +226,8 @@ int main(void)
         lseek(again, 0, SEEK_SET);
         dup2(again, STDIN_FILENO);
         setenv("NETLIB_OPERATION", operation, 1);
+        if (status == STUCK) /* it may do it yet, so nobody else may */
+            setenv("NETLIB_STUCK", "1", 1);
     }
     execl((char *)fallback, (char *)fallback, (char *)NULL);
     printf("{\"cniVersion\":\"1.0.0\",\"code\":5,\"msg\":\"%s can't be run: %s\","

@@ -377,6 +377,23 @@ class DaemonLost(NetError):
     """The daemon ended before it answered, and what it did is not known."""
 
 
+class DaemonStuck(NetError):
+    """A daemon is there and answers nothing: it was stopped, or is wedged."""
+
+    cni_code = 11
+    retryable = True
+
+    def __init__(self, folder: str, pid: int, *, begun: bool = False) -> None:
+        # systemd listens for those that it starts; 0: it can't be seen from this pid namespace.
+        end = f"let it go on (kill -CONT {pid}) or end it (kill -9 {pid})"
+        hint = end if pid > 1 else "have it restarted (systemctl restart netlib)"
+        super().__init__(
+            f"the daemon of {folder} {'began this and' if begun else 'takes no requests: it'} "
+            "stands still",
+            f"{hint}, then {'look what came of it: net check' if begun else 'try again'}",
+        )
+
+
 class LabFailed(NetError):
     """A lab's story told something that is not so on this machine."""
 

@@ -16,6 +16,7 @@ DEVICE_NAME_BYTES = 15
 # XT_EXTENSION_MAXNAMELEN is 29 with the closing NUL (linux/netfilter/x_tables.h).
 CHAIN_NAME_BYTES = 28
 MARK = "netlib:"
+ID_DIGITS = 64
 _SHORT, _REALM = 12, 8  # digits of an id in names, and of a realm
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -100,7 +100,8 @@ def set_forwarding(
 ) -> tuple[Family, ...]:
     """Switch forwarding on, also after a boot, or off again; the families that changed.
 
-    Off is only for what we switched on and no network needs, unless `force` is given.
+    Off is only for what we switched on and no network needs, unless `force` is given. What
+    networks need is switched on again by the next of them, by repair, and by a daemon at once.
 
     Raises NotOurs, InUse naming the networks, NotPermitted.
 
@@ -124,6 +125,13 @@ def set_forwarding(
         if not on:
             gone = tuple(_key(family) for family in families)
             engine.state.store.commit(Commit(put={}, delete=gone))
+            users = _users(engine)
+            engine.tell(
+                f"IPv{family} forwarding is needed by {', '.join(users[family])}: where a daemon "
+                "runs, it is on again at once, else with net repair"
+                for family in switched
+                if users[family]
+            )
     return switched
 
 

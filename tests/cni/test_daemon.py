@@ -34,7 +34,7 @@ from netlib.apply import apply
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
 from netlib.errors import AnotherFirewall, DaemonLost, KernelError, NetWarning, PortTaken
-from netlib.frontends.daemon import starting
+from netlib.frontends.daemon import news, starting
 from netlib.frontends.daemon import watch as watching
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
@@ -231,7 +231,7 @@ def test_what_others_flush_is_back_within_a_second(
     """Rules, links, what these have. A busy machine gets more tries: the reaction counts."""
     daemon = start_daemon("--firewall", firewall)
     client = open_net(host.state_dir)
-    client.create("front", subnets=[SUBNET])
+    client.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
     web = host.sandbox("web")
     client.connect("front", "netns:web", publish=["8080:80"])
     (network,) = made(client)
@@ -254,6 +254,10 @@ def test_what_others_flush_is_back_within_a_second(
             flushes[firewall],
             ["ip", "addr", "flush", "dev", bridge],
             ["ip", "link", "set", bridge, "down"],
+            ["ip", "link", "set", bridge, "mtu", "1300"],
+            ["ip", "link", "set", bridge, "address", "02:00:00:00:00:99"],
+            ["sysctl", "-w", "net.ipv4.ip_forward=0"],
+            ["sysctl", "-w", "net.ipv6.conf.all.forwarding=0"],
             ["ip", "link", "set", pair, "down"],
             ["ip", "link", "set", pair, "nomaster"],
             ["ip", "link", "del", pair],
@@ -298,7 +302,7 @@ def test_what_the_kernel_has_no_room_to_tell_is_looked_at(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So much happens at once that the end of our link is not among what is told."""
-    monkeypatch.setattr(watching, "_BUFFER_BYTES", 1)  # the kernel takes the least there can be
+    monkeypatch.setattr(news, "_BUFFER_BYTES", 1)  # the kernel takes the least there can be
     with Net(host.state_dir) as net:
         net.create("front", subnets=[SUBNET])
         host.sandbox("web")
@@ -347,6 +351,43 @@ def test_what_can_not_be_mended_at_once_is_mended_later(
         assert told[0] == f"not mended: {subject}: the device is busy"
         assert told[-1].startswith("mended: ")
         assert len(told) == len(set(told))
+
+
+def test_forwarding_that_no_network_needs_is_left_alone(host: Host) -> None:
+    """It is the administrator's: only what is needed is switched on again."""
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET])
+        host.run("sysctl", "-w", "net.ipv6.conf.all.forwarding=1")
+        told: list[str] = []
+        watch = Watch(net, told.append)
+        watch.start()
+        try:
+            host.run("sysctl", "-w", "net.ipv6.conf.all.forwarding=0")
+            host.run("sysctl", "-w", "net.ipv4.ip_forward=0")
+            eventually(lambda: net.check() == ())
+        finally:
+            watch.stop()
+        assert told == ["mended: IPv4 forwarding"]
+        assert "= 0" in host.run("sysctl", "net.ipv6.conf.all.forwarding").stdout
+
+
+def test_news_that_was_lost_is_looked_up(host: Host) -> None:
+    """So many links came at once that the kernel could not tell of one that went."""
+    with Net(host.state_dir) as net:
+        network = net.create("front", subnets=[SUBNET])
+        told: list[str] = []
+        watch = Watch(net, told.append)
+        watch._links.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the least there is
+        watch.start()
+        try:
+            flood = "".join(f"link add flood{n} type bridge\n" for n in range(20))
+            host.run("ip", "-batch", "-", stdin=f"{flood}link del nl-{network.id[:12]}\n")
+            eventually(lambda: net.check() == ())
+        finally:
+            watch.stop()
+        assert told[0] == "mended: network front"
+        for number in range(20):
+            host.run("ip", "link", "del", f"flood{number}")
 
 
 def test_legacy_iptables_is_looked_at_now_and_then(
@@ -431,6 +472,26 @@ def test_published_ports_are_held(host: Host, client: Net) -> None:
     client.disconnect("front", "netns:db")
     for port in HELD:
         eventually(lambda port=port: is_free(host, *port), what=str(port))  # type: ignore[misc]
+
+
+def test_a_relay_of_ours_is_nobody_who_takes_a_port(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """It listens at [::1], so that [::] can't be held; who wants that is refused all the same."""
+    daemon = start_daemon()
+    host.outsider()
+    host.sandbox("web")
+    with Net(host.state_dir) as net:
+        net.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
+        net.connect("front", "netns:web", publish=["8080:80", "9000-9001:90-91"])
+        for port in (8080, 9000, 9001):
+            eventually(lambda port=port: not is_free(host, "tcp", "0.0.0.0", port))  # type: ignore[misc]
+            assert not is_free(host, "tcp", "::", port)
+            assert not is_free(host, "tcp", "::1", port)
+        net.disconnect("front", "netns:web")
+        eventually(lambda: is_free(host, "tcp", "::", 8080))
+    daemon.send_signal(signal.SIGTERM)
+    assert "used by" not in daemon.communicate(timeout=20)[0]
 
 
 def test_who_takes_a_port_while_no_daemon_runs_is_named(

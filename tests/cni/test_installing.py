@@ -182,7 +182,7 @@ def test_a_daemon_that_is_stuck_is_no_good_status(
     daemon.send_signal(signal.SIGSTOP)
     try:
         eventually(lambda: set(states_of_threads(daemon.pid)) == {"T"})
-        with pytest.raises(CniError, match="does not answer") as refusal:
+        with pytest.raises(CniError, match="stands still") as refusal:
             front.status()
         assert refusal.value.code == 50
     finally:

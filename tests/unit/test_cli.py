@@ -572,6 +572,9 @@ def test_forwarding_is_switched_back_only_by_who_switched_it_on(
     assert "IPv4 forwarding  on (by net host at" in shell("host status").out
     shell("create front")
     assert "needed by front" in shell("host forwarding off", status=4).err
+    with pytest.warns(NetWarning, match="needed by front"):
+        shell("host forwarding off --force")
+    shell("host forwarding on --ipv6")
     shell("rm front")
     assert shell("host forwarding off --ipv6").lines[0] == "IPv4 forwarding is off"
     assert kernel.switched.after_boot == ()

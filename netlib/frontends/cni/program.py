@@ -9,15 +9,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from netlib.errors import NetError
+from netlib.errors import DaemonStuck, NetError
 from netlib.frontends.cni.plugin import about, answer
 from netlib.net import Net
 
 DAEMON_KEY = b'"startDaemon"'
 
 
-def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: str) -> int:
-    """Serve one call, print the answer and end; where there is none to serve, the exit status."""
+def here(
+    environment: Mapping[str, str], stdin: bytes, operation: str, state: str, *, stuck: bool = False
+) -> int:
+    """Serve one call, print the answer and end; where there is none to serve, the exit status.
+
+    `stuck`: a daemon has the call, or will have it, and stands still. Then nothing is done here:
+    it may do the same at any moment.
+    """
     if not environment.get("CNI_COMMAND") and not stdin:
         sys.stderr.write(about())
         return 0
@@ -25,8 +31,8 @@ def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: st
     opened: list[Net] = []
 
     def net() -> Net:
-        if environment.get("CNI_COMMAND") == "STATUS":
-            refuse_if_stuck(Path(state))
+        if stuck or environment.get("CNI_COMMAND") == "STATUS":
+            refuse_if_stuck(Path(state), known=stuck)
         opened.append(Net(state))
         return opened[0]
 
@@ -40,22 +46,24 @@ def here(environment: Mapping[str, str], stdin: bytes, operation: str, state: st
     sys.stdout.flush()
     if said.log:
         sys.stderr.write(said.log)
-    if DAEMON_KEY in stdin and environment["CNI_COMMAND"] == "ADD":
+    if DAEMON_KEY in stdin and environment["CNI_COMMAND"] == "ADD" and not stuck:
         start_daemon(stdin, state)
     sys.stderr.flush()
     # Without taking the interpreter apart, which would take as long as the call itself.
     os._exit(said.status)
 
 
-def refuse_if_stuck(folder: Path) -> None:
-    """Raise Refusal where a daemon takes calls and does not answer them: an ADD would wait."""
+def refuse_if_stuck(folder: Path, *, known: bool) -> None:
+    """Raise the error of a call to a daemon that stands still. `known`: it does."""
     from netlib.frontends.cni.refusal import NOT_AVAILABLE, Refusal
-    from netlib.frontends.daemon.starting import is_stuck
+    from netlib.frontends.daemon.messages import is_stuck, pid_of
 
-    if is_stuck(folder):
-        raise Refusal(
-            NOT_AVAILABLE, f"the daemon of {folder} does not answer", "restart: net daemon"
-        )
+    if not (known or is_stuck(folder)):
+        return
+    error = DaemonStuck(str(folder), pid_of(folder))
+    if not known:  # STATUS asked
+        raise Refusal(NOT_AVAILABLE, error.message, error.hint)
+    raise error
 
 
 def start_daemon(stdin: bytes, state: str) -> None:

@@ -13,7 +13,9 @@ from _json import encode_basestring_ascii as quoted
 
 STATE = "@state-dir@"
 PATH = "@path@"
+PATIENCE_SECONDS = 5
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+_STUCK = -1  # no exit status: the daemon is there and stands still
 
 
 def call() -> int:
@@ -26,26 +28,24 @@ def call() -> int:
     # The compiled program found no daemon, or lost it: then it has named the call.
     named = posix.environ.get(b"NETLIB_OPERATION", b"").decode()
     operation = named or posix.urandom(16).hex()
+    status = _STUCK if b"NETLIB_STUCK" in posix.environ else None
     if not named and environment.get("CNI_COMMAND", "") not in ("", "VERSION"):
         status = by_daemon(environment, stdin, operation, state)
-        if status is not None:
+        if status is not None and status != _STUCK:
             return status
     sys.path[:0] = PATH
     from netlib.frontends.cni.program import here
 
-    return here(environment, stdin, operation, state)
+    return here(environment, stdin, operation, state, stuck=status == _STUCK)
 
 
 def by_daemon(environment: dict[str, str], stdin: bytes, operation: str, state: str) -> int | None:
     """Have the daemon do it and print its answer; None where there is none to be had."""
     opened = []
+    is_status = environment.get("CNI_COMMAND") == "STATUS"
     try:
-        daemon = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        folder = posix.open(state, posix.O_PATH | posix.O_CLOEXEC)
-        opened.append(folder)
-        daemon.connect(f"/proc/self/fd/{folder}/netlib.sock")
-        if environment.get("CNI_COMMAND") == "STATUS":
-            daemon.settimeout(1)  # whether it is well is the question
+        # Whether it is well is the question of STATUS.
+        daemon = dialled(state, 1 if is_status else PATIENCE_SECONDS)
         rights = []
         if environment.get("CNI_NETNS"):
             try:
@@ -63,7 +63,9 @@ def by_daemon(environment: dict[str, str], stdin: bytes, operation: str, state: 
         while message:
             message = message[daemon.sendmsg([message], rights) :]
             rights = []
-        return printed(daemon)
+        return printed(daemon, "" if is_status else state)
+    except BlockingIOError:  # it waited for longer than the socket was told to
+        return None if is_status else _STUCK
     except OSError:
         return None
     finally:
@@ -71,11 +73,43 @@ def by_daemon(environment: dict[str, str], stdin: bytes, operation: str, state: 
             posix.close(descriptor)
 
 
-def printed(daemon: _socket.socket) -> int | None:
+def dialled(state: str, seconds: int) -> _socket.socket:
+    """A connection that waits for the daemon for so long at a time, then BlockingIOError."""
+    daemon = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    timeval = seconds.to_bytes(8, sys.byteorder) + bytes(8)  # of settimeout() connect() has no use
+    daemon.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval)
+    daemon.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval)
+    folder = posix.open(state, posix.O_PATH | posix.O_CLOEXEC)
+    try:
+        daemon.connect(f"/proc/self/fd/{folder}/netlib.sock")
+    finally:
+        posix.close(folder)
+    return daemon
+
+
+def heard(daemon: _socket.socket, state: str) -> bytes:
+    """More of the answer; a daemon that is at it is waited for for as long as it lives."""
+    while True:
+        try:
+            return daemon.recv(1 << 16)
+        except BlockingIOError:
+            if not state:
+                raise
+        try:
+            other = dialled(state, PATIENCE_SECONDS)
+            other.send(b'{"version":1,"do":"ping"}\n')
+            other.recv(1 << 16)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # it ends, after what it has begun
+
+
+def printed(daemon: _socket.socket, state: str) -> int | None:
     """Print the answer's body; its status."""
     answer = b""
     while b"\n" not in answer:
-        part = daemon.recv(1 << 16)
+        part = heard(daemon, state)
         if not part:
             return None
         answer += part
@@ -90,7 +124,7 @@ def printed(daemon: _socket.socket) -> int | None:
     if b'"status":' not in line:
         return None  # of another version: it did nothing
     while len(body) < numbers[b"body"]:
-        part = daemon.recv(1 << 16)
+        part = heard(daemon, state)
         if not part:
             return None
         body += part

@@ -9,18 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netlib.errors import AnotherFirewall, DaemonLost, KernelError, NetError
+from netlib.errors import AnotherFirewall, DaemonLost, DaemonStuck, KernelError, NetError
 from netlib.frontends.daemon.calls import VERBS, pack
 from netlib.frontends.daemon.findings import read_error
 from netlib.frontends.daemon.journal import look_up
-from netlib.frontends.daemon.messages import VERSION, Channel, Lost, connect
+from netlib.frontends.daemon.messages import (
+    PATIENCE_SECONDS,
+    VERSION,
+    Channel,
+    Lost,
+    connect,
+    is_stuck,
+    pid_of,
+)
 from netlib.model import Netns, Sandbox
 from netlib.names import new_id
 from netlib.net import Net
 from netlib.settings import FIREWALL, Backend, state_folder
 from netlib.verbs.remove import Watch
-
-_HELLO_SECONDS = 5.0
 
 
 def open_net(
@@ -35,12 +41,16 @@ def open_net(
     or shown in this process is by the daemon's, too, whatever would be chosen here.
     Raises AnotherFirewall for `none` where the daemon has one: it puts back what goes.
     """
-    channel = connect(state_folder(state_dir), _HELLO_SECONDS)
+    channel = connect(state_folder(state_dir), PATIENCE_SECONDS)
     if channel is None:
         return Net(state_dir, firewall=firewall, warn=warn)
     try:
         hello = channel.call({"do": "hello"}).document
-    except Lost:
+    except Lost as error:
+        if error.is_silence:  # it starts, or stands still, which matters to who changes something
+            silent = Client(channel, state_dir, firewall=firewall, warn=warn, silent=True)
+            silent.engine.warn(f"the daemon of {silent.state_dir} does not answer")
+            return silent
         hello = {}
     wanted = firewall or os.environ.get(FIREWALL) or "auto"
     if hello.get("version") != VERSION or wanted not in ("auto", hello.get("firewall")):
@@ -52,7 +62,6 @@ def open_net(
                 "so: net --firewall none daemon",
             )
         return Net(state_dir, firewall=firewall, warn=warn)
-    channel.sock.settimeout(None)
     return Client(channel, state_dir, firewall=hello.get("firewall") or firewall, warn=warn)
 
 
@@ -66,14 +75,21 @@ class Client(Net):
         *,
         firewall: Backend | None = None,
         warn: Callable[[str], None] | None = None,
+        silent: bool = False,
     ) -> None:
+        """`silent`: the daemon took the connection, and has said nothing since."""
         super().__init__(state_dir, firewall=firewall, warn=warn)
         self._channel = channel
+        self._silent = silent
         self._closing.append(channel.close)
         for verb in VERBS:  # what is not among them is done here
             setattr(self, verb, partial(self._ask, verb))
 
     def _ask(self, verb: str, *arguments: Any, **named: Any) -> Any:
+        if self._silent:
+            if is_stuck(self.state_dir):
+                raise self._stuck(begun=False)
+            return getattr(Net, verb)(self, *arguments, **named)  # nothing was asked of it yet
         operation = new_id()
         watch = named.pop("watch", None)
         if arguments and callable(arguments[-1]):
@@ -90,7 +106,9 @@ class Client(Net):
         }
         try:
             answer = self._answer(document, tuple(opened), watch)
-        except Lost:
+        except Lost as error:
+            if error.is_silence:  # half a message came, or went
+                raise self._stuck(begun=not self._withdrawn()) from error
             again = partial(getattr(Net, verb), self, *arguments, **named)
             again = partial(again, watch=watch) if watch else again
             return again() if VERBS[verb].repeats else self._looked_up(verb, operation, again)
@@ -104,11 +122,27 @@ class Client(Net):
         self, document: dict[str, Any], descriptors: tuple[int, ...], watch: Watch | None
     ) -> dict[str, Any]:
         """The answer; on the way there `watch` is told how far it is."""
-        answer = self._channel.call(document, descriptors=descriptors).document
+        self._channel.send(document, descriptors=descriptors)
+        answer = self._heard()
         while watch is not None and "progress" in answer:
             watch(*answer["progress"])
-            answer = self._channel.receive().document
+            answer = self._heard()
         return answer
+
+    def _heard(self) -> dict[str, Any]:
+        """What the daemon says next, for as long as it lives. Raises DaemonStuck, Lost."""
+        while not self._channel.is_ready(PATIENCE_SECONDS):
+            if is_stuck(self.state_dir):
+                raise self._stuck(begun=not self._withdrawn())
+        return self._channel.receive().document
+
+    def _withdrawn(self) -> bool:
+        """Whether the daemon leaves what was asked of it last, when it goes on."""
+        self._silent = True
+        return self._channel.withdraw()
+
+    def _stuck(self, *, begun: bool) -> DaemonStuck:
+        return DaemonStuck(str(self.state_dir), pid_of(self.state_dir), begun=begun)
 
     def _placed(self, value: Any, opened: list[int]) -> Any:
         """A reference to a namespace is resolved here, where it was written, and handed over."""

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import struct
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +22,18 @@ _MOST_FDS = 8
 _MOST_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 16
 _UCRED = struct.Struct("=iII")
+_TIMEVAL = struct.Struct("@ll")
+# For so long a daemon that lives has never let anybody wait for a word.
+PATIENCE_SECONDS = 5.0
 
 
 class Lost(Exception):
     """The other side went away, or speaks another language."""
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether it is there, and says or takes nothing for as long as the socket waits."""
+        return isinstance(self.__cause__, TimeoutError)
 
 
 class Message(NamedTuple):
@@ -103,6 +112,21 @@ class Channel:
         poller.register(self.sock, 0)  # one that only sends no more is there still
         return bool(poller.poll(0))
 
+    def withdraw(self) -> bool:
+        """End what is waited for; whether the other side had not read it, and so leaves it.
+
+        First the end, then the look: who reads after the look finds that we are gone.
+        """
+        import fcntl
+        import termios
+
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+            left = fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ (unix(7))
+        except OSError:  # it has just ended
+            return False
+        return bool(int.from_bytes(left, sys.byteorder))
+
     def call(
         self, document: dict[str, Any], body: bytes = b"", descriptors: tuple[int, ...] = ()
     ) -> Message:
@@ -120,9 +144,46 @@ class Channel:
 
 def connect(folder: Path, timeout_seconds: float | None = None) -> Channel | None:
     """A connection to the daemon of a state; None where none runs, or it is somebody else's."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(timeout_seconds)
     try:
+        return _dialled(folder, timeout_seconds)
+    except OSError:
+        return None
+
+
+def is_stuck(folder: Path) -> bool:
+    """Whether a daemon takes connections and says nothing."""
+    try:
+        channel = _dialled(folder, PATIENCE_SECONDS)
+    except BlockingIOError:  # so many wait already that nobody else can
+        return True
+    except OSError:
+        return False
+    try:
+        channel.call({"do": "ping"})  # answered by one that is starting, too
+    except Lost as error:  # one that has just ended is no trouble
+        return error.is_silence
+    finally:
+        channel.close()
+    return False
+
+
+def pid_of(folder: Path) -> int:
+    """Who listens at a state's socket; 0 where nobody does, or it can't be seen from here."""
+    channel = connect(folder, PATIENCE_SECONDS)
+    if channel is None:
+        return 0
+    try:
+        return peer(channel.sock)[0]
+    finally:
+        channel.close()
+
+
+def _dialled(folder: Path, timeout_seconds: float | None) -> Channel:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if timeout_seconds is not None:  # of connect(2) itself: by Python's it would not wait
+            patience = _TIMEVAL.pack(*divmod(int(timeout_seconds * 1e6), 1_000_000))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # A socket's address has 108 bytes (unix(7)): a folder's path may have more.
@@ -131,9 +192,10 @@ def connect(folder: Path, timeout_seconds: float | None = None) -> Channel | Non
             os.close(descriptor)
         if peer(sock)[1] not in (0, os.geteuid()):
             raise PermissionError
-    except OSError:
+        sock.settimeout(timeout_seconds)
+    except BaseException:
         sock.close()
-        return None
+        raise
     return Channel(sock)
 
 

@@ -1,7 +1,8 @@
 """Published ports are held by bound sockets, so that no process of the host takes one unnoticed.
 
 A packet for a published port is translated before it would reach a socket, so these get none:
-they never listen. A relay listens itself, and is left alone.
+they never listen. A relay listens itself, and is left alone: where it has one of a family's
+addresses nobody gets the port on all of them, and we don't either.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from netlib import state as keys
-from netlib.binding import bound
+from netlib.binding import ANY, bound
 from netlib.errors import NetError, StoreError
 from netlib.kernel.listeners import HELD_MARK
 from netlib.model import Endpoint, Protocol
@@ -176,7 +177,13 @@ class Holder:
         if by_runtime and self._net.engine.clock() < endpoint.created + _RUNTIMES_SECONDS:
             self._early.add(key)
             return
-        relayed = {(n.protocol, str(n.host), n.port) for n in record.wiring if isinstance(n, Relay)}
+        relayed = {
+            (relay.protocol, str(address), number)
+            for relay in record.wiring
+            if isinstance(relay, Relay)
+            for address in (relay.host, ANY[relay.host.version])
+            for number in range(relay.port, relay.port + relay.count)
+        }
         network = self._network(endpoint)
         if network is None:
             return

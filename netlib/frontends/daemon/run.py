@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from netlib.cluster.agent import Agent
@@ -36,11 +37,15 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT (or `stop`). Raises InUse where another daemon serves."""
     folder = state_folder(state_dir)
-    with listening(folder) as listener, Net(folder, firewall=firewall, warn=_log) as net:
+    bus = Bus()
+    with ExitStack() as held:
+        listener = held.enter_context(listening(folder))
+        net = held.enter_context(Net(folder, firewall=firewall, warn=_log))
+        server = Server(net, listener, bus, _log)
+        held.enter_context(server.accepting())
         own_ports = _warm(net)
         if trace_timing:
             trace(net, _log)
-        bus = Bus()
         # Before the first look: it is told of what others take away while that goes on.
         watch = Watch(net, _log, bus.tell, own_ports=own_ports)
         report = net.repair()
@@ -50,7 +55,6 @@ def run(
         agent = Agent(net.engine, _log, bus.tell)
         manager = Manager(net.cluster.doors, _log, changed=agent.look)
         names = Names(folder, _log)
-        server = Server(net, listener, bus, _log)
         _on_signals(server, stop)
         holder.start()
         watch.start()

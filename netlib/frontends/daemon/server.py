@@ -76,22 +76,36 @@ class Server:
         self._accepting = threading.Semaphore(_ACCEPTING)
         self._turn = threading.Lock()
         self._idle = threading.Condition()
+        self._open = threading.Event()
         self._ending = threading.Event()
         self._told = threading.local()
-        net.engine.warn = self._warn
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
+
+    @contextmanager
+    def accepting(self) -> Iterator[None]:
+        """Take requests, which `run` has served; whoever asks is told meanwhile that we live."""
+        for _ in range(_ACCEPTING):
+            self._add_thread()
+        try:
+            yield
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._ending.set()
+        self._open.set()  # who waits for that finds that we end
+        if not self._listener.shared:
+            with suppress(OSError):  # nobody waits in accept(), which this wakes
+                self._listener.sock.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
         """Serve until `stop`, then let what is under way end."""
         self._journal.clear()
-        for _ in range(_ACCEPTING):
-            self._add_thread()
+        self._net.engine.warn = self._warn
+        self._open.set()
         self._wake.recv(1)
-        self._ending.set()
-        if not self._listener.shared:
-            with suppress(OSError):  # nobody waits in accept(), which this wakes
-                self._listener.sock.shutdown(socket.SHUT_RDWR)
+        self._end()
         deadline = time.monotonic() + _DRAIN_SECONDS
         with self._idle:
             while self._busy and (left := deadline - time.monotonic()) > 0:
@@ -150,6 +164,9 @@ class Server:
                 if not channel.is_ready(_SPEAKS_SECONDS):
                     place.give()
                 message = channel.receive()
+                if not self._open.is_set() and message.document.get("do") != "ping":
+                    place.give()
+                    self._open.wait()
                 with self._working(), self._in_turn(message, place):
                     self._answer(channel, message)
         except Lost:
@@ -197,6 +214,8 @@ class Server:
                 channel.send({"error": write_error(error)})
                 return
             match document.get("do"):
+                case "ping":  # of who waits for long, and wants to know whether we live
+                    channel.send({"pid": os.getpid()})
                 case "hello":
                     channel.send(self._hello())
                 case "cni":
@@ -256,8 +275,8 @@ class Server:
         # A plugin that was killed with its ADD is followed by a DEL, and that by another ADD: the
         # first must be over by then, with all that is taken back of it.
         with self._containers.at(environment.get("CNI_CONTAINERID") or operation):
-            if command == "ADD" and channel.is_gone():
-                raise Lost("the plugin was killed")
+            if channel.is_gone():  # and what comes late would undo what came after it
+                raise Lost("the plugin was killed, or was told to try again")
             said = serve(command)
             try:
                 channel.send({"status": said.status}, said.stdout.encode())
@@ -272,6 +291,8 @@ class Server:
         self._told.warnings = [*getattr(self._told, "warnings", ()), text]
 
     def _call(self, channel: Channel, message: Message) -> None:
+        if channel.is_gone():
+            raise Lost("who asked was told that it is not done")
         operation = str(message.document.get("operation", ""))
         verb = VERBS.get(message.document.get("verb", ""))
         noted = operation and verb is not None and not verb.repeats

@@ -70,20 +70,6 @@ def running(folder: Path) -> int:
         channel.close()
 
 
-def is_stuck(folder: Path) -> bool:
-    """Whether a daemon of a state takes requests and answers none of them."""
-    channel = connect(folder, _HELLO_SECONDS)
-    if channel is None:
-        return False
-    try:
-        channel.call({"do": "hello"})
-    except Lost as error:  # one that has just ended is no trouble
-        return isinstance(error.__cause__, TimeoutError)
-    finally:
-        channel.close()
-    return False
-
-
 def ensure(folder: Path, firewall: Backend | None = None) -> bool:
     """Have a daemon; whether one had to be started. Raises OSError, TimeoutError."""
     if running(folder):

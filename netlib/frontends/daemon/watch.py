@@ -6,9 +6,7 @@ that is looked at now and then.
 
 from __future__ import annotations
 
-import errno
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,34 +14,19 @@ from contextlib import suppress
 
 from netlib.apply import apply
 from netlib.errors import NetError
-from netlib.kernel.netlink import attributes, string
+from netlib.frontends.daemon.news import ForwardingNews, LinkNews, RuleNews
+from netlib.model import Family
 from netlib.names import MARK
 from netlib.net import Net
 from netlib.plan import Plan
 from netlib.state import EndpointRecord, NetworkRecord, load_endpoint
 from netlib.store import under
 from netlib.verbs.check import examine, missing
-from netlib.wiring import FirewallBase, Layer, Link, Noun, Wiring
+from netlib.wiring import FirewallBase, Forwarding, Layer, Link, Noun, Wiring
 
 Tell = Callable[[dict[str, object]], None]
 
-_ROUTE, _NETFILTER = 0, 12
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
-_GROUP_NFTABLES = 7  # NFNLGRP_NFTABLES
-_GROUPS_ROUTE = (1, 5, 9)  # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
-_NEW_LINK, _DELETE_LINK, _DELETE_ADDRESS = 16, 17, 21
-_LINK_UP = 1  # IFF_UP
-_FAMILY_BRIDGE = 7  # AF_BRIDGE: a port leaves its bridge, and the device stays
-_IFALIAS = 20
-_SUBSYSTEM_NFTABLES = 10
-# Deletions of tables, chains, rules, sets and elements (linux/netfilter/nf_tables.h).
-_DELETIONS = frozenset({2, 5, 8, 11, 14})
 _IPTABLES = frozenset({"filter", "nat", "raw", "mangle"})
-_OUR_TABLE, _CHAIN_PREFIX = "netlib", "NETLIB-"
-_HEADER = struct.Struct("=IHHII")
-# The beginnings of ifinfomsg and ifaddrmsg (rtnetlink(7)).
-_LINK, _ADDRESS = struct.Struct("=BxHiI"), struct.Struct("=BBBBi")
-_BUFFER_BYTES = 4 << 20
 # Changes come in bursts, and our own removals end within this time.
 _SETTLE_SECONDS = 0.1
 _POLL_SECONDS = 5.0
@@ -52,7 +35,7 @@ _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 
 
 class Watch:
-    """Two sockets and one thread. `poll_seconds`: how often iptables is looked at."""
+    """Three sockets and one thread. `poll_seconds`: how often iptables is looked at."""
 
     def __init__(
         self,
@@ -69,8 +52,8 @@ class Watch:
         self._poll_seconds = poll_seconds
         self._own_ports = own_ports
         self._wake, self._waker = socket.socketpair()
-        self._links = _subscribed(_ROUTE, *_GROUPS_ROUTE)
-        self._rules = _subscribed(_NETFILTER, _GROUP_NFTABLES)
+        self._links, self._rules, self._forwarding = LinkNews(), RuleNews(), ForwardingNews()
+        self._heard = (self._links.sock, self._rules.sock, self._forwarding.sock)
         self._thread = threading.Thread(target=self._run, name="netlib-watch", daemon=True)
         self._ending = threading.Event()
         self._failures: set[str] = set()  # of this look
@@ -84,25 +67,27 @@ class Watch:
         self._ending.set()
         self._waker.send(b"!")
         self._thread.join(10)
-        for sock in (self._wake, self._waker, self._links, self._rules):
+        for sock in (self._wake, self._waker, *self._heard):
             sock.close()
 
     def _run(self) -> None:
         import select
 
         poller = select.poll()
-        for sock in (self._wake, self._links, self._rules):
+        for sock in (self._wake, *self._heard):
             poller.register(sock, select.POLLIN)
         told: set[str] = set()
         pause = 0.0  # until what could not be mended is tried again
         while not self._ending.is_set():
             waits = [*([self._poll_seconds] if self._polls() else []), *([pause] if pause else [])]
-            ready = {fd for fd, _ in poller.poll(min(waits) * 1000 if waits else None)}
+            ready = bool(poller.poll(min(waits) * 1000 if waits else None))
             if self._ending.is_set():
                 return
+            if ready:
+                time.sleep(_SETTLE_SECONDS)
             is_again = not ready and bool(pause)
             self._failures.clear()
-            self._look(ready, everywhere=is_again)
+            self._look(rules=not ready, everywhere=is_again)
             for text in sorted(self._failures - told):
                 self._log(text)
             told |= self._failures
@@ -115,31 +100,41 @@ class Watch:
     def _polls(self) -> bool:
         return self._net.engine.kernel.firewall == "iptables"
 
-    def _look(self, ready: set[int], *, everywhere: bool) -> None:
-        """Mend what the sockets that are ready tell of; rules, where none is."""
-        deleted: set[str] = set()
-        changed: set[int] = set()
-        rules, is_blind = not ready, everywhere
-        if ready:
-            time.sleep(_SETTLE_SECONDS)
-            if self._links.fileno() in ready:
-                deleted, changed, is_blind = _lost(self._links)
-            if self._rules.fileno() in ready:
-                tables = _IPTABLES if self._polls() else frozenset()
-                rules = _touches_us(self._rules, tables, self._own_ports())
+    def _look(self, *, rules: bool, everywhere: bool) -> None:
+        """Mend what is told of by now; rules, or all there is, also where nothing is told."""
+        off, links = self._forwarding.read(), self._links.read()
+        touched = self._rules.read(_IPTABLES if self._polls() else frozenset(), self._own_ports())
         try:
-            if deleted:
-                self._mend_links(deleted)
-            if changed:
-                self._mend_changed(changed)
-            if rules:
+            if off:
+                self._mend_forwarding(off)
+            if links.marks:
+                self._mend_links(links.marks)
+            if links.damaged:
+                self._mend_changed(links.damaged)
+            if rules or touched:
                 self._mend_rules()
-            if is_blind:
+            if everywhere or links.missed:
                 self._mend_all()
         except NetError as error:
             self._failures.add(f"not mended: {error}")
 
     # -- mending ----------------------------------------------------------------------------------
+
+    def _mend_forwarding(self, families: set[Family]) -> None:
+        """Switch it on again where a network needs it."""
+        engine = self._net.engine
+        with engine.lock.shared():
+            needed = {
+                noun.key(): noun
+                for record in engine.state.networks()
+                if record.network.state == "ready"
+                for noun in record.wiring
+                if isinstance(noun, Forwarding) and noun.family in families
+            }
+            for noun in needed.values():
+                plan = missing(Wiring([noun]), engine.kernel.observe(Wiring([noun])))
+                if plan:
+                    self._apply(f"IPv{noun.family} forwarding", plan)
 
     def _mend_links(self, marks: set[str]) -> None:
         """Put back links that are wanted still, with what rode on them."""
@@ -245,87 +240,3 @@ def _firewall_nouns(nouns: Iterable[Noun]) -> Iterator[Noun]:
         if is_firewall and noun.key() not in seen:
             seen.add(noun.key())
             yield noun
-
-
-def _subscribed(protocol: int, *groups: int) -> socket.socket:
-    sock = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
-    )
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-    sock.bind((0, 0))
-    for group in groups:
-        sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
-    return sock
-
-
-def _lost(sock: socket.socket) -> tuple[set[str], set[int], bool]:
-    """The marks of our links that went away; which links were left down, or lost something.
-
-    And whether there was more to tell than there was room for. Links come and go all the time:
-    only of those that are gone is more read than the beginning.
-    """
-    marks: set[str] = set()
-    gone: set[int] = set()
-    lost: set[int] = set()
-    is_up: dict[int, bool] = {}
-    is_blind = False
-    for kind, body, _ in _messages(sock):
-        if kind == 0:
-            is_blind = True
-        elif kind == _DELETE_LINK:
-            family, _, index, _ = _LINK.unpack_from(body)
-            if family == _FAMILY_BRIDGE:
-                lost.add(index)
-                continue
-            gone.add(index)
-            mark = string(attributes(body, 16).get(_IFALIAS))
-            if mark.startswith(MARK):
-                marks.add(mark)
-        elif kind == _NEW_LINK:
-            family, _, index, flags = _LINK.unpack_from(body)
-            if not family:
-                is_up[index] = bool(flags & _LINK_UP)
-        elif kind == _DELETE_ADDRESS:
-            lost.add(_ADDRESS.unpack_from(body)[4])
-    changed = (lost | {index for index, up in is_up.items() if not up}) - gone
-    return marks, changed, is_blind
-
-
-def _touches_us(sock: socket.socket, tables: frozenset[str], own: frozenset[int]) -> bool:
-    """Whether something of ours was deleted: in our table, or our chains in iptables' `tables`.
-
-    By others: what came from one of our `own` ports was meant, and reading all that is there
-    takes longer the more there is.
-    """
-    found = False
-    for kind, body, port in _messages(sock):
-        if kind == 0:
-            found = True  # some were lost
-        elif port in own:
-            continue
-        elif kind >> 8 == _SUBSYSTEM_NFTABLES and kind & 0xFF in _DELETIONS and not found:
-            names = attributes(body, 4)
-            table, chain = string(names.get(1)), string(names.get(2))
-            found = chain.startswith(_CHAIN_PREFIX) if table in tables else table == _OUR_TABLE
-    return found
-
-
-def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes, int]]:
-    """All messages that wait: type, body, whose port; type 0 where the kernel dropped some."""
-    while True:
-        try:
-            data = sock.recv(1 << 17)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            yield 0, b"", 0
-            continue
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, _, _, port = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size:
-                break
-            yield kind, data[offset + _HEADER.size : offset + length], port
-            offset += length + 3 & ~3
