@@ -10,7 +10,7 @@ import pytest
 from support.firewall_host import network_nouns
 from support.host import Host
 
-from netlib.frontends.daemon import watch
+from netlib.frontends.daemon.news import RuleNews
 from netlib.kernel.netfilter import detect
 from netlib.kernel.netfilter.libnftables import NftFailed
 from netlib.kernel.netfilter.nftables import Nftables
@@ -136,13 +136,13 @@ def test_the_administrators_chain_is_not_the_base(host: Host, firewall: Nftables
 
 def test_the_watch_knows_our_own_deletions(host: Host, firewall: Nftables) -> None:
     """Or each disconnect would have the daemon read all that there is."""
-    listener = host.call(lambda: watch._subscribed(watch._NETFILTER, watch._GROUP_NFTABLES))
+    news = host.call(RuleNews)
     noun, other = NOUNS[-2:]
     step: Step
     for step in (Create(noun), Change(noun, noun), Delete(noun)):
         firewall.do([step])
-    assert not watch._touches_us(listener, frozenset(), firewall.senders())
+    assert not news.read(frozenset(), firewall.senders())
     firewall.do([Create(other)])
     host.run("nft", "flush set inet netlib unmasked4")
-    assert watch._touches_us(listener, frozenset(), firewall.senders())
-    listener.close()
+    assert news.read(frozenset(), firewall.senders())
+    news.sock.close()
