@@ -471,6 +471,22 @@ class VxlanMember(Noun):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stray(Noun):
+    """What others put among our own rules: an element of a set, or a rule in a chain of facts.
+
+    It is found and taken away, never wanted. `family`: which iptables it is a rule of.
+    """
+
+    layer = Layer.FIREWALL
+    identity = ("container", "element", "value", "family")
+
+    container: str
+    element: str
+    value: str = ""
+    family: Family | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceGuard(Noun):
     """A bridge's port is believed only `addresses` behind `mac`, of all that are in `prefixes`.
 

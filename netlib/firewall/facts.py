@@ -66,6 +66,22 @@ def observed(
     return found
 
 
+def alone(
+    element: Element, read: Callable[[list[Element]], list[Noun]], render: Render
+) -> list[Element] | None:
+    """All that is written of what an element by itself is read as; None: it is none of ours."""
+    try:
+        return [other for noun in read([element]) for other in render(noun)]
+    except (LookupError, ValueError):
+        return None
+
+
+def unread(there: Facts, known: Iterable[Noun], render: Render) -> list[Element]:
+    """What there is besides the nouns that it was read as."""
+    read = {e.place: e for noun in known for e in render(noun)}
+    return [e for e in there.values() if not e.says(read.get(e.place))]
+
+
 def _agree(want: Facts, actual: Facts) -> bool:
     return want.keys() == actual.keys() and all(e.says(actual[p]) for p, e in want.items())
 

@@ -26,6 +26,7 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    Stray,
     Unmasked,
     VxlanMember,
     VxlanPort,
@@ -256,6 +257,10 @@ def _vxlan_member(noun: VxlanMember, family: Family, marks: Marks) -> list[Eleme
     ]
 
 
+def _stray(noun: Stray, family: Family, marks: Marks) -> list[Element]:
+    return [Element(noun.container, noun.element, noun.value)] if family == noun.family else []
+
+
 def _one(address: IPAddress) -> str:
     """An address as iptables-save prints it."""
     return f"{address}/{address.max_prefixlen}"
@@ -272,6 +277,7 @@ _FACTS: dict[type[Any], Callable[[Any, Family, Marks], list[Element]]] = {
     DnsRedirect: _dns,
     VxlanPort: _vxlan_port,
     VxlanMember: _vxlan_member,
+    Stray: _stray,
     FirewallBase: lambda noun, family, marks: [],
 }
 

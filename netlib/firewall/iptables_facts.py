@@ -7,8 +7,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import cast
 
 from netlib.firewall import port_tree
-from netlib.firewall.facts import Element, Facts, segments
-from netlib.firewall.iptables import chain
+from netlib.firewall.base import Marks
+from netlib.firewall.facts import Element, Facts, alone, segments, unread
+from netlib.firewall.iptables import chain, elements
 from netlib.model import FAMILIES, Family, IPAddress, IPNetwork, Protocol
 from netlib.values import dataclass, field
 from netlib.wiring import (
@@ -19,12 +20,14 @@ from netlib.wiring import (
     Noun,
     Open,
     Publish,
+    Stray,
     Unmasked,
     Verdict,
     VxlanMember,
     VxlanPort,
 )
 
+_MARKS = Marks()
 _INBOUND: dict[str, Verdict] = {
     "-j NETLIB-PUBLISHED": "published",
     "-j NETLIB-ROUTED": "routed",
@@ -33,9 +36,37 @@ _INBOUND: dict[str, Verdict] = {
 }
 
 
-def known(there: Mapping[Family, Facts]) -> list[Noun]:
+def known(there: Mapping[Family, Facts], marks: Marks = _MARKS) -> list[Noun]:
     """The nouns that account for the rules of both families, as far as rules tell."""
-    chains = {family: _by_chain(facts.values()) for family, facts in there.items()}
+    return _read(
+        {
+            family: [e for e in facts.values() if _is_readable(e, family, marks)]
+            for family, facts in there.items()
+        }
+    )
+
+
+def strays(there: Mapping[Family, Facts], marks: Marks) -> list[Stray]:
+    """The rules that no noun accounts for."""
+    nouns = known(there, marks)
+    return [
+        Stray(container=e.container, element=e.key, value=e.value, family=family)
+        for family, facts in there.items()
+        for e in unread(facts, nouns, lambda noun, f=family: elements(noun, f, marks))  # type: ignore[misc]
+    ]
+
+
+def _is_readable(element: Element, family: Family, marks: Marks) -> bool:
+    """Whether a rule says what it would be read as: not somebody else's, who says it his way."""
+    said = alone(
+        element, lambda rules: _read({family: rules}), lambda noun: elements(noun, family, marks)
+    )
+    # Most of what a noun is needs not be read: one rule of it tells all.
+    return said is not None and (not said or any(e.says(element) for e in said))
+
+
+def _read(there: Mapping[Family, Iterable[Element]]) -> list[Noun]:
+    chains = {family: _by_chain(facts) for family, facts in there.items()}
     found: list[Noun] = [*_forwards(chains), *_vxlan_ports(chains)]
     for family, rows in chains.items():
         found += _segments(rows)

@@ -30,6 +30,7 @@ from netlib.wiring import (
     Open,
     Publish,
     Segment,
+    Stray,
     Unmasked,
     VxlanMember,
     VxlanPort,
@@ -280,5 +281,6 @@ _FACTS: dict[type[Any], Callable[[Any], list[Element]]] = {
     DnsRedirect: _dns,
     VxlanPort: _vxlan_port,
     VxlanMember: _vxlan_member,
+    Stray: lambda noun: [Element(noun.container, noun.element, noun.value)],
     FirewallBase: lambda noun: [],
 }

@@ -7,7 +7,9 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Literal, cast
 
 from netlib.firewall.base import prefix_text
-from netlib.firewall.facts import Element, Facts, Place, segments
+from netlib.firewall.facts import Element, Facts, Place, alone, segments, unread
+from netlib.firewall.nftables import elements
+from netlib.firewall.nftables_base import FINGERPRINT
 from netlib.model import FAMILIES, Family, IPNetwork, Protocol
 from netlib.wiring import (
     Allow,
@@ -18,6 +20,7 @@ from netlib.wiring import (
     Noun,
     Open,
     Publish,
+    Stray,
     Unmasked,
     Verdict,
     VxlanMember,
@@ -55,8 +58,12 @@ def counts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Count]:
 
 def known(there: Facts) -> list[Noun]:
     """The nouns that account for the elements, as far as elements tell."""
+    return _read(e for e in there.values() if alone(e, _read, elements) is not None)
+
+
+def _read(there: Iterable[Element]) -> list[Noun]:
     rows: dict[str, list[tuple[list[str], Element]]] = {}
-    for element in there.values():
+    for element in there:
         rows.setdefault(element.container, []).append((element.key.split(" . "), element))
     return [
         *_forwards(rows),
@@ -68,6 +75,15 @@ def known(there: Facts) -> list[Noun]:
         *_allowed(rows),
         *_unmasked(rows),
         *_members(rows),
+    ]
+
+
+def strays(there: Facts) -> list[Stray]:
+    """The elements that no noun accounts for."""
+    return [
+        Stray(container=e.container, element=e.key, value=e.value)
+        for e in unread(there, known(there), elements)
+        if e.container != FINGERPRINT
     ]
 
 
@@ -121,17 +137,18 @@ def _column(rows: Rows, container: str) -> dict[str, str]:
 
 def _forwards(rows: Rows) -> Iterator[Noun]:
     bridges, mutual = _column(rows, "bridges"), _column(rows, "mutual")
-    same, source = _column(rows, "same"), _column(rows, "from")
+    within = {"same": [row for row in rows.get("same", ()) if row[0][0] == row[0][-1]]}
+    same, source = _column(within, "same"), _column(rows, "from")
     to, host = _inbound(rows), _column(rows, "host")
     there = [*bridges, *same, *source, *(name for name, _ in to), *host, *mutual]
     for bridge in dict.fromkeys(there):
-        within = "published" if same.get(bridge) == "goto linked" else "allow"
+        inside = "published" if same.get(bridge) == "goto linked" else "allow"
         inbound, inbound6 = (to.get((bridge, family), "published") for family in FAMILIES)
         reach: dict[str | None, Literal["open", "gateway", "closed"]]
         reach = {None: "open", "drop": "closed"}
         yield Forward(
             bridge=bridge,
-            within=cast("Literal['allow', 'published']", within),
+            within=cast("Literal['allow', 'published']", inside),
             inbound=inbound,
             inbound6=None if inbound6 == inbound else inbound6,
             outbound="drop" if bridge in source else "allow",

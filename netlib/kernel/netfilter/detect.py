@@ -25,6 +25,7 @@ from netlib.kernel.netfilter.variants import (
     legacy_is_loaded,
 )
 from netlib.plan import Create
+from netlib.wiring import Stray
 
 if TYPE_CHECKING:  # only the backend that is chosen is loaded
     from netlib.kernel.netfilter.foreign import Foreign, Obstacle
@@ -82,7 +83,7 @@ def settle(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Obstacle]:
     closes no port.
     """
     for other in others(chosen, lock_dir):
-        facts = other.marked()
+        facts = [noun for noun in other.marked() if not isinstance(noun, Stray)]
         known = {noun.key() for noun in chosen.observe(facts)}
         chosen.do([Create(noun) for noun in facts if noun.key() not in known])
         other.remove_all()

@@ -89,7 +89,7 @@ class Iptables:
         found = observed(
             (n for n in wanted if not isinstance(n, FirewallBase)),
             _merged(there),
-            reading.known(there),
+            reading.known(there, self.marks),
             self._elements,
         )
         if all(states.is_whole(state, f, self.marks) for f, state in saved.items()):
@@ -110,7 +110,8 @@ class Iptables:
 
     def marked(self) -> list[Noun]:
         """All facts that are there, good for Delete. The base is shared, so it is not one."""
-        return reading.known({f: states.facts(self._saved(f)) for f in self._families})
+        facts = {f: states.facts(self._saved(f)) for f in self._families}
+        return [*reading.known(facts, self.marks), *reading.strays(facts, self.marks)]
 
     def is_there(self) -> bool:
         """Whether any chain of ours is."""

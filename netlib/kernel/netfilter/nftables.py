@@ -115,7 +115,8 @@ class Nftables:
         """All facts that are there, good for Delete. The base is shared, so it is not one."""
         from netlib.firewall import nftables_facts as reading
 
-        return reading.known(reading.facts(self._listed()))
+        facts = reading.facts(self._listed())
+        return [*reading.known(facts), *reading.strays(facts)]
 
     def is_there(self) -> bool:
         """Whether our table is."""
