@@ -76,10 +76,10 @@ def alone(
         return None
 
 
-def unread(there: Facts, known: Iterable[Noun], render: Render) -> list[Element]:
-    """What there is besides the nouns that it was read as."""
-    read = {e.place: e for noun in known for e in render(noun)}
-    return [e for e in there.values() if not e.says(read.get(e.place))]
+def beside(there: Facts, nouns: Iterable[Noun], render: Render) -> list[Element]:
+    """What there is where none of these nouns has anything."""
+    places = {e.place for noun in nouns for e in render(noun)}
+    return [e for place, e in there.items() if place not in places]
 
 
 def _agree(want: Facts, actual: Facts) -> bool:

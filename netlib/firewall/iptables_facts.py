@@ -8,7 +8,7 @@ from typing import cast
 
 from netlib.firewall import port_tree
 from netlib.firewall.base import Marks
-from netlib.firewall.facts import Element, Facts, alone, segments, unread
+from netlib.firewall.facts import Element, Facts, alone, beside, segments
 from netlib.firewall.iptables import chain, elements
 from netlib.model import FAMILIES, Family, IPAddress, IPNetwork, Protocol
 from netlib.values import dataclass, field
@@ -46,13 +46,15 @@ def known(there: Mapping[Family, Facts], marks: Marks = _MARKS) -> list[Noun]:
     )
 
 
-def strays(there: Mapping[Family, Facts], marks: Marks) -> list[Stray]:
-    """The rules that no noun accounts for."""
-    nouns = known(there, marks)
+def strays(
+    there: Mapping[Family, Facts], wanted: Iterable[Noun], marks: Marks = _MARKS
+) -> list[Noun]:
+    """The rules that no noun accounts for, neither a wanted one nor one that is read."""
+    nouns = [*wanted, *known(there, marks)]
     return [
         Stray(container=e.container, element=e.key, value=e.value, family=family)
         for family, facts in there.items()
-        for e in unread(facts, nouns, lambda noun, f=family: elements(noun, f, marks))  # type: ignore[misc]
+        for e in beside(facts, nouns, lambda noun, f=family: elements(noun, f, marks))  # type: ignore[misc]
     ]
 
 

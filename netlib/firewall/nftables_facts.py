@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Literal, cast
 
 from netlib.firewall.base import prefix_text
-from netlib.firewall.facts import Element, Facts, Place, alone, segments, unread
+from netlib.firewall.facts import Element, Facts, Place, alone, beside, segments
 from netlib.firewall.nftables import elements
 from netlib.firewall.nftables_base import FINGERPRINT
 from netlib.model import FAMILIES, Family, IPNetwork, Protocol
@@ -78,11 +78,11 @@ def _read(there: Iterable[Element]) -> list[Noun]:
     ]
 
 
-def strays(there: Facts) -> list[Stray]:
-    """The elements that no noun accounts for."""
+def strays(there: Facts, wanted: Iterable[Noun]) -> list[Noun]:
+    """The elements that no noun accounts for, neither a wanted one nor one that is read."""
     return [
         Stray(container=e.container, element=e.key, value=e.value)
-        for e in unread(there, known(there), elements)
+        for e in beside(there, [*wanted, *known(there)], elements)
         if e.container != FINGERPRINT
     ]
 

@@ -84,6 +84,12 @@ class Kernel(typing.Protocol):
         Nouns here are good for Delete; attributes that only creation needs may be guesses.
         """
 
+    def strays(self, wanted: Wiring) -> Wiring:
+        """What others put among the firewall's facts, as Strays, good for Delete.
+
+        Nothing that could be a part of `wanted`, or of any other noun that it has.
+        """
+
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
 

@@ -55,6 +55,7 @@ from netlib.wiring import (
     Link,
     Neighbour,
     Noun,
+    Stray,
     Wiring,
 )
 
@@ -237,10 +238,15 @@ class FakeKernel:
         def is_marked(noun: Noun) -> bool:
             if isinstance(noun, Link):
                 return noun.netns == HOST
-            return noun.layer >= Layer.FIREWALL
+            return noun.layer >= Layer.FIREWALL and not isinstance(noun, Stray)
 
         with self._lock:
             return Wiring(noun for noun in self._host.nouns() if is_marked(noun))
+
+    def strays(self, wanted: Wiring) -> Wiring:
+        """What others put among the firewall's facts."""
+        with self._lock:
+            return Wiring(noun for noun in self._host.nouns() if isinstance(noun, Stray))
 
     def hardware(self, devices: Iterable[str]) -> dict[str, tuple[str, int]]:
         """MAC address and MTU of those that exist."""

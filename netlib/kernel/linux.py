@@ -368,6 +368,12 @@ class LinuxKernel:
         return Wiring(nouns)
 
     @typed
+    def strays(self, wanted: Wiring) -> Wiring:
+        """What others put among the firewall's facts, as Strays."""
+        ours = (n for n in wanted if n.layer is Layer.FIREWALL and not isinstance(n, SourceGuard))
+        return Wiring(self._firewall.strays(ours))
+
+    @typed
     def facts(self, devices: Iterable[str] = ()) -> HostFacts:
         """What descriptions depend on, and the devices among `devices` that exist."""
         with self._namespaces.host_socket() as socket:

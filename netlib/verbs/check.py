@@ -15,7 +15,7 @@ from netlib.store import Commit
 from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
-from netlib.verbs.marks import ours
+from netlib.verbs.marks import ours, strange_members
 from netlib.verbs.remove import Watch
 from netlib.wiring import FirewallBase, Layer, Link, Noun, Wiring
 
@@ -64,11 +64,14 @@ def _membership(engine: Engine) -> list[Finding]:
     """What the host has for being a member of a cluster."""
     if engine.meeting.membership() is None:
         return []
-    from netlib.verbs.peers import member_wiring  # few hosts are in a cluster
+    from netlib.verbs.peers import member_wiring, recorded_membership  # few hosts are in a cluster
 
+    strange = strange_members(engine, lambda: recorded_membership(engine) | member_wiring(engine))
     wanted = member_wiring(engine)
-    plan = missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
-    return [Finding(subject="membership of the cluster", plan=plan)] if plan else []
+    lacking = missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
+    plan = joined([diff(have=strange, want=Wiring()), lacking])
+    note = "others than its members are taken for such" if strange else ""
+    return [Finding(subject="membership of the cluster", plan=plan, note=note)] if plan else []
 
 
 def examine(
@@ -298,12 +301,13 @@ def _unheld(engine: Engine) -> list[Finding]:
 
 def _strangers(engine: Engine) -> list[Finding]:
     """What this state made on the host and has nothing for any more."""
-    known: set[tuple[object, ...]] = set()
+    known: dict[tuple[object, ...], Noun] = {}
     for wiring in (
         *(r.wiring for r in engine.state.networks()),
         *(r.wiring for r in engine.state.endpoints()),
     ):
-        known.update(noun.key() for noun in wiring)
+        known.update(wiring.items())
     strange = [noun for noun in ours(engine) if noun.key() not in known]
+    strange += engine.kernel.strays(Wiring(known.values()))
     plan = diff(have=Wiring(strange), want=Wiring())
     return [Finding(subject="host", plan=plan, note="nothing in the state owns it")] if plan else []

@@ -7,7 +7,7 @@ with the bridge it speaks of, and is everybody's when that bridge is gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from netlib import names
 from netlib.engine import Engine
@@ -33,23 +33,46 @@ from netlib.wiring import (
 def ours(engine: Engine) -> Iterable[Noun]:
     """What is on the host now and was made by this state, or by one that is gone."""
     marked = engine.kernel.marked()
-    realm = engine.state.realm()
     segments = [noun for noun in marked if isinstance(noun, Segment)]
-    made = {noun.key() for record in engine.state.networks() for noun in record.wiring}
-    mine = {
-        noun.name
-        for noun in marked
-        if isinstance(noun, Link) and (names.realm_of(noun.owner) == realm or noun.key() in made)
-    }
+    mine = _links(engine, marked)
     there = engine.facts(sorted(_bridges(marked))).devices
     for noun in marked:
         if isinstance(noun, VxlanPort | VxlanMember):
-            continue  # they go with the host's membership in a cluster
+            continue  # they go with the host's membership in a cluster, see strange_members
         if isinstance(noun, Link):
             if noun.name in mine:
                 yield noun
         elif all(name in mine or name not in there for name in _speaks_of(noun, segments)):
             yield noun
+
+
+def strange_members(engine: Engine, known: Callable[[], Wiring]) -> Wiring:
+    """Whom the firewall takes for members of the cluster, and ports it takes for theirs.
+
+    But `known`, and nobody where there are links of other states: they may be theirs. It is asked
+    on both sides of the look: who is let in or out just then is known before, or after it.
+    """
+    before = known()
+    marked = engine.kernel.marked()
+    keys = {noun.key() for noun in (*before, *known())}
+    mine = _links(engine, marked)
+    if any(isinstance(noun, Link) and noun.name not in mine for noun in marked):
+        return Wiring()
+    members = (noun for noun in marked if isinstance(noun, VxlanPort | VxlanMember))
+    return Wiring(noun for noun in members if noun.key() not in keys)
+
+
+def _links(engine: Engine, marked: Wiring) -> set[str]:
+    """The names of this state's links."""
+    realm = engine.state.realm()
+    state = engine.state
+    wirings = [r.wiring for r in state.networks()] + [r.wiring for r in state.endpoints()]
+    made = {key for wiring in wirings for key, _ in wiring.items()}
+    return {
+        noun.name
+        for noun in marked
+        if isinstance(noun, Link) and (names.realm_of(noun.owner) == realm or noun.key() in made)
+    }
 
 
 def _bridges(marked: Wiring) -> set[str]:

@@ -85,16 +85,16 @@ def register_sandbox(
     22). `servers`, `search`, `resolver_options` and `extra_hosts` (NAME:IP or
     NAME:host-gateway) are for its resolv.conf and hosts; `environment` is what links tell
     others of it. Whose namespace another sandbox has already shares that one's stack; the
-    host's own is nobody's.
+    host's own is nobody's. A namespace without its inode is the one that is there now.
 
-    Raises InvalidName, NameTaken, InvalidOption.
+    Raises InvalidName, NameTaken, InvalidOption, NamespaceGone.
     """
     _check_name(name)
     box = _register(
         engine,
         Sandbox(
             name=name,
-            netns=netns,
+            netns=_located(engine, netns, name),
             pid=pid,
             started=started,
             hostname=hostname,
@@ -108,6 +108,14 @@ def register_sandbox(
     )
     engine.changed(box)
     return box
+
+
+def _located(engine: Engine, netns: Netns, name: str) -> Netns:
+    """A namespace with its inode, by which it is told from others."""
+    if netns.inode:
+        return netns
+    there = engine.kernel.enter(netns.path, name) if netns.path else None
+    return replace(netns, inode=there.inode if there else engine.facts().netns)
 
 
 def _register(engine: Engine, asked: Sandbox) -> Sandbox:

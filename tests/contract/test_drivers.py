@@ -19,6 +19,7 @@ from netlib.errors import (
     InvalidOption,
     InvalidPort,
     InvalidRequest,
+    NamespaceGone,
     NetWarning,
     NoSuchDevice,
     NoSuchSandbox,
@@ -27,7 +28,7 @@ from netlib.errors import (
     Unsupported,
 )
 from netlib.kernel.fake import FakeKernel
-from netlib.model import HOST, Endpoint, Sandbox
+from netlib.model import HOST, Endpoint, Netns, Sandbox
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.store.memory import MemoryStore
@@ -257,6 +258,19 @@ def test_who_comes_to_a_stack_at_the_same_moment_shares_it(
     monkeypatch.setattr(state, "sandbox_in", look_slowly)
     assert fake_net.register_sandbox("sidecar", netns).shares == "web"
     assert fake_net.engine.sandbox("sidecar").name == "web"
+
+
+def test_a_namespace_without_its_inode_is_told_from_others(fake_net: Net) -> None:
+    """It is looked up; one that is not there is not taken down."""
+    kernel = fake_net.engine.kernel
+    for name in ("web", "db"):
+        there = kernel.make_namespace(name)
+        box = fake_net.register_sandbox(name, Netns(name=name, path=there.path))
+        assert (box.netns.inode, box.shares) == (there.inode, "")
+    assert fake_net.register_sandbox("sidecar", Netns(name="x", path=there.path)).shares == "db"
+    with pytest.raises(NamespaceGone):
+        fake_net.register_sandbox("gone", Netns(name="gone", path="/run/netns/gone"))
+    assert "gone" not in {box.name for box in fake_net.sandboxes()}
 
 
 # -- the default network --------------------------------------------------------------------------

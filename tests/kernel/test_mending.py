@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from support.traffic import reachable, serve, unreachable
 from netlib import Net, throwaway
 from netlib.dns.client import Resolver
 from netlib.errors import NoSuchSandbox, WrongHost
+from netlib.firewall.iptables_base import fact_chains
+from netlib.firewall.nftables_base import CONTAINERS
 from netlib.kernel import host_facts
 from netlib.store import Commit, under
 from netlib.wiring import Relay
@@ -288,6 +291,57 @@ def test_nothing_of_others_is_touched(stage: Stage) -> None:
     net.collect_garbage()
     assert theirs - foreign(host) == set()
     assert "theirs" in host.run("ip", "netns").stdout
+
+
+PARTS = {
+    "ifname": '"nl-theirs"',
+    "ipv4_addr": "203.0.113.77",
+    "ipv6_addr": "2001:db8:77::7",
+    "inet_proto": "tcp",
+    "inet_service": "7777",
+    "nf_proto": "ipv4",
+}
+
+
+def strangers(stage: Stage) -> list[tuple[list[str], list[str]]]:
+    """How others would add to each of our containers or chains, and what check is to name then."""
+    if stage.net.engine.kernel.firewall == "nftables":
+        found = re.findall(r"(set|map) (\w+) { type ([^;:]*?)(?: : ([^;]*?))?;", CONTAINERS)
+        return [
+            (
+                ["nft", f"add element inet netlib {name} {{ {joined(key)}{value} }}"],
+                [name, joined(key).split(" . ")[0]],
+            )
+            for _, name, key, to in found
+            # Whom a cluster's member takes for others is that cluster's, which this host is not in.
+            if name not in ("fingerprint", "vxlan", "members4", "members6")
+            for value in [" : accept" if to == "verdict" else f" : {joined(to)}" if to else ""]
+        ]
+    rule = {"iptables": "-s 203.0.113.77/32", "ip6tables": "-s 2001:db8:77::7/128"}
+    return [
+        ([program, "-t", table, "-A", chain, *rule[program].split(), "-j", "ACCEPT"], [chain])
+        for program, family in (("iptables", 4), ("ip6tables", 6))
+        for table, chain in fact_chains(4 if family == 4 else 6)
+        if chain != "NETLIB-USER"
+    ]
+
+
+def joined(kinds: str) -> str:
+    """A value of these types."""
+    return " . ".join(PARTS[kind] for kind in kinds.split(" . "))
+
+
+def test_what_others_put_among_our_rules_is_told_and_taken_away(stage: Stage) -> None:
+    """Each single thing, in whatever container or chain it is; and what is ours stays."""
+    net = stage.net
+    for command, named in strangers(stage):
+        stage.on_host(*command)
+        plans = [finding.plan.text(net.engine.kernel.firewall) for finding in net.check()]
+        assert plans, command
+        assert any(all(word in plan for word in named) for plan in plans), (command, plans)
+        net.repair()
+        assert net.check() == (), command
+    stage.works()
 
 
 def foreign(host: Host) -> set[str]:

@@ -34,7 +34,7 @@ from netlib.cluster.state import (
 )
 from netlib.dns.source import store_source
 from netlib.errors import KernelError, NodePaused, StoreError, StoreUnavailable
-from netlib.model import IPInterface, interface
+from netlib.model import HOST, IPInterface, interface
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.plan import Create as CreateStep
@@ -43,7 +43,7 @@ from netlib.plan import Plan, Stage
 from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
 from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile
-from netlib.wiring import FdbEntry, Layer, VxlanMember
+from netlib.wiring import Bridge, FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
 
@@ -511,6 +511,27 @@ def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHo
     with pytest.raises(StoreError, match="net cluster leave -f"):
         two.follower.step()
     assert members(two) == everybody  # it is not open to everybody until it leaves
+
+
+def test_who_is_taken_for_a_member_and_is_none_is_told_and_shut_out(
+    cluster: FakeCluster, one: FakeHost
+) -> None:
+    """Whoever let him in; but where another state has links, he may be a member of its cluster."""
+    stranger = VxlanMember(address=ip_address("203.0.113.7"), port=4789)
+    before = members(one)
+    owner = names.owner(names.new_id(names.new_realm()))
+    theirs = Bridge(name="br-theirs", owner=owner, mtu=1500, mac="02:00:00:00:00:99")
+    one.kernel.do(Stage(Layer.FIREWALL, HOST, (CreateStep(stranger),)))
+    one.kernel.do(Stage(Layer.LINK, HOST, (CreateStep(theirs),)))
+    assert one.net.check() == ()
+    one.kernel.do(Stage(Layer.LINK, HOST, (DeleteStep(theirs),)))
+
+    (finding,) = one.net.check()
+    assert finding.subject == "membership of the cluster"
+    assert "others than its members" in finding.note
+    one.net.repair()
+    assert members(one) == before
+    assert one.net.check() == ()
 
 
 def test_what_was_under_way_when_a_host_left_is_cleared_away(

@@ -250,6 +250,27 @@ def test_iptables_reads_what_it_wrote(noun: Noun) -> None:
 
 
 @given(nouns())
+def test_what_others_put_beside_a_noun_is_told_from_it(noun: Noun) -> None:
+    """In each container or chain; the noun is read as before, and nothing else of it is a stray."""
+    there = {e.place: e for e in nftables.elements(noun)}
+    theirs = Element("same", '"nl-0" . "nl-1"', "accept")
+    with_theirs = {**there, theirs.place: theirs}
+    assert nftables_facts.strays(there, []) == []
+    assert nftables_facts.known(with_theirs) == nftables_facts.known(there)
+    assert [nftables.elements(s) for s in nftables_facts.strays(with_theirs, [])] == [[theirs]]
+
+    rules = {f: {e.place: e for e in iptables.elements(noun, f, MARKS)} for f in FAMILIES}
+    assert iptables_facts.strays(rules, []) == []
+    for table, chain in fact_chains(4):
+        foreign = Element(f"{table} {chain}", "-s 203.0.113.7/32", "-j ACCEPT")
+        both = {4: {**rules[4], foreign.place: foreign}, 6: rules[6]}
+        assert iptables_facts.known(both) == iptables_facts.known(rules)
+        (stray,) = iptables_facts.strays(both, [])
+        assert iptables.elements(stray, 4, MARKS) == [foreign]
+        assert iptables.elements(stray, 6, MARKS) == []
+
+
+@given(nouns())
 def test_every_rule_survives_a_listing(noun: Noun) -> None:
     """What is written as a rule is parsed as the same rule."""
     for family in FAMILIES:

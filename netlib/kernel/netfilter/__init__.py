@@ -45,6 +45,9 @@ class Begun(Steps, Protocol):
 class Firewall(Steps, Protocol):
     """For FirewallBase, Forward, Segment, Masquerade, Publish, Open and DnsRedirect."""
 
+    def strays(self, wanted: Iterable[Noun]) -> list[Noun]:
+        """What others put among its facts, as Strays: part of no wanted noun and of none it has."""
+
     def counted(self, nouns: Iterable[Noun]) -> dict[tuple[object, ...], Count]:
         """What those of the nouns met that are there and count, by their keys."""
 

@@ -25,7 +25,6 @@ from netlib.kernel.netfilter.variants import (
     legacy_is_loaded,
 )
 from netlib.plan import Create
-from netlib.wiring import Stray
 
 if TYPE_CHECKING:  # only the backend that is chosen is loaded
     from netlib.kernel.netfilter.foreign import Foreign, Obstacle
@@ -83,7 +82,7 @@ def settle(chosen: Chosen, lock_dir: Path = LOCK_DIR) -> list[Obstacle]:
     closes no port.
     """
     for other in others(chosen, lock_dir):
-        facts = [noun for noun in other.marked() if not isinstance(noun, Stray)]
+        facts = other.marked()
         known = {noun.key() for noun in chosen.observe(facts)}
         chosen.do([Create(noun) for noun in facts if noun.key() not in known])
         other.remove_all()

@@ -111,7 +111,12 @@ class Iptables:
     def marked(self) -> list[Noun]:
         """All facts that are there, good for Delete. The base is shared, so it is not one."""
         facts = {f: states.facts(self._saved(f)) for f in self._families}
-        return [*reading.known(facts, self.marks), *reading.strays(facts, self.marks)]
+        return reading.known(facts, self.marks)
+
+    def strays(self, wanted: Iterable[Noun]) -> list[Noun]:
+        """What others put among our facts, good for Delete."""
+        facts = {f: states.facts(self._saved(f)) for f in self._families}
+        return reading.strays(facts, wanted, self.marks)
 
     def is_there(self) -> bool:
         """Whether any chain of ours is."""

@@ -115,8 +115,13 @@ class Nftables:
         """All facts that are there, good for Delete. The base is shared, so it is not one."""
         from netlib.firewall import nftables_facts as reading
 
-        facts = reading.facts(self._listed())
-        return [*reading.known(facts), *reading.strays(facts)]
+        return reading.known(reading.facts(self._listed()))
+
+    def strays(self, wanted: Iterable[Noun]) -> list[Noun]:
+        """What others put among our facts, good for Delete."""
+        from netlib.firewall import nftables_facts as reading
+
+        return reading.strays(reading.facts(self._listed()), wanted)
 
     def is_there(self) -> bool:
         """Whether our table is."""

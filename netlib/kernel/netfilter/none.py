@@ -48,6 +48,10 @@ class NoFirewall:
         """Nothing is ours."""
         return []
 
+    def strays(self, wanted: Iterable[Noun]) -> list[Noun]:
+        """Nobody's."""
+        return []
+
     def is_there(self) -> bool:
         """It never is."""
         return False
