@@ -153,16 +153,24 @@ def test_a_runtime_is_told_to_try_again(
         assert net.endpoints() == ()
 
 
+@contextmanager
+def under_way(
+    net: Net, daemon: subprocess.Popen[str], plugin: Plugin
+) -> Iterator[subprocess.Popen[str]]:
+    """An ADD that the daemon has begun, and does not end before the block does."""
+    with net.engine.lock.alone():
+        call = plugin.starts("ADD")
+        eventually(lambda: waits_for_a_lock(daemon))
+        yield call
+
+
 def test_what_a_daemon_is_at_is_waited_for(
     host: Host, daemon: subprocess.Popen[str], plugin: Plugin
 ) -> None:
     """However long it takes: it says that it lives."""
     with Net(host.state_dir) as net:
-        with net.engine.lock.alone():
-            call = plugin.starts("ADD")
-            eventually(lambda: waits_for_a_lock(daemon))
-            with pytest.raises(subprocess.TimeoutExpired):
-                call.wait(3)
+        with under_way(net, daemon, plugin) as call, pytest.raises(subprocess.TimeoutExpired):
+            call.wait(3)
         assert result(call)["ips"][0]["address"] == "198.51.100.2/24"
         assert len(net.endpoints()) == 1
 
@@ -172,11 +180,8 @@ def test_what_a_daemon_had_begun_is_taken_back(
 ) -> None:
     """It was stopped in the middle: the runtime is told, and finds nothing of it later."""
     with Net(host.state_dir) as net:
-        with net.engine.lock.alone():
-            call = plugin.starts("ADD")
-            eventually(lambda: waits_for_a_lock(daemon))
-            with stopped(daemon):
-                assert result(call)["code"] == 11
+        with under_way(net, daemon, plugin) as call, stopped(daemon):
+            assert result(call)["code"] == 11
         assert plugin.call("CHECK")["code"] == 7  # it has its turn when all that is over
         assert net.endpoints() == ()
         assert [n.name for n in made(net)] == ["front"]
