@@ -35,6 +35,7 @@ class Changes:
         self._silent = 0  # the revision of a commit of which nothing is told
         self._known: LastCommit | None = None  # by which this history is known again
         self._known_at = 0.0
+        self._told: Event | None = None  # the newest one: it is of this history, too
 
     def after(self, since: int, timeout_seconds: float) -> list[Event] | None:
         """Events after revision `since`, in order; waits for the first up to the time-out."""
@@ -78,6 +79,8 @@ class Changes:
                 raise
             else:
                 self._keep(watch)
+                if events and (self._told is None or events[-1].revision > self._told.revision):
+                    self._told = events[-1]
                 return events
 
     def _await(
@@ -131,7 +134,8 @@ class Changes:
         """The last commit's revision. Raises Compacted if `since` is not of this history.
 
         A state that was put back from a copy counts on from there: soon it has the same
-        revisions, of other commits.
+        revisions, of other commits. So both must be in it: the commit by which the history was
+        known, and what was told last, which may be younger than the copy.
         """
         last, known = self._space.last_commit(), self._known
         is_same = known is None or known.revision <= last.revision
@@ -139,9 +143,11 @@ class Changes:
             is_same = known.mark == last.mark
         elif is_same and known is not None and known.revision:
             is_same = self._mark_at(known.revision) == known.mark
+        is_same = is_same and (self._told is None or self._stands(self._told))
         self._know(last)  # now: had that question failed, the next ask must put it again
         if not is_same:
             self._space.newest = last.now
+            self._told = None
             self.close()
         if not is_same or since > last.now:
             raise Compacted
@@ -157,6 +163,22 @@ class Changes:
                 return ""
             raise
         return last_commit(answer, 0).mark
+
+    def _stands(self, event: Event) -> bool:
+        """Whether it was so at that time; also where that was forgotten."""
+        keys = self._space.keys
+        question = {**keys.one(event.key), "revision": str(event.revision)}
+        try:
+            found = self._space.servers.ask(RANGE, question).get("kvs")
+        except Refused as refused:
+            # Of what is to come a server says likewise that it is not there.
+            if refused.is_out_of_range:
+                return event.revision <= self._space.last_commit().now
+            raise
+        if not found:
+            return event.value is None
+        record = keys.record(found[0])
+        return (record.value, record.revision) == (event.value, event.revision)
 
     def _watch(self, since: int) -> Watch:
         servers, keys = self._space.servers, self._space.keys

@@ -271,6 +271,29 @@ def test_after_a_state_was_put_back_everything_is_read_again(
         eventually(lambda: follower.copy == {"a": "1", "b": "1"})
 
 
+def test_what_was_told_since_a_copy_was_made_tells_its_history_from_the_next(
+    member: Member, tmp_path: Path
+) -> None:
+    """Also where the last commit by which the history was known is in the copy, too."""
+    copy = tmp_path / "copy"
+    with closing(EtcdStore([member.url])) as reader, closing(EtcdStore([member.url])) as other:
+        start = put(other, a="1")
+        assert reader.changes(start) == []
+        between = put(other, b="1")
+        member.ctl("snapshot", "save", str(copy))
+        revision = put(other, lost="1")
+        told: list[Event] = []
+        while not told or told[-1].revision < revision:
+            told += reader.changes(told[-1].revision if told else start, timeout_seconds=5) or []
+        assert [event.revision for event in told] == [between, revision]
+
+        put_back(member, copy)
+        with closing(EtcdStore([member.url])) as later:
+            while put(later, c="1") <= revision + 1:
+                pass
+        assert reader.changes(revision) is None
+
+
 def test_a_state_that_is_put_back_while_a_watch_begins_is_not_waited_for_in_vain(
     member: Member, store: EtcdStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
