@@ -11,6 +11,7 @@ from netlib.firewall.facts import Element, Facts, Place, alone, beside, segments
 from netlib.firewall.nftables import elements
 from netlib.firewall.nftables_base import FINGERPRINT
 from netlib.model import FAMILIES, Family, IPNetwork, Protocol
+from netlib.values import replace
 from netlib.wiring import (
     Allow,
     Count,
@@ -58,7 +59,12 @@ def counts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Count]:
 
 def known(there: Facts) -> list[Noun]:
     """The nouns that account for the elements, as far as elements tell."""
-    return _read(e for e in there.values() if alone(e, _read, elements) is not None)
+    return _read(e for e in there.values() if alone(e, _read, _beginning) is not None)
+
+
+def _beginning(noun: Noun) -> list[Element]:
+    """What is written of a noun, or of its first port: a range can be an element for each."""
+    return elements(replace(noun, count=1) if isinstance(noun, Publish) else noun)
 
 
 def _read(there: Iterable[Element]) -> list[Noun]:
@@ -209,6 +215,8 @@ def _published(rows: Rows) -> Iterator[Noun]:
                 sources = []
             guards.discard(guard)
             port, _, element = min(members, key=lambda member: member[0])
+            if not first <= port < first + count:
+                raise ValueError(f"{element.key}: no port of {ports}")
             target, _, target_port = element.value.partition(" . ")
             yield Publish(
                 family=family,
@@ -297,4 +305,6 @@ def _members(rows: Rows) -> Iterator[Noun]:
 
 def _span(ports: str) -> tuple[int, int]:
     first, _, last = ports.partition("-")
+    if int(last or first) > 65535:
+        raise ValueError(f"{ports}: no ports")
     return int(first), int(last or first) - int(first) + 1

@@ -270,6 +270,15 @@ def test_what_others_put_beside_a_noun_is_told_from_it(noun: Noun) -> None:
         assert iptables.elements(stray, 6, MARKS) == []
 
 
+@pytest.mark.parametrize("comment", ["theirs", "1-", "9999-9999999999"])
+def test_a_port_of_others_with_a_comment_that_is_no_range_is_told(comment: str) -> None:
+    """The comment of ours says which range an element is of."""
+    theirs = Element("any4", "tcp . 9999", "203.0.113.9 . 9", comment)
+    there = {e.place: e for e in [*nftables.elements(WEB), theirs]}
+    assert nftables_facts.known(there) == [WEB]
+    assert [(s.container, s.element) for s in nftables_facts.strays(there, [])] == [theirs.place]  # type: ignore[attr-defined]
+
+
 @given(nouns())
 def test_every_rule_survives_a_listing(noun: Noun) -> None:
     """What is written as a rule is parsed as the same rule."""
