@@ -38,7 +38,7 @@ _EXTACK_TEXT = 1  # NLMSGERR_ATTR_MSG
 # The kernel answers before send() returns; if it did not, a lost answer must not hang us.
 _ANSWER_SECONDS = 20
 _RECEIVE_BYTES = 1 << 16
-# Each acknowledgement takes about 800 bytes of the receive buffer, 212 kB by default.
+# Each refusal takes about 800 bytes of the receive buffer, 212 kB by default.
 _BATCH = 100
 
 _HEADER = struct.Struct("=IHHII")
@@ -292,13 +292,17 @@ class Socket:
         return sequences
 
     def _batch(self, requests: Sequence[Request]) -> list[Refusal | None]:
-        waiting = dict.fromkeys(self._send(requests, _REQUEST | ACK))
-        answers: dict[int, Refusal | None] = {}
-        while len(answers) < len(waiting):
+        # A refusal is told whether it was asked for or not, and requests are done in their order:
+        # so the last one's acknowledgement says that all are done (netlink(7), Introduction to
+        # Netlink in the kernel's documentation).
+        *others, last = requests
+        sequences = self._send([*others, last._replace(flags=last.flags | ACK)], _REQUEST)
+        refusals: dict[int, Refusal | None] = {}
+        while sequences[-1] not in refusals:
             for kind, flags, sequence, body in self._receive():
-                if kind == _ERROR and sequence in waiting:
-                    answers[sequence] = _refusal(flags, body)
-        return [answers[sequence] for sequence in waiting]
+                if kind == _ERROR:
+                    refusals[sequence] = _refusal(flags, body)
+        return list(map(refusals.get, sequences))
 
     def _collect(self, request: Request) -> tuple[list[bytes] | Refusal, bool]:
         bodies: list[bytes] = []
