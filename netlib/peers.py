@@ -16,7 +16,7 @@ from netlib.ipam import lease_address, lease_key
 from netlib.model import HostFacts, IPAddress, Network
 from netlib.state import NetworkRecord
 from netlib.store import Commit, Record, under
-from netlib.wiring import Bridge, Noun, Vxlan, Wiring
+from netlib.wiring import Bridge, Vxlan, Wiring
 
 # Beyond these it is quicker to read all.
 _FEW = 20
@@ -81,13 +81,11 @@ def peers_wiring(
     """
     driver = engine.driver(network)
     mine = _addresses_here(engine, network)
-    found: dict[tuple[object, ...], Noun] = {}
-    for one in peers:
-        if not mine.isdisjoint(address.ip for address in one.addresses):
-            continue
-        for noun in driver.peer_wiring(network, one.peer(), host):
-            found.setdefault(noun.key(), noun)
-    return Wiring(found.values())
+    return Wiring.first_of(
+        driver.peer_wiring(network, one.peer(), host)
+        for one in peers
+        if mine.isdisjoint(address.ip for address in one.addresses)
+    )
 
 
 def peers_at(engine: Engine, network_id: str, addresses: Iterable[IPAddress]) -> tuple[Record, ...]:

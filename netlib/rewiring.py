@@ -71,16 +71,8 @@ def plan_of(
     have, want = have | stay, want | stay
     if observe is not None:
         # Both are looked for: one default route may have moved from one device to another.
-        have = _first([*stay, *observe(have), *observe(want)])
+        have = Wiring.first_of([stay, observe(have), observe(want)])
     return diff(have=have, want=want)
-
-
-def _first(nouns: Iterable[Noun]) -> Wiring:
-    """Of nouns with one key the first."""
-    found: dict[tuple[object, ...], Noun] = {}
-    for noun in nouns:
-        found.setdefault(noun.key(), noun)
-    return Wiring(found.values())
 
 
 def puts(changes: Iterable[Rewiring], *, ready: bool) -> dict[str, str]:

@@ -591,6 +591,15 @@ class Wiring:
         for noun in nouns:
             self._add(noun.key(), noun)
 
+    @classmethod
+    def first_of(cls, parts: Iterable[Wiring]) -> Wiring:
+        """All of several; of nouns with one key the first."""
+        found = cls()
+        for part in parts:
+            for key, noun in part._nouns.items():
+                found._nouns.setdefault(key, noun)
+        return found
+
     def _add(self, key: tuple[object, ...], noun: Noun) -> None:
         known = self._nouns.setdefault(key, noun)
         if known is not noun and known != noun:

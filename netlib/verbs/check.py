@@ -204,11 +204,7 @@ def _scope(engine: Engine, target: str | None) -> tuple[list[NetworkRecord], lis
 
 def _observed(engine: Engine, records: Iterable[NetworkRecord | EndpointRecord]) -> Wiring:
     """What is there of all that the records want, looked at once."""
-    wanted: dict[tuple[object, ...], Noun] = {}
-    for record in records:
-        for noun in record.wiring:
-            wanted.setdefault(noun.key(), noun)
-    return engine.kernel.observe(Wiring(wanted.values()))
+    return engine.kernel.observe(Wiring.first_of(record.wiring for record in records))
 
 
 def missing(wanted: Wiring, seen: Wiring) -> Plan:
