@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from netlib.values import dataclass
 
 if TYPE_CHECKING:  # every operation says `tell`; only a few need these
     from netlib.dns.facts import Update
-    from netlib.dns.held import Held
     from netlib.dns.sockets import Bound
 
 PATIENCE_SECONDS = 10.0
@@ -213,26 +212,16 @@ class Resolver:
         raise ResolverDown("the DNS resolver does not answer", "try again")
 
     def _revive(self) -> bool:
-        """Start a keeper in place of one that was stopped, and have it listen where that did.
+        """Start a keeper in place of one that was killed; it listens where that did.
 
-        False where there is nothing to listen for. What can not be had again (a namespace that
-        ended, a port that was taken) is left out: `net check` shows it.
+        False where there is nothing to listen for.
         """
         from netlib.dns.held import noted
-        from netlib.dns.sockets import bind_at, bind_sandbox
 
-        held = noted(self.state_dir)
-        for each in held:
-            place = _Place(each.kind, each.name, each.path, each.inode)
-
-            def bind(address: str, each: Held = each) -> Bound:
-                if each.kind == "sandbox":
-                    return bind_sandbox(each.path, each.inode)
-                return bind_at(address, each.port)
-
-            with suppress(KernelError):
-                self._listen(place, (each.address,), bind)
-        return bool(held)
+        if not noted(self.state_dir):
+            return False
+        self._start()
+        return True
 
     def _opened(self) -> _Open:
         """A channel to the keeper, which is started where none runs, and what it said."""

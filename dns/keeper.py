@@ -22,14 +22,14 @@ from netlib.dns.channel import VERSION, Channel, Closed, Message, connect
 from netlib.dns.child import Child
 from netlib.dns.facts import Update
 from netlib.dns.feed import POLL_SECONDS, Feed
-from netlib.dns.held import Held, note
+from netlib.dns.held import Held, note, noted
 from netlib.dns.loop import Loop
 from netlib.dns.place import LOG, SOCKET, AlreadyKept, Place
-from netlib.dns.sockets import close_at
+from netlib.dns.sockets import bind_at, bind_sandbox, close_at
 from netlib.dns.source import ZoneSource
 from netlib.dns.spawn import be_known
 from netlib.dns.within import open_all
-from netlib.errors import NetError
+from netlib.errors import KernelError, NetError
 
 UNUSED_SECONDS = 10.0  # how long it waits for its first socket
 LINGER_SECONDS = 2.0  # and for the next one after its last
@@ -66,6 +66,7 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until the end."""
+        self._inherit()
         self._feed.read()
         self._child.start()
         self._child.ping()
@@ -75,6 +76,24 @@ class Keeper:
             self._loop.later(UNUSED_SECONDS, self._end_if_unused)
         self._loop.run()
         self._close()
+
+    def _inherit(self) -> None:
+        """Listen where a keeper did that was killed, before any client is heard.
+
+        Who found it dead meanwhile and takes something away is obeyed after that. What can not be
+        had again (a namespace that ended, a port that was taken) is left out: `net check` shows it.
+        """
+        left = noted(self._place.folder)
+        for each in left:
+            with contextlib.suppress(KernelError):
+                if each.kind == "sandbox":
+                    bound = bind_sandbox(each.path, each.inode)
+                else:
+                    bound = bind_at(each.address, each.port)
+                self._held.setdefault((each.kind, each.name), []).extend(bound.sockets)
+                self._namespaces[each.kind, each.name] = each.path, each.inode
+        if left:
+            self._note()
 
     def stop(self) -> None:
         """End `run`; safe from any thread."""

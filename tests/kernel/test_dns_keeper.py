@@ -37,6 +37,7 @@ from netlib.dns import sockets
 from netlib.dns.channel import connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
+from netlib.dns.held import HELD
 from netlib.dns.keeper import Keeper
 from netlib.dns.place import LOG, SOCKET, AlreadyKept
 from netlib.dns.place import Place as Place_
@@ -140,6 +141,35 @@ def test_a_keeper_that_is_killed_has_an_heir(resolver: Resolver, host: Host, web
     resolver.update(replace(EVERYTHING, endpoints=(*EVERYTHING.endpoints, endpoint)))
     assert values(ask(web, query("db"))) == [DB4]
     assert values(ask(box, query("db"), "127.0.0.11")) == [DB4]
+
+
+def test_who_wants_something_else_of_an_heir_finds_the_rest_there(
+    resolver: Resolver, host: Host, web: Place
+) -> None:
+    """Whatever is asked of it first: so nobody can have given back what it then takes."""
+    os.kill(int(str(stats(resolver)["keeper_pid"])), signal.SIGKILL)
+    resolver.listen_at("n2", ["192.0.2.53"], 53)
+
+    assert resolver.listening() == {
+        ("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53},
+        ("network", "n2"): {"192.0.2.53": 53},
+    }
+    os.kill(int(str(stats(resolver)["keeper_pid"])), signal.SIGKILL)
+    resolver.forget_network("n1")
+    assert resolver.listening() == {("network", "n2"): {"192.0.2.53": 53}}
+
+
+def test_what_an_heir_can_not_have_again_is_tried_once(resolver: Resolver, host: Host) -> None:
+    """A sandbox that ended: no keeper after this one looks for it."""
+    gone = host.sandbox("gone")
+    resolver.listen_sandbox("gone", gone.netns.path, gone.netns.inode)
+    resolver.forget_network("n1")
+    os.kill(int(str(stats(resolver)["keeper_pid"])), signal.SIGKILL)
+    note = host.state_dir / HELD
+    note.write_text(note.read_text().replace(str(gone.netns.inode), "1"))
+
+    assert resolver.listening() == {}
+    assert not note.exists()
 
 
 def test_an_heir_waits_for_the_server_of_a_keeper_that_was_killed(host: Host) -> None:
