@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from netlib.cluster import mirror
 from netlib.cluster.model import Node
 from netlib.cluster.own import LOST, republish, sweep
 from netlib.cluster.state import (
+    LOOKS,
     SEEN_KEY,
     ClusterState,
     as_shared,
@@ -29,7 +30,7 @@ from netlib.peers import tunnels
 from netlib.plan import Plan
 from netlib.sharing import is_shared
 from netlib.state import NetworkRecord
-from netlib.store import Commit, Event, under
+from netlib.store import Commit, Event, Unchanged, under
 from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
 from netlib.verbs.peers import be_member, reconcile, sync
@@ -101,6 +102,7 @@ class Follower:
             self._since = None
             self._look_at_everything(cluster)
         assert self._since is not None
+        self._look_where_asked(cluster)
         retries = (failure.due for failure in self._failing.values())
         due = min((self._full_at, *self._suspects.values(), *retries)) - self._clock()
         events = cluster.store.changes(self._since, max(0.0, min(timeout_seconds, due)))
@@ -182,6 +184,20 @@ class Follower:
         for network_id in [n for n, due in self._suspects.items() if due <= now]:
             del self._suspects[network_id]
             self._sweep(cluster, network_id)
+
+    def _look_where_asked(self, cluster: ClusterState) -> None:
+        """What an operation could not bring to an end by itself is left to this host's agent."""
+        store = self._engine.state.store
+        for word in store.range(*under(LOOKS)):
+            network_id = word.key.removeprefix(LOOKS)
+            with self._alone(network_id):
+                if self._here(network_id) is None:
+                    self._sweep(cluster, network_id)
+                else:
+                    self._look_at(cluster, network_id, again=False)
+            with suppress(StoreConflict):  # there is more by now
+                seen = (Unchanged(word.key, word.revision),)
+                store.commit(Commit(conditions=seen, put={}, delete=(word.key,)))
 
     # -- everything -------------------------------------------------------------------------------
 

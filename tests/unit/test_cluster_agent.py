@@ -43,6 +43,7 @@ from netlib.plan import Plan, Stage
 from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
 from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile
+from netlib.verbs.shared import let_go
 from netlib.wiring import Bridge, FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
@@ -246,6 +247,54 @@ def test_an_address_that_was_given_away_meanwhile_is_reported(
     cluster.step()
     assert two.net.check() == ()
     assert peers(one) == ["db"]
+
+
+def test_who_gives_way_to_the_other_holder_of_its_address_reaches_it(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """While both had it the other was not entered here, and nobody tells of that one again."""
+    address = two.net.endpoints()[0].addresses[0].ip
+    two.cut = True
+    expire(cluster, two)
+    thief = one.connect("app", "thief", str(address))
+    two.cut = False
+    cluster.step()
+    assert thief.mac not in two.remotes()
+
+    two.net.disconnect("app", "db")
+    two.step()
+    assert two.remotes()[thief.mac] == one.node.data_address
+    assert two.net.check() == ()
+    assert not two.net.engine.state.store.range(*under("look/"))
+
+
+def test_what_could_not_be_told_is_told_by_an_agent_that_missed_nothing(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """The cluster was away for just as long as the sandbox was taken off."""
+    two.cut = True
+    two.net.disconnect("app", "db")
+    two.cut = False
+    assert any("endpoint/" in key for key in owned(cluster, two))
+    cluster.step()
+    assert not any("endpoint/" in key for key in owned(cluster, two))
+    assert peers(one) == []
+    assert not two.net.engine.state.store.range(*under("look/"))
+
+
+def test_a_network_that_could_not_be_let_go_in_the_cluster_is_by_the_agent(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Also where the host has nothing of it any more."""
+    record = two.net.engine.state.network("app")
+    two.net.disconnect("app", "db")
+    going = let_go(two.net.engine, record)
+    two.cut = True
+    two.net.engine.meeting.let_go(going.releases)
+    two.cut = False
+    two.net.engine.run(lambda: replace(let_go(two.net.engine, record), releases=()))
+    cluster.step()
+    assert owned(cluster, two) == {}
 
 
 def test_a_host_whose_own_address_was_given_away_takes_another(
