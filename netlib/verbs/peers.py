@@ -158,6 +158,28 @@ def member_wiring(engine: Engine) -> Wiring:
     return membership(here, nodes.values()) if here else recorded_membership(engine)
 
 
+def why_apart(engine: Engine) -> Iterator[str]:
+    """What keeps the other members from sending anything to this host, by its own copies."""
+    mine = engine.meeting.membership()
+    records = engine.state.store.range(*under(node_key("")))
+    if mine is None or not records:  # the agent has not looked yet
+        return
+    copy = engine.state.store.get(node_key(mine.node))
+    if copy is None:
+        yield "other members have removed this host; run: net cluster leave -f, and join again"
+        return
+    node = keys.load_as(Node, copy.value)
+    uses = {node.data_address: "others send its frames to"}
+    if mine.supervised:
+        uses[node.address] = "the cluster's etcd is served at"
+    for address, use in uses.items():
+        if not engine.kernel.has_address(address):
+            yield (
+                f"this host does not have the address {address} any more, which {use}; give it "
+                "back, or leave (net cluster leave -f) and join again by another one"
+            )
+
+
 def be_member(engine: Engine) -> Operation[None]:
     """Have what is needed for being a member, of those nodes that there are now."""
     record = engine.state.store.get(WIRING_KEY)

@@ -546,6 +546,23 @@ def members(host: FakeHost) -> set[str]:
     return {str(n.address) for n in host.kernel.wiring() if isinstance(n, VxlanMember)}
 
 
+def test_a_host_whose_address_is_gone_is_told(cluster: FakeCluster, two: FakeHost) -> None:
+    """All that is its own looks well, but nothing reaches it."""
+    del two.kernel.holding[two.node.data_address]
+    (found,) = two.subjects()
+    assert f"does not have the address {two.node.data_address} any more" in found
+
+
+def test_a_host_that_others_have_removed_is_told(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Its sandboxes go on by themselves, and nobody else hears them."""
+    cluster.store.commit(Commit(put={}, delete=(member_keys.node(two.node.id),)))
+    cluster.step()
+    assert any("other members have removed this host" in found for found in two.subjects())
+    assert one.subjects() == []
+
+
 def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHost) -> None:
     """Those that there are now; who dies stays one."""
     everybody = {"198.51.100.1", "198.51.100.2", "198.51.100.3"}
