@@ -18,12 +18,14 @@ from netlib.cluster.state import (
 )
 from netlib.codec import from_json, to_json
 from netlib.engine import Engine
-from netlib.model import HostFacts
+from netlib.errors import InvalidOption
+from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.peers import copied, devices, own_keys, peers_among, peers_of, peers_wiring
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
 from netlib.store import Commit, Unchanged, under
+from netlib.values import replace
 from netlib.wiring import Wiring
 
 # Which network, which endpoint, and as what it is there now; None: it is not there any more.
@@ -126,6 +128,8 @@ def examine_peers(
         plan = _difference(engine, record, peers, engine.facts(), made)
         if plan:
             yield f"what is elsewhere on {network.name}", plan, ""
+    if narrow := _narrow(engine, network):
+        yield f"network {network.name}", Plan(), narrow
     for clash in engine.state.store.range(*under(clash_key(network.id, ""))):
         sandbox, address, holder = keys.load(clash.value)
         yield (
@@ -134,6 +138,20 @@ def examine_peers(
             f"{address} was given to {holder} while this host was cut off from the cluster; "
             f"run: net disconnect {network.name} {sandbox}, and connect it again",
         )
+
+
+def _narrow(engine: Engine, network: Network) -> str:
+    """Why the longest packets of a network don't leave this host: its device's MTU was changed."""
+    known = network.underlay
+    device = engine.kernel.device_of(known.address) if known else None
+    if known is None or device is None:
+        return ""
+    try:
+        now = replace(network, underlay=replace(known, mtu=device.mtu))
+        engine.driver(network).check_options(now)
+    except InvalidOption as error:
+        return str(error)
+    return ""
 
 
 # -- being a member -------------------------------------------------------------------------------

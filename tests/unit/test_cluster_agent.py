@@ -553,6 +553,17 @@ def test_a_host_whose_address_is_gone_is_told(cluster: FakeCluster, two: FakeHos
     assert f"does not have the address {two.node.data_address} any more" in found
 
 
+def test_a_host_whose_device_carries_less_than_before_is_told(
+    cluster: FakeCluster, two: FakeHost
+) -> None:
+    """As one would be that is about to take part: bridges lose what is too long in silence."""
+    two.kernel.add_device("eth9", mtu=1400)
+    two.kernel.holding[two.node.data_address] = "eth9"
+    (found,) = two.subjects()
+    assert "app has MTU 1450" in found
+    assert "with MTU 1400, can carry 1350 at most" in found
+
+
 def test_a_host_that_others_have_removed_is_told(
     cluster: FakeCluster, one: FakeHost, two: FakeHost
 ) -> None:
