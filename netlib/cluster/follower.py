@@ -30,7 +30,7 @@ from netlib.peers import tunnels
 from netlib.plan import Plan
 from netlib.sharing import is_shared
 from netlib.state import NetworkRecord
-from netlib.store import Commit, Event, Unchanged, under
+from netlib.store import Absent, Commit, Event, Unchanged, under
 from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
 from netlib.verbs.peers import be_member, reconcile, sync
@@ -221,7 +221,7 @@ class Follower:
             self._log("cluster: its store was put back to an earlier state")
         nodes = _texts(cluster, member_keys.NODES)
         mine = store.get(node_key(cluster.node))
-        if cluster.node not in nodes and restored and mine is not None:
+        if cluster.node not in nodes and mine is not None and not _was_removed(cluster):
             nodes[cluster.node] = self._come_back(cluster, mine.value)
         networks = _texts(cluster, "network/")
         self._copy(copies, nodes, networks, revision)
@@ -268,14 +268,16 @@ class Follower:
     def _come_back(self, cluster: ClusterState, text: str) -> str:
         """Stand in the cluster again, whose store was put back to before this host joined."""
         node = keys.load_as(Node, text)
+        names = (member_keys.node_name(node.name), member_keys.data_address(node.data_address))
+        free = [key for key in names if cluster.store.get(key) is None]
+        known = member_keys.node(node.id)
         cluster.store.commit(
             Commit(
-                put={
-                    member_keys.node(node.id): text,
-                    member_keys.node_name(node.name): node.id,
-                }
+                conditions=tuple(map(Absent, (known, *free))),
+                put={known: text, **dict.fromkeys(free, node.id)},
             )
         )
+        self._log(f"cluster: it knows {node.name} again, which it had lost")
         return text
 
     # -- one network ------------------------------------------------------------------------------
@@ -427,6 +429,13 @@ class Follower:
             for record in self._engine.state.networks()
             if is_shared(record.network) and record.network.state == "ready"
         ]
+
+
+def _was_removed(cluster: ClusterState) -> bool:
+    """Whether this host was taken off the cluster, or all of that ended; else it was forgotten."""
+    store = cluster.store
+    removed = store.get(member_keys.revoked(cluster.node)) is not None
+    return removed or store.get(member_keys.CLUSTER) is None
 
 
 def _nothing() -> Operation[Any]:

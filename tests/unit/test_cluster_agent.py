@@ -22,6 +22,7 @@ from netlib.cluster.agent import Agent
 from netlib.cluster.follower import Follower
 from netlib.cluster.mirror import read
 from netlib.cluster.model import SharedEndpoint
+from netlib.cluster.nodes import forget
 from netlib.cluster.own import republish
 from netlib.cluster.state import (
     LEASE_KEY,
@@ -541,6 +542,30 @@ def test_a_host_that_is_younger_than_the_copy_is_a_member_still(
 # -- members ------------------------------------------------------------------------------------
 
 
+def test_a_host_that_is_younger_than_the_copy_comes_back_after_others_went_on(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """By then the store's revision is no sign any more that it was put back."""
+    copy = Snapshot(cluster.store)
+    known = (
+        member_keys.node(two.node.id),
+        member_keys.node_name(two.node.name),
+        member_keys.data_address(two.node.data_address),
+    )
+    seen = int(two.net.engine.state.store.get(SEEN_KEY).value)  # type: ignore[union-attr]
+    for key in known:
+        copy._records.pop(key, None)
+    copy._keys.remove(known[0])
+    copy.put_back(cluster.store, cluster.clock)
+    while cluster.store.revision() <= seen:
+        cluster.store.commit(Commit(put={"node/extra": str(cluster.store.revision())}))
+    cluster.store.commit(Commit(put={}, delete=("node/extra",)))
+    two.follower.again()  # as by an etcd, which tells another history from its own
+    two.later()
+    assert all(cluster.store.get(key) is not None for key in known)
+    assert two.net.check() == ()
+
+
 def members(host: FakeHost) -> set[str]:
     """Whose tunnelled frames a host takes."""
     return {str(n.address) for n in host.kernel.wiring() if isinstance(n, VxlanMember)}
@@ -568,8 +593,11 @@ def test_a_host_that_others_have_removed_is_told(
     cluster: FakeCluster, one: FakeHost, two: FakeHost
 ) -> None:
     """Its sandboxes go on by themselves, and nobody else hears them."""
-    cluster.store.commit(Commit(put={}, delete=(member_keys.node(two.node.id),)))
-    cluster.step()
+    forget(cluster.store, two.node)
+    one.step()
+    two.follower.again()
+    with pytest.raises(StoreError, match="net cluster leave -f"):
+        two.follower.step()
     assert any("other members have removed this host" in found for found in two.subjects())
     assert one.subjects() == []
 
@@ -580,7 +608,7 @@ def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHo
     assert members(one) == everybody
     expire(cluster, two)
     assert members(one) == everybody
-    cluster.store.commit(Commit(put={}, delete=(member_keys.node(two.node.id),)))
+    forget(cluster.store, two.node)
     one.step()
     assert members(one) == everybody - {"198.51.100.2"}
     assert one.net.check() == ()
