@@ -124,6 +124,15 @@ def test_who_is_killed_half_way_may_try_again(three: list[Machine]) -> None:
     eventually(killed_half_way, 50)
     left = server.pid()
     assert left
+    error = first.refusal("cluster leave", status=3)
+    assert "has keys of one" in error["message"]
+    assert first.ask("cluster leave -f") ["left"] is None
+    assert not server.pid()
+    assert not (first.state_dir / "cluster").exists()
+
+    eventually(killed_half_way, 50)
+    left = server.pid()
+    assert left
     found(first)
     assert server.pid() != left
     assert names_seen_by(first) == ["host-1"]
