@@ -191,7 +191,7 @@ def why_apart(engine: Engine) -> Iterator[str]:
     if mine.supervised:
         uses[node.address] = "the cluster's etcd is served at"
     for address, use in uses.items():
-        if not engine.kernel.has_address(address):
+        if engine.kernel.device_of(address) is None:
             yield (
                 f"this host does not have the address {address} any more, which {use}; give it "
                 "back, or leave (net cluster leave -f) and join again by another one"
