@@ -93,7 +93,7 @@ class Joining:
                 put=puts,
             ),
             leased=True,
-            release=Release(keys=tuple(puts), holder=endpoint.id),
+            release=endpoint_release(endpoint),
         )
 
     def evicted(self, engine: Engine, endpoint: Endpoint, host: HostFacts) -> Evicted:
@@ -213,6 +213,7 @@ def endpoint_release(endpoint: Endpoint) -> Release:
             *(keys.address_key(endpoint.network, address.ip) for address in endpoint.addresses),
         ),
         holder=endpoint.id,
+        network=endpoint.network,
     )
 
 
@@ -264,7 +265,7 @@ def settle_in(
     claim = Claim(
         commit=Commit(conditions=tuple(conditions), put=puts),
         leased=True,
-        release=Release(keys=tuple(puts), holder=node.id),
+        release=Release(keys=tuple(puts), holder=node.id, network=network.id),
     )
     return network, claim
 
@@ -298,6 +299,7 @@ def host_release(network: Network, node_id: str) -> Release:
             *(keys.address_key(network.id, address) for address in mine),
         ),
         holder=node_id,
+        network=network.id,
     )
 
 

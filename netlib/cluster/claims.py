@@ -13,11 +13,12 @@ class Release:
     """Keys that are to go from the cluster's store, as far as they are `holder`'s still.
 
     `holder` is the id that the values of its keys contain: after a lease was lost, another
-    host's endpoint may have the same address.
+    host's endpoint may have the same address. `network`: where it takes part, if it does.
     """
 
     keys: tuple[str, ...]
     holder: str
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from netlib import state as keys
 from netlib.errors import AgentDown, CommitUnknown, LeaseLost, NetError, NotAMember
-from netlib.store import LeasedStore, Store
+from netlib.store import Commit, LeasedStore, Store
 
 if TYPE_CHECKING:
     from netlib.cluster.claims import Claim, Release
@@ -84,14 +84,26 @@ class Meeting:
         """Undo claims; what the cluster can't be told now, this host's agent tells it later."""
         while taken:
             claim, revision = taken.pop()
-            with suppress(NetError):
+            try:
                 self.cluster.take_back(claim, revision)
+            except NetError:
+                self._leave_word(claim.release)
 
     def let_go(self, releases: Iterable[Release]) -> None:
         """Let go what is taken away here: it is, whether the cluster can be told now or later."""
         for release in releases:
-            with suppress(NetError):
+            try:
                 self.cluster.let_go(release)
+            except NetError:
+                self._leave_word(release)
+
+    def _leave_word(self, release: Release | None) -> None:
+        """Have the agent look: it may never have missed the cluster, and hears of nothing."""
+        if release is not None and release.network:
+            from netlib.cluster.state import look_key
+
+            with suppress(NetError):
+                self._store.commit(Commit(put={look_key(release.network): ""}))
 
     def _lease(self) -> int:
         """The lease that what this host claims goes with: its agent keeps it alive."""

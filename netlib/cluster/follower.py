@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from netlib.cluster import mirror
 from netlib.cluster.model import Node
 from netlib.cluster.own import LOST, republish, sweep
 from netlib.cluster.state import (
+    LOOKS,
     SEEN_KEY,
     ClusterState,
     as_shared,
@@ -29,7 +30,7 @@ from netlib.peers import tunnels
 from netlib.plan import Plan
 from netlib.sharing import is_shared
 from netlib.state import NetworkRecord
-from netlib.store import Commit, Event, under
+from netlib.store import Absent, Commit, Event, Unchanged, under
 from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
 from netlib.verbs.peers import be_member, reconcile, sync
@@ -101,6 +102,7 @@ class Follower:
             self._since = None
             self._look_at_everything(cluster)
         assert self._since is not None
+        self._look_where_asked(cluster)
         retries = (failure.due for failure in self._failing.values())
         due = min((self._full_at, *self._suspects.values(), *retries)) - self._clock()
         events = cluster.store.changes(self._since, max(0.0, min(timeout_seconds, due)))
@@ -183,6 +185,20 @@ class Follower:
             del self._suspects[network_id]
             self._sweep(cluster, network_id)
 
+    def _look_where_asked(self, cluster: ClusterState) -> None:
+        """What an operation could not bring to an end by itself is left to this host's agent."""
+        store = self._engine.state.store
+        for word in store.range(*under(LOOKS)):
+            network_id = word.key.removeprefix(LOOKS)
+            with self._alone(network_id):
+                if self._here(network_id) is None:
+                    self._sweep(cluster, network_id)
+                else:
+                    self._look_at(cluster, network_id, again=False)
+            with suppress(StoreConflict):  # there is more by now
+                seen = (Unchanged(word.key, word.revision),)
+                store.commit(Commit(conditions=seen, put={}, delete=(word.key,)))
+
     # -- everything -------------------------------------------------------------------------------
 
     def _look_at_everything(self, cluster: ClusterState) -> None:
@@ -205,7 +221,7 @@ class Follower:
             self._log("cluster: its store was put back to an earlier state")
         nodes = _texts(cluster, member_keys.NODES)
         mine = store.get(node_key(cluster.node))
-        if cluster.node not in nodes and restored and mine is not None:
+        if cluster.node not in nodes and mine is not None and not _was_removed(cluster):
             nodes[cluster.node] = self._come_back(cluster, mine.value)
         networks = _texts(cluster, "network/")
         self._copy(copies, nodes, networks, revision)
@@ -252,14 +268,16 @@ class Follower:
     def _come_back(self, cluster: ClusterState, text: str) -> str:
         """Stand in the cluster again, whose store was put back to before this host joined."""
         node = keys.load_as(Node, text)
+        names = (member_keys.node_name(node.name), member_keys.data_address(node.data_address))
+        free = [key for key in names if cluster.store.get(key) is None]
+        known = member_keys.node(node.id)
         cluster.store.commit(
             Commit(
-                put={
-                    member_keys.node(node.id): text,
-                    member_keys.node_name(node.name): node.id,
-                }
+                conditions=tuple(map(Absent, (known, *free))),
+                put={known: text, **dict.fromkeys(free, node.id)},
             )
         )
+        self._log(f"cluster: it knows {node.name} again, which it had lost")
         return text
 
     # -- one network ------------------------------------------------------------------------------
@@ -411,6 +429,13 @@ class Follower:
             for record in self._engine.state.networks()
             if is_shared(record.network) and record.network.state == "ready"
         ]
+
+
+def _was_removed(cluster: ClusterState) -> bool:
+    """Whether this host was taken off the cluster, or all of that ended; else it was forgotten."""
+    store = cluster.store
+    removed = store.get(member_keys.revoked(cluster.node)) is not None
+    return removed or store.get(member_keys.CLUSTER) is None
 
 
 def _nothing() -> Operation[Any]:

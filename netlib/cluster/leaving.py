@@ -14,7 +14,15 @@ from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_
 from netlib.cluster.server import client_url
 from netlib.cluster.state import COPIES, LEASE_KEY, SEEN_KEY
 from netlib.engine import Engine
-from netlib.errors import DriverError, InUse, LastManager, NoSuchNode, StoreError, UnknownDriver
+from netlib.errors import (
+    DriverError,
+    InUse,
+    LastManager,
+    NoSuchNode,
+    NotAMember,
+    StoreError,
+    UnknownDriver,
+)
 from netlib.model import Network
 from netlib.operation import Operation
 from netlib.state import MEMBERSHIP_KEY, NetworkRecord
@@ -27,8 +35,10 @@ from netlib.verbs.remove import dissolve
 _NOTICE_SECONDS, _PAUSE_SECONDS = 5.0, 0.02
 
 
-def leave(doors: Doors, *, force: bool = False) -> None:
+def leave(doors: Doors, *, force: bool = False) -> str:
     """Give up this host's membership, its keys, and if it is a manager its server of the store.
+
+    The id of the cluster; nothing where only keys were left of one.
 
     A host that sandboxes use the cluster's networks on, the last manager, and one that does not
     reach the cluster leave with `force` only. Raises NotAMember, InUse, LastManager, StoreError.
@@ -36,6 +46,9 @@ def leave(doors: Doors, *, force: bool = False) -> None:
     Example:  net cluster leave
     """
     with doors.alone():
+        if _has_left(doors, force=force):
+            member.give_up(doors)
+            return ""
         membership = doors.membership()
         networks = _global_networks(doors.engine)
         _check_unused(doors.engine, networks, force=force)
@@ -68,10 +81,13 @@ def leave(doors: Doors, *, force: bool = False) -> None:
         _until_closed(doors, membership)
         doors.engine.run(lambda: be_nobody(doors.engine))
         member.give_up(doors)
+        return membership.cluster
 
 
 def plan_leave(doors: Doors, *, force: bool = False) -> tuple[str, ...]:
     """What `leave` would do, as commands."""
+    if _has_left(doors, force=force):
+        return (f"host  rm -r {doors.files.folder}",)
     membership = doors.membership()
     networks = _global_networks(doors.engine)
     _check_unused(doors.engine, networks, force=force)
@@ -83,6 +99,22 @@ def plan_leave(doors: Doors, *, force: bool = False) -> tuple[str, ...]:
             lines.append(f"host  net disconnect {record.network.name} {one.endpoint.sandbox.name}")
     lines.append(f"host  {etcdctl(membership, 'del', keys.node(membership.node))}")
     return (*lines, f"host  rm -r {doors.files.folder}")
+
+
+def _has_left(doors: Doors, *, force: bool) -> bool:
+    """Whether only keys, and an etcd maybe, are left: who left, or tried to join, was killed.
+
+    Or the state was lost, and they are all that is left of a cluster: so not unasked.
+    """
+    folder = doors.files.folder
+    if doors.record() is not None or not folder.exists():
+        return False
+    if not force:
+        raise NotAMember(
+            f"this host is not a member of a cluster, and has keys of one in {folder}",
+            "if they are not needed any more: net cluster leave -f",
+        )
+    return True
 
 
 def _until_closed(doors: Doors, membership: Membership) -> None:

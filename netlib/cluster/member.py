@@ -80,7 +80,8 @@ def check_join_port(port: int) -> int:
 
 def check_data_port(doors: Doors, address: IPAddress, port: int, hint: str) -> int:
     """The UDP port for tunnelled frames, if it is free here, else PortTaken."""
-    return check_port(doors, "udp", address, port, hint)
+    about_devices = "ip -d link show type vxlan tells whether a device has it"
+    return check_port(doors, "udp", address, port, f"{hint}; {about_devices}")
 
 
 def version() -> str:

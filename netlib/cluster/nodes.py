@@ -294,10 +294,12 @@ def remove_server(membership: Membership, node: Node) -> None:
 
 
 def forget(store: Store, node: Node) -> None:
-    """Remove all that the cluster knows of a node, and let its certificate count no more."""
-    cluster, _ = cluster_of(store)
-    if not cluster.external:  # else it was let in by what somebody else's authority signed
-        store.commit(Commit(put={keys.revoked(node.id): node.name}))
+    """Remove all that the cluster knows of a node, and let its certificate count no more.
+
+    That it was removed is written down first, and where certificates are somebody else's, too:
+    by that a host knows it from a store that was put back to before it joined.
+    """
+    store.commit(Commit(put={keys.revoked(node.id): node.name}))
     gone = [*records_of(node)]
     for record in (*store.range(*under("endpoint/")), *store.range(*under("host/"))):
         endpoint = load_as(SharedEndpoint, record.value)

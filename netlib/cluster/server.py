@@ -30,6 +30,7 @@ CLIENT_PORT, PEER_PORT = 2379, 2380
 CONFIG, DATA, LOCK, LOG = "etcd.json", "etcd", "etcd.lock", "etcd.log"
 _LOG_BYTES = 4 << 20
 _STOP_SECONDS = 10.0
+_EXEC_SECONDS = 1.0
 # A commit of ours may speak of a dead node's thousand endpoints at once; etcd's default is 128.
 _MOST_OPERATIONS = 8192
 _MOST_REQUEST_BYTES = 8 << 20
@@ -244,11 +245,10 @@ class Server:
             return -1
         try:
             descriptor = os.pidfd_open(pid)
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return -1
         # Else it ended, and the pid is another's.
-        if os.fsencode(f"--data-dir={self._folder / DATA}") in words:
+        if os.fsencode(f"--data-dir={self._folder / DATA}") in _words(pid, descriptor):
             return descriptor
         os.close(descriptor)
         return -1
@@ -271,6 +271,19 @@ class Server:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _words(pid: int, process: int) -> list[bytes]:
+    """The command line of a process, nothing if it ended."""
+    path, deadline = Path(f"/proc/{pid}/cmdline"), time.monotonic() + _EXEC_SECONDS
+    while True:
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            return []
+        # In the midst of execve(2) it has none: then it is there, and soon known.
+        if any(words) or _ended(process, 0.01) or time.monotonic() > deadline:
+            return words
 
 
 def _ended(process: int, seconds: float) -> bool:

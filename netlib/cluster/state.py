@@ -14,6 +14,7 @@ node/<id>                        a node
 offer/<network>                  a network that this host may take up, or has
 peer/<network>/<endpoint>        an endpoint elsewhere of a network that this host has taken up
 clash/<network>/<endpoint>       an endpoint here whose address another host's has got
+look/<network>                   that the cluster or this host may have of it what it should not
 cluster/lease                    the lease that claims of this host go with
 cluster/seen                     the revision up to which these copies are made
 cluster/wiring                   what this host has for being a member, whatever its networks
@@ -50,7 +51,7 @@ LEASE_KEY = "cluster/lease"
 SEEN_KEY = "cluster/seen"
 WIRING_KEY = "cluster/wiring"
 # What a member copies from the cluster's store into its own.
-COPIES = ("node/", "offer/", "peer/", "place/", "clash/")
+COPIES = ("node/", "offer/", "peer/", "place/", "clash/", "look/")
 _TRIES = 20
 
 
@@ -91,6 +92,14 @@ def peers_thing(network_id: str) -> str:
 def clash_key(network_id: str, endpoint_id: str) -> str:
     """Where it is kept that an endpoint here has lost its address to another host's."""
     return f"clash/{network_id}/{endpoint_id}"
+
+
+LOOKS = "look/"
+
+
+def look_key(network_id: str) -> str:
+    """Where it is kept that this host's agent has to look at a network, though nobody told it."""
+    return f"{LOOKS}{network_id}"
 
 
 def dump_shared(network: Network) -> str:
@@ -267,6 +276,7 @@ def _all(records: Iterable[Record]) -> list[SharedEndpoint]:
 __all__ = [
     "COPIES",
     "LEASE_KEY",
+    "LOOKS",
     "POOLS",
     "SEEN_KEY",
     "VNIS",
@@ -278,6 +288,7 @@ __all__ = [
     "dump_shared",
     "host_key",
     "load_shared",
+    "look_key",
     "node_key",
     "offer_key",
     "peer_key",

@@ -8,7 +8,7 @@ import threading
 import time
 
 from netlib.errors import StoreUnavailable
-from netlib.store import Event
+from netlib.store import Event, Record
 from netlib.store.etcd_http import Lost, NotReached
 from netlib.store.etcd_refusals import Refused, explained
 from netlib.store.etcd_space import RANGE, LastCommit, Space, last_commit
@@ -166,19 +166,24 @@ class Changes:
 
     def _stands(self, event: Event) -> bool:
         """Whether it was so at that time; also where that was forgotten."""
-        keys = self._space.keys
-        question = {**keys.one(event.key), "revision": str(event.revision)}
         try:
-            found = self._space.servers.ask(RANGE, question).get("kvs")
+            then = self._at(event.key, event.revision)
+            if event.value is not None:
+                return then == Record(event.key, event.value, event.revision)
+            # What never was is not there either, and tells nothing of its removal.
+            return then is None and self._at(event.key, event.revision - 1) is not None
         except Refused as refused:
             # Of what is to come a server says likewise that it is not there.
             if refused.is_out_of_range:
                 return event.revision <= self._space.last_commit().now
             raise
-        if not found:
-            return event.value is None
-        record = keys.record(found[0])
-        return (record.value, record.revision) == (event.value, event.revision)
+
+    def _at(self, key: str, revision: int) -> Record | None:
+        """The record of a key as it was at that time."""
+        keys = self._space.keys
+        question = {**keys.one(key), "revision": str(revision)}
+        found = self._space.servers.ask(RANGE, question).get("kvs")
+        return keys.record(found[0]) if found else None
 
     def _watch(self, since: int) -> Watch:
         servers, keys = self._space.servers, self._space.keys

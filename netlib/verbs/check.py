@@ -64,14 +64,20 @@ def _membership(engine: Engine) -> list[Finding]:
     """What the host has for being a member of a cluster."""
     if engine.meeting.membership() is None:
         return []
-    from netlib.verbs.peers import member_wiring, recorded_membership  # few hosts are in a cluster
+    from netlib.verbs.peers import (  # few hosts are in a cluster
+        member_wiring,
+        recorded_membership,
+        why_apart,
+    )
 
     strange = strange_members(engine, lambda: recorded_membership(engine) | member_wiring(engine))
     wanted = member_wiring(engine)
     lacking = missing(wanted, engine.kernel.observe(wanted)) if wanted else Plan()
     plan = joined([diff(have=strange, want=Wiring()), lacking])
     note = "others than its members are taken for such" if strange else ""
-    return [Finding(subject="membership of the cluster", plan=plan, note=note)] if plan else []
+    subject = "membership of the cluster"
+    found = [Finding(subject=subject, plan=plan, note=note)] if plan else []
+    return [*found, *(Finding(subject=subject, plan=Plan(), note=n) for n in why_apart(engine))]
 
 
 def examine(

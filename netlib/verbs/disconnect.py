@@ -100,8 +100,10 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         # Known by what others call it, and only for its endpoints' sake.
         gone += engine.state.sandbox_keys(box)
         touched = {}
+    words: dict[str, str] = {}
     if network.underlay is not None:
         gone.append(f"clash/{endpoint.network}/{endpoint.id}")
+        words = _words(engine, endpoint)
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
         sandbox=box,
@@ -123,7 +125,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
             },
             durable=False,
         ),
-        done=Commit(put=puts(moved, ready=True), delete=tuple(gone)),
+        done=Commit(put={**puts(moved, ready=True), **words}, delete=tuple(gone)),
         releases=_releases(network, endpoint),
     )
 
@@ -135,6 +137,18 @@ def _releases(network: Network, endpoint: Endpoint) -> tuple[Release, ...]:
     from netlib.sharing import endpoint_release  # few hosts are in a cluster
 
     return (endpoint_release(endpoint),)
+
+
+def _words(engine: Engine, endpoint: Endpoint) -> dict[str, str]:
+    """What this host's agent is to enter, once it is gone, of who else has its addresses.
+
+    Two have them where one was cut off when they were given to the other.
+    """
+    from netlib.cluster.state import look_key
+    from netlib.peers import peers_at
+
+    found = peers_at(engine, endpoint.network, (a.ip for a in endpoint.addresses))
+    return {look_key(endpoint.network): ""} if found else {}
 
 
 def _name(engine: Engine, reference: str) -> str:

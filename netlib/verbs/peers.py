@@ -18,12 +18,14 @@ from netlib.cluster.state import (
 )
 from netlib.codec import from_json, to_json
 from netlib.engine import Engine
-from netlib.model import HostFacts
+from netlib.errors import InvalidOption
+from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.peers import copied, devices, own_keys, peers_among, peers_of, peers_wiring
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
 from netlib.store import Commit, Unchanged, under
+from netlib.values import replace
 from netlib.wiring import Wiring
 
 # Which network, which endpoint, and as what it is there now; None: it is not there any more.
@@ -126,6 +128,8 @@ def examine_peers(
         plan = _difference(engine, record, peers, engine.facts(), made)
         if plan:
             yield f"what is elsewhere on {network.name}", plan, ""
+    if narrow := _narrow(engine, network):
+        yield f"network {network.name}", Plan(), narrow
     for clash in engine.state.store.range(*under(clash_key(network.id, ""))):
         sandbox, address, holder = keys.load(clash.value)
         yield (
@@ -134,6 +138,20 @@ def examine_peers(
             f"{address} was given to {holder} while this host was cut off from the cluster; "
             f"run: net disconnect {network.name} {sandbox}, and connect it again",
         )
+
+
+def _narrow(engine: Engine, network: Network) -> str:
+    """Why the longest packets of a network don't leave this host: its device's MTU was changed."""
+    known = network.underlay
+    device = engine.kernel.device_of(known.address) if known else None
+    if known is None or device is None:
+        return ""
+    try:
+        now = replace(network, underlay=replace(known, mtu=device.mtu))
+        engine.driver(network).check_options(now)
+    except InvalidOption as error:
+        return str(error)
+    return ""
 
 
 # -- being a member -------------------------------------------------------------------------------
@@ -156,6 +174,28 @@ def member_wiring(engine: Engine) -> Wiring:
     nodes = {node.id: node for node in (keys.load_as(Node, r.value) for r in records)}
     here = nodes.pop(mine.node, None) if mine else None
     return membership(here, nodes.values()) if here else recorded_membership(engine)
+
+
+def why_apart(engine: Engine) -> Iterator[str]:
+    """What keeps the other members from sending anything to this host, by its own copies."""
+    mine = engine.meeting.membership()
+    records = engine.state.store.range(*under(node_key("")))
+    if mine is None or not records:  # the agent has not looked yet
+        return
+    copy = engine.state.store.get(node_key(mine.node))
+    if copy is None:
+        yield "other members have removed this host; run: net cluster leave -f, and join again"
+        return
+    node = keys.load_as(Node, copy.value)
+    uses = {node.data_address: "others send its frames to"}
+    if mine.supervised:
+        uses[node.address] = "the cluster's etcd is served at"
+    for address, use in uses.items():
+        if engine.kernel.device_of(address) is None:
+            yield (
+                f"this host does not have the address {address} any more, which {use}; give it "
+                "back, or leave (net cluster leave -f) and join again by another one"
+            )
 
 
 def be_member(engine: Engine) -> Operation[None]:

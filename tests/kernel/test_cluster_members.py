@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -120,6 +121,15 @@ def test_who_is_killed_half_way_may_try_again(three: list[Machine]) -> None:
             return True
         first.net("cluster leave -f")  # it was done already
         return False
+
+    eventually(killed_half_way, 50)
+    left = server.pid()
+    assert left
+    error = first.refusal("cluster leave", status=3)
+    assert "has keys of one" in error["message"]
+    assert first.ask("cluster leave -f")["left"] is None
+    assert not server.pid()
+    assert not (first.state_dir / "cluster").exists()
 
     eventually(killed_half_way, 50)
     left = server.pid()
@@ -404,11 +414,11 @@ def test_a_cluster_is_restored_as_its_page_says(three: list[Machine], tmp_path: 
     found(first)
     join(second, first)
     page = (ROOT / "docs" / "cluster.md").read_text().partition("## Back up and restore")[2]
-    save, restore = (
+    save, restore, anew = (
         block.replace("/var/lib/netlib", str(first.state_dir))
         .replace("192.0.2.1", first.address)
         .replace("/root/", f"{tmp_path}/")
-        for block in fences(page, "sh")[:2]
+        for block in fences(page, "sh")[:3]
     )
     first.place.run("bash", "-e", "-c", save)
     first.net("node update --availability drain host-2")
@@ -421,6 +431,18 @@ def test_a_cluster_is_restored_as_its_page_says(three: list[Machine], tmp_path: 
 
     eventually(lambda: second.net("node ls", status=None).returncode == 0, 20)
     assert availabilities() == ["active", "active"]
+
+    first.net("node update --availability drain host-2")
+    first.kill_daemon(signal.SIGTERM)
+    end_process(Server(first.state_dir / "cluster").pid())
+    shutil.rmtree(first.state_dir)
+    first.state_dir.mkdir()
+    kept = "".join(restore.splitlines(keepends=True)[2:])
+    first.place.run("bash", "-e", "-c", anew + kept)
+    first.start_daemon()
+    eventually(lambda: second.net("node ls", status=None).returncode == 0, 20)
+    assert availabilities() == ["active", "active"]
+    assert names_seen_by(first) == ["host-1", "host-2"]
 
 
 def test_a_cluster_keeps_its_state_in_an_etcd_that_runs(

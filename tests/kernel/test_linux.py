@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -22,6 +23,8 @@ from netlib.apply import apply, tear_down
 from netlib.errors import KernelError, NetError, NotThere, StageFailed, Unsupported
 from netlib.kernel.linux import LinuxKernel
 from netlib.kernel.netfilter.none import NoFirewall
+from netlib.kernel.netlink import NoAnswer, Socket
+from netlib.kernel.rtnl_entries import new_address
 from netlib.model import HOST
 from netlib.plan import Change, Create, Delete, Stage, diff
 from netlib.wiring import (
@@ -55,6 +58,30 @@ def kernel(host: Host) -> Iterator[LinuxKernel]:
     kernel = LinuxKernel(NoFirewall())
     yield kernel
     kernel.close()
+
+
+@pytest.mark.parametrize(
+    "wrong", [set(), set(range(250)), {0}, {99}, {100}, {249}, {57, 58, 101}, set(range(0, 250, 2))]
+)
+def test_of_many_requests_at_once_each_has_its_own_answer(host: Host, wrong: set[int]) -> None:
+    """Wherever among them the refused ones are: the last of a message, too."""
+    requests = [
+        new_address(9999 if number in wrong else 1, ip_interface(f"127.1.0.{number + 1}/32"))
+        for number in range(250)
+    ]
+    with closing(Socket()) as netlink:
+        answers = netlink.transact(requests)
+    assert {number for number, answer in enumerate(answers) if answer is not None} == wrong
+
+
+def test_refusals_that_find_no_room_are_not_taken_for_success(host: Host) -> None:
+    """The kernel drops what the receive buffer does not hold, and says so (netlink(7))."""
+    requests = [new_address(9999, ip_interface("127.1.0.1/32"))] * 99
+    requests.append(new_address(1, ip_interface("127.1.0.1/32")))
+    with closing(Socket()) as netlink:
+        netlink._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with pytest.raises(NoAnswer):
+            netlink.transact(requests)
 
 
 def make(kernel: LinuxKernel, *nouns: Noun) -> None:

@@ -271,8 +271,9 @@ def test_after_a_state_was_put_back_everything_is_read_again(
         eventually(lambda: follower.copy == {"a": "1", "b": "1"})
 
 
+@pytest.mark.parametrize("last", ["put", "removed"])
 def test_what_was_told_since_a_copy_was_made_tells_its_history_from_the_next(
-    member: Member, tmp_path: Path
+    member: Member, tmp_path: Path, last: str
 ) -> None:
     """Also where the last commit by which the history was known is in the copy, too."""
     copy = tmp_path / "copy"
@@ -281,11 +282,13 @@ def test_what_was_told_since_a_copy_was_made_tells_its_history_from_the_next(
         assert reader.changes(start) == []
         between = put(other, b="1")
         member.ctl("snapshot", "save", str(copy))
-        revision = put(other, lost="1")
+        lost = revision = put(other, lost="1")
+        if last == "removed":  # and in the next history it never was
+            revision = other.commit(Commit(put={}, delete=("lost",)))
         told: list[Event] = []
         while not told or told[-1].revision < revision:
             told += reader.changes(told[-1].revision if told else start, timeout_seconds=5) or []
-        assert [event.revision for event in told] == [between, revision]
+        assert [event.revision for event in told] == sorted({between, lost, revision})
 
         put_back(member, copy)
         with closing(EtcdStore([member.url])) as later:

@@ -53,6 +53,7 @@ def test_every_key_is_in_the_table(path: Path) -> None:
         "device/",
         "host/",
         "linked/",
+        "look/",
         "mac/",
         "node/",
         "offer/",

@@ -22,6 +22,7 @@ from netlib.cluster.agent import Agent
 from netlib.cluster.follower import Follower
 from netlib.cluster.mirror import read
 from netlib.cluster.model import SharedEndpoint
+from netlib.cluster.nodes import forget
 from netlib.cluster.own import republish
 from netlib.cluster.state import (
     LEASE_KEY,
@@ -43,6 +44,7 @@ from netlib.plan import Plan, Stage
 from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
 from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile
+from netlib.verbs.shared import let_go
 from netlib.wiring import Bridge, FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
@@ -246,6 +248,54 @@ def test_an_address_that_was_given_away_meanwhile_is_reported(
     cluster.step()
     assert two.net.check() == ()
     assert peers(one) == ["db"]
+
+
+def test_who_gives_way_to_the_other_holder_of_its_address_reaches_it(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """While both had it the other was not entered here, and nobody tells of that one again."""
+    address = two.net.endpoints()[0].addresses[0].ip
+    two.cut = True
+    expire(cluster, two)
+    thief = one.connect("app", "thief", str(address))
+    two.cut = False
+    cluster.step()
+    assert thief.mac not in two.remotes()
+
+    two.net.disconnect("app", "db")
+    two.step()
+    assert two.remotes()[thief.mac] == one.node.data_address
+    assert two.net.check() == ()
+    assert not two.net.engine.state.store.range(*under("look/"))
+
+
+def test_what_could_not_be_told_is_told_by_an_agent_that_missed_nothing(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """The cluster was away for just as long as the sandbox was taken off."""
+    two.cut = True
+    two.net.disconnect("app", "db")
+    two.cut = False
+    assert any("endpoint/" in key for key in owned(cluster, two))
+    cluster.step()
+    assert not any("endpoint/" in key for key in owned(cluster, two))
+    assert peers(one) == []
+    assert not two.net.engine.state.store.range(*under("look/"))
+
+
+def test_a_network_that_could_not_be_let_go_in_the_cluster_is_by_the_agent(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Also where the host has nothing of it any more."""
+    record = two.net.engine.state.network("app")
+    two.net.disconnect("app", "db")
+    going = let_go(two.net.engine, record)
+    two.cut = True
+    two.net.engine.meeting.let_go(going.releases)
+    two.cut = False
+    two.net.engine.run(lambda: replace(let_go(two.net.engine, record), releases=()))
+    cluster.step()
+    assert owned(cluster, two) == {}
 
 
 def test_a_host_whose_own_address_was_given_away_takes_another(
@@ -492,9 +542,64 @@ def test_a_host_that_is_younger_than_the_copy_is_a_member_still(
 # -- members ------------------------------------------------------------------------------------
 
 
+def test_a_host_that_is_younger_than_the_copy_comes_back_after_others_went_on(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """By then the store's revision is no sign any more that it was put back."""
+    copy = Snapshot(cluster.store)
+    known = (
+        member_keys.node(two.node.id),
+        member_keys.node_name(two.node.name),
+        member_keys.data_address(two.node.data_address),
+    )
+    seen = int(two.net.engine.state.store.get(SEEN_KEY).value)  # type: ignore[union-attr]
+    for key in known:
+        copy._records.pop(key, None)
+    copy._keys.remove(known[0])
+    copy.put_back(cluster.store, cluster.clock)
+    while cluster.store.revision() <= seen:
+        cluster.store.commit(Commit(put={"node/extra": str(cluster.store.revision())}))
+    cluster.store.commit(Commit(put={}, delete=("node/extra",)))
+    two.follower.again()  # as by an etcd, which tells another history from its own
+    two.later()
+    assert all(cluster.store.get(key) is not None for key in known)
+    assert two.net.check() == ()
+
+
 def members(host: FakeHost) -> set[str]:
     """Whose tunnelled frames a host takes."""
     return {str(n.address) for n in host.kernel.wiring() if isinstance(n, VxlanMember)}
+
+
+def test_a_host_whose_address_is_gone_is_told(cluster: FakeCluster, two: FakeHost) -> None:
+    """All that is its own looks well, but nothing reaches it."""
+    del two.kernel.holding[two.node.data_address]
+    (found,) = two.subjects()
+    assert f"does not have the address {two.node.data_address} any more" in found
+
+
+def test_a_host_whose_device_carries_less_than_before_is_told(
+    cluster: FakeCluster, two: FakeHost
+) -> None:
+    """As one would be that is about to take part: bridges lose what is too long in silence."""
+    two.kernel.add_device("eth9", mtu=1400)
+    two.kernel.holding[two.node.data_address] = "eth9"
+    (found,) = two.subjects()
+    assert "app has MTU 1450" in found
+    assert "with MTU 1400, can carry 1350 at most" in found
+
+
+def test_a_host_that_others_have_removed_is_told(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """Its sandboxes go on by themselves, and nobody else hears them."""
+    forget(cluster.store, two.node)
+    one.step()
+    two.follower.again()
+    with pytest.raises(StoreError, match="net cluster leave -f"):
+        two.follower.step()
+    assert any("other members have removed this host" in found for found in two.subjects())
+    assert one.subjects() == []
 
 
 def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHost) -> None:
@@ -503,7 +608,7 @@ def test_only_members_are_heard(cluster: FakeCluster, one: FakeHost, two: FakeHo
     assert members(one) == everybody
     expire(cluster, two)
     assert members(one) == everybody
-    cluster.store.commit(Commit(put={}, delete=(member_keys.node(two.node.id),)))
+    forget(cluster.store, two.node)
     one.step()
     assert members(one) == everybody - {"198.51.100.2"}
     assert one.net.check() == ()

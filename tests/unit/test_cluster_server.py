@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netlib.cluster.server import LOCK, Server
+from netlib.cluster.server import DATA, LOCK, Server
 from netlib.errors import EtcdMissing, StoreError
 
 
@@ -39,6 +39,19 @@ def test_another_s_process_is_never_ended(tmp_path: Path, noted: str) -> None:
         server = Server(tmp_path)
         server.stop()  # this process is still here to tell
         assert server.wait(0)
+
+
+def test_one_that_begins_to_run_is_not_taken_for_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a process becomes another program it has no command line."""
+    (tmp_path / LOCK).write_text(str(os.getpid()))
+    command = os.fsencode(f"etcd\0--data-dir={tmp_path / DATA}\0")
+    seen = iter([b"", b"", command])
+    monkeypatch.setattr(Path, "read_bytes", lambda path: next(seen))
+    with (tmp_path / LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not Server(tmp_path).wait(0)
 
 
 def test_one_that_can_not_run_says_why(tmp_path: Path) -> None:

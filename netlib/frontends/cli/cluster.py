@@ -224,9 +224,9 @@ def cluster_leave(session: Session, force: bool, dry_run: bool) -> None:
         if dry_run:
             session.show_commands(net.cluster.plan_leave(force=force))
             return
-        membership = net.cluster.doors.membership()
-        net.cluster.leave(force=force)
-    session.show({"left": membership.cluster}, f"left cluster {membership.cluster[:12]}")
+        left = net.cluster.leave(force=force)
+    text = f"left cluster {left[:12]}" if left else "removed the keys of a cluster it had left"
+    session.show({"left": left or None}, text)
 
 
 @cluster_command.command("status", cls=NetCommand)
