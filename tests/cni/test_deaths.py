@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 from support.crash import deaths
 from support.host import Host
+from support.locks import waits_for
 from support.made import made
 from support.patience import eventually
 
@@ -186,14 +186,9 @@ def test_a_client_that_dies_takes_its_attachment_along(
     netns = os.open(plugin.paths["one"], os.O_RDONLY)
     request = {"do": "cni", "operation": "it", "environment": environment}
 
-    def waits() -> bool:
-        """Whether the daemon waits for a lock that somebody has."""
-        locks = Path("/proc/locks").read_text().splitlines()
-        return any("->" in line and f" {daemon.pid} " in line for line in locks)
-
     with Net(host.state_dir) as net, net.engine.lock.alone():
         channel.send(request, json.dumps(CONFIG).encode(), (netns,))
-        eventually(waits)
+        eventually(lambda: waits_for(daemon.pid, host.state_dir / "lock"))
         channel.close()
     os.close(netns)
 
