@@ -397,6 +397,23 @@ def test_addresses_of_another_ipam_plugin(
     assert leases(net) == []
 
 
+def test_a_second_add_leaves_the_first_its_address(host: Host, net: Net, runtime: Runtimes) -> None:
+    """The IPAM plugin is not asked, and so not told to take back what it gave before."""
+    folder = host.state_dir / "ipam"
+    ipam = {"type": "host-local", "dataDir": str(folder), "subnet": SUBNET}
+    front = runtime({"ipam": ipam}, version="1.0.0")
+    web = host.sandbox("web")
+    front.add("one", web.netns.path)
+    with pytest.raises(CniError, match="eth0 already") as refusal:
+        front.add("one", web.netns.path)
+    assert refusal.value.code == 4
+    assert (folder / "front" / "198.51.100.2").exists()
+    front.check("one")
+    front.delete("one")
+    assert not (folder / "front" / "198.51.100.2").exists()
+    assert leases(net) == []
+
+
 # An IPAM plugin that notes what it is asked, and whether the interface is there at that moment.
 NOTED = """#!/bin/sh
 cat > /dev/null
