@@ -369,9 +369,13 @@ def _is_prompt(document: dict[str, Any]) -> bool:
 
 
 def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
-    """Tell who waits how far it is; who has gone is not waited for."""
+    """Tell who waits how far it is; who has gone, or was stopped, is not waited for.
+
+    Repair tells while it holds the state's lock.
+    """
     with suppress(Lost):
-        channel.send({"progress": [subject, number, total]})
+        if channel.has_room():
+            channel.send({"progress": [subject, number, total]})
 
 
 @contextmanager
