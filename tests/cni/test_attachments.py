@@ -598,7 +598,7 @@ def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
 def test_status_says_when_the_state_can_not_be_written(
     host: Host, net: Net, runtime: Runtimes
 ) -> None:
-    """The disk is full, or mounted read-only: no ADD would succeed."""
+    """The disk is full: no ADD would succeed."""
     front = runtime({"subnet": "198.51.100.0/30"})
     folder = str(host.state_dir)
     host.run("mount", "-t", "tmpfs", "-o", "size=1m", "none", folder)
@@ -608,9 +608,6 @@ def test_status_says_when_the_state_can_not_be_written(
         with pytest.raises(CniError, match="no space left") as refusal:
             front.status()
         assert refusal.value.code == 50
-        host.run("mount", "-o", "remount,bind,ro", folder)
-        with pytest.raises(CniError, match="read-only"):
-            front.status()
     finally:
         host.run("umount", "-l", folder)
 
