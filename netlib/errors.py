@@ -394,6 +394,19 @@ class DaemonStuck(NetError):
         )
 
 
+class LockStuck(NetError):
+    """Who has a lock that this needs stands still: it was stopped."""
+
+    cni_code = 11
+    retryable = True
+
+    def __init__(self, path: str, pid: int, name: str) -> None:
+        super().__init__(
+            f"process {pid} ({name}) was stopped while it had {path} locked",
+            f"let it go on (kill -CONT {pid}) or end it (kill -9 {pid}), then try again",
+        )
+
+
 class LabFailed(NetError):
     """A lab's story told something that is not so on this machine."""
 

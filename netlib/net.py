@@ -18,7 +18,7 @@ from netlib.operation import Operation
 from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.registry import Registry
-from netlib.settings import Backend, firewall_backend, state_folder
+from netlib.settings import STATE_FILE, Backend, firewall_backend, state_folder
 from netlib.store import Commit, LeasedStore, Store
 from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
@@ -451,4 +451,4 @@ def _open_cluster(membership: Membership) -> LeasedStore:
 def _open_store(folder: Path) -> Store:
     from netlib.store.sqlite import SqliteStore
 
-    return SqliteStore(folder / "state.db")
+    return SqliteStore(folder / STATE_FILE)

@@ -18,6 +18,7 @@ from netlib.dns.facts import own_name
 from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
 from netlib.errors import StoreError
 from netlib.links import Link
+from netlib.lock import flock
 from netlib.model import IPAddress, Sandbox
 from netlib.naming import nameservers, own_gateways
 from netlib.state import EndpointRecord, NetworkRecord, State, part
@@ -61,7 +62,7 @@ def _alone(state_dir: Path) -> Iterator[None]:
             f"the files of sandboxes can't be written: {error}", f"see that {folder} is a folder"
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        flock(descriptor, folder)
         yield
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has it, too

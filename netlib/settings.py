@@ -10,6 +10,7 @@ from netlib.errors import InvalidRequest
 
 Backend = Literal["auto", "nftables", "iptables", "none"]
 STATE_DIR = Path("/var/lib/netlib")
+STATE_FILE = "state.db"
 FIREWALL = "NETLIB_FIREWALL"
 
 

@@ -205,6 +205,18 @@ def _reason(code: int, path: str) -> tuple[int, str]:
 _LEAST_BYTES = 128 * 1024
 
 
+def check_room(path: str) -> None:
+    """Raise StoreError if nothing can be written to the file at `path`, as far as that is known."""
+    folder = os.path.dirname(path)
+    with suppress(FileNotFoundError):  # it is made when it is needed
+        disk = os.statvfs(folder)
+        free = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
+        if disk.f_flag & os.ST_RDONLY:
+            raise _explain_number(errno.EROFS, path, "")
+        if free < _LEAST_BYTES:
+            raise _explain_number(errno.ENOSPC, path, "")
+
+
 def _explain_number(number: int, path: str, text: str) -> NetError:
     if number in (errno.EACCES, errno.EPERM):
         return NotPermitted(

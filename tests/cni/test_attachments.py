@@ -397,6 +397,23 @@ def test_addresses_of_another_ipam_plugin(
     assert leases(net) == []
 
 
+def test_a_second_add_leaves_the_first_its_address(host: Host, net: Net, runtime: Runtimes) -> None:
+    """The IPAM plugin is not asked, and so not told to take back what it gave before."""
+    folder = host.state_dir / "ipam"
+    ipam = {"type": "host-local", "dataDir": str(folder), "subnet": SUBNET}
+    front = runtime({"ipam": ipam}, version="1.0.0")
+    web = host.sandbox("web")
+    front.add("one", web.netns.path)
+    with pytest.raises(CniError, match="eth0 already") as refusal:
+        front.add("one", web.netns.path)
+    assert refusal.value.code == 4
+    assert (folder / "front" / "198.51.100.2").exists()
+    front.check("one")
+    front.delete("one")
+    assert not (folder / "front" / "198.51.100.2").exists()
+    assert leases(net) == []
+
+
 # An IPAM plugin that notes what it is asked, and whether the interface is there at that moment.
 NOTED = """#!/bin/sh
 cat > /dev/null
@@ -576,6 +593,23 @@ def test_status_says_when_the_pool_is_empty_and_when_rules_are_gone(
     with pytest.raises(CniError, match="damaged") as refusal:
         front.status()
     assert refusal.value.code == 51
+
+
+def test_status_says_when_the_state_can_not_be_written(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """The disk is full: no ADD would succeed."""
+    front = runtime({"subnet": "198.51.100.0/30"})
+    folder = str(host.state_dir)
+    host.run("mount", "-t", "tmpfs", "-o", "size=1m", "none", folder)
+    try:
+        front.status()
+        (host.state_dir / "much").write_bytes(bytes(960 << 10))
+        with pytest.raises(CniError, match="no space left") as refusal:
+            front.status()
+        assert refusal.value.code == 50
+    finally:
+        host.run("umount", "-l", folder)
 
 
 @both

@@ -163,6 +163,25 @@ def test_its_socket_is_for_its_owner_alone(host: Host, daemon: subprocess.Popen[
     assert "already" in second.stderr
 
 
+def test_one_whose_socket_is_taken_away_makes_room_for_the_next(
+    host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Nobody could reach it, and it would go on mending beside the next one of the same state."""
+    lost = start_daemon()
+    shutil.rmtree(host.state_dir)
+    host.state_dir.mkdir()
+    second = start_daemon()
+    said, _ = lost.communicate(timeout=20)
+    assert lost.returncode == 7
+    assert "was taken away" in said
+    channel = connect(host.state_dir, 5)  # it left the other one its socket
+    assert channel is not None
+    assert channel.call({"do": "hello"}).document["pid"] == second.pid
+    channel.close()
+    second.terminate()
+    assert second.wait(20) == 0
+
+
 def test_who_says_nothing_or_is_slow_holds_up_nobody(host: Host, client: Net) -> None:
     """However many there are: they make room for others, who are served at once."""
     client.create("front", subnets=[SUBNET])
@@ -538,6 +557,9 @@ def test_runtimes_may_hold_ports_themselves(host: Host) -> None:
         eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8081))
         monitor.close()
         eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8080))
+        net.publish(box.name, ["8082:82"])
+        now -= 86400  # somebody set the clock back
+        eventually(lambda: not is_free(host, "tcp", "0.0.0.0", 8082))
         holder.stop()
 
 

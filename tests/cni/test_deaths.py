@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 from support.crash import deaths
 from support.host import Host
+from support.locks import waits_for
 from support.made import made
 from support.patience import eventually
 
@@ -53,7 +53,8 @@ class Plugin:
             "CNI_PATH": "/usr/lib/cni",
         }
         runtime = {"runtimeConfig": PORTS} if container == "one" else {}
-        stdin = json.dumps({**CONFIG, **runtime, **more}).encode()
+        given = {**CONFIG, **runtime, **more}
+        stdin = json.dumps({k: v for k, v in given.items() if v is not None}).encode()
         said = answer(lambda: net, environment, stdin, operation=operation)
         assert said.status == 0, said
         return dict(json.loads(said.stdout or "{}"))
@@ -151,6 +152,33 @@ def test_a_call_that_is_sent_twice_is_done_once(plugin: Plugin) -> None:
     assert died > 3
 
 
+def test_addresses_of_a_call_that_is_sent_twice_are_given_back(host: Host) -> None:
+    """Another plugin gave one to the daemon that died, and would refuse it as taken."""
+    plugin = Plugin(host)
+    folder = host.state_dir / "ipam"
+    ipam = {"type": "host-local", "dataDir": str(folder), "subnet": "198.51.100.0/24"}
+    more: dict[str, Any] = {"cniVersion": "1.0.0", "ipam": ipam, "subnet": None}
+
+    def work(net: Net) -> None:
+        plugin.call(net, "ADD", operation="it", **more)
+
+    def given() -> set[str]:
+        return {name for name in os.listdir(folder / "front") if name[0].isdigit()}
+
+    died = 0
+    for step in deaths(host.state_dir, work):
+        died = step
+        result = plugin.by_itself("ADD", operation="it", **more)
+        address = result["ips"][0]["address"].partition("/")[0]
+        assert given() == {address}
+        plugin.by_itself("DEL", **more)
+        assert given() == set()
+        with Net(host.state_dir) as net:
+            assert net.engine.state.store.range("operation/", "operation0") == []
+            assert net.check() == ()
+    assert died > 3
+
+
 def test_a_network_that_was_half_made_is_no_obstacle(host: Host) -> None:
     """Whoever comes next makes it anew."""
     plugin = Plugin(host)
@@ -186,14 +214,9 @@ def test_a_client_that_dies_takes_its_attachment_along(
     netns = os.open(plugin.paths["one"], os.O_RDONLY)
     request = {"do": "cni", "operation": "it", "environment": environment}
 
-    def waits() -> bool:
-        """Whether the daemon waits for a lock that somebody has."""
-        locks = Path("/proc/locks").read_text().splitlines()
-        return any("->" in line and f" {daemon.pid} " in line for line in locks)
-
     with Net(host.state_dir) as net, net.engine.lock.alone():
         channel.send(request, json.dumps(CONFIG).encode(), (netns,))
-        eventually(waits)
+        eventually(lambda: waits_for(daemon.pid, host.state_dir / "lock"))
         channel.close()
     os.close(netns)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.host import Host
+from support.locks import waits_for
 from support.made import made
 from support.patience import eventually
 
@@ -115,12 +116,6 @@ def stopped(daemon: subprocess.Popen[str]) -> Iterator[None]:
         daemon.send_signal(signal.SIGCONT)
 
 
-def waits_for_a_lock(daemon: subprocess.Popen[str]) -> bool:
-    """Whether one of its threads does."""
-    locks = Path("/proc/locks").read_text().splitlines()
-    return any("->" in line and f" {daemon.pid} " in line for line in locks)
-
-
 def has_answered_all(host: Host) -> bool:
     """Whether a daemon that was stopped has come to the requests after those that it left."""
     channel = connect(host.state_dir, 20)
@@ -160,7 +155,7 @@ def under_way(
     """An ADD that the daemon has begun, and does not end before the block does."""
     with net.engine.lock.alone():
         call = plugin.starts("ADD")
-        eventually(lambda: waits_for_a_lock(daemon))
+        eventually(lambda: waits_for(daemon.pid, net.state_dir / "lock"))
         yield call
 
 
@@ -203,7 +198,7 @@ def test_who_asks_while_it_starts_waits(host: Host, plugin: Plugin, net: Net) ->
             return True
 
         eventually(lives, 20)
-        eventually(lambda: waits_for_a_lock(daemon), 20)
+        eventually(lambda: waits_for(daemon.pid, host.state_dir / "lock"), 20)
         call = plugin.starts("ADD")
         with pytest.raises(subprocess.TimeoutExpired):
             call.wait(3)
@@ -251,7 +246,7 @@ def test_a_verb_that_was_begun_is_told_so(host: Host, daemon: subprocess.Popen[s
         thread = Thread(target=create)
         with plain.engine.lock.alone():
             thread.start()
-            eventually(lambda: waits_for_a_lock(daemon))
+            eventually(lambda: waits_for(daemon.pid, host.state_dir / "lock"))
             with stopped(daemon):
                 thread.join(20)
         (error,) = told

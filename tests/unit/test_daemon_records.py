@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from netlib.frontends.daemon.events import Bus, Teller, follow, stream
 from netlib.frontends.daemon.journal import Journal, look_up
 from netlib.frontends.daemon.messages import Channel, Lost
 from netlib.frontends.daemon.ports import Holder
+from netlib.frontends.daemon.server import Listener, Server
 from netlib.kernel.fake import FakeKernel
 from netlib.store import Commit
 from netlib.store.memory import MemoryStore
@@ -193,3 +195,31 @@ def test_notes_that_can_not_be_read_are_forgotten(net: Net, value: str) -> None:
         look_up(store, "x")
     Journal(store).clear()
     assert store.get(keys.operation_key("x")) is None
+
+
+def test_who_does_not_read_how_far_it_is_keeps_nobody_waiting(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that was stopped would hold up repair, which has the state's lock."""
+    ended = threading.Event()
+
+    def repair(watch: Callable[[str, int, int], None]) -> None:
+        for number in range(5000):
+            watch("one of many networks", number, 5000)
+        ended.set()
+
+    monkeypatch.setattr(net, "repair", repair)
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        server = Server(net, Listener(listening), Bus())
+        running = threading.Thread(target=server.run)
+        with server.accepting():
+            running.start()
+            client.connect(str(tmp_path / "socket"))
+            asked = {"do": "call", "verb": "repair", "watched": True, "arguments": [], "named": {}}
+            Channel(client).send(asked)
+            assert ended.wait(20)
+            client.shutdown(socket.SHUT_RDWR)
+            server.stop()
+            running.join(20)

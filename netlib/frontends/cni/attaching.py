@@ -49,6 +49,7 @@ from netlib.net import Net
 from netlib.operation import Operation
 from netlib.plan import subject
 from netlib.state import EndpointRecord
+from netlib.store import Commit
 from netlib.values import replace
 from netlib.verbs.connect import connect
 from netlib.verbs.disconnect import depart, leave
@@ -90,6 +91,8 @@ def add(call: Call, netns: Netns) -> Result:
         return config.previous
     done = _find_again(call)
     if done is not None:
+        if config.delegate:
+            _forget(call)
         around = net.engine.state.network(done.endpoint.network)
         return describe(call, around, done, None)
     ports, passed = host_ports.divided(net, request.sandbox, config.ports)
@@ -111,8 +114,48 @@ def add(call: Call, netns: Netns) -> Result:
     ipam = Ipam(request, config)
     if needs_interface(config):
         return _attach_first(call, box, ipam)
-    with _taken_back(ipam):
+    _refuse_attached(call, netns)
+    with _noted(call, ipam), _taken_back(ipam):
         return _attach(call, box, ipam.add())
+
+
+def _refuse_attached(call: Call, netns: Netns) -> None:
+    """Of an interface that is there the IPAM plugin must not hear: DEL would free its address."""
+    there = find_record(call)
+    if there is not None and there.endpoint.sandbox.netns.inode != netns.inode:
+        there = None  # of a container that has ended
+    if there is not None or call.ifname in call.net.engine.kernel.interfaces(netns):
+        what = f"container {call.request.container} has an interface {call.ifname} already"
+        raise _taken(InterfaceTaken(what))
+
+
+@contextmanager
+def _noted(call: Call, ipam: Ipam) -> Iterator[None]:
+    """Note the call while the block runs: a daemon that dies in there leaves what it was given.
+
+    Where it comes again that is freed first, or the IPAM plugin would refuse it as taken.
+    """
+    store, operation = call.net.engine.state.store, call.request.operation
+    noted = store.get(_note(call))
+    if operation and noted and keys.load(noted.value).get("call") == operation:
+        ipam.delete()
+    since = call.net.engine.clock()
+    note = {_note(call): keys.dump({"since": since, "call": operation})}
+    store.commit(Commit(put=note, durable=False))
+    try:
+        yield
+    finally:
+        _forget(call)
+
+
+def _forget(call: Call) -> None:
+    gone = (_note(call),)
+    call.net.engine.state.store.commit(Commit(put={}, delete=gone, durable=False))
+
+
+def _note(call: Call) -> str:
+    """One for each attachment, so that DEL takes it away whoever died before."""
+    return keys.operation_key(f"{call.request.sandbox}.{call.ifname}")
 
 
 @contextmanager
@@ -289,6 +332,7 @@ def delete(call: Call, netns: Netns | None) -> None:
         # Whoever gets the address next must not meet it. By an interface it is asked for, and
         # given back, while that is there.
         steps.insert(0 if needs_interface(config) else len(steps), ipam.delete)
+        steps.append(lambda: _forget(call))
     failures: list[NetError] = []
     for step in steps:
         try:

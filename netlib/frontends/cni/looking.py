@@ -24,7 +24,9 @@ from netlib.frontends.cni.results import Result
 from netlib.model import Endpoint, Netns, Network
 from netlib.net import Net
 from netlib.plan import Change, Plan, Stage, Step
+from netlib.settings import STATE_FILE
 from netlib.state import EndpointRecord
+from netlib.store.sqlite_file import check_room
 from netlib.values import fields
 from netlib.verbs.check import Finding, examine
 from netlib.wiring import Macvlan, VethPair
@@ -124,6 +126,7 @@ def status(call: Call) -> None:
     net, request, config = call
     try:
         net.engine.facts()
+        check_room(str(net.state_dir / STATE_FILE))
         network = networks.find(net, config)
     except NetError as error:
         raise Refusal(NOT_AVAILABLE, error.message, error.hint) from error

@@ -106,6 +106,12 @@ class Channel:
         poll.register(self.sock, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
+    def has_room(self) -> bool:
+        """Whether a short message can be sent without waiting for who reads."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        return bool(poll.poll(0))
+
     def is_gone(self) -> bool:
         """Whether the other side has ended, so that nobody would get an answer."""
         poller = select.poll()

@@ -174,7 +174,8 @@ class Holder:
         if not endpoint.ports or endpoint.state != "ready":
             return
         by_runtime = endpoint.sandbox.kind == "cni"
-        if by_runtime and self._net.engine.clock() < endpoint.created + _RUNTIMES_SECONDS:
+        age = self._net.engine.clock() - endpoint.created  # less than 0 where a clock was set back
+        if by_runtime and 0 <= age < _RUNTIMES_SECONDS:
             self._early.add(key)
             return
         relayed = {

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from netlib.frontends.daemon.events import Bus
 from netlib.frontends.daemon.names import Names
 from netlib.frontends.daemon.ports import Holder
 from netlib.frontends.daemon.server import Server, listening
+from netlib.frontends.daemon.systemd import Pulse, notify
 from netlib.frontends.daemon.timing import trace
 from netlib.frontends.daemon.watch import Watch
 from netlib.kernel.linux import LinuxKernel
@@ -55,6 +54,7 @@ def run(
         agent = Agent(net.engine, _log, bus.tell)
         manager = Manager(net.cluster.doors, _log, changed=agent.look)
         names = Names(folder, _log)
+        pulse = Pulse(folder, _log)
         _on_signals(server, stop)
         holder.start()
         watch.start()
@@ -63,11 +63,13 @@ def run(
         names.start()
         if ready is not None:
             ready.set()
-        _notify("READY=1")
+        notify("READY=1", _log)
+        pulse.start()
         try:
             server.run()
         finally:
-            _notify("STOPPING=1")
+            notify("STOPPING=1", _log)
+            pulse.stop()
             names.stop()
             agent.stop()
             manager.stop()
@@ -108,19 +110,6 @@ def _on_signals(server: Server, stop: threading.Event | None) -> None:
             server.stop()
 
         threading.Thread(target=wait, daemon=True).start()
-
-
-def _notify(state: str) -> None:
-    """Tell systemd how far we are (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.connect("\0" + address[1:] if address.startswith("@") else address)
-            sock.send(state.encode())
-        except OSError as error:
-            _log(f"systemd can't be told: {error}")
 
 
 def _log(line: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError
+from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError, StoreError
 from netlib.frontends.cni.plugin import Answer, answer
 from netlib.frontends.cni.refusal import UNKNOWN_CONTAINER, Refusal
 from netlib.frontends.cni.request import Request
@@ -38,6 +39,7 @@ from netlib.net import Net
 LOCK = "daemon.lock"
 _BACKLOG = 512
 _DRAIN_SECONDS = 30.0
+_LOOK_SECONDS = 2.0  # how often, whether our socket is still there
 # A thread that was used has its memory already: a new one costs more than a request.
 _SPARE_THREADS = 8
 _ACCEPTING = 2
@@ -48,10 +50,22 @@ _PROMPT_VERBS = frozenset({"connect", "publish"})
 
 
 class Listener(NamedTuple):
-    """Where clients come in. `shared`: systemd has it too, and goes on listening when we end."""
+    """Where clients come in. `shared`: systemd has it too, and goes on listening when we end.
+
+    `place` and `inode`: what our own socket is called, and whether that is still it.
+    """
 
     sock: socket.socket
     shared: bool = False
+    place: Path | None = None
+    inode: int = 0
+
+    def is_there(self) -> bool:
+        """Whether clients find it."""
+        try:
+            return self.place is None or self.place.stat().st_ino == self.inode
+        except OSError:
+            return False
 
 
 class Server:
@@ -100,12 +114,28 @@ class Server:
                 self._listener.sock.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
-        """Serve until `stop`, then let what is under way end."""
+        """Serve until `stop`, then let what is under way end.
+
+        Raises StoreError where the socket was taken away, with the whole state perhaps: nobody
+        comes any more, and the next daemon does not know of this one.
+        """
         self._journal.clear()
         self._net.engine.warn = self._warn
         self._open.set()
-        self._wake.recv(1)
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        is_told = False
+        while not is_told and self._listener.is_there():
+            is_told = bool(poll.poll(_LOOK_SECONDS * 1000))
         self._end()
+        self._drain()
+        if not is_told:
+            raise StoreError(
+                f"{self._listener.place} was taken away from the daemon that listened there",
+                "end a daemon before its folder is removed, and start it again after that",
+            )
+
+    def _drain(self) -> None:
         deadline = time.monotonic() + _DRAIN_SECONDS
         with self._idle:
             while self._busy and (left := deadline - time.monotonic()) > 0:
@@ -369,9 +399,13 @@ def _is_prompt(document: dict[str, Any]) -> bool:
 
 
 def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
-    """Tell who waits how far it is; who has gone is not waited for."""
+    """Tell who waits how far it is; who has gone, or was stopped, is not waited for.
+
+    Repair tells while it holds the state's lock.
+    """
     with suppress(Lost):
-        channel.send({"progress": [subject, number, total]})
+        if channel.has_room():
+            channel.send({"progress": [subject, number, total]})
 
 
 @contextmanager
@@ -397,15 +431,18 @@ def listening(folder: Path) -> Iterator[Listener]:
         with socket.socket(socket.AF_UNIX) as sock:
             place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             name = f"/proc/self/fd/{place}/{SOCKET}"
+            own: Listener | None = None
             try:
                 # Before it has a name: bind(2) gives the name the socket's own mode.
                 os.fchmod(sock.fileno(), 0o600)
                 (folder / SOCKET).unlink(missing_ok=True)  # of one that was killed
                 sock.bind(name)
                 sock.listen(_BACKLOG)
-                yield Listener(sock)
+                own = Listener(sock, place=folder / SOCKET, inode=(folder / SOCKET).stat().st_ino)
+                yield own
             finally:
-                (folder / SOCKET).unlink(missing_ok=True)
+                if own is None or own.is_there():  # it may be the next one's by now
+                    (folder / SOCKET).unlink(missing_ok=True)
                 os.close(place)
     finally:
         os.close(lock)

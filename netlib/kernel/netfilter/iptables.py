@@ -7,7 +7,6 @@ processes of ours out meanwhile.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from netlib.kernel.errnos import raise_together
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.program import Place, Result
 from netlib.kernel.netfilter.variants import LOCK_DIR, Variant, installed_variant, program
+from netlib.lock import flock
 from netlib.model import Family
 from netlib.plan import Change, Delete, Step
 from netlib.wiring import Count, FirewallBase, Noun
@@ -319,7 +319,7 @@ class Iptables:
         except OSError as error:
             raise KernelError(f"{self._lock_path}: {error.strerror}") from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            flock(lock, str(self._lock_path))
             yield
         finally:
             os.close(lock)
