@@ -19,6 +19,7 @@ from netlib.store import Absent, Commit, Condition, Event, Record, Unchanged
 from netlib.store.sqlite_connection import Turns, forks
 from netlib.store.sqlite_file import STEPS, check_version
 
+_LONGEST_PAUSE = 0.1  # seconds
 _TOGETHER = 500  # SQLite takes 999 parameters, or more (limits.html)
 _RECORDS = "SELECT key, value, revision FROM entries WHERE key"
 
@@ -27,8 +28,9 @@ class SqliteStore:
     """The state in the file at `path`, for many processes and threads.
 
     Neither the file nor its directory need be there. `busy_seconds`: how long a commit waits
-    for others. `keep_events`: how many `changes` remembers, about. `poll_seconds`: how often
-    it looks for what other processes did; what this object did, it learns at once.
+    for others. `keep_events`: how many `changes` remembers, about. `poll_seconds`: how soon who
+    waits looks for what other processes did, and less often the longer there is nothing; what this
+    object did, he learns at once.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class SqliteStore:
     def changes(self, since: int, timeout_seconds: float = 0.0) -> list[Event] | None:
         """Events after revision `since`, in order; waits for the first up to the time-out."""
         deadline = time.monotonic() + timeout_seconds
+        pause = self._poll_seconds
         while True:
             seen = self._commits
             events = self._events(since)
@@ -116,7 +119,8 @@ class SqliteStore:
                 return events
             with self._news:
                 if self._commits == seen:
-                    self._news.wait(min(remaining, self._poll_seconds))
+                    self._news.wait(min(remaining, pause))
+            pause = min(1.5 * pause, max(self._poll_seconds, _LONGEST_PAUSE))
 
     def close(self) -> None:
         """Close both connections, and wake who waits for changes."""
