@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from netlib.engine import Engine
+from netlib.errors import InvalidRequest
 from netlib.kernel import Kernel
 from netlib.lock import OperationLock
 from netlib.model import Sandbox
@@ -44,6 +45,20 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _refuse_letters(verb: Callable[..., object], *args: object, **kwargs: object) -> None:
+    """Raise InvalidRequest for a text where several are meant, which is an iterable as well.
+
+    It would be taken letter by letter: "80" published as 8 and 0.
+    """
+    asked = (*zip(verb.__code__.co_varnames, args, strict=False), *kwargs.items())
+    for name, value in asked:
+        if isinstance(value, str) and verb.__annotations__.get(name, "").startswith("Iterable["):
+            raise InvalidRequest(
+                f"{name} is the one text {value!r}, and several are meant",
+                f"write {name}=[{value!r}]",
+            )
+
+
 def _verb(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
@@ -51,6 +66,7 @@ def _verb(
 
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        _refuse_letters(prepare, net.engine, *args, **kwargs)
         return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
 
     return method
@@ -63,6 +79,7 @@ def _connecting(
 
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        _refuse_letters(prepare, net.engine, *args, **kwargs)
         network = args[0] if args else kwargs.get("network")
         asked: Any = kwargs
         for several in ("addresses", "publish"):
@@ -85,6 +102,7 @@ def _publishing(
 
     @wraps(prepare)
     def method(net: Net, sandbox: str | Sandbox, ports: Iterable[str | PortRequest]) -> R:
+        _refuse_letters(prepare, net.engine, sandbox, ports)
         asked = tuple(ports)
         prepared = partial(prepare, net.engine, sandbox, asked)
         _giving_way.give_way(net.engine, asked, prepared)
@@ -100,6 +118,7 @@ def _updating(
 
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        _refuse_letters(prepare, net.engine, *args, **kwargs)
         network = args[0] if args else kwargs.get("network")
         if isinstance(network, str):
             _create.ensure_built_in(net.engine, network)
@@ -115,6 +134,7 @@ def _planned(
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        _refuse_letters(prepare, plans.engine, *args, **kwargs)
         return plans.taken(partial(prepare, plans.engine, *args, **kwargs))
 
     return method
@@ -127,6 +147,7 @@ def _planned_connecting(
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        _refuse_letters(prepare, plans.engine, *args, **kwargs)
         asked: Any = kwargs
         asked["publish"] = tuple(asked.get("publish", ()))
         plan = plans.taken(partial(prepare, plans.engine, *args, **kwargs))
@@ -142,6 +163,7 @@ def _planned_publishing(
 
     @wraps(prepare)
     def method(plans: Plans, sandbox: str | Sandbox, ports: Iterable[str | PortRequest]) -> Plan:
+        _refuse_letters(prepare, plans.engine, sandbox, ports)
         asked = tuple(ports)
         plan = plans.taken(partial(prepare, plans.engine, sandbox, asked))
         return joined([plans.room(asked), plan])
@@ -156,6 +178,7 @@ def _question(
 
     @wraps(ask)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        _refuse_letters(ask, net.engine, *args, **kwargs)
         return ask(net.engine, *args, **kwargs)
 
     return method
@@ -168,6 +191,7 @@ def _asked(
 
     @wraps(ask)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
+        _refuse_letters(ask, plans.engine, *args, **kwargs)
         return ask(plans.engine, *args, **kwargs)
 
     return method

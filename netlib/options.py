@@ -27,6 +27,11 @@ def canonical(given: Mapping[str, str], known: Iterable[Option], whose: str) -> 
         option = names.get(key) or names.get(key.replace("-", "_"))
         if option is None:
             raise unknown(key, known, whose)
+        if not isinstance(text, str):  # Python's True, or a number
+            raise InvalidOption(
+                f"option {option.key} of {whose} is no text: {text!r}",
+                f"give it as text: {str(text).lower()!r}",
+            )
         value = _value(option, text.strip(), whose)
         if result.setdefault(option.key, value) != value:
             raise InvalidOption(

@@ -13,6 +13,7 @@ from netlib.model import Netns
 from netlib.values import dataclass, replace
 from netlib.wiring import (
     Address,
+    Allow,
     Announce,
     Bridge,
     Effect,
@@ -344,6 +345,31 @@ def _effects(have: Wiring, want: Wiring, gone: set[Key]) -> Iterable[Effect]:
     for noun in have:
         if isinstance(noun, Publish) and want.get(noun.key()) != noun:
             yield _flows(noun)
+    yield from _by_way_of_the_host(have, want)
+
+
+def _by_way_of_the_host(have: Wiring, want: Wiring) -> Iterable[Effect]:
+    """Who is linked is reached at the host's MAC from now on, where ports are set apart.
+
+    Neighbours know each other's MAC still, and no frame gets there any more; the host answers
+    for all of them (RFC 3069). For IPv6 it is routes that lead there.
+    """
+    apart = {
+        (n.peer_netns, n.peer): n
+        for n in want
+        if isinstance(n, VethPair) and n.isolated and _was_together(have.get(n.key()))
+    }
+    linked = {end for n in want if isinstance(n, Allow) for end in (n.source, n.target)}
+    for noun in want:
+        if not isinstance(noun, Address) or noun.address.version != 4:
+            continue
+        port = apart.get((noun.netns, noun.device))
+        if port is not None and noun.address.ip in linked:
+            yield Announce(netns=port.netns, device=port.bridge, address=noun.address)
+
+
+def _was_together(port: Noun | None) -> bool:
+    return isinstance(port, VethPair) and bool(port.bridge) and not port.isolated
 
 
 def _flows(port: Publish) -> ForgetFlows:

@@ -66,7 +66,8 @@ def choose_subnets(
     if capabilities.gateway_on_host:
         _check_routes(engine, given, tuple(device.name for device in lent))
     have = {subnet.family for subnet in given}
-    wanted: list[Family] = [4] if ipv4 and not have else []
+    # IPv6 prefixes alone make a network of that family; `ipv6` one that has both.
+    wanted: list[Family] = [4] if ipv4 and (not have or (ipv6 and 4 not in have)) else []
     if ipv6 and 6 not in have:
         wanted.append(6)
     if not given and not wanted:

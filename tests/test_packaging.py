@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def installed(dist: Path) -> Path:
     target = dist / "installed"
     zipfile.ZipFile(wheel).extractall(target)
     return target
+
+
+def test_sources_come_with_their_documentation(dist: Path) -> None:
+    """All of it, and no part of a test suite that could not run."""
+    (archive,) = dist.glob("*.tar.gz")
+    with tarfile.open(archive) as sources:
+        names = {name.partition("/")[2] for name in sources.getnames()}
+
+    wanted = {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
+    assert wanted | {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"} <= names
+    assert not any(name.startswith("tests") for name in names)
 
 
 def test_wheel_has_one_top_level_name(installed: Path) -> None:

@@ -52,8 +52,9 @@ def create(
 ) -> Operation[Network]:
     """Make a network.
 
-    Without `subnets` one is chosen for each family that is asked for, from the default
-    pools, away from every other network's and from every prefix that the host can route to.
+    For each family that is asked for and `subnets` have not, one is chosen from the default
+    pools, away from every other network's and from every prefix that the host can route to:
+    without `subnets` for IPv4, unless `ipv4` is False; with `ipv6` for both.
     `gateways`, `ip_ranges` ("192.0.2.64/26" or "192.0.2.10-192.0.2.20") and `aux_addresses`
     ("router=192.0.2.5") each belong to the subnet that contains them. `addressed` False: somebody
     else gives addresses, a DHCP server say. `internal`: no way out or in.
@@ -114,6 +115,10 @@ def create(
         lent=lent_devices(kind, network, host) or _way_out(engine, kind, host),
         cluster=cluster,
     )
+    if not ipv4 and any(subnet.family == 4 for subnet in chosen):
+        raise InvalidRequest(
+            "a network without IPv4 has no IPv4 subnet", "leave out that --subnet, or --no-ipv4"
+        )
     network = replace(network, subnets=chosen)
     try:
         if cluster is not None:

@@ -19,6 +19,7 @@ from netlib.errors import (
     InvalidAddress,
     InvalidName,
     InvalidOption,
+    InvalidRequest,
     KernelError,
     NameTaken,
     NoSuchNetwork,
@@ -101,6 +102,49 @@ def test_a_network_with_ipv6_has_both_families(net: Net) -> None:
 def test_a_network_can_be_ipv6_only(net: Net) -> None:
     """No IPv4 subnet is added when it is not wanted."""
     assert net.create("six", ipv4=False, ipv6=True).families() == (6,)
+    assert net.create("given", subnets=["2001:db8:1::/64"]).families() == (6,)
+
+
+def test_ipv6_too_means_both_families_whichever_is_given(net: Net) -> None:
+    """As with Docker and Podman: IPv4 is chosen beside an IPv6 prefix, too."""
+    made = net.create("both", subnets=["2001:db8:1::/64"], ipv6=True)
+    assert sorted(made.families()) == [4, 6]
+    assert net.create("six", subnets=["2001:db8:2::/64"], ipv4=False, ipv6=True).families() == (6,)
+
+
+def test_a_network_without_ipv4_takes_no_ipv4_prefix(net: Net) -> None:
+    """Both can't be meant, so nothing is made."""
+    with pytest.raises(InvalidRequest, match="without IPv4"):
+        net.create("front", subnets=["192.0.2.0/24", "2001:db8:1::/64"], ipv4=False)
+    assert all(network.name != "front" for network in net.networks())
+
+
+def test_one_text_is_not_taken_for_several(net: Net) -> None:
+    """Python would go through its letters: port 88 as port 8, twice."""
+    net.create_sandbox("web")
+    with pytest.raises(InvalidRequest, match=r"subnets.*several"):
+        net.create("front", subnets="198.51.100.0/24")
+    net.create("front")
+    for verbs in (net, net.plan):
+        with pytest.raises(InvalidRequest, match=r"publish.*several"):
+            verbs.connect("front", "web", publish="88")
+    with pytest.raises(InvalidRequest, match=r"aliases.*several"):
+        net.connect("front", "web", aliases="db")
+    net.connect("front", "web")
+    for verb in (net.publish, net.plan.publish, net.unpublish, net.plan.unpublish):
+        with pytest.raises(InvalidRequest, match=r"ports.*several"):
+            verb("web", "88")
+    with pytest.raises(InvalidRequest, match=r"filters.*several"):
+        net.listing("driver=bridge")
+    assert net.ports("web") == ()
+
+
+def test_an_option_that_is_no_text_is_refused(net: Net) -> None:
+    """With the text that is meant."""
+    for value, text in ((1400, "'1400'"), (False, "'false'")):
+        with pytest.raises(InvalidOption, match="no text") as caught:
+            net.create("front", options={"mtu": value})  # type: ignore[dict-item]
+        assert text in caught.value.hint
 
 
 def test_a_name_that_is_taken_is_refused(net: Net) -> None:

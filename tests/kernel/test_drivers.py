@@ -337,6 +337,30 @@ def test_an_internal_ptp_network_leads_to_the_gateway_only(
 # -- links ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_who_is_linked_goes_on_when_members_may_talk_no_more(
+    host: Host, firewall: str, family: int
+) -> None:
+    """They know each other's MAC from before, and it leads nowhere any more."""
+    with Net(host.state_dir, firewall=firewall) as net:  # type: ignore[arg-type]
+        net.create("front", subnets=["198.51.100.0/24", "2001:db8:1::/64"])
+        boxes = {name: host.sandbox(name) for name in ("db", "web")}
+        db = net.connect("front", "netns:db", options={"expose": "80"}).address(family)
+        net.connect("front", "netns:web", links={"netns:db": "db"})
+        assert db is not None
+        with serve(boxes["db"], 80), serve(boxes["db"], 81):
+            assert reachable(boxes["web"], str(db.ip), 81)
+            net.update("front", options={"icc": "false"})
+            assert reachable(boxes["web"], str(db.ip), 80)
+            assert unreachable(boxes["web"], str(db.ip), 81)
+            net.update("front", options={"icc": "true"})
+            assert reachable(boxes["web"], str(db.ip), 81)
+        assert net.check() == ()
+        net.remove("front", force=True)
+    assert not host.leftovers(allow=MARKS)
+
+
 @pytest.mark.parametrize(("network", "family"), [("quiet", 4), ("quiet", 6), ("bridge", 4)])
 @pytest.mark.parametrize("firewall", ["nftables", "iptables"])
 def test_a_link_opens_just_the_linked_ports_one_way(

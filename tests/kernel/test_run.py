@@ -218,6 +218,15 @@ def test_exec_has_the_variables_that_run_was_given(net: Program) -> None:
     net("stop web")
 
 
+def test_hands_that_type_it_as_with_docker_find_it(net: Program) -> None:
+    """`-it` and `--rm` ask for what is so anyway."""
+    assert net("run -it --rm --network front -- echo said").stdout == "said\n"
+    net("run -d --name web --network front -- sleep 100")
+    assert net("exec -it web echo said").stdout == "said\n"
+    net("stop web")
+    nothing_is_left(net)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_are_passed_on_once(net: Program, number: signal.Signals) -> None:
     """The command gets what is sent to `net run`, and its answer is ours."""
@@ -315,6 +324,7 @@ def test_background_prints_the_name_and_cleans_up(net: Program) -> None:
         ("run -d --network nope -- true", 3),
         ("run -d --network none -- no-such-command", 127),
         ("run -d --network front:ip=198.51.100.1 -- true", 2),
+        ("run -dit --network front -- true", 2),
     ],
 )
 def test_errors_of_the_background_are_told(net: Program, line: str, status: int) -> None:

@@ -16,6 +16,12 @@ from netlib.frontends.cli.session import Session
 _COMMAND = {"allow_interspersed_args": False}
 
 
+_attached = click.option(
+    "-i", "-t", "--interactive", "--tty", "attached", is_flag=True,
+    help="For hands used to it: the command has the caller's stdin and terminal anyway.",
+)  # fmt: skip
+
+
 class _Run(NetCommand):
     """Takes `-p SPEC --from CIDR`, as far as the command line is not the command's own."""
 
@@ -56,6 +62,7 @@ class _Run(NetCommand):
     is_flag=True,
     help="For hands used to it: a sandbox always goes when its command ends.",
 )
+@_attached
 @click.option("-d", "--detach", is_flag=True, help="In the background; prints its name.")
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True,
                 type=click.UNPROCESSED)  # fmt: skip
@@ -76,6 +83,7 @@ def run_command(
     labels: tuple[str, ...],
     variables: tuple[str, ...],
     remove: bool,
+    attached: bool,
     detach: bool,
     command: tuple[str, ...],
     dry_run: bool,
@@ -102,6 +110,10 @@ def run_command(
     named = [text for text in networks if not text.startswith(SHARED)]
     if len(shared) > 1:
         raise click.UsageError("--network container:NAME can be given once.")
+    if detach and attached:
+        raise click.UsageError(
+            "In the background (-d) it has neither stdin nor a terminal (-i, -t)."
+        )
     if not networks:
         named = [DEFAULT]
     name_given = {"name": name} if name is not None else {}
@@ -146,11 +158,14 @@ def _with_values(variables: Iterable[str]) -> Iterator[str]:
 
 
 @click.command("exec", cls=NetCommand, context_settings=_COMMAND)
+@_attached
 @click.argument("sandbox", shell_complete=complete.sandboxes)
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True,
                 type=click.UNPROCESSED)  # fmt: skip
 @click.pass_obj
-def exec_command(session: Session, sandbox: str, command: tuple[str, ...]) -> None:
+def exec_command(
+    session: Session, *, attached: bool, sandbox: str, command: tuple[str, ...]
+) -> None:
     """Run a command inside a sandbox.
 
     In the network of any sandbox, and with the names, files and variables of one that

@@ -70,8 +70,9 @@ def _asked(config: Config, more: tuple[Range, ...] = (), routes: str = "") -> di
         "subnets": _subnets(wanted),
         "gateways": _gateways(wanted),
         "ip_ranges": _ranges(wanted),
-        "ipv4": declared.ipv4,
-        "ipv6": declared.ipv6,
+        # The families of `more` are all: an IPAM plugin of others chose them.
+        "ipv4": declared.ipv4 or bool(more),
+        "ipv6": declared.ipv6 and not more,
         "addressed": declared.addressed and not needs_interface(config),
         "internal": declared.internal,
         "options": _options(declared, routes),
