@@ -45,28 +45,35 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _refuse_letters(verb: Callable[..., object], *args: object, **kwargs: object) -> None:
-    """Raise InvalidRequest for a text where several are meant, which is an iterable as well.
+def _letters_refused(verb: Callable[..., object]) -> Callable[..., None]:
+    """What raises InvalidRequest for a text where a verb means several, for that is iterable, too.
 
     It would be taken letter by letter: "80" published as 8 and 0.
     """
-    asked = (*zip(verb.__code__.co_varnames, args, strict=False), *kwargs.items())
-    for name, value in asked:
-        if isinstance(value, str) and verb.__annotations__.get(name, "").startswith("Iterable["):
-            raise InvalidRequest(
-                f"{name} is the one text {value!r}, and several are meant",
-                f"write {name}=[{value!r}]",
-            )
+    names = verb.__code__.co_varnames[1 : verb.__code__.co_argcount]  # without the engine
+    kinds: dict[str, str] = verb.__annotations__
+    several = {name for name, kind in kinds.items() if kind.startswith("Iterable[")}
+
+    def check(*args: object, **kwargs: object) -> None:
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):
+            if isinstance(value, str) and name in several:
+                raise InvalidRequest(
+                    f"{name} is the one text {value!r}, and several are meant",
+                    f"write {name}=[{value!r}]",
+                )
+
+    return check
 
 
 def _verb(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
     """The method that prepares an operation and runs it."""
+    check = _letters_refused(prepare)
 
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        _refuse_letters(prepare, net.engine, *args, **kwargs)
+        check(*args, **kwargs)
         return net.engine.run(lambda: prepare(net.engine, *args, **kwargs))
 
     return method
@@ -76,10 +83,11 @@ def _connecting(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
     """Likewise, for a verb that makes a network when it is the first to use it."""
+    check = _letters_refused(prepare)
 
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        _refuse_letters(prepare, net.engine, *args, **kwargs)
+        check(*args, **kwargs)
         network = args[0] if args else kwargs.get("network")
         asked: Any = kwargs
         for several in ("addresses", "publish"):
@@ -99,10 +107,11 @@ def _publishing(
     prepare: Callable[[Engine, str | Sandbox, Iterable[str | PortRequest]], Operation[R]],
 ) -> Callable[[Net, str | Sandbox, Iterable[str | PortRequest]], R]:
     """Likewise, for the verb that may ask for a port that the resolver has."""
+    check = _letters_refused(prepare)
 
     @wraps(prepare)
     def method(net: Net, sandbox: str | Sandbox, ports: Iterable[str | PortRequest]) -> R:
-        _refuse_letters(prepare, net.engine, sandbox, ports)
+        check(sandbox, ports)
         asked = tuple(ports)
         prepared = partial(prepare, net.engine, sandbox, asked)
         _giving_way.give_way(net.engine, asked, prepared)
@@ -115,10 +124,11 @@ def _updating(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
     """Likewise, but for networks of the cluster: those change without being made here."""
+    check = _letters_refused(prepare)
 
     @wraps(prepare)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        _refuse_letters(prepare, net.engine, *args, **kwargs)
+        check(*args, **kwargs)
         network = args[0] if args else kwargs.get("network")
         if isinstance(network, str):
             _create.ensure_built_in(net.engine, network)
@@ -131,10 +141,11 @@ def _planned(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Plans, P], Plan]:
     """The method that prepares an operation and hands back its plan."""
+    check = _letters_refused(prepare)
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        _refuse_letters(prepare, plans.engine, *args, **kwargs)
+        check(*args, **kwargs)
         return plans.taken(partial(prepare, plans.engine, *args, **kwargs))
 
     return method
@@ -144,10 +155,11 @@ def _planned_connecting(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Plans, P], Plan]:
     """Likewise, with what makes room for the ports."""
+    check = _letters_refused(prepare)
 
     @wraps(prepare)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        _refuse_letters(prepare, plans.engine, *args, **kwargs)
+        check(*args, **kwargs)
         asked: Any = kwargs
         asked["publish"] = tuple(asked.get("publish", ()))
         plan = plans.taken(partial(prepare, plans.engine, *args, **kwargs))
@@ -160,10 +172,11 @@ def _planned_publishing(
     prepare: Callable[[Engine, str | Sandbox, Iterable[str | PortRequest]], Operation[R]],
 ) -> Callable[[Plans, str | Sandbox, Iterable[str | PortRequest]], Plan]:
     """Likewise."""
+    check = _letters_refused(prepare)
 
     @wraps(prepare)
     def method(plans: Plans, sandbox: str | Sandbox, ports: Iterable[str | PortRequest]) -> Plan:
-        _refuse_letters(prepare, plans.engine, sandbox, ports)
+        check(sandbox, ports)
         asked = tuple(ports)
         plan = plans.taken(partial(prepare, plans.engine, sandbox, asked))
         return joined([plans.room(asked), plan])
@@ -175,10 +188,11 @@ def _question(
     ask: Callable[Concatenate[Engine, P], R],
 ) -> Callable[Concatenate[Net, P], R]:
     """The method that reads, or that runs by itself."""
+    check = _letters_refused(ask)
 
     @wraps(ask)
     def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        _refuse_letters(ask, net.engine, *args, **kwargs)
+        check(*args, **kwargs)
         return ask(net.engine, *args, **kwargs)
 
     return method
@@ -188,10 +202,11 @@ def _asked(
     ask: Callable[Concatenate[Engine, P], Plan],
 ) -> Callable[Concatenate[Plans, P], Plan]:
     """The method that hands back a plan made of several operations."""
+    check = _letters_refused(ask)
 
     @wraps(ask)
     def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        _refuse_letters(ask, plans.engine, *args, **kwargs)
+        check(*args, **kwargs)
         return ask(plans.engine, *args, **kwargs)
 
     return method
