@@ -473,6 +473,7 @@ def _as_sets(zone: Zone) -> object:
             for n, table in zone.names.items()
         },
         {n: set(table) for n, table in zone.askers.items()},
+        zone.wildcards,
         {s: (frozenset(a.networks), a.forwards) for s, a in zone.sandboxes.items()},
     )
 
