@@ -33,12 +33,12 @@ from support.resolving import (
 )
 from support.upstream import silence, upstream
 
-from netlib.dns import sockets
+from netlib.dns import sockets, word
 from netlib.dns.channel import connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
 from netlib.dns.keeper import Keeper
-from netlib.dns.place import LOG, SOCKET, AlreadyKept
+from netlib.dns.place import LOCK, LOG, SOCKET, AlreadyKept
 from netlib.dns.place import Place as Place_
 from netlib.dns.sockets import Bound
 from netlib.errors import KernelError, NamespaceGone, ResolverDown
@@ -140,6 +140,21 @@ def test_a_keeper_that_is_killed_has_an_heir(resolver: Resolver, host: Host, web
     resolver.update(replace(EVERYTHING, endpoints=(*EVERYTHING.endpoints, endpoint)))
     assert values(ask(web, query("db"))) == [DB4]
     assert values(ask(box, query("db"), "127.0.0.11")) == [DB4]
+
+
+def test_a_server_that_stands_still_goes_along_with_its_keeper(
+    resolver: Resolver, host: Host, web: Place
+) -> None:
+    """Else it had the sockets and the lock for ever, and there was no heir."""
+    first = stats(resolver)
+    os.kill(int(str(first["pid"])), signal.SIGSTOP)
+    assert word.leave(host.state_dir / LOCK)
+    os.kill(int(str(first["keeper_pid"])), signal.SIGKILL)
+    eventually(lambda: not word.leave(host.state_dir / LOCK), what="nobody hears")
+
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
+    resolver.update(EVERYTHING)
+    assert values(ask(web, query("db"))) == [DB4]
 
 
 def test_an_heir_waits_for_the_server_of_a_keeper_that_was_killed(host: Host) -> None:
