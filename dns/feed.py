@@ -38,7 +38,8 @@ class Feed:
     def take(self, update: Update) -> None:
         """Note an update and pass it on, unless it is known already or leaves a gap."""
         if update.full:
-            if update.revision < self.revision:
+            put_back = update.revision < update.since <= self.revision  # an older state
+            if update.revision < self.revision and not put_back:
                 return
             self._networks, self._endpoints = {}, {}
         elif not update.since <= self.revision < update.revision:
@@ -84,6 +85,8 @@ class Feed:
                     since = update.revision
                     news.put(update)
                     ring.send(b"!")
+                if not since:  # an empty state: everything is read at once, each time
+                    ended.wait(POLL_SECONDS)
 
         def take_all(_events: int) -> None:
             bell.recv(4096)
