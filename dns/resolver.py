@@ -173,4 +173,5 @@ def grafted(query: wire.Query, forward: Forward, message: bytes) -> bytes:
         return wire.reply(query, wire.SERVFAIL)
     answers, authority = sections
     whole = wire.reply(query, rcode, (*answers, *authority))
+    whole = whole[:2] + bytes([whole[2] | message[2] & wire.TC >> 8]) + whole[3:]
     return whole[:6] + len(answers).to_bytes(2) + len(authority).to_bytes(2) + whole[10:]
