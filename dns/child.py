@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 
 from netlib.dns.channel import Channel, Closed, Message
+from netlib.dns.complaint import complain
 from netlib.dns.loop import Loop
 from netlib.dns.spawn import python
 from netlib.values import dataclass
@@ -60,14 +60,13 @@ class Child:
 
     def start(self) -> None:
         """Start a server and tell it everything; who waits for an answer will get it."""
-        ours, theirs = socket.socketpair()
-        ours.settimeout(SEND_SECONDS)
-        given = [theirs.fileno(), self._lock]
-        command = python("netlib.dns.server", *map(str, given), self._resolv_conf)
-        with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=given, cwd="/"
-            )
+        try:
+            ours = self._spawn()
+        except OSError as error:  # no process, memory or descriptor to be had just now
+            complain(f"the server can't be started: {error}")
+            self._pause = min(2 * self._pause + 0.05, LONGEST_PAUSE_SECONDS)
+            self._loop.later(self._pause, self.start)
+            return
         self._channel = Channel(ours)
         self._started = time.monotonic()
         self._pinged = False
@@ -79,6 +78,22 @@ class Child:
             # The state includes what they changed; what they asked is asked again.
             again = each.message if each.message["do"] in ("stats", "log") else {"do": "sync"}
             self.send(again, each.fds if again is each.message else (), each.reply)
+
+    def _spawn(self) -> socket.socket:
+        """Start a server's process; our end of the channel to it."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(SEND_SECONDS)
+        given = [theirs.fileno(), self._lock]
+        command = python("netlib.dns.server", *map(str, given), self._resolv_conf)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=given, cwd="/"
+                )
+        except OSError:
+            ours.close()
+            raise
+        return ours
 
     def send(
         self, message: Message, fds: tuple[int, ...] = (), reply: Reply = lambda _: None
@@ -131,7 +146,7 @@ class Child:
         # At once, but not in a tight circle where it dies each time it starts.
         lived = time.monotonic() - self._started
         self._pause = 0.0 if lived > 1 else min(2 * self._pause + 0.05, LONGEST_PAUSE_SECONDS)
-        print(f"names: the server ended after {lived:.1f} s; it is started again", file=sys.stderr)
+        complain(f"the server ended after {lived:.1f} s; it is started again")
         self._loop.later(self._pause, self.start)
 
     def stop(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import socket
-import sys
 import threading
 from collections.abc import Callable
 
+from netlib.dns.complaint import complain
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.loop import Loop
 from netlib.dns.source import ZoneSource
@@ -78,7 +78,7 @@ class Feed:
                 try:
                     update = source(since, POLL_SECONDS)
                 except NetError as error:
-                    print(f"names: {error}", file=sys.stderr, flush=True)
+                    complain(error)
                     ended.wait(POLL_SECONDS)
                     continue
                 if update is not None:

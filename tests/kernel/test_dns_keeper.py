@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -33,6 +35,7 @@ from support.resolving import (
 )
 from support.upstream import silence, upstream
 
+from netlib import throwaway
 from netlib.dns import sockets, word
 from netlib.dns.channel import connect
 from netlib.dns.client import Resolver
@@ -508,6 +511,71 @@ def test_a_daemon_can_be_the_keeper(host: Host, web: Place) -> None:
     assert stats(resolver)["keeper_pid"] != os.getpid()
     resolver.update(EVERYTHING)
     assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_a_full_disk_takes_nobodys_names(host: Host, web: Place) -> None:
+    """What can't be noted or logged is not; the file where word is left has its room already."""
+    small = host.state_dir / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", small], check=True)
+    try:
+        resolver = Resolver(small, source="", resolv_conf="/nonexistent")
+        resolver.listen_network("n1", [GATEWAY4])
+        resolver.update(EVERYTHING)
+        with contextlib.suppress(OSError), (small / "filling").open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        first = stats(resolver)
+        resolver.listen_at("n2", [GATEWAY4], 5353)
+        resolver.forget_network("n2")
+        resolver.tell()
+        assert values(ask(web, query("db"))) == [DB4]
+        assert stats(resolver)["keeper_pid"] == first["keeper_pid"]
+        assert stats(resolver)["restarts"] == 0
+    finally:
+        throwaway.unmount(str(small))
+
+
+def test_a_keeper_without_a_descriptor_left_says_so(resolver: Resolver, host: Host) -> None:
+    """It serves on what it has, and whoever comes when one is free again."""
+    pid = int(str(stats(resolver)["keeper_pid"]))
+    used = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+    with pytest.raises(ResolverDown, match="too many files open"):
+        resolver.listen_at("n2", [f"127.0.0.{n}" for n in range(1, 20)], 5353)
+    clients = [connect(host.state_dir / SOCKET, 5) for _ in range(30)]
+    log = host.state_dir / LOG
+    eventually(lambda: "has to wait" in log.read_text(), what="no descriptor is left")
+    for client in clients:
+        client.close()
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
+
+
+def test_a_server_that_can_not_be_started_is_started_later(
+    host: Host, web: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be no process or memory to be had just when one died."""
+    place = Place_.claim(host.state_dir)
+    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    resolver.listen_network("n1", [GATEWAY4])
+    resolver.update(EVERYTHING)
+    failed = threading.Event()
+
+    def nothing(*_: str) -> list[str]:
+        failed.set()
+        return ["/nonexistent"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("netlib.dns.child.python", nothing)
+        os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
+        assert failed.wait(5)
+    assert values(ask(web, query("db"))) == [DB4]
+
+    keeper.stop()
+    thread.join(5)
 
 
 def test_who_speaks_nonsense_is_dropped(resolver: Resolver, host: Host, web: Place) -> None:
