@@ -15,6 +15,7 @@ from netlib.values import dataclass
 
 SEND_SECONDS = 5  # a server that takes nothing for so long is as good as dead
 PING_SECONDS = 5.0
+START_SECONDS = 60.0  # until it has read tens of thousands of names, on a machine that is busy
 LONGEST_PAUSE_SECONDS = 5.0
 
 Reply = Callable[[Message], None]
@@ -56,6 +57,7 @@ class Child:
         self._started = 0.0
         self._pause = 0.0
         self._pinged = False
+        self._is_up = False
         self._ending = False
 
     def start(self) -> None:
@@ -69,7 +71,7 @@ class Child:
             return
         self._channel = Channel(ours)
         self._started = time.monotonic()
-        self._pinged = False
+        self._pinged = self._is_up = False
         self._loop.watch(ours, self._ready)
         waiting, self._waiting = self._waiting, {}
         for message, fds in self._state():
@@ -110,7 +112,8 @@ class Child:
 
     def ping(self) -> None:
         """Find out whether the server still answers; called again and again."""
-        if self._channel is not None:
+        is_starting = not self._is_up and time.monotonic() - self._started < START_SECONDS
+        if self._channel is not None and not is_starting:
             if self._pinged:
                 self._lost()
             else:
@@ -129,6 +132,7 @@ class Child:
         except Closed:
             self._lost()
             return
+        self._is_up = True
         for answer, _ in answers:
             if "tag" not in answer:
                 self._wanted(answer)

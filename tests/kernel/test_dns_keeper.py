@@ -36,7 +36,7 @@ from support.resolving import (
 from support.upstream import silence, upstream
 
 from netlib import throwaway
-from netlib.dns import sockets, word
+from netlib.dns import sockets, spawn, word
 from netlib.dns.channel import connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
@@ -573,6 +573,36 @@ def test_a_server_that_can_not_be_started_is_started_later(
         os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
         assert failed.wait(5)
     assert values(ask(web, query("db"))) == [DB4]
+
+    keeper.stop()
+    thread.join(5)
+
+
+def test_a_server_that_takes_long_to_start_is_not_taken_for_dead(
+    host: Host, web: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one with very many names, on a busy machine, was started again and again."""
+    gate = host.state_dir / "gate"
+    os.mkfifo(gate)
+
+    def at_the_gate(module: str, *arguments: str) -> list[str]:
+        command = spawn.python(module, *arguments)
+        return ["sh", "-c", f'read line < {gate}; exec "$@"', "sh", *command]
+
+    monkeypatch.setattr("netlib.dns.child.python", at_the_gate)
+    monkeypatch.setattr("netlib.dns.child.PING_SECONDS", 0.01)
+    place = Place_.claim(host.state_dir)
+    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
+    thread = threading.Thread(target=keeper.run)
+    began = time.monotonic()
+    thread.start()
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    resolver.listen_network("n1", [GATEWAY4])
+    eventually(lambda: time.monotonic() > began + 0.3, what="many pings could have gone by")
+    gate.write_text("open\n")
+    resolver.update(EVERYTHING)
+    assert values(ask(web, query("db"))) == [DB4]
+    assert stats(resolver)["restarts"] == 0
 
     keeper.stop()
     thread.join(5)
