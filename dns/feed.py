@@ -76,7 +76,9 @@ class Feed:
         def watch(since: int) -> None:
             while not ended.is_set():
                 try:
-                    update = source(since, POLL_SECONDS)
+                    # What was read meanwhile counts, too: a state that is put back must be older
+                    # than that, and may be as old as what this thread had seen.
+                    update = source(max(since, self.revision), POLL_SECONDS)
                 except NetError as error:
                     complain(error)
                     ended.wait(POLL_SECONDS)

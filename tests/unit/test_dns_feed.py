@@ -57,6 +57,23 @@ def test_an_older_state_is_gone_back_to_once(feed: Feed, passed: list[Update]) -
     assert [update.revision for update in passed] == [3, 4]
 
 
+def test_what_was_read_meanwhile_is_asked_for_changes_since(passed: list[Update]) -> None:
+    """Of a state that is put back nothing would be noticed where it goes on from what was seen."""
+    asked: list[int] = []
+
+    def source(since: int, timeout_seconds: float) -> None:
+        asked.append(since)
+
+    feed, loop, ended = Feed(source, passed.append), Loop(), threading.Event()
+    feed.take(Update(revision=7, full=True))
+    feed.follow(loop, ended)
+    eventually(lambda: asked and asked[-1] == 7)
+    feed.take(Update(revision=9, since=7))
+    eventually(lambda: asked[-1] == 9)
+    ended.set()
+    loop.close()
+
+
 def test_an_empty_state_is_not_read_without_a_pause(passed: list[Update]) -> None:
     """There is nothing after revision 0 that could be waited for."""
     asked: list[int] = []
