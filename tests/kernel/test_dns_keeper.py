@@ -13,7 +13,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from support.upstream import silence, upstream
 
 from netlib import throwaway
 from netlib.dns import sockets, spawn, word
-from netlib.dns.channel import connect
+from netlib.dns.channel import Channel, connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
 from netlib.dns.keeper import Keeper
@@ -158,6 +158,42 @@ def test_a_server_that_stands_still_goes_along_with_its_keeper(
     assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
     resolver.update(EVERYTHING)
     assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_a_keeper_that_stands_still_is_told_of_once(
+    resolver: Resolver, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked of it, and also when it has so many waiting that no more are taken."""
+    connects: list[Path] = []
+
+    def counted(path: Path, _seconds: float) -> Channel:
+        connects.append(path)
+        return connect(path, 0.2)
+
+    monkeypatch.setattr("netlib.dns.client.connect", counted)
+    pid = int(str(stats(resolver)["keeper_pid"]))
+    os.kill(pid, signal.SIGSTOP)
+    asked: list[Callable[[], object]] = [
+        resolver.stats,
+        resolver.listening,
+        resolver.ensure_keeper,
+        lambda: resolver.listen_at("n2", [GATEWAY4], 5353),
+    ]
+    waiting = []
+    for is_crowded in (False, True):
+        for ask_it in asked:
+            connects.clear()
+            with pytest.raises(ResolverDown, match="stands still"):
+                ask_it()
+            assert len(connects) == 1
+        with contextlib.suppress(TimeoutError):
+            while not is_crowded:
+                waiting.append(connect(host.state_dir / SOCKET, 0))
+    for each in waiting:
+        each.close()
+    os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
 
 
 def test_an_heir_waits_for_the_server_of_a_keeper_that_was_killed(host: Host) -> None:
