@@ -147,6 +147,28 @@ def test_a_name_that_does_not_exist_is_not_asked_for_again(
         assert second.asked == []
 
 
+@pytest.mark.parametrize(("name", "ttl"), [("later", 5), ("later.example.com", 900)])
+def test_that_a_name_like_ours_is_missing_is_said_for_seconds(
+    running: Running, web: Place, outside: Place, name: str, ttl: int
+) -> None:
+    """A stub that keeps answers would not ask again when there is such a sandbox."""
+
+    def missing(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        reply = asked.reply()
+        reply.header.rcode = 3
+        reply.add_auth(*RR.fromZone(". 900 IN SOA a.example. b.example. 1 2 3 4 900"))
+        return [bytes(reply.pack())]
+
+    with upstream(outside, OUTSIDER4, missing) as server:
+        for kept in (False, True):
+            answer = ask(web, query(name))
+            assert rcode(answer) == "NXDOMAIN"
+            assert answer is not None
+            (soa,) = DNSRecord.parse(answer).auth
+            assert ttl - 4 <= soa.ttl <= ttl, kept
+        assert len(server.asked) == 1
+
+
 def test_a_port_that_nobody_listens_at_costs_no_time(
     running: Running, web: Place, outside: Place
 ) -> None:
