@@ -81,7 +81,7 @@ def query(
 def _number(type_: str) -> int:
     name = type_.upper()
     number = QTYPE.reverse.get(name)
-    if number is None and name.removeprefix("TYPE").isdigit():  # RFC 3597
+    if number is None and name.removeprefix("TYPE").isdecimal():  # RFC 3597
         number = int(name.removeprefix("TYPE"))
     if number is None or number > 0xFFFF:
         raise InvalidOption(f"there is no record type {type_!r}", "such as A, AAAA, PTR, SRV, ANY")

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,15 @@ Message = dict[str, Any]
 VERSION = 1
 _MOST_FDS = 253  # SCM_MAX_FD in linux/net/scm.h
 _CHUNK_BYTES = 256 * 1024
+_PAUSE_SECONDS = 0.01
 
 
 class Closed(Exception):
     """The other side went away."""
+
+
+class Silent(Closed):
+    """The other side is there, and did nothing for as long as the socket waits."""
 
 
 class Channel:
@@ -50,6 +56,8 @@ class Channel:
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", some))]
                 part = data[:1] if fds else data
                 data = data[self.sock.sendmsg([part], rights if some else []) :]
+        except TimeoutError as error:
+            raise Silent(str(error)) from error
         except OSError as error:
             raise Closed(str(error)) from error
 
@@ -61,7 +69,9 @@ class Channel:
         """
         try:
             data, fds, _, _ = socket.recv_fds(self.sock, _CHUNK_BYTES, _MOST_FDS)
-        except (ConnectionError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise Silent(str(error)) from error
+        except ConnectionError as error:
             raise Closed(str(error)) from error
         self._fds += fds
         if not data:
@@ -112,16 +122,24 @@ def listen(path: Path) -> socket.socket:
 
 
 def connect(path: Path, timeout_seconds: float) -> Channel:
-    """A channel to who listens at `path`. Raises OSError where nobody does."""
+    """A channel to who listens at `path`. Raises OSError where nobody does, or nobody accepts."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(timeout_seconds)
+    deadline = time.monotonic() + timeout_seconds
     try:
         with _short(path) as name:
-            sock.connect(name)
+            while True:
+                try:
+                    sock.connect(name)
+                except BlockingIOError:  # others wait, as many as the kernel lets (unix(7))
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"nobody accepts at {path}") from None
+                    time.sleep(_PAUSE_SECONDS)
+                else:
+                    return Channel(sock)
     except OSError:
         sock.close()
         raise
-    return Channel(sock)
 
 
 @contextlib.contextmanager

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 
 from netlib.dns.channel import Channel, Closed, Message
+from netlib.dns.complaint import complain
 from netlib.dns.loop import Loop
 from netlib.dns.spawn import python
 from netlib.values import dataclass
 
 SEND_SECONDS = 5  # a server that takes nothing for so long is as good as dead
 PING_SECONDS = 5.0
+START_SECONDS = 60.0  # until it has read tens of thousands of names, on a machine that is busy
 LONGEST_PAUSE_SECONDS = 5.0
 
 Reply = Callable[[Message], None]
@@ -56,21 +57,21 @@ class Child:
         self._started = 0.0
         self._pause = 0.0
         self._pinged = False
+        self._is_up = False
         self._ending = False
 
     def start(self) -> None:
         """Start a server and tell it everything; who waits for an answer will get it."""
-        ours, theirs = socket.socketpair()
-        ours.settimeout(SEND_SECONDS)
-        given = [theirs.fileno(), self._lock]
-        command = python("netlib.dns.server", *map(str, given), self._resolv_conf)
-        with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=given, cwd="/"
-            )
+        try:
+            ours = self._spawn()
+        except OSError as error:  # no process, memory or descriptor to be had just now
+            complain(f"the server can't be started: {error}")
+            self._pause = min(2 * self._pause + 0.05, LONGEST_PAUSE_SECONDS)
+            self._loop.later(self._pause, self.start)
+            return
         self._channel = Channel(ours)
         self._started = time.monotonic()
-        self._pinged = False
+        self._pinged = self._is_up = False
         self._loop.watch(ours, self._ready)
         waiting, self._waiting = self._waiting, {}
         for message, fds in self._state():
@@ -79,6 +80,22 @@ class Child:
             # The state includes what they changed; what they asked is asked again.
             again = each.message if each.message["do"] in ("stats", "log") else {"do": "sync"}
             self.send(again, each.fds if again is each.message else (), each.reply)
+
+    def _spawn(self) -> socket.socket:
+        """Start a server's process; our end of the channel to it."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(SEND_SECONDS)
+        given = [theirs.fileno(), self._lock]
+        command = python("netlib.dns.server", *map(str, given), self._resolv_conf)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=given, cwd="/"
+                )
+        except OSError:
+            ours.close()
+            raise
+        return ours
 
     def send(
         self, message: Message, fds: tuple[int, ...] = (), reply: Reply = lambda _: None
@@ -95,7 +112,8 @@ class Child:
 
     def ping(self) -> None:
         """Find out whether the server still answers; called again and again."""
-        if self._channel is not None:
+        is_starting = not self._is_up and time.monotonic() - self._started < START_SECONDS
+        if self._channel is not None and not is_starting:
             if self._pinged:
                 self._lost()
             else:
@@ -114,6 +132,7 @@ class Child:
         except Closed:
             self._lost()
             return
+        self._is_up = True
         for answer, _ in answers:
             if "tag" not in answer:
                 self._wanted(answer)
@@ -131,7 +150,7 @@ class Child:
         # At once, but not in a tight circle where it dies each time it starts.
         lived = time.monotonic() - self._started
         self._pause = 0.0 if lived > 1 else min(2 * self._pause + 0.05, LONGEST_PAUSE_SECONDS)
-        print(f"names: the server ended after {lived:.1f} s; it is started again", file=sys.stderr)
+        complain(f"the server ended after {lived:.1f} s; it is started again")
         self._loop.later(self._pause, self.start)
 
     def stop(self) -> None:

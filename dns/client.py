@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlib.dns import word
-from netlib.dns.channel import Channel, Closed, Message, connect
+from netlib.dns.channel import Channel, Closed, Message, Silent, connect
 from netlib.dns.place import LOCK, LOG, SOCKET
 from netlib.errors import KernelError, ResolverDown
 from netlib.values import dataclass
@@ -115,7 +115,9 @@ class Resolver:
         for _ in range(_TRIES - 1):
             try:
                 return self._listen_once(place, wanted, bind, port)
-            except ResolverDown:
+            except ResolverDown as error:
+                if isinstance(error.__cause__, Silent | TimeoutError):
+                    raise
                 continue  # it was just ending
             except KernelError as error:
                 if not is_taken(error):
@@ -203,8 +205,12 @@ class Resolver:
                 if not self._revive():
                     return None
                 continue
+            except TimeoutError as error:
+                raise _still() from error
             try:
                 return _checked(channel.call(message, fds))
+            except Silent as error:
+                raise _still() from error
             except Closed:
                 continue  # it was just ending: ask again, whether one runs and what it says
             finally:
@@ -229,6 +235,8 @@ class Resolver:
             try:
                 channel = connect(self.state_dir / SOCKET, PATIENCE_SECONDS)
                 hello = channel.call({"do": "hello"})
+            except (TimeoutError, Silent) as error:
+                raise _still() from error
             except (OSError, Closed):
                 self._start()
             else:
@@ -276,8 +284,17 @@ class _Open:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._channel.close()
+        if isinstance(error, Silent):
+            raise _still() from error
         if isinstance(error, Closed):
             raise ResolverDown("the DNS resolver does not answer", "try again") from error
+
+
+def _still() -> ResolverDown:
+    return ResolverDown(
+        f"the DNS resolver has said nothing for {PATIENCE_SECONDS:.0f} s: it stands still",
+        "if it was stopped, let it go on (kill -CONT), or kill it: the next command starts another",
+    )
 
 
 def _checked(answer: Message) -> Message:

@@ -61,7 +61,8 @@ def own_name(sandbox: str) -> str:
 class Update:
     """What changed after revision `since` up to `revision`.
 
-    `full`: these networks and endpoints are all there are. `gone` are ids of either.
+    `full`: these networks and endpoints are all there are; where that is of an earlier revision
+    than `since`, an older state was put back. `gone` are ids of either.
     """
 
     revision: int

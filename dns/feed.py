@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import socket
-import sys
 import threading
 from collections.abc import Callable
 
+from netlib.dns.complaint import complain
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.loop import Loop
 from netlib.dns.source import ZoneSource
@@ -38,7 +38,8 @@ class Feed:
     def take(self, update: Update) -> None:
         """Note an update and pass it on, unless it is known already or leaves a gap."""
         if update.full:
-            if update.revision < self.revision:
+            put_back = update.revision < update.since <= self.revision  # an older state
+            if update.revision < self.revision and not put_back:
                 return
             self._networks, self._endpoints = {}, {}
         elif not update.since <= self.revision < update.revision:
@@ -75,15 +76,19 @@ class Feed:
         def watch(since: int) -> None:
             while not ended.is_set():
                 try:
-                    update = source(since, POLL_SECONDS)
+                    # What was read meanwhile counts, too: a state that is put back must be older
+                    # than that, and may be as old as what this thread had seen.
+                    update = source(max(since, self.revision), POLL_SECONDS)
                 except NetError as error:
-                    print(f"names: {error}", file=sys.stderr, flush=True)
+                    complain(error)
                     ended.wait(POLL_SECONDS)
                     continue
                 if update is not None:
                     since = update.revision
                     news.put(update)
                     ring.send(b"!")
+                if not since:  # an empty state: everything is read at once, each time
+                    ended.wait(POLL_SECONDS)
 
         def take_all(_events: int) -> None:
             bell.recv(4096)

@@ -135,6 +135,7 @@ class _Inquiry:
     timer: Timer | None = None
     exchanges: list[_Exchange] = field(default_factory=list)
     refusal: tuple[bytes, list[wire.Record]] | None = None
+    part: tuple[bytes, list[wire.Record]] | None = None  # of an answer that is too long for UDP
     asked: tuple[Server | Within, float] | None = None  # who was asked last, and when
 
     def next(self) -> None:
@@ -144,7 +145,7 @@ class _Inquiry:
         if self.asked is not None:
             self.forwarder.standing.unheard(*self.asked)
         if not self.left:
-            self.finish(*(self.refusal or (None, [])))
+            self.finish(*(self.part or self.refusal or (None, [])))
             return
         server, seconds = self.left.pop(0)
         self.asked = server, time.monotonic()
@@ -173,19 +174,21 @@ class _Inquiry:
         if not self.waiting:
             self.finish(None, [])
             return
-        flags = int.from_bytes(message[2:4])
-        rcode = flags & 0xF
+        is_part = isinstance(exchange, _Udp) and bool(message[2] & wire.TC >> 8)
         try:
-            if flags & wire.TC and isinstance(exchange, _Udp):
-                exchange.close()
-                self.start(_Tcp(self, exchange.server, edns=exchange.edns))
-                return
             found = wire.records(message, wire.question_end(message))
-            rcode |= wire.extended_rcode(found)
+            rcode = message[3] & 0xF | wire.extended_rcode(found)
             plain = wire.without_opt(message, found)
             found = [record for record in found if record.end <= len(plain)]
         except wire.Malformed:
-            self.failed(exchange)
+            if is_part:
+                self.ask_again_over_tcp(exchange)
+            else:
+                self.failed(exchange)
+            return
+        if is_part:
+            self.part = plain, found
+            self.ask_again_over_tcp(exchange)
             return
         if rcode > 0xF:  # BADVERS and others: about our OPT record, not about the question
             self.failed(exchange)
@@ -197,6 +200,16 @@ class _Inquiry:
             self.failed(exchange)
         else:
             self.finish(plain, found)
+
+    def ask_again_over_tcp(self, exchange: _Exchange) -> None:
+        """A truncated answer came: the whole one, or that part if its server can't be had so."""
+        if not any(isinstance(e, _Tcp) and e.server == exchange.server for e in self.exchanges):
+            exchange.close()
+            self.start(_Tcp(self, exchange.server, edns=exchange.edns))
+        elif self.part is not None:
+            self.finish(*self.part)
+        else:
+            self.failed(exchange)
 
     def finish(self, message: bytes | None, found: list[wire.Record]) -> None:
         """Tell all who wait."""

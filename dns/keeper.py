@@ -12,7 +12,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from netlib.dns.channel import VERSION, Channel, Closed, Message, connect
 from netlib.dns.child import Child
+from netlib.dns.complaint import complain
 from netlib.dns.facts import Update
 from netlib.dns.feed import POLL_SECONDS, Feed
 from netlib.dns.held import Held, note, noted
@@ -70,7 +70,7 @@ class Keeper:
         self._feed.read()
         self._child.start()
         self._child.ping()
-        self._loop.watch(self._place.listener, lambda _: self._accept())
+        self._listen()
         self._feed.follow(self._loop, self._ended)
         if not self._stays:
             self._loop.later(UNUSED_SECONDS, self._end_if_unused)
@@ -137,7 +137,7 @@ class Keeper:
         try:
             self._feed.read()
         except NetError as error:  # it is tried again soon
-            print(f"names: {error}", file=sys.stderr, flush=True)
+            complain(error)
 
     def _pass_on(self, update: Update) -> None:
         revision = update.revision
@@ -168,11 +168,20 @@ class Keeper:
 
     # -- clients ----------------------------------------------------------------------------------
 
+    def _listen(self) -> None:
+        self._loop.watch(self._place.listener, lambda _: self._accept())
+
     def _accept(self) -> None:
         if self._ended.is_set():
             self._loop.stop()
             return
-        sock, _ = self._place.listener.accept()
+        try:
+            sock, _ = self._place.listener.accept()
+        except OSError as error:  # no descriptor is left: soon, perhaps
+            complain(f"a client has to wait: {error}")
+            self._loop.forget(self._place.listener)
+            self._loop.later(POLL_SECONDS, self._listen)
+            return
         peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         user = struct.unpack("3i", peer)[1]
         if user not in (0, os.geteuid()):
@@ -185,12 +194,21 @@ class Keeper:
     def _hear(self, client: Channel) -> None:
         try:
             for message, fds in client.receive():
-                self._obey(client, message, fds)
+                if len(fds) < message.get("fds", 0):
+                    self._refuse(client, fds)
+                else:
+                    self._obey(client, message, fds)
         except Closed:
             self._drop(client)
         except (KeyError, TypeError, ValueError) as error:  # it speaks something else
-            print(f"names: a client was not understood: {error!r}", file=sys.stderr, flush=True)
+            complain(f"a client was not understood: {error!r}")
             self._drop(client)
+
+    def _refuse(self, client: Channel, fds: tuple[int, ...]) -> None:
+        """The kernel left out descriptors for which there was no room (unix(7), MSG_CTRUNC)."""
+        for number in fds:
+            os.close(number)
+        client.send({"ok": False, "error": "it has too many files open (ulimit -Hn)"})
 
     def _drop(self, client: Channel) -> None:
         self._loop.forget(client)
@@ -237,13 +255,16 @@ class Keeper:
                 answer({"ok": False, "error": f"a keeper of version {VERSION} can't {unknown!r}"})
 
     def _note(self) -> None:
-        """Write down what is held, for an heir."""
+        """Write down what is held, for an heir: where that fails, it alone has less."""
         listeners = [
             Held(kind, name, address, port, *self._namespaces[kind, name])
             for (kind, name), held in self._held.items()
             for address, port in sorted({sock.getsockname()[:2] for sock in held})
         ]
-        note(self._place.folder, listeners)
+        try:
+            note(self._place.folder, listeners)
+        except OSError as error:
+            complain(f"what is held can't be noted: {error}")
 
     def _listening(self) -> list[Message]:
         return [

@@ -22,10 +22,15 @@ class AlreadyKept(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What only one keeper of a state can have: the lock, and the socket of that name."""
+    """What only one keeper of a state can have: the lock, and the socket of that name.
+
+    `ear` is the lock's file as only the keeper has it open (see netlib.dns.word); the server has
+    the `lock`, too, so that an heir waits for the end of both.
+    """
 
     folder: Path
     lock: int
+    ear: int
     listener: socket.socket
 
     @classmethod
@@ -45,10 +50,10 @@ class Place:
                     os.close(lock)
                     raise AlreadyKept(f"another keeper serves the names of {folder}") from None
                 time.sleep(0.005)
-        word.hear(lock)
+        ear = word.hear(folder / LOCK)
         path = folder / SOCKET
         path.unlink(missing_ok=True)
-        return cls(folder, lock, listen(path))
+        return cls(folder, lock, ear, listen(path))
 
     def unname(self) -> None:
         """Be found no more."""
@@ -57,6 +62,7 @@ class Place:
 
     def give_back(self) -> None:
         """Let another keeper have it."""
+        os.close(self.ear)
         os.close(self.lock)
 
 

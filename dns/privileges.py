@@ -1,4 +1,4 @@
-"""Giving up what a process may do: capabilities, user, the way back (capabilities(7))."""
+"""Giving up what a process may do: capabilities, user, the way back (capabilities(7)), its life."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import ctypes
 import os
 import resource
+import signal
 
 NOBODY = 65534
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -54,6 +56,14 @@ def drop(user: int = NOBODY) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def end_with_parent() -> None:
+    """Be killed when the parent ends, however it ends, also while stopped.
+
+    To be said after `drop`: who changes its user or capabilities is bound no more (prctl(2)).
+    """
+    _prctl(ctypes.CDLL(None, use_errno=True), _PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _drop_bounding_set(libc: ctypes.CDLL) -> None:

@@ -127,6 +127,9 @@ def _look_up(resolver: Resolver, asker: Asker, message: bytes) -> Known | None:
     elif found or head[:2] != b"\1\0" or not asker.forwards:
         # Known on several networks: merging takes its time. AD would want to know what AD is.
         return None
+    elif any(resolver.zone.wildcards[network] for network in asker.networks):
+        # One of them may stand for the name here, while others had it answered from outside.
+        return None
     else:
         servers = asker.servers or resolver.host_servers.recent()
         kept = resolver.cache.parts((name + wanted, 0, False, servers, asker.within))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
@@ -10,6 +11,7 @@ from netlib.values import dataclass
 
 HOST_GATEWAY = "host-gateway"
 MOST_SERVERS = 3  # MAXNS of resolv.conf(5)
+_COMMENT = re.compile(r";|(?:^|\s)#")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +30,8 @@ class ResolvConf:
         options: list[str] = []
         for line in text.splitlines():
             # A comment starts a line (resolv.conf(5)); people write them behind values too.
-            words = line.split(";")[0].split(" #")[0].split()
-            if not words or words[0].startswith("#"):
+            words = _COMMENT.split(line, maxsplit=1)[0].split()
+            if not words:
                 continue
             keyword, values = words[0], words[1:]
             if keyword == "nameserver" and values and _is_address(values[0]):

@@ -15,7 +15,10 @@ from netlib.dns.stats import Stats
 from netlib.dns.upstream import HostServers, Server
 from netlib.dns.within import Open, Within
 from netlib.dns.zone import Asker, Zone
-from netlib.values import dataclass
+from netlib.values import dataclass, replace
+
+# Stubs with a cache (c-ares, systemd-resolved) keep that a name is missing, too.
+LONGEST_MISSING_SECONDS = 5
 
 Later = Callable[[bytes], None]
 
@@ -118,6 +121,8 @@ class Resolver:
             if message is None:
                 later(self._finish(case, wire.reply(query, wire.SERVFAIL), "nobody"))
                 return
+            if _is_of_one_label(question.packed):
+                message, records = briefly(message, records)
             if question.key not in self.cache:  # one who asked the same may have been first
                 self.cache.put(question.key, message, records)
             later(self._finish(case, grafted(query, found, message), "forward"))
@@ -156,6 +161,24 @@ class Resolver:
         return wire.error_reply(message, rcode)
 
 
+def _is_of_one_label(question: bytes) -> bool:
+    return question[0] > 0 and question[question[0] + 1] == 0
+
+
+def briefly(message: bytes, found: list[wire.Record]) -> tuple[bytes, list[wire.Record]]:
+    """What others said does not exist, for a few seconds only: with the next connect it may."""
+    if any(record.section == 1 for record in found):
+        return message, found
+    short = [
+        replace(record, ttl=min(record.ttl, LONGEST_MISSING_SECONDS))
+        if record.type == wire.SOA
+        else record
+        for record in found
+    ]
+    ttls = tuple((record.ttl_at, record.ttl) for record in short)
+    return wire.aged(message, ttls, 0), short
+
+
 def grafted(query: wire.Query, forward: Forward, message: bytes) -> bytes:
     """What others said of a question of ours: behind our CNAMEs, and true of names of ours."""
     rcode = message[3] & 0xF
@@ -173,4 +196,5 @@ def grafted(query: wire.Query, forward: Forward, message: bytes) -> bytes:
         return wire.reply(query, wire.SERVFAIL)
     answers, authority = sections
     whole = wire.reply(query, rcode, (*answers, *authority))
+    whole = whole[:2] + bytes([whole[2] | message[2] & wire.TC >> 8]) + whole[3:]
     return whole[:6] + len(answers).to_bytes(2) + len(authority).to_bytes(2) + whole[10:]

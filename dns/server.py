@@ -257,13 +257,14 @@ def main(channel: str, lock: str, resolv_conf: str) -> None:
     import encodings.idna  # noqa: F401
 
     import netlib.dns.records  # noqa: F401
-    from netlib.dns.privileges import drop
+    from netlib.dns.privileges import drop, end_with_parent
     from netlib.dns.spawn import be_known
 
     word = Word(int(lock))
     os.close(int(lock))
     be_known()
     drop()
+    end_with_parent()  # stopped, it would keep the sockets and the lock from an heir
     loop = Loop()
     Parent(Channel(socket.socket(fileno=int(channel))), word, loop, resolv_conf)
     loop.run()

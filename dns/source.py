@@ -31,7 +31,7 @@ def store_source(store: Store) -> ZoneSource:
     def read(since: int, timeout_seconds: float) -> Update | None:
         events = store.changes(since, timeout_seconds) if since else None
         if events is None:
-            return _everything(store)
+            return _everything(store, since)
         networks: dict[str, NetworkNames | None] = {}
         endpoints: dict[str, EndpointNames | None] = {}
         revision = since
@@ -58,7 +58,7 @@ def store_source(store: Store) -> ZoneSource:
     return read
 
 
-def _everything(store: Store) -> Update:
+def _everything(store: Store, since: int) -> Update:
     # The revision first: what is committed while we read comes again as a change.
     revision = store.revision()
     networks = [_network(record.value) for record in store.range(*under("network/"))]
@@ -66,6 +66,7 @@ def _everything(store: Store) -> Update:
     endpoints += [_peer(record.value) for record in store.range(*under("peer/"))]
     return Update(
         revision=revision,
+        since=since,
         full=True,
         networks=tuple(network for network in networks if network is not None),
         endpoints=tuple(endpoint for endpoint in endpoints if endpoint is not None),

@@ -14,6 +14,7 @@ IDLE_SECONDS = 5.0  # without a query or an answer taken; bytes alone keep nobod
 MOST_CONNECTIONS = 500
 MOST_PER_CLIENT = 50
 MOST_UNANSWERED = 100
+TURN_BYTES = 1024  # what is read at once, some 30 queries: then others have their turn
 MOST_UNREAD_BYTES = 256 * 1024  # answers that the client does not take
 
 # The message, and what to call with the answer if it comes later.
@@ -105,7 +106,7 @@ class Connection:
         self._settle()
 
     def _receive(self) -> None:
-        chunk = self._sock.recv(wire.TCP_BYTES)
+        chunk = self._sock.recv(TURN_BYTES)
         if not chunk:
             self._at_end = True
         self._read += chunk

@@ -20,6 +20,7 @@ PATIENCE_SECONDS = 4.5
 NEXT_SECONDS = 1.0
 RECENT_SECONDS = 0.2
 MOST_SERVERS = 3  # MAXNS of resolv.conf(5)
+_ITSELF: tuple[str, ...] = ("127.0.0.1",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,10 @@ def connecting(server: Server, kind: int) -> socket.socket:
 
 
 class HostServers:
-    """The servers of the host's resolv.conf, read again when the file changed."""
+    """The servers of the host's resolv.conf, read again when the file changed.
+
+    Where it names none, or is not there, a stub asks the host itself (resolv.conf(5)).
+    """
 
     def __init__(
         self, path: str = "/etc/resolv.conf", changed: Callable[[], None] = lambda: None
@@ -81,7 +85,7 @@ class HostServers:
         self._changed = changed
         self._seen = -RECENT_SECONDS
         self._mark: tuple[int, int, int] | None = None
-        self._servers: tuple[str, ...] = ()
+        self._servers = _ITSELF
 
     def recent(self) -> tuple[str, ...]:
         """The addresses as the file had them a moment ago."""
@@ -98,11 +102,11 @@ class HostServers:
             stat = os.stat(self._path)
             mark = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if mark != self._mark:
-                self._servers = ResolvConf.parse(self._path.read_text(errors="replace")).servers
-                self._mark = mark
+                found = ResolvConf.parse(self._path.read_text(errors="replace"))
+                self._servers, self._mark = found.servers or _ITSELF, mark
                 self._changed()
         except OSError:
-            self._servers, self._mark = (), None
+            self._servers, self._mark = _ITSELF, None
         return self._servers
 
 

@@ -6,7 +6,9 @@ first catches up if there is word that it has not heard. So a query that is sent
 returned is answered by that change, however many there are, and nobody waits but a first asker.
 
 The file is the keeper's lock; while a keeper lives, it has a lock of its open file on the first
-byte (fcntl(2), F_OFD_SETLK): that is how who leaves word learns whether anybody hears it.
+byte (fcntl(2), F_OFD_SETLK): that is how who leaves word learns whether anybody hears it. It has
+the file open once more for that. What its server has open, too, would stay locked by a server that
+outlives its keeper for a moment, and hears nothing from there any more.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ _FLOCK = struct.Struct("@hhqqi0q")  # struct flock
 _FIRST = (os.SEEK_SET, 0, 1, 0)
 
 
-def hear(lock: int) -> None:
-    """Be the one who hears what is left in the file of a lock from now on. For keepers."""
-    os.ftruncate(lock, BYTES)
-    fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, *_FIRST))
+def hear(path: str | Path) -> int:
+    """Be the one who hears what is left in a file, until the descriptor is closed. For keepers."""
+    ear = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    os.posix_fallocate(ear, 0, BYTES)  # a hole, on a full tmpfs, ends who looks into it (SIGBUS)
+    fcntl.fcntl(ear, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, *_FIRST))
+    return ear
 
 
 def leave(path: str | Path) -> bool:

@@ -48,8 +48,9 @@ class Asker:
 class Zone:
     """All names at one revision, for one thread: who reads sees each change whole.
 
-    `names`: network id → name in wire form → RRsets. `askers`: network id → packed source address
-    → who asks there; `sandboxes`: sandbox → who asks on its own loopback.
+    `names`: network id → name in wire form → RRsets; `wildcards`: network id → those of its names
+    that stand for others, too. `askers`: network id → packed source address → who asks there;
+    `sandboxes`: sandbox → who asks on its own loopback.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,7 @@ class Zone:
         self.networks: dict[str, NetworkNames] = {}
         self.endpoints: dict[str, EndpointNames] = {}
         self.names: dict[str, dict[bytes, Sets]] = {}
+        self.wildcards: dict[str, set[bytes]] = {}
         self.askers: dict[str, dict[bytes, Asker]] = {}
         self.sandboxes: dict[str, Asker] = {}
         self._holders: dict[str, dict[bytes, Holders]] = {}
@@ -146,6 +148,7 @@ class _Change:
             self._remove_network(network.id)
         zone.networks[network.id] = network
         zone.names[network.id], zone._holders[network.id], zone.askers[network.id] = {}, {}, {}
+        zone.wildcards[network.id] = set()
         own = _domain(network.name)
         if network.records:
             from netlib.dns.records import custom_sets  # costs dnslib, which few need
@@ -181,7 +184,7 @@ class _Change:
     def _remove_network(self, network: str) -> None:
         zone = self.zone
         del zone.networks[network], zone.names[network], zone._holders[network]
-        del zone.askers[network]
+        del zone.askers[network], zone.wildcards[network]
         self._unseat(network)
 
     def _remove_endpoint(self, endpoint: EndpointNames) -> None:
@@ -226,6 +229,9 @@ class _Change:
         """Make the RRsets of a name from those of all who hold it."""
         names, table = self.zone.names[network], self.zone._holders[network]
         holders = table.get(name)
+        if name.startswith(b"\x01*"):
+            wildcards = self.zone.wildcards[network]
+            (wildcards.add if holders else wildcards.discard)(name)
         if not holders:
             table.pop(name, None)
             names.pop(name, None)

@@ -157,7 +157,7 @@ def _of_host() -> ResolvConf:
         if "127.0.0.53" in text and os.path.exists(_RESOLVED_FILE):
             text = _text(_RESOLVED_FILE)
     except OSError:
-        return ResolvConf()  # a host without one resolves nothing, and neither do its sandboxes
+        return ResolvConf()  # such a host asks itself, on its loopback, as no sandbox can
     return _parsed(text)
 
 

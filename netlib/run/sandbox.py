@@ -15,6 +15,7 @@ from netlib.plan import Plan, joined
 from netlib.run import signals
 from netlib.run.child import HOST_NETWORK, OWN_NETWORK, Child, start_time
 from netlib.run.request import HOST_GATEWAY, Attachment, RunRequest
+from netlib.run.showing import keep_shown
 
 Told = Callable[[str], None]
 # Those of a sandbox's folder, shown below /etc.
@@ -125,6 +126,7 @@ def _run(
     )
     if missing and warn is not None:
         warn(f"the host has no {' and no '.join(missing)}, so the sandbox has none either")
+    keep_shown(child.pid, {path: files[path] for path in files if path not in missing})
     if started is not None:
         started(request.name)
     return signals.wait_for(child.process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -144,6 +145,28 @@ def test_a_name_that_does_not_exist_is_not_asked_for_again(
     ):
         assert rcode(ask(web, query("www.example.com"))) == "NXDOMAIN"
         assert second.asked == []
+
+
+@pytest.mark.parametrize(("name", "ttl"), [("later", 5), ("later.example.com", 900)])
+def test_that_a_name_like_ours_is_missing_is_said_for_seconds(
+    running: Running, web: Place, outside: Place, name: str, ttl: int
+) -> None:
+    """A stub that keeps answers would not ask again when there is such a sandbox."""
+
+    def missing(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        reply = asked.reply()
+        reply.header.rcode = 3
+        reply.add_auth(*RR.fromZone(". 900 IN SOA a.example. b.example. 1 2 3 4 900"))
+        return [bytes(reply.pack())]
+
+    with upstream(outside, OUTSIDER4, missing) as server:
+        for kept in (False, True):
+            answer = ask(web, query(name))
+            assert rcode(answer) == "NXDOMAIN"
+            assert answer is not None
+            (soa,) = DNSRecord.parse(answer).auth
+            assert ttl - 4 <= soa.ttl <= ttl, kept
+        assert len(server.asked) == 1
 
 
 def test_a_port_that_nobody_listens_at_costs_no_time(
@@ -319,6 +342,34 @@ def test_a_truncated_answer_is_asked_for_over_tcp(
     assert server.asked == [("big.example.com.", False), ("big.example.com.", True)]
 
 
+@pytest.mark.parametrize("is_silent", [False, True])
+@pytest.mark.parametrize("others", [(), ("203.0.113.53",)])
+def test_a_part_of_an_answer_is_better_than_none(
+    running: Running, web: Place, outside: Place, is_silent: bool, others: tuple[str, ...]
+) -> None:
+    """There are networks where name servers are reached over UDP only; the client is told."""
+    ended = threading.Event()
+
+    def behave(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        if not tcp:
+            return records("big.example.com. 60 IN A 203.0.113.1", tc=1)(asked, tcp)
+        if is_silent:
+            ended.wait(10)
+        return []
+
+    use(running, OUTSIDER4, *others)
+    began = time.monotonic()
+    with upstream(outside, OUTSIDER4, behave) as server:
+        part = ask(web, query("big.example.com"))
+        ended.set()
+
+    assert part is not None
+    assert part[2] & 2, "TC"
+    assert values(part) == ["203.0.113.1"]
+    assert server.asked[:2] == [("big.example.com.", False), ("big.example.com.", True)]
+    assert time.monotonic() - began < 5
+
+
 def test_forged_answers_are_not_believed(running: Running, web: Place, outside: Place) -> None:
     """A wrong id, a wrong question, no answer at all: the true one is waited for."""
 
@@ -402,6 +453,19 @@ def test_the_hosts_own_servers_are_read_again_when_they_change(
         eventually(lambda: values(ask(web, query("www.example.com"))) == ["203.0.113.2"])
         conf.unlink()
         assert rcode(ask(web, query("other.example.com"))) == "SERVFAIL"
+
+
+@pytest.mark.parametrize("text", [None, "", "# by hand\nsearch example.com\n"])
+def test_a_host_without_servers_is_asked_itself(
+    running: Running, web: Place, host: Host, tmp_path: Path, text: str | None
+) -> None:
+    """As its stubs do: there a name server may run for which nobody wrote a resolv.conf."""
+    if text is not None:
+        (tmp_path / "resolv.conf").write_text(text)
+    use(running)
+    with upstream(host, "127.0.0.1", echo("203.0.113.2")):
+        assert values(ask(web, query("www.example.com"))) == ["203.0.113.2"]
+    assert rcode(ask(web, query("other.example.com"))) == "SERVFAIL"
 
 
 def test_it_never_asks_itself(running: Running, web: Place) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,13 +35,14 @@ from support.resolving import (
 )
 from support.upstream import silence, upstream
 
-from netlib.dns import sockets
-from netlib.dns.channel import connect
+from netlib import throwaway
+from netlib.dns import sockets, spawn, word
+from netlib.dns.channel import Channel, connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
 from netlib.dns.held import HELD
 from netlib.dns.keeper import Keeper
-from netlib.dns.place import LOG, SOCKET, AlreadyKept
+from netlib.dns.place import LOCK, LOG, SOCKET, AlreadyKept
 from netlib.dns.place import Place as Place_
 from netlib.dns.sockets import Bound
 from netlib.errors import KernelError, NamespaceGone, ResolverDown
@@ -170,6 +173,57 @@ def test_what_an_heir_can_not_have_again_is_tried_once(resolver: Resolver, host:
 
     assert resolver.listening() == {}
     assert not note.exists()
+
+
+def test_a_server_that_stands_still_goes_along_with_its_keeper(
+    resolver: Resolver, host: Host, web: Place
+) -> None:
+    """Else it had the sockets and the lock for ever, and there was no heir."""
+    first = stats(resolver)
+    os.kill(int(str(first["pid"])), signal.SIGSTOP)
+    assert word.leave(host.state_dir / LOCK)
+    os.kill(int(str(first["keeper_pid"])), signal.SIGKILL)
+    eventually(lambda: not word.leave(host.state_dir / LOCK), what="nobody hears")
+
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
+    resolver.update(EVERYTHING)
+    assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_a_keeper_that_stands_still_is_told_of_once(
+    resolver: Resolver, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked of it, and also when it has so many waiting that no more are taken."""
+    connects: list[Path] = []
+
+    def counted(path: Path, _seconds: float) -> Channel:
+        connects.append(path)
+        return connect(path, 0.2)
+
+    monkeypatch.setattr("netlib.dns.client.connect", counted)
+    pid = int(str(stats(resolver)["keeper_pid"]))
+    os.kill(pid, signal.SIGSTOP)
+    asked: list[Callable[[], object]] = [
+        resolver.stats,
+        resolver.listening,
+        resolver.ensure_keeper,
+        lambda: resolver.listen_at("n2", [GATEWAY4], 5353),
+    ]
+    waiting = []
+    for is_crowded in (False, True):
+        for ask_it in asked:
+            connects.clear()
+            with pytest.raises(ResolverDown, match="stands still"):
+                ask_it()
+            assert len(connects) == 1
+        with contextlib.suppress(TimeoutError):
+            while not is_crowded:
+                waiting.append(connect(host.state_dir / SOCKET, 0))
+    for each in waiting:
+        each.close()
+    os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
 
 
 def test_an_heir_waits_for_the_server_of_a_keeper_that_was_killed(host: Host) -> None:
@@ -523,6 +577,101 @@ def test_a_daemon_can_be_the_keeper(host: Host, web: Place) -> None:
     assert stats(resolver)["keeper_pid"] != os.getpid()
     resolver.update(EVERYTHING)
     assert values(ask(web, query("db"))) == [DB4]
+
+
+def test_a_full_disk_takes_nobodys_names(host: Host, web: Place) -> None:
+    """What can't be noted or logged is not; the file where word is left has its room already."""
+    small = host.state_dir / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", small], check=True)
+    try:
+        resolver = Resolver(small, source="", resolv_conf="/nonexistent")
+        resolver.listen_network("n1", [GATEWAY4])
+        resolver.update(EVERYTHING)
+        with contextlib.suppress(OSError), (small / "filling").open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        first = stats(resolver)
+        resolver.listen_at("n2", [GATEWAY4], 5353)
+        resolver.forget_network("n2")
+        resolver.tell()
+        assert values(ask(web, query("db"))) == [DB4]
+        assert stats(resolver)["keeper_pid"] == first["keeper_pid"]
+        assert stats(resolver)["restarts"] == 0
+    finally:
+        throwaway.unmount(str(small))
+
+
+def test_a_keeper_without_a_descriptor_left_says_so(resolver: Resolver, host: Host) -> None:
+    """It serves on what it has, and whoever comes when one is free again."""
+    pid = int(str(stats(resolver)["keeper_pid"]))
+    used = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+    with pytest.raises(ResolverDown, match="too many files open"):
+        resolver.listen_at("n2", [f"127.0.0.{n}" for n in range(1, 20)], 5353)
+    clients = [connect(host.state_dir / SOCKET, 5) for _ in range(30)]
+    log = host.state_dir / LOG
+    eventually(lambda: "has to wait" in log.read_text(), what="no descriptor is left")
+    for client in clients:
+        client.close()
+    assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
+
+
+def test_a_server_that_can_not_be_started_is_started_later(
+    host: Host, web: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be no process or memory to be had just when one died."""
+    place = Place_.claim(host.state_dir)
+    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    resolver.listen_network("n1", [GATEWAY4])
+    resolver.update(EVERYTHING)
+    failed = threading.Event()
+
+    def nothing(*_: str) -> list[str]:
+        failed.set()
+        return ["/nonexistent"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("netlib.dns.child.python", nothing)
+        os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
+        assert failed.wait(5)
+    assert values(ask(web, query("db"))) == [DB4]
+
+    keeper.stop()
+    thread.join(5)
+
+
+def test_a_server_that_takes_long_to_start_is_not_taken_for_dead(
+    host: Host, web: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one with very many names, on a busy machine, was started again and again."""
+    gate = host.state_dir / "gate"
+    os.mkfifo(gate)
+
+    def at_the_gate(module: str, *arguments: str) -> list[str]:
+        command = spawn.python(module, *arguments)
+        return ["sh", "-c", f'read line < {gate}; exec "$@"', "sh", *command]
+
+    monkeypatch.setattr("netlib.dns.child.python", at_the_gate)
+    monkeypatch.setattr("netlib.dns.child.PING_SECONDS", 0.01)
+    place = Place_.claim(host.state_dir)
+    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
+    thread = threading.Thread(target=keeper.run)
+    began = time.monotonic()
+    thread.start()
+    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
+    resolver.listen_network("n1", [GATEWAY4])
+    eventually(lambda: time.monotonic() > began + 0.3, what="many pings could have gone by")
+    gate.write_text("open\n")
+    resolver.update(EVERYTHING)
+    assert values(ask(web, query("db"))) == [DB4]
+    assert stats(resolver)["restarts"] == 0
+
+    keeper.stop()
+    thread.join(5)
 
 
 def test_who_speaks_nonsense_is_dropped(resolver: Resolver, host: Host, web: Place) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -201,6 +202,29 @@ def test_names_outlive_their_server_and_end_with_their_networks(host: Host, net:
 
     eventually(lambda: resolver.stats() is None)
     eventually(lambda: not Path(f"/proc/{stats['keeper_pid']}").exists())
+
+
+def test_an_older_state_that_was_put_back_is_what_is_told(host: Host, net: Net) -> None:
+    """Not what had come since, and then what comes from there on."""
+    my_net = net.create("my-net", subnets=["198.51.100.0/24"])
+    web = Box(host, net, "web")
+    Box(host, net, "db")
+    net.connect("my-net", "web")
+    file, copy = host.state_dir / "state.db", host.state_dir / "copy.db"
+    with closing(sqlite3.connect(file)) as now, closing(sqlite3.connect(copy)) as then:
+        now.backup(then)
+    net.connect("my-net", "db", aliases=["lost"])
+    assert told(web, "lost", gateway(my_net)) != []
+
+    for log in ("state.db-wal", "state.db-shm"):
+        (host.state_dir / log).unlink()
+    copy.rename(file)
+
+    eventually(lambda: told(web, "lost", gateway(my_net)) == [])
+    assert told(web, "web", gateway(my_net)) != []
+    net.repair()  # the link that came meanwhile is of no endpoint now
+    net.connect("my-net", "db", aliases=["again"])
+    assert told(web, "again", gateway(my_net)) != []
 
 
 def test_custom_records_of_a_network(host: Host, net: Net) -> None:

@@ -69,8 +69,9 @@ def test_errors_say_what_is_wrong(web: Place) -> None:
     for name in ("a" * 64, "", "a..b", ".".join(["a" * 60] * 5)):
         with pytest.raises(InvalidName, match="no name that can be asked for"):
             query(name, servers=[GATEWAY4])
-    with pytest.raises(InvalidOption, match="WHAT"):
-        query("db", "WHAT", servers=[GATEWAY4])
+    for type_ in ("WHAT", "TYPE65536", "TYPE²"):
+        with pytest.raises(InvalidOption, match=type_):
+            query("db", type_, servers=[GATEWAY4])
     with pytest.raises(NamespaceGone):
         query("db", servers=[GATEWAY4], path="/run/netns/nosuch")
     with pytest.raises(NoAnswer, match=r"127\.0\.0\.1"):

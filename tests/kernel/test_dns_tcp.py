@@ -17,7 +17,9 @@ from support.resolving import DB4, GATEWAY4, WEB4, Running, ask, ask_tcp, build
 
 from netlib.dns import tcp
 from netlib.dns.facts import EndpointNames, Update
+from netlib.dns.loop import Loop
 from netlib.dns.sockets import bind_sandbox
+from netlib.dns.tcp import TcpService
 
 pytestmark = pytest.mark.kernel
 
@@ -55,6 +57,32 @@ def test_a_thousand_queries_on_one_connection(running: Running, web: Place) -> N
 
     assert sorted(int.from_bytes(a[:2]) for a in answers) == list(range(1000))
     assert {tuple(values(a)) for a in answers} == {(DB4,)}
+
+
+def test_who_sends_many_queries_takes_turns_with_others(host: Host) -> None:
+    """Else each of its connections would have all that it sent answered before anybody else."""
+    loop, answered = Loop(), []
+
+    def respond(message: bytes, _later: object) -> bytes:
+        answered.append(message)
+        return message
+
+    service = TcpService(loop)
+    blob = b"".join(framed(query("db", ident=n)) for n in range(1000))
+    with ExitStack() as closing:
+        listener = closing.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = closing.enter_context(socket.create_connection(listener.getsockname(), 5))
+        client.sendall(blob)
+        service.accept(listener, lambda _: ("web", respond))
+        turns = []
+        while sum(turns) < 1000:
+            before = len(answered)
+            loop.turn(5)
+            turns.append(len(answered) - before)
+        assert 20 < max(turns) < 60
+        stream = closing.enter_context(client.makefile("rb"))
+        assert stream.read(len(blob)) == blob
+    loop.close()
 
 
 def test_a_query_may_come_byte_by_byte(running: Running, web: Place) -> None:

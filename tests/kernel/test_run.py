@@ -115,6 +115,44 @@ def test_resolver_as_asked_for(net: Program) -> None:
     assert "search" not in net("run --dns-search . -- cat /etc/resolv.conf").stdout
 
 
+def test_the_host_may_put_another_file_in_their_place(net: Program) -> None:
+    """As systemd-resolved and NetworkManager do with each lease; removed and written anew, too."""
+    net("run -d --name web --network front -- sleep 100")
+    own = net("exec web -- cat /etc/resolv.conf").stdout
+    assert own.startswith("nameserver 198.51.100.1\n")
+    path, fresh = Path("/etc/resolv.conf"), Path("/etc/resolv.conf.fresh")
+
+    for text in ("nameserver 192.0.2.53\n", "nameserver 192.0.2.54\n"):
+        fresh.write_text(text)
+        fresh.replace(path)
+        eventually(lambda: net("exec web -- cat /etc/resolv.conf").stdout == own)
+    path.unlink()
+    path.write_text("nameserver 192.0.2.55\n")
+    eventually(lambda: net("exec web -- cat /etc/resolv.conf").stdout == own)
+    assert path.read_text() == "nameserver 192.0.2.55\n", "the host keeps its own"
+
+    net("stop web")
+    nothing_is_left(net)
+
+
+def test_what_the_command_mounts_on_its_files_stays(net: Program) -> None:
+    """Though the host puts another file in place of one beside it, and that is shown again."""
+    net("run -d --name web --network front -- sleep 100")
+    shown = net("exec web -- cat /etc/hosts").stdout
+    mine = Path("/run/mine")
+    mine.write_text("nameserver 192.0.2.7\n")
+    net(f"exec web -- mount --bind {mine} /etc/resolv.conf")
+    fresh = Path("/etc/hosts.fresh")
+    fresh.write_text("127.0.0.1 localhost\n")
+    fresh.replace("/etc/hosts")
+
+    eventually(lambda: net("exec web -- cat /etc/hosts").stdout == shown)
+    assert net("exec web -- cat /etc/resolv.conf").stdout == mine.read_text()
+
+    net("stop web")
+    nothing_is_left(net)
+
+
 def test_mounts_do_not_reach_the_host(net: Program) -> None:
     """What the command mounts is its own."""
     net("run -- mount -t tmpfs inside /mnt")

@@ -340,6 +340,19 @@ def test_an_alias_for_a_name_outside_is_followed_by_others() -> None:
     assert len(found.chain) == 1
 
 
+def test_a_part_behind_an_alias_is_marked_as_one() -> None:
+    """Else the client would take it for the whole."""
+    asked = wire.parse_query(query("out"))
+    found = ask("out", zone=CUSTOM)
+    assert isinstance(found, Forward)
+    target = wire.parse_query(query("www.example.com"))
+    part = wire.reply(target, wire.NOERROR, (wire.resource(wire.A, 60, bytes(4)),))
+    for flag in (0, wire.TC >> 8):
+        told_by_others = part[:2] + bytes([part[2] | flag]) + part[3:]
+        message = grafted(asked, found, told_by_others)
+        assert (message[2] & wire.TC >> 8, len(values(message))) == (flag, 2)
+
+
 def test_aliases_in_a_circle_end() -> None:
     """A chain of CNAMEs is followed some steps, not for ever."""
     assert set(told("loop", zone=CUSTOM)) == {"pool.", "loop."}
@@ -473,6 +486,7 @@ def _as_sets(zone: Zone) -> object:
             for n, table in zone.names.items()
         },
         {n: set(table) for n, table in zone.askers.items()},
+        zone.wildcards,
         {s: (frozenset(a.networks), a.forwards) for s, a in zone.sandboxes.items()},
     )
 

@@ -178,3 +178,32 @@ def test_what_others_said_outlives_a_sandbox_that_goes() -> None:
     assert [key in resolver.cache for key in keys] == [True, False, True]
     resolver.change(Update(revision=4, networks=(replace(MY_NET, records=("*.x A 192.0.2.7",)),)))
     assert [key in resolver.cache for key in keys] == [False, False, False]
+
+
+def test_what_others_said_to_one_is_not_told_where_a_wildcard_stands_for_the_name() -> None:
+    """Two networks may have the same servers, and only one of them that wildcard."""
+    resolver = Resolver(Loop())
+    other = replace(MY_NET, id="n3", name="apps", records=("*.example.com A 203.0.113.9",))
+    resolver.swap(
+        Zone.build(
+            [MY_NET, other],
+            [endpoint("web", "192.0.2.2"), endpoint("db", "192.0.2.3", network=other)],
+        )
+    )
+    asked, packed = query("www.example.com"), message(A60)
+    resolver.cache.put((asked[12:], 0, False, MY_NET.servers, ""), packed, records(packed))
+
+    def told(network: str, last: int) -> list[str]:
+        asker = resolver.zone.asker_at("network", network, bytes([192, 0, 2, last]))
+        road = quick_road(
+            resolver,
+            lambda zone: zone.askers_at("network", network),
+            lambda message, *_: resolver.respond(message, asker, lambda _: None),
+        )
+        return values(road(asked, bytes([192, 0, 2, last]), 0))
+
+    assert told("n1", 2) == ["192.0.2.1"]
+    assert told("n3", 3) == ["203.0.113.9"]
+    resolver.change(Update(revision=2, networks=(replace(other, records=()),)))
+    resolver.cache.put((asked[12:], 0, False, MY_NET.servers, ""), packed, records(packed))
+    assert told("n3", 3) == ["192.0.2.1"]

@@ -25,9 +25,10 @@ nameserver 198.51.100.53 # the office
 nameserver fe80::1%eth0
 nameserver not-an-address
 domain old.example
-search corp.example example.com
+search corp.example example.com\t# both
 options edns0 trust-ad
-options ndots:2
+options ndots:2 ; as ever
+  # nothing
 sortlist 192.0.2.0
 """
 )

@@ -157,6 +157,14 @@ def test_a_past_that_is_forgotten_is_read_anew(
     assert found.full
 
 
+def test_an_older_state_that_was_put_back_is_told_as_such(store: Store, source: ZoneSource) -> None:
+    """By the revision that was asked for changes since, which it does not know."""
+    revision = store.revision()
+    found = source(revision + 5, 0.0)
+    assert found is not None
+    assert (found.full, found.revision, found.since) == (True, revision, revision + 5)
+
+
 def test_an_update_travels_as_plain_values(source: ZoneSource) -> None:
     """Between keeper and server, and from clients that push."""
     found = source(0, 0.0)
