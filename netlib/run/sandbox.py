@@ -126,7 +126,7 @@ def _run(
     )
     if missing and warn is not None:
         warn(f"the host has no {' and no '.join(missing)}, so the sandbox has none either")
-    keep_shown(child.pid, {path: files[path] for path in files if path not in missing})
+    keep_shown(child.pid, {path: files[path] for path in files if path not in missing}, warn)
     if started is not None:
         started(request.name)
     return signals.wait_for(child.process)

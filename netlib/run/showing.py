@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from netlib.run.launcher import show_files
 from netlib.throwaway import NEW_MOUNTS, join, unshare
@@ -24,19 +24,28 @@ _LOOK_SECONDS = 5.0
 _SOON_SECONDS = 0.1
 
 
-def keep_shown(pid: int, files: Mapping[str, str]) -> None:
+def keep_shown(pid: int, files: Mapping[str, str], warn: Callable[[str], None] | None) -> None:
     """Show files of the state at these paths again where a process, a child, sees others.
 
     In a thread, until the process ends.
     """
+
+    def keep() -> None:
+        try:
+            _keep(pid, files)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended
+        except OSError as error:
+            if warn is not None:
+                names = " or ".join(files)
+                warn(f"if the host replaces {names}, the sandbox sees the host's: {error}")
+
     if files:
-        thread = threading.Thread(target=_keep, args=(pid, files), name="net-run-files")
-        thread.daemon = True
-        thread.start()
+        threading.Thread(target=keep, name="net-run-files", daemon=True).start()
 
 
 def _keep(pid: int, files: Mapping[str, str]) -> None:
-    with ExitStack() as closing, suppress(OSError):  # the process has ended
+    with ExitStack() as closing:
 
         def opened(path: str, flags: int = os.O_RDONLY) -> int:
             descriptor = os.open(path, flags | os.O_CLOEXEC)
