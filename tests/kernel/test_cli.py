@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.host import HOST4, HOST6, Host
+from support.locks import waits_for
 from support.patience import eventually
 from support.program import PROGRAM, Program
 from support.traffic import unreachable
@@ -401,12 +402,12 @@ def test_interrupt(net: Program) -> None:
     import fcntl
     import signal
 
-    net.host.state_dir.joinpath("lock").touch()
-    with open(net.host.state_dir / "lock") as lock:
+    path = net.host.state_dir / "lock"
+    path.touch()
+    with open(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         program = net.start("create front")
-        eventually(lambda: "flock" in Path(f"/proc/{program.pid}/wchan").read_text()
-                   or "lock" in Path(f"/proc/{program.pid}/wchan").read_text())  # fmt: skip
+        eventually(lambda: waits_for(program.pid, path))
         program.send_signal(signal.SIGINT)
         _, said = program.communicate(timeout=10)
 
