@@ -46,7 +46,9 @@ from netlib.frontends.daemon.starting import ensure, launch
 from netlib.frontends.daemon.watch import Watch
 from netlib.kernel import Kernel
 from netlib.kernel.sandboxes import resolve
+from netlib.model import Protocol
 from netlib.plan import Plan
+from netlib.ports import parse
 from netlib.store import Commit
 
 pytestmark = pytest.mark.kernel
@@ -490,6 +492,31 @@ def test_a_relay_of_ours_is_nobody_who_takes_a_port(
         eventually(lambda: is_free(host, "tcp", "::", 8080))
     daemon.send_signal(signal.SIGTERM)
     assert "used by" not in daemon.communicate(timeout=20)[0]
+
+
+TCP = pytest.param("tcp", marks=pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 8),
+    reason="this kernel does not tell of bound TCP sockets",
+))  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [TCP, "udp"])
+def test_a_relay_waits_until_a_held_port_is_let_go(
+    host: Host, client: Net, protocol: Protocol
+) -> None:
+    """The daemon has the port of an endpoint that is gone for a moment more, at [::] as well."""
+    client.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
+    for name in ("web", "db"):
+        host.sandbox(name)
+    for count in (1, 3):
+        ports = f"8080-{8079 + count}:80-{79 + count}/{protocol}"
+        client.connect("front", "netns:web", publish=[parse(ports, sources=["192.0.2.0/24"])])
+        eventually(lambda: not is_free(host, protocol, "::", 8080))
+        client.disconnect("front", "netns:web")
+        client.connect("front", "netns:db", publish=[ports])
+        assert not is_free(host, protocol, "::1", 8080)
+        client.disconnect("front", "netns:db")
+    assert client.check() == ()
 
 
 def test_who_takes_a_port_while_no_daemon_runs_is_named(
