@@ -80,7 +80,7 @@ def _at(address: IPAddress, endpoint: Endpoint, port: PublishedPort) -> Iterator
     )
     if address == ANY[6]:
         # There is no IPv6 route_localnet: packets to ::1 can not be redirected.
-        yield from _relay(_LOOPBACK_V6, target.ip, port, sources)
+        yield from _relay(_LOOPBACK_V6, target.ip, port, sources, holds_all=True)
 
 
 def _relay(
@@ -88,6 +88,8 @@ def _relay(
     target: IPAddress,
     port: PublishedPort,
     sources: tuple[object, ...],
+    *,
+    holds_all: bool = False,
 ) -> Iterator[Noun]:
     if port.protocol == "sctp":
         return  # no relay for SCTP: many kernels have no SCTP sockets
@@ -99,4 +101,5 @@ def _relay(
         target=target,
         target_port=port.port,
         sources=tuple(s for s in port.sources if s in sources),
+        holds_all=holds_all,
     )

@@ -508,7 +508,8 @@ class Relay(Noun):
     """A listening socket of a small proxy stands in for a port that the kernel can't redirect.
 
     Those are [::1] (no IPv6 route_localnet) and an IPv6 address of the host for a sandbox
-    that has only IPv4.
+    that has only IPv4. `holds_all`: the kernel redirects the port on all other addresses of the
+    family, so nobody else is to get it on any of them, unless somebody has it on one already.
     """
 
     layer = Layer.SERVICE
@@ -522,6 +523,7 @@ class Relay(Noun):
     target: IPAddress
     target_port: int
     sources: tuple[IPNetwork, ...] = ()
+    holds_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

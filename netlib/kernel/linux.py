@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from netlib.errors import NamespaceGone, NetError, StageFailed, Unsupported
+from netlib.errors import NamespaceGone, NetError, PortHeld, StageFailed, Unsupported
 from netlib.kernel import host_facts, link_steps, links, riders, rtnl, settings
 from netlib.kernel.announcing import Announcements
 from netlib.kernel.deletions import Deletions
@@ -121,7 +121,7 @@ class LinuxKernel:
         done: list[tuple[Steps, list[Step]]] = []
         for door, steps in doors:
             try:
-                door.do(steps)
+                self._ask(door, steps, partial(door.do, steps))
             except NetError as error:
                 self._undo_doors(stage, done, own, error)
                 raise
@@ -132,7 +132,19 @@ class LinuxKernel:
         """Have another process begin what it does of a stage; what is returned does the rest."""
         own, doors = self._sorted(stage.steps)
         begun = self._begun.get(doors[0][0].name) if len(doors) == 1 and not own else None
-        return partial(self.do, stage) if begun is None else typed(begun.begin(doors[0][1]))
+        if begun is None:
+            return partial(self.do, stage)
+        steps = doors[0][1]
+        return typed(partial(self._ask, begun, steps, begun.begin(steps)))
+
+    def _ask(self, door: Steps, steps: list[Step], do: Callable[[], None]) -> None:
+        """Have a door do steps; once more where it may be our own daemon that has their ports."""
+        try:
+            do()
+        except PortHeld:
+            from netlib.kernel.letting_go import once_let_go  # few ports go from hand to hand
+
+            once_let_go(self._namespaces, steps, partial(door.do, steps))
 
     @typed
     def remove(self, stage: Stage) -> None:

@@ -13,7 +13,7 @@ from netlib.kernel import netlink
 from netlib.kernel.errnos import Refusal
 from netlib.kernel.netlink import Request, attributes, number
 from netlib.kernel.netns import Namespaces
-from netlib.model import IPAddress, Protocol
+from netlib.model import Family, IPAddress, Protocol
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY = 20
@@ -28,16 +28,20 @@ _NUMBERS: dict[Protocol, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 # Sockets that take anybody's packets: TCP's LISTEN; unconnected UDP counts as CLOSE.
 _STATES: dict[Protocol, int] = {"tcp": 1 << 10, "udp": 1 << 7, "sctp": 1 << 10}
 
+_BOUND = 1 << 13  # TCP's bound sockets that do not listen, TCP_BOUND_INACTIVE
+_FAMILIES: dict[Family, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 
 
-class _Listener(NamedTuple):
+class _Socket(NamedTuple):
     family: int
     address: bytes
     port: int
     only_ipv6: bool
     uid: int
     inode: int
+    mark: int
 
 
 def port_user(
@@ -51,30 +55,51 @@ def port_user(
     return None
 
 
-def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[_Listener]:
+def is_held(
+    namespaces: Namespaces, protocol: Protocol, family: Family, port: int, count: int
+) -> bool:
+    """Whether a daemon of ours holds one of these ports at some address of a family.
+
+    Of TCP it is not known before Linux 6.8.
+    """
+    shape, states = _FAMILIES[family], _STATES[protocol] | _BOUND
+    with namespaces.host_socket(_SOCK_DIAG) as diag:
+        return any(
+            one.mark == HELD_MARK and port <= one.port < port + count
+            for one in _sockets(diag, shape, protocol, port if count == 1 else 0, states)
+        )
+
+
+def _listeners(diag: netlink.Socket, protocol: Protocol, port: int) -> Iterator[_Socket]:
+    for family in _FAMILIES.values():
+        for one in _sockets(diag, family, protocol, port, _STATES[protocol]):
+            if one.mark != HELD_MARK:
+                yield one
+
+
+def _sockets(
+    diag: netlink.Socket, family: int, protocol: Protocol, port: int, states: int
+) -> Iterator[_Socket]:
     """Of one port, or of all (0): the kernel leaves out those of others by itself."""
-    asked = port.to_bytes(2, "big")
-    for family in (socket.AF_INET, socket.AF_INET6):
-        body = _REQUEST.pack(family, _NUMBERS[protocol], 0, _STATES[protocol], asked)
-        answers = diag.try_to_ask(Request(_BY_FAMILY, netlink.DUMP, body))
-        if isinstance(answers, Refusal):
-            continue  # ENOENT: the kernel has no such protocol, so nobody listens
-        for answer in answers:
-            found = _ANSWER.unpack_from(answer)
-            more = attributes(answer, _ANSWER.size)
-            if number(more.get(_MARK)) == HELD_MARK:
-                continue
-            yield _Listener(
-                family=family,
-                address=found[6][: 4 if family == socket.AF_INET else 16],
-                port=int.from_bytes(found[4], "big"),
-                only_ipv6=bool(number(more.get(_ONLY_IPV6))),
-                uid=found[13],
-                inode=found[14],
-            )
+    body = _REQUEST.pack(family, _NUMBERS[protocol], 0, states, port.to_bytes(2, "big"))
+    answers = diag.try_to_ask(Request(_BY_FAMILY, netlink.DUMP, body))
+    if isinstance(answers, Refusal):
+        return  # ENOENT: the kernel has no such protocol, so nobody listens
+    for answer in answers:
+        found = _ANSWER.unpack_from(answer)
+        more = attributes(answer, _ANSWER.size)
+        yield _Socket(
+            family=family,
+            address=found[6][: 4 if family == socket.AF_INET else 16],
+            port=int.from_bytes(found[4], "big"),
+            only_ipv6=bool(number(more.get(_ONLY_IPV6))),
+            uid=found[13],
+            inode=found[14],
+            mark=number(more.get(_MARK)),
+        )
 
 
-def _meets(listener: _Listener, address: IPAddress | None) -> bool:
+def _meets(listener: _Socket, address: IPAddress | None) -> bool:
     if address is None:
         return True
     meant = listener.address
@@ -88,7 +113,7 @@ def _meets(listener: _Listener, address: IPAddress | None) -> bool:
     return len(meant) == len(address.packed) and (address.is_unspecified or meant == address.packed)
 
 
-def _words(listener: _Listener, protocol: Protocol) -> str:
+def _words(listener: _Socket, protocol: Protocol) -> str:
     where = f"{protocol} port {listener.port}"
     for pid, name in _processes():
         with suppress(OSError):  # ended meanwhile, or not ours to look into

@@ -35,6 +35,8 @@ class Quota:
         # A connection takes two files. Half of all are left for listening sockets.
         self.total = min(_MOST_FLOWS, open_files // 4)
         self.share = max(1, self.total // 4)
+        # A socket that only holds a port is done without where files are scarce.
+        self.holding = open_files // 4
         self.used = 0
         self._by_client: dict[str, int] = {}
 

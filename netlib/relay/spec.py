@@ -6,7 +6,9 @@ import socket
 from typing import Any
 
 Key = tuple[str, str, int]
-Slot = tuple[str, str, int]
+# A socket can't get all addresses later, when it listens: so whether it has them is part of which
+# one it is.
+Slot = tuple[str, str, int, bool]
 SockAddr = tuple[Any, ...]
 
 
@@ -19,6 +21,7 @@ class Spec:
         "count",
         "document",
         "family",
+        "holds_all",
         "host",
         "key",
         "port",
@@ -38,12 +41,15 @@ class Spec:
         self.family, self.host = _socket_address(document["host"])
         self.target_family, self._target = _socket_address(document["target"])
         self._sources = [_prefix(text) for text in document["sources"]]
+        self.holds_all: bool = document.get("holds_all", False)  # older callers know no such thing
         self.key: Key = (self.protocol, document["host"], self.port)
 
     @property
     def slots(self) -> list[Slot]:
         """One for each port: a listening socket stands for each."""
-        return [(self.protocol, self.key[1], self.port + n) for n in range(self.count)]
+        return [
+            (self.protocol, self.key[1], self.port + n, self.holds_all) for n in range(self.count)
+        ]
 
     def listening(self, port: int) -> SockAddr:
         """The address to listen on for one of the ports."""
@@ -68,9 +74,9 @@ class Spec:
         return any(number & mask == prefix for prefix, mask in self._sources)
 
 
-def slot_text(slot: Slot) -> str:
+def slot_text(slot: Slot | Key) -> str:
     """A slot as a person reads it: `port 8080/tcp of ::1`."""
-    protocol, host, port = slot
+    protocol, host, port = slot[:3]
     return f"port {port}/{protocol} of {host}"
 
 

@@ -106,7 +106,7 @@ class Table:
         A socket that goes can be in the way of a fresh one, as a wildcard is in the way of an
         address: then it goes first, and comes back should anything fail.
         """
-        ports = {(protocol, port) for protocol, _, port in fresh}
+        ports = {(protocol, port) for protocol, _, port, _ in fresh}
         away = {s: self._listeners[s].spec for s in gone if (s[0], s[2]) in ports}
         opened: list[Slot] = []
         try:

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 
-from netlib.relay.binding import free_bind
+from netlib.relay.binding import claim, free_bind, hold
 from netlib.relay.limits import Quota, client_of
 from netlib.relay.loop import Loop
 from netlib.relay.spec import Slot, Spec
@@ -113,17 +113,22 @@ class TcpListener:
         self.gate = gate
         self.connections: set[Connection] = set()
         self.sock = socket.socket(spec.family, socket.SOCK_STREAM)
+        self.held: socket.socket | None = None
         try:
             # A port can be taken while connections of an earlier listener linger (socket(7)).
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free_bind(self.sock)
             _prepare(self.sock)  # accepted sockets inherit it
             self.sock.setblocking(False)
+            if spec.holds_all:
+                self.held = hold(self.sock, slot[2], gate.quota.holding)
             self.sock.bind(spec.listening(slot[2]))
             self.sock.listen(_BACKLOG)
+            if self.held:
+                claim(self.held)
             gate.add(self)
         except OSError:
-            self.sock.close()
+            self._free()
             raise
 
     def accept(self) -> bool:
@@ -154,8 +159,13 @@ class TcpListener:
     def close(self) -> None:
         """Listen no more, and end all connections."""
         self.gate.remove(self)
-        self.sock.close()  # at once: the port may be wanted for a successor in the same step
+        self._free()  # at once: the port may be wanted for a successor in the same step
         self.cut()
+
+    def _free(self) -> None:
+        self.sock.close()
+        if self.held:
+            self.held.close()
 
     def cut(self) -> None:
         """End all connections: they lead where the port leads no more."""

@@ -7,7 +7,7 @@ import socket
 import time
 from contextlib import suppress
 
-from netlib.relay.binding import free_bind
+from netlib.relay.binding import claim, free_bind, hold
 from netlib.relay.limits import Quota, client_of
 from netlib.relay.loop import Loop
 from netlib.relay.spec import Slot, SockAddr, Spec
@@ -74,6 +74,7 @@ class UdpListener:
         self.gate = gate
         self.flows: dict[FlowKey, Flow] = {}
         self.sock = socket.socket(spec.family, socket.SOCK_DGRAM)
+        self.held: socket.socket | None = None
         try:
             free_bind(self.sock)
             # A client takes an answer only from the address it asked, and the host has many.
@@ -82,10 +83,14 @@ class UdpListener:
             else:
                 self.sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             self.sock.setblocking(False)
+            if spec.holds_all:
+                self.held = hold(self.sock, slot[2], gate.quota.holding)
             self.sock.bind(spec.listening(slot[2]))
+            if self.held:
+                claim(self.held)
             gate.loop.add(self.sock, self, select.EPOLLIN)
         except OSError:
-            self.sock.close()
+            self._free()
             raise
 
     def on_event(self, events: int) -> None:
@@ -119,7 +124,12 @@ class UdpListener:
         """Listen no more, and forget all flows."""
         self.cut()
         self.gate.loop.release(self.sock)
-        self.sock.close()  # at once: the port may be wanted for a successor in the same step
+        self._free()  # at once: the port may be wanted for a successor in the same step
+
+    def _free(self) -> None:
+        self.sock.close()
+        if self.held:
+            self.held.close()
 
     def cut(self) -> None:
         """Forget all flows: they lead where the port leads no more."""

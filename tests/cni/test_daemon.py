@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
@@ -21,11 +20,12 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from support.host import Host
+from support.host import HOST6, Host
 from support.made import made
 from support.names import query, values
 from support.patience import eventually
 from support.resolving import ask
+from support.strangers import bound, free_at
 from support.traffic import fetch, serve
 
 from netlib import Net
@@ -46,7 +46,9 @@ from netlib.frontends.daemon.starting import ensure, launch
 from netlib.frontends.daemon.watch import Watch
 from netlib.kernel import Kernel
 from netlib.kernel.sandboxes import resolve
+from netlib.model import Protocol
 from netlib.plan import Plan
+from netlib.ports import parse
 from netlib.store import Commit
 
 pytestmark = pytest.mark.kernel
@@ -432,31 +434,9 @@ def test_legacy_iptables_is_looked_at_now_and_then(
         assert told == ["mended: firewall"]
 
 
-def bound(host: Host, protocol: str, address: str, port: int) -> socket.socket | None:
-    """A socket that a program of the host has there; None where it gets EADDRINUSE."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]
-    sock = host.call(lambda: socket.socket(family, kind))
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    if protocol == "tcp":
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((address, port))
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            return None
-        raise
-    return sock
-
-
 def is_free(host: Host, protocol: str, address: str, port: int) -> bool:
     """Whether a program of the host would get the port."""
-    sock = bound(host, protocol, address, port)
-    if sock is not None:
-        sock.close()
-    return sock is not None
+    return bool(free_at(host, protocol, [address], port))
 
 
 PUBLISHED = ["8080:80", "5353:53/udp", "9000-9003:90-93", "192.0.2.1:7000:70",
@@ -496,7 +476,7 @@ def test_published_ports_are_held(host: Host, client: Net) -> None:
 def test_a_relay_of_ours_is_nobody_who_takes_a_port(
     host: Host, start_daemon: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """It listens at [::1], so that [::] can't be held; who wants that is refused all the same."""
+    """It listens at [::1] and holds [::] itself; who wants an address is refused all the same."""
     daemon = start_daemon()
     host.outsider()
     host.sandbox("web")
@@ -507,10 +487,36 @@ def test_a_relay_of_ours_is_nobody_who_takes_a_port(
             eventually(lambda port=port: not is_free(host, "tcp", "0.0.0.0", port))  # type: ignore[misc]
             assert not is_free(host, "tcp", "::", port)
             assert not is_free(host, "tcp", "::1", port)
+            assert not is_free(host, "tcp", HOST6, port)
         net.disconnect("front", "netns:web")
         eventually(lambda: is_free(host, "tcp", "::", 8080))
     daemon.send_signal(signal.SIGTERM)
     assert "used by" not in daemon.communicate(timeout=20)[0]
+
+
+TCP = pytest.param("tcp", marks=pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 8),
+    reason="this kernel does not tell of bound TCP sockets",
+))  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [TCP, "udp"])
+def test_a_relay_waits_until_a_held_port_is_let_go(
+    host: Host, client: Net, protocol: Protocol
+) -> None:
+    """The daemon has the port of an endpoint that is gone for a moment more, at [::] as well."""
+    client.create("front", subnets=[SUBNET, "2001:db8:a::/64"])
+    for name in ("web", "db"):
+        host.sandbox(name)
+    for count in (1, 3):
+        ports = f"8080-{8079 + count}:80-{79 + count}/{protocol}"
+        client.connect("front", "netns:web", publish=[parse(ports, sources=["192.0.2.0/24"])])
+        eventually(lambda: not is_free(host, protocol, "::", 8080))
+        client.disconnect("front", "netns:web")
+        client.connect("front", "netns:db", publish=[ports])
+        assert not is_free(host, protocol, "::1", 8080)
+        client.disconnect("front", "netns:db")
+    assert client.check() == ()
 
 
 def test_who_takes_a_port_while_no_daemon_runs_is_named(

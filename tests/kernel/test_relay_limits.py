@@ -14,12 +14,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.host import Host
+from support.host import HOST6, Host
 from support.patience import eventually
 from support.relay import WEB6, echo, relay, target, web
+from support.strangers import free_at
 from support.traffic import ask, serve
 
 from netlib.codec import to_json
+from netlib.model import Protocol
 from netlib.relay.limits import Quota
 from netlib.relay.loop import Loop
 from netlib.relay.spec import Spec
@@ -120,6 +122,20 @@ def test_who_comes_when_all_places_are_taken_waits(host: Host) -> None:
         first[0].close()
         late.settimeout(5)
         assert late.recv(1)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_where_files_are_scarce_a_port_is_served_and_not_held(
+    host: Host, protocol: Protocol
+) -> None:
+    """A socket that only keeps others off takes no file from those that serve."""
+    host.outsider()
+    with (
+        serve(web(host), 80, protocol, address=WEB6),
+        running(relay("::1", 8080, WEB6, protocol=protocol, holds_all=True), open_files=16),
+    ):
+        assert eventually(lambda: ask(host.place, "::1", 8080, protocol))
+        assert free_at(host, protocol, [HOST6], 8080) == {HOST6}
 
 
 def test_a_lack_of_files_passes(host: Host) -> None:

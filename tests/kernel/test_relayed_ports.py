@@ -10,6 +10,7 @@ import pytest
 from support.host import HOST4, HOST6, Host
 from support.patience import eventually
 from support.relay import relay_processes
+from support.strangers import free_at
 from support.traffic import ask, serve
 
 from netlib import Net
@@ -107,6 +108,36 @@ def test_no_relay_is_left_when_ports_are_taken_back(host: Host, net: Net) -> Non
 
     assert not relays(net)
     eventually(lambda: not relay_processes(host))
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_no_process_gets_an_ipv6_address_of_a_port_that_is_published_on_all(
+    host: Host, net: Net, protocol: Protocol
+) -> None:
+    """Its packets would be redirected, and nobody would have told it; freed with the port."""
+    outsider, web = host.outsider(), host.sandbox("web")
+    everywhere = ["::", "::1", HOST6]
+    net.create("my-net", subnets=[PREFIX4, PREFIX6])
+    ports = ["8080:80", "9000-9009:9000-9009", "[::1]:8081:80"]
+    net.connect("my-net", "netns:web", publish=[f"{port}/{protocol}" for port in ports])
+    for port in (8080, 9000, 9009):
+        assert not free_at(host, protocol, everywhere, port)
+    assert free_at(host, protocol, everywhere, 8081) == {HOST6}
+    with serve(web, 80, protocol):
+        for where, target in ((outsider, HOST6), (host, HOST6), (host, "::1")):
+            assert eventually(lambda w=where, t=target: ask(w, t, 8080, protocol), 3)  # type: ignore[misc]
+    (pid,) = relay_processes(host)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not relay_processes(host))
+    assert net.check()
+    net.repair()
+    assert not net.check()
+    assert not free_at(host, protocol, everywhere, 9009)
+    net.unpublish("netns:web", [f"8080:80/{protocol}"])
+    assert free_at(host, protocol, everywhere, 8080) == {*everywhere}
+    assert not free_at(host, protocol, everywhere, 9000)
+    net.disconnect("my-net", "netns:web")
+    assert free_at(host, protocol, everywhere, 9000) == {*everywhere}
 
 
 @pytest.mark.parametrize("address", ["::", "::1"])

@@ -28,6 +28,7 @@ def relay(
     protocol: Protocol = "tcp",
     count: int = 1,
     sources: tuple[str, ...] = (),
+    holds_all: bool = False,
 ) -> Relay:
     """A relay's noun, from text."""
     return Relay(
@@ -38,6 +39,7 @@ def relay(
         target=ip_address(target),
         target_port=target_port,
         sources=tuple(ip_network(source) for source in sources),
+        holds_all=holds_all,
     )
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from support.relay import relay
 
 import netlib
-from netlib.codec import to_json
+from netlib.codec import from_json, to_json
 from netlib.relay.limits import Quota, client_of
 from netlib.relay.spec import Spec
+from netlib.wiring import Relay
 
 
 @given(st.ip_addresses(), st.ip_addresses(v=4), st.integers(0, 32))
@@ -36,6 +37,16 @@ def test_ports_of_a_range_lead_to_the_same_place_of_the_other_range() -> None:
     assert [slot[2] for slot in spec.slots] == [8000, 8001, 8002]
     assert spec.listening(8002)[:2] == ("::1", 8002)
     assert spec.target(8002) == ("192.0.2.2", 82)
+
+
+def test_a_relay_of_an_older_version_holds_no_other_address() -> None:
+    """Who asks for it may know no such thing."""
+    document = to_json(relay("::1", 8080, "2001:db8::1", holds_all=True))
+    assert Spec(document).holds_all
+    del document["holds_all"]
+
+    assert not Spec(document).holds_all
+    assert from_json(Relay, document) == relay("::1", 8080, "2001:db8::1")
 
 
 @pytest.mark.parametrize(

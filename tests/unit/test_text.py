@@ -72,6 +72,8 @@ BELOW: tuple[Noun, ...] = (
 SERVICES: tuple[Noun, ...] = (
     Relay(protocol="tcp", host=ip_address("::1"), port=8080, count=2,
           target=ip_address("198.51.100.2"), target_port=80),
+    Relay(protocol="udp", host=ip_address("::1"), port=5353, target=ip_address("2001:db8:1::2"),
+          target_port=53, holds_all=True),
     NameServer(kind="network", subject="my-net", addresses=(ip_address("198.51.100.1"),
                ip_address("2001:db8:1::1"))),
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Published ports are held by bound sockets, so that no process of the host takes one unnoticed.
 
 A packet for a published port is translated before it would reach a socket, so these get none:
-they never listen. A relay listens itself, and is left alone: where it has one of a family's
-addresses nobody gets the port on all of them, and we don't either.
+they never listen. A relay listens itself, and holds a family's other addresses where that is
+called for (wiring.Relay): what it has is left to it.
 """
 
 from __future__ import annotations
