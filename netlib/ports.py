@@ -185,7 +185,9 @@ def _ports(spec: str, text: str) -> tuple[int, int]:
         if not (part.isascii() and digits.isdecimal()) or not 0 < int(digits) < 65536:
             raise InvalidPort(
                 f"{part!r} in the port {spec!r} is no port from 1 to 65535",
-                "leave the host port out to have one chosen" if part.strip("0") == "" else _FORM,
+                "leave the host port out to have one chosen"
+                if part and not part.strip("0")
+                else _FORM,
             )
         numbers.append(int(digits))
     if len(numbers) > 2 or numbers[0] > numbers[-1]:

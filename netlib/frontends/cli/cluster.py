@@ -288,7 +288,8 @@ def _secret(path: str, option: str) -> str:
         with click.open_file(path, encoding="utf-8") as file:
             return str(file.readline()).strip()
     except (OSError, UnicodeError) as error:
-        raise click.UsageError(f"{option} {path} can't be read: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise click.UsageError(f"{option} {path} can't be read: {reason}.") from error
 
 
 def _invited(invitation: Invitation) -> str:
