@@ -64,7 +64,7 @@ class Story:
             should = "should have failed" if fails else "should have worked"
             raise Untrue(f"this {should}, but its exit status is {status}: {line}")
         for text in _texts(says):
-            self.expect(text in printed, f"{line!r} does not say {text!r}")
+            self.expect(text in printed, f"{line!r} does not say {text!r}: {printed.strip()!r}")
         for text in _texts(never):
             self.expect(text not in printed, f"{line!r} says {text!r}")
         return printed
