@@ -556,15 +556,20 @@ def test_what_it_runs_is_ours_alone(resolver: Resolver) -> None:
         assert strange == []
 
 
-def test_a_daemon_can_be_the_keeper(host: Host, web: Place) -> None:
-    """In a thread of its own process; when it stops, the next who asks starts one again."""
-    place = Place_.claim(host.state_dir)
-    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
+def keeping(host: Host) -> tuple[Keeper, threading.Thread, Resolver]:
+    """A keeper in a thread of this process, which answers for the network."""
+    keeper = Keeper(Place_.claim(host.state_dir), resolv_conf="/nonexistent", stays=True)
     thread = threading.Thread(target=keeper.run)
     thread.start()
     resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
     resolver.listen_network("n1", [GATEWAY4])
     resolver.update(EVERYTHING)
+    return keeper, thread, resolver
+
+
+def test_a_daemon_can_be_the_keeper(host: Host, web: Place) -> None:
+    """In a thread of its own process; when it stops, the next who asks starts one again."""
+    keeper, thread, resolver = keeping(host)
     assert stats(resolver)["keeper_pid"] == os.getpid()
     assert values(ask(web, query("db"))) == [DB4]
     with pytest.raises(AlreadyKept):
@@ -621,13 +626,7 @@ def test_a_server_that_can_not_be_started_is_started_later(
     host: Host, web: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There may be no process or memory to be had just when one died."""
-    place = Place_.claim(host.state_dir)
-    keeper = Keeper(place, resolv_conf="/nonexistent", stays=True)
-    thread = threading.Thread(target=keeper.run)
-    thread.start()
-    resolver = Resolver(host.state_dir, source="", resolv_conf="/nonexistent")
-    resolver.listen_network("n1", [GATEWAY4])
-    resolver.update(EVERYTHING)
+    keeper, thread, resolver = keeping(host)
     failed = threading.Event()
 
     def nothing(*_: str) -> list[str]:
