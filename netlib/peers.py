@@ -15,27 +15,41 @@ from netlib.engine import Engine
 from netlib.ipam import lease_address, lease_key
 from netlib.model import HostFacts, IPAddress, Network
 from netlib.state import NetworkRecord
-from netlib.store import Commit, Record, under
+from netlib.store import Commit, Record, Unchanged, under
 from netlib.wiring import Bridge, Vxlan, Wiring
 
 # Beyond these it is quicker to read all.
 _FEW = 20
 
 
-def peers_of(engine: Engine, network_id: str) -> dict[str, SharedEndpoint]:
-    """The copies of a network's endpoints elsewhere, by their ids."""
-    records = engine.state.store.range(*under(peer_key(network_id, "")))
-    return {peer.id: peer for peer in (load_shared(record.value) for record in records)}
+def copies_of(engine: Engine, network_id: str) -> dict[str, Record]:
+    """The records of a network's endpoints elsewhere, by their ids."""
+    folder = peer_key(network_id, "")
+    return {r.key.removeprefix(folder): r for r in engine.state.store.range(*under(folder))}
 
 
-def peers_among(engine: Engine, network_id: str, ids: Collection[str]) -> dict[str, SharedEndpoint]:
-    """Of these endpoints elsewhere, those that are known."""
+def copies_among(engine: Engine, network_id: str, ids: Collection[str]) -> dict[str, Record]:
+    """Of these endpoints elsewhere, the records of those that are known."""
     if len(ids) > _FEW:
-        known = peers_of(engine, network_id)
+        known = copies_of(engine, network_id)
         return {one: known[one] for one in ids if one in known}
-    found = (engine.state.store.get(peer_key(network_id, one)) for one in ids)
-    peers = [load_shared(record.value) for record in found if record]
-    return {one.id: one for one in peers}
+    found = {one: engine.state.store.get(peer_key(network_id, one)) for one in ids}
+    return {one: record for one, record in found.items() if record}
+
+
+def loaded(copies: Mapping[str, Record]) -> dict[str, SharedEndpoint]:
+    """The endpoints that records are of."""
+    return {one: load_shared(record.value) for one, record in copies.items()}
+
+
+def peers_of(engine: Engine, network_id: str) -> dict[str, SharedEndpoint]:
+    """A network's endpoints elsewhere, as this host knows them, by their ids."""
+    return loaded(copies_of(engine, network_id))
+
+
+def still(copies: Iterable[Record]) -> tuple[Unchanged, ...]:
+    """That no endpoint here has taken anything over from these since."""
+    return tuple(Unchanged(copy.key, copy.revision) for copy in copies)
 
 
 def node_names(engine: Engine) -> dict[str, str]:

@@ -31,7 +31,7 @@ from netlib.errors import (
 from netlib.ipam import beginning, choose
 from netlib.model import Endpoint, HostFacts, IPAddress, Network, Subnet, Underlay
 from netlib.model import interface as with_prefix
-from netlib.peers import peers_at, peers_wiring, puts_of
+from netlib.peers import peers_at, peers_wiring, puts_of, still
 from netlib.rewiring import Evicted
 from netlib.state import Lease, Leases, NetworkRecord, State
 from netlib.store import Absent, Commit, Condition, Unchanged
@@ -108,7 +108,7 @@ class Joining:
         peers = [load_shared(record.value) for record in found]
         return Evicted(
             wiring=peers_wiring(engine, network, peers, host),
-            conditions=tuple(Unchanged(record.key, record.revision) for record in found),
+            conditions=still(found),
             restores=puts_of(peers),
             holds={peers_thing(endpoint.network): True},
         )

@@ -21,10 +21,20 @@ from netlib.engine import Engine
 from netlib.errors import InvalidOption
 from netlib.model import HostFacts, Network
 from netlib.operation import Operation
-from netlib.peers import copied, devices, own_keys, peers_among, peers_of, peers_wiring
+from netlib.peers import (
+    copied,
+    copies_among,
+    copies_of,
+    devices,
+    loaded,
+    own_keys,
+    peers_of,
+    peers_wiring,
+    still,
+)
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
-from netlib.store import Commit, Unchanged, under
+from netlib.store import Commit, Record, Unchanged, under
 from netlib.values import replace
 from netlib.wiring import Wiring
 
@@ -40,20 +50,22 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
     Deletions are done as far as there is something to delete.
     """
     record = _taken_up(engine, network_id)
-    before = peers_among(engine, network_id, changes.keys()) if record else {}
+    copies = copies_among(engine, network_id, changes.keys()) if record else {}
+    before = loaded(copies)
     pairs = [(before.get(one), now) for one, now in changes.items() if before.get(one) != now]
     if record is None or not pairs:
         return Operation(subject="nothing", plan=Plan(), result=None)
-    gone = [was for was, _ in pairs if was is not None]
+    gone = {was.id: was for was, _ in pairs if was is not None}
     there = {now.id: now for _, now in pairs if now is not None}
     host = engine.facts()
     return _peers_operation(
         record,
         diff(
-            have=peers_wiring(engine, record.network, gone, host),
+            have=peers_wiring(engine, record.network, gone.values(), host),
             want=peers_wiring(engine, record.network, there.values(), host),
         ),
-        copied(there, gone),
+        copied(there, gone.values()),
+        [copies[one] for one in gone],
     )
 
 
@@ -65,14 +77,22 @@ def reconcile(
     if record is None:
         return Operation(subject="nothing", plan=Plan(), result=None)
     there = {one.id: one for one in everybody}
-    known = peers_of(engine, network_id)
-    gone = [one for one in known.values() if there.get(one.id) != one]
+    copies = copies_of(engine, network_id)
+    known = loaded(copies)
+    gone = {key: one for key, one in known.items() if there.get(key) != one}
     new = {key: one for key, one in there.items() if known.get(key) != one}
     plan = _difference(engine, record, there.values(), engine.facts())
-    return _peers_operation(record, plan, copied(new, gone))
+    was = [copies[one] for one in gone]
+    return _peers_operation(record, plan, copied(new, gone.values()), was)
 
 
-def _peers_operation(record: NetworkRecord, plan: Plan, done: Commit) -> Operation[None]:
+def _peers_operation(
+    record: NetworkRecord, plan: Plan, done: Commit, was: Iterable[Record]
+) -> Operation[None]:
+    """`was`: what is taken from the kernel by these records, if they still hold.
+
+    A sandbox that gets a gone one's address here may get its entry, too: the MAC is the address's.
+    """
     network = record.network
     return Operation(
         subject=f"what is elsewhere on {network.name}",
@@ -80,6 +100,7 @@ def _peers_operation(record: NetworkRecord, plan: Plan, done: Commit) -> Operati
         plan=plan,
         result=None,
         dismantles=True,
+        begin=Commit(conditions=(keys.unchanged(record), *still(was)), put={}, durable=False),
         done=done,
     )
 

@@ -25,7 +25,7 @@ from netlib.making import dns_port, forwarding_note
 from netlib.model import IPAddress, Network
 from netlib.operation import Operation
 from netlib.options import number
-from netlib.peers import holders, peers_of, peers_wiring, puts_of
+from netlib.peers import copies_of, holders, loaded, peers_wiring, puts_of, still
 from netlib.plan import Plan, diff
 from netlib.rewiring import describe_network
 from netlib.sharing import (
@@ -291,7 +291,8 @@ def _followed(
         )
         claims = (*claims, claim)
     new = replace(new, dns_port=old.dns_port)
-    peers = list(peers_of(engine, old.id).values())
+    copies = copies_of(engine, old.id)
+    peers = list(loaded(copies).values())
     before, after = (peers_wiring(engine, network, peers, host) for network in (old, new))
     operation = change_network(engine, record, new, host, beside=(before, after))
     assert operation.begin is not None
@@ -301,6 +302,7 @@ def _followed(
         holds={**operation.holds, peers_thing(new.id): True},
         begin=replace(
             operation.begin,
+            conditions=(*operation.begin.conditions, *still(copies.values())),
             put={**operation.begin.put, offer_key(new.id): dump_shared(new)},
         ),
     )

@@ -43,7 +43,7 @@ from netlib.plan import Delete as DeleteStep
 from netlib.plan import Plan, Stage
 from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
-from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile
+from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile, sync
 from netlib.verbs.shared import let_go
 from netlib.wiring import Bridge, FdbEntry, Layer, VxlanMember
 
@@ -112,6 +112,47 @@ def expire(cluster: FakeCluster, *gone: FakeHost) -> None:
     for host in cluster.hosts:
         if host not in gone:
             host.step()
+
+
+# -- what happens between what an agent has in mind and what it does --------------------------
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["news", "all"])
+def test_who_takes_over_an_address_keeps_it_while_the_agent_is_about_to_take_it_from_the_last(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost, everything: bool
+) -> None:
+    """Another process connects a sandbox, between an agent's plan for who left and its doing it.
+
+    The MAC is that of the address, so both have the same neighbour entry.
+    """
+    address = "192.0.2.99"
+    gone = one.connect("app", "gone", address)
+    cluster.step()
+    assert gone.mac in two.remotes()
+    one.net.disconnect("app", "gone")
+    engine, network_id = two.net.engine, network(two)
+    hosts = engine.cluster.hosts(network_id)
+    elsewhere = [host for host in hosts if host.node != two.node.id]
+    with Net(
+        two.net.state_dir, kernel=two.kernel, open_cluster=lambda _: cluster.store.leased(0)
+    ) as another:
+        another.create_sandbox("heir")
+        begun = []
+
+        def prepare() -> Operation[None]:
+            if everything:
+                made = reconcile(engine, network_id, elsewhere)
+            else:
+                made = sync(engine, network_id, {gone.id: None})
+            if not begun:
+                begun.append(another.connect("app", "heir", addresses=[address]))
+            return made
+
+        engine.run(prepare)
+    assert begun[0].mac == gone.mac
+    assert two.neighbours()[address] == gone.mac
+    cluster.step()
+    assert two.subjects() == []
 
 
 # -- what happens while an agent looks at everything -----------------------------------------
