@@ -7,6 +7,7 @@ processes of ours out meanwhile.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -322,6 +323,8 @@ class Iptables:
             flock(lock, str(self._lock_path))
             yield
         finally:
+            # Not by close(2) alone: a child that was forked meanwhile has the open file, too.
+            fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
 
