@@ -311,6 +311,7 @@ class LinuxKernel:
         with self._session() as session:
             return work(session)
 
+    @typed
     def forget_vtep(self, device: str, address: IPAddress) -> None:
         """Silence a VTEP: nothing is sent there through a VXLAN device any more."""
         with self._namespaces.host_socket() as socket:
