@@ -33,7 +33,7 @@ from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Event, Unchanged, under
 from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
-from netlib.verbs.peers import be_member, reconcile, sync
+from netlib.verbs.peers import be_member, reconcile, sync, taken_up
 from netlib.verbs.shared import follow, let_go, settle_anew
 
 Tell = Callable[[dict[str, object]], None]
@@ -421,7 +421,8 @@ class Follower:
         return let_go(self._engine, record, gone=gone) if record else _nothing()
 
     def _here(self, network_id: str) -> NetworkRecord | None:
-        return next((r for r in self._taken_up() if r.network.id == network_id), None)
+        record = taken_up(self._engine, network_id)
+        return record if record and is_shared(record.network) else None
 
     def _taken_up(self) -> list[NetworkRecord]:
         return [

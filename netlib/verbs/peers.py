@@ -49,7 +49,7 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
 
     Deletions are done as far as there is something to delete.
     """
-    record = _taken_up(engine, network_id)
+    record = taken_up(engine, network_id)
     copies = copies_among(engine, network_id, changes.keys()) if record else {}
     before = loaded(copies)
     pairs = [(before.get(one), now) for one, now in changes.items() if before.get(one) != now]
@@ -73,7 +73,7 @@ def reconcile(
     engine: Engine, network_id: str, everybody: Iterable[SharedEndpoint]
 ) -> Operation[None]:
     """Make a network have these endpoints elsewhere and no others, whatever is known or there."""
-    record = _taken_up(engine, network_id)
+    record = taken_up(engine, network_id)
     if record is None:
         return Operation(subject="nothing", plan=Plan(), result=None)
     there = {one.id: one for one in everybody}
@@ -105,7 +105,8 @@ def _peers_operation(
     )
 
 
-def _taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
+def taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
+    """The network, if it is here and all of it is made."""
     found = engine.state.store.get(keys.network_key(network_id))
     if found is None:
         return None
