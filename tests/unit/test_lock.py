@@ -50,7 +50,6 @@ def test_a_file_system_without_locks_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Not as an OSError that nobody expects."""
-
     flock, control = fcntl.flock, fcntl.fcntl
 
     def whole(descriptor: int, what: int) -> None:
