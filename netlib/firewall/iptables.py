@@ -12,9 +12,9 @@ from typing import Any
 
 from netlib import names
 from netlib.firewall import port_tree
-from netlib.firewall.base import Marks, device, family_of, is_mutual, sources_of, span
+from netlib.firewall.base import Marks, device, family_of, is_mutual, sources_of
 from netlib.firewall.facts import Element, Place
-from netlib.model import Family, IPAddress, IPNetwork
+from netlib.model import Family, IPAddress, IPNetwork, port_range
 from netlib.plan import Change, Delete, Step
 from netlib.wiring import (
     Allow,
@@ -168,7 +168,7 @@ def _publish(noun: Publish, family: Family, marks: Marks) -> list[Element]:
     if noun.count == 1:
         container = f"nat {port_tree.leaf(noun.protocol, noun.port)}"
     where = [] if noun.host is None else [f"-d {_one(noun.host)}"]
-    ports = f"-p {noun.protocol} --dport {span(noun.port, noun.count, ':')}"
+    ports = f"-p {noun.protocol} --dport {port_range(noun.port, noun.count, ':')}"
     sources: Sequence[IPNetwork | None] = sources_of(family, noun.sources)
     if not noun.sources:
         sources = [None]
@@ -192,14 +192,15 @@ def _target(noun: Publish) -> str:
         return f"--to-destination {address}:{noun.target_port}"
     if noun.port == noun.target_port:
         return f"--to-destination {noun.target}"
-    ports = span(noun.target_port, noun.count)
+    ports = port_range(noun.target_port, noun.count)
     return f"--to-destination {address}:{ports}/{noun.port}"
 
 
 def _open(noun: Open, family: Family, marks: Marks) -> list[Element]:
     if family != noun.target.version:
         return []
-    key = f"-d {_one(noun.target)} -p {noun.protocol} --dport {span(noun.port, noun.count, ':')}"
+    ports = port_range(noun.port, noun.count, ":")
+    key = f"-d {_one(noun.target)} -p {noun.protocol} --dport {ports}"
     limits = [f"-s {s} " if s.prefixlen else "" for s in sources_of(family, noun.sources)]
     if not noun.sources:
         limits = [""]
@@ -210,7 +211,7 @@ def _allow(noun: Allow, family: Family, marks: Marks) -> list[Element]:
     if family != family_of(noun.target):
         return []
     ends = f"-s {_one(noun.source)} -d {_one(noun.target)}"
-    ports = f"-p {noun.protocol} --dport {span(noun.port, noun.count, ':')}"
+    ports = f"-p {noun.protocol} --dport {port_range(noun.port, noun.count, ':')}"
     return [Element("filter NETLIB-LINKS", f"{ends} {ports}", "-j NETLIB-ALLOW")]
 
 

@@ -14,11 +14,10 @@ from netlib.firewall.base import (
     is_mutual,
     prefix_text,
     sources_of,
-    span,
 )
 from netlib.firewall.facts import Element
 from netlib.firewall.nftables_base import TABLE, base
-from netlib.model import FAMILIES, Family
+from netlib.model import FAMILIES, Family, port_range
 from netlib.plan import Change, Create, Delete, Ensure, Step
 from netlib.wiring import (
     Allow,
@@ -199,7 +198,7 @@ def _publish(noun: Publish) -> list[Element]:
     other numbers is one element for each port; their comment says that they belong together.
     """
     family, protocol = noun.family, noun.protocol
-    whole = span(noun.port, noun.count)
+    whole = port_range(noun.port, noun.count)
     ranged = noun.count > 1 and noun.port == noun.target_port
     note = whole if noun.count > 1 and not ranged else ""
     pairs = [(noun.port + i, noun.target_port + i) for i in range(1 if ranged else noun.count)]
@@ -234,12 +233,12 @@ def _open(noun: Open) -> list[Element]:
     sources = [prefix_text(s) for s in sources_of(family, noun.sources)]
     if not noun.sources:
         sources = [everywhere(family)]
-    key = f"{noun.protocol} . {noun.target} . {span(noun.port, noun.count)}"
+    key = f"{noun.protocol} . {noun.target} . {port_range(noun.port, noun.count)}"
     return [Element(f"open{family}", f"{key} . {source}") for source in sources]
 
 
 def _allow(noun: Allow) -> list[Element]:
-    ports = span(noun.port, noun.count)
+    ports = port_range(noun.port, noun.count)
     key = f"{noun.source} . {noun.target} . {noun.protocol} . {ports}"
     return [Element(f"linked{family_of(noun.target)}", key)]
 
