@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from netlib.errors import InvalidName
-from netlib.model import Family, IPAddress, IPNetwork, bracketed, port_range
+from netlib.model import Family, IPNetwork, bracketed, port_range
 from netlib.values import dataclass
 from netlib.wiring import (
     Allow,
@@ -52,11 +52,6 @@ def device(name: str) -> str:
     return name
 
 
-def everywhere(family: Family) -> str:
-    """The prefix of all addresses."""
-    return "0.0.0.0/0" if family == 4 else "::/0"
-
-
 def prefix_text(prefix: IPNetwork) -> str:
     """A prefix as the kernel's tools list it: one address without its length."""
     return str(prefix.network_address) if prefix.prefixlen == prefix.max_prefixlen else str(prefix)
@@ -67,11 +62,6 @@ def sources_of(family: Family, sources: Iterable[IPNetwork]) -> list[IPNetwork]:
     if family == 4:
         return list(collapse_addresses(s for s in sources if isinstance(s, IPv4Network)))
     return list(collapse_addresses(s for s in sources if isinstance(s, IPv6Network)))
-
-
-def family_of(address: IPAddress | IPNetwork) -> Family:
-    """4 or 6."""
-    return 4 if address.version == 4 else 6
 
 
 def is_mutual(noun: Forward) -> bool:
