@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from netlib import state as keys
 from netlib.engine import Engine
 from netlib.errors import InUse, NotOurs
-from netlib.kernel.switches import FAMILIES, SYSCTLS, Policy
-from netlib.model import Family
+from netlib.kernel.switches import SYSCTLS, Policy
+from netlib.model import FAMILIES, Family
 from netlib.store import Commit
 from netlib.values import dataclass
 from netlib.wiring import FirewallBase, Forwarding, Wiring

@@ -133,7 +133,7 @@ class Iptables:
                     self._restore(family, script)
 
     def senders(self) -> frozenset[int]:
-        """None: its changes are made by programs, if at all."""
+        """None: its changes are made by programs."""
         return frozenset()
 
     def close(self) -> None:
