@@ -17,8 +17,6 @@ from netlib.wiring import FirewallBase, Forwarding, Wiring
 if TYPE_CHECKING:
     from netlib.kernel.netfilter.foreign import Obstacle
 
-_POLICY_KEY = "host/forward-policy"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardingStatus:
@@ -117,13 +115,15 @@ def set_forwarding(
         # Noted first: what was switched and not noted could never be switched back.
         if on:
             fresh = [family for family in switched if family not in notes]
-            engine.state.store.commit(Commit(put={_key(family): note for family in fresh}))
+            engine.state.store.commit(
+                Commit(put={keys.forwarding_key(family): note for family in fresh})
+            )
         for family in switched:
             switches.set_forwarding(family, on=on)
         kept = set(switches.kept())
         switches.keep(kept | set(families) if on else kept - set(families))
         if not on:
-            gone = tuple(_key(family) for family in families)
+            gone = tuple(keys.forwarding_key(family) for family in families)
             engine.state.store.commit(Commit(put={}, delete=gone))
             users = _users(engine)
             engine.tell(
@@ -163,13 +163,13 @@ def set_forward_policy(engine: Engine, policy: Policy | Literal["leave"]) -> Map
         if policy != "leave" and wanted:
             # What was before the first change is what is given back at last.
             known = {**{program: now[program] for program in wanted}, **before}
-            engine.state.store.commit(Commit(put={_POLICY_KEY: keys.dump(known)}))
+            engine.state.store.commit(Commit(put={keys.FORWARD_POLICY_KEY: keys.dump(known)}))
         # First, so that no packet that we let through meets the new policy.
         if dropping := _dropping(engine, wanted):
             switches.let_us_pass(dropping)
         switches.set_policies(wanted)
         if policy == "leave":
-            engine.state.store.commit(Commit(put={}, delete=(_POLICY_KEY,)))
+            engine.state.store.commit(Commit(put={}, delete=(keys.FORWARD_POLICY_KEY,)))
     return wanted
 
 
@@ -224,10 +224,6 @@ def _has_base(engine: Engine) -> bool:
 
 def _policies_before(engine: Engine) -> dict[str, Policy]:
     """What we changed, as it was."""
-    record = engine.state.store.get(_POLICY_KEY)
+    record = engine.state.store.get(keys.FORWARD_POLICY_KEY)
     known: dict[str, Any] = keys.load(record.value) if record else {}
     return known
-
-
-def _key(family: Family) -> str:
-    return f"host/forwarding/{family}"
