@@ -19,6 +19,7 @@ from netlib.cluster.state import (
     SEEN_KEY,
     ClusterState,
     as_shared,
+    clash_key,
     host_key,
     node_key,
     offer_key,
@@ -175,7 +176,7 @@ class Follower:
             here.discard(node)
             if node in news.vanished.get(network_id, ()):
                 here.add(node)
-            clashes = store.range(*under(f"clash/{network_id}/"), limit=1)
+            clashes = store.range(*under(clash_key(network_id, "")), limit=1)
             if here or (clashes and news.vanished.get(network_id)):
                 self._suspects[network_id] = self._clock() + SUSPECT_SECONDS
 

@@ -16,7 +16,6 @@ from netlib.cluster.state import (
     node_key,
     peers_thing,
 )
-from netlib.codec import from_json, to_json
 from netlib.engine import Engine
 from netlib.errors import InvalidOption
 from netlib.model import HostFacts, Network
@@ -182,7 +181,7 @@ def _narrow(engine: Engine, network: Network) -> str:
 def recorded_membership(engine: Engine) -> Wiring:
     """What this host was given for being a member."""
     record = engine.state.store.get(WIRING_KEY)
-    return from_json(Wiring, keys.load(record.value)) if record else Wiring()
+    return keys.load_as(Wiring, record.value) if record else Wiring()
 
 
 def member_wiring(engine: Engine) -> Wiring:
@@ -235,7 +234,7 @@ def be_member(engine: Engine) -> Operation[None]:
         dismantles=True,
         # By whoever had it until now: then it is another difference.
         begin=Commit(conditions=(unseen,), put={}, durable=False),
-        done=Commit(put={WIRING_KEY: keys.dump(to_json(want))}, durable=False),
+        done=Commit(put={WIRING_KEY: keys.dump(want)}, durable=False),
     )
 
 
