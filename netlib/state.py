@@ -20,6 +20,7 @@ operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
+host/forward-policy                 the policies of FORWARD before we set them
 cluster/<what>                      what this host has and knows as a member, see cluster.state
 node/<id>                           copy of a node of the cluster
 offer/<network>                     copy of a network of the cluster's
