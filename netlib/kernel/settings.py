@@ -12,9 +12,9 @@ from netlib.errors import NamespaceGone, NetError
 from netlib.kernel import rtnl
 from netlib.kernel.errnos import of_os_error, raise_together, refused
 from netlib.kernel.journal import Journal
-from netlib.kernel.netns import Session
 from netlib.kernel.procfs import Sysctls
 from netlib.kernel.refusals import thing
+from netlib.kernel.session import Session
 from netlib.model import Family
 from netlib.plan import Delete, Step, subject
 from netlib.values import replace
