@@ -130,11 +130,9 @@ class Engine:
         """
         if isinstance(reference, str):
             # Who shares the stack of a sandbox that we know is that sandbox.
-            reference = reference.removeprefix("container:")
+            reference = reference.removeprefix(SHARED)
         if isinstance(reference, Sandbox):
             found = reference
-        elif reference.startswith(SHARED):
-            found = self.state.sandbox(reference.removeprefix(SHARED))
         elif ":" in reference:
             from netlib.kernel.sandboxes import resolve
 
@@ -268,7 +266,7 @@ class Engine:
         facts = self.facts()
         here = keys.Identity(netns=facts.netns, boot_id=facts.boot_id)
         mine = keys.dump(here)
-        record = self.state.store.get("host/identity")
+        record = self.state.store.get(keys.IDENTITY_KEY)
         if record is None or record.value != mine:
             known = keys.load_as(keys.Identity, record.value) if record else here
             if known.boot_id == here.boot_id and known.netns != here.netns:
@@ -279,9 +277,9 @@ class Engine:
                 )
             if not note:
                 return
-            unseen = Unchanged("host/identity", record.revision if record else 0)
+            unseen = Unchanged(keys.IDENTITY_KEY, record.revision if record else 0)
             try:
-                self.state.store.commit(Commit(conditions=(unseen,), put={"host/identity": mine}))
+                self.state.store.commit(Commit(conditions=(unseen,), put={keys.IDENTITY_KEY: mine}))
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True

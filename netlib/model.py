@@ -201,11 +201,9 @@ class PublishedPort:
     sources: tuple[IPNetwork, ...] = ()
 
     def __str__(self) -> str:
-        def ports(first: int) -> str:
-            return str(first) if self.count == 1 else f"{first}-{first + self.count - 1}"
-
         address = "" if self.host_address is None else f"{bracketed(self.host_address)}:"
-        return f"{address}{ports(self.host_port)}:{ports(self.port)}/{self.protocol}"
+        host_ports = port_range(self.host_port, self.count)
+        return f"{address}{host_ports}:{port_range(self.port, self.count)}/{self.protocol}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +298,11 @@ def interface(address: IPAddress, prefix_length: int) -> IPInterface:
     if isinstance(address, IPv4Address):
         return IPv4Interface((int(address), prefix_length))
     return IPv6Interface((int(address), prefix_length))
+
+
+def port_range(first: int, count: int, sign: str = "-") -> str:
+    """`count` ports from `first` on: `80`, `80-89`."""
+    return str(first) if count == 1 else f"{first}{sign}{first + count - 1}"
 
 
 def bracketed(address: IPAddress) -> str:

@@ -11,9 +11,10 @@ from netlib.kernel.deletions import Deletions
 from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.journal import Journal
 from netlib.kernel.netlink import Request, Socket, u32
-from netlib.kernel.netns import Session, is_host
+from netlib.kernel.netns import is_host
 from netlib.kernel.refusals import thing, translated
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.model import Netns
 from netlib.plan import Change, Create, Delete, Step
 from netlib.wiring import Link, Noun, VethPair

@@ -10,8 +10,8 @@ from netlib.errors import Unsupported
 from netlib.kernel import netlink
 from netlib.kernel.kinds import bridge, dummy, ipvlan, macvlan, veth, vlan, vxlan
 from netlib.kernel.kinds.common import Requests, find, is_ours
-from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.model import Netns
 from netlib.wiring import Bridge, Dummy, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
 

@@ -112,7 +112,7 @@ def create(
         ipv4=ipv4,
         ipv6=ipv6,
         addressed=addressed,
-        lent=lent_devices(kind, network, host) or _way_out(engine, kind, host),
+        lent=lends or _way_out(engine, kind, host),
         cluster=cluster,
     )
     if not ipv4 and any(subnet.family == 4 for subnet in chosen):

@@ -102,7 +102,9 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         touched = {}
     words: dict[str, str] = {}
     if network.underlay is not None:
-        gone.append(f"clash/{endpoint.network}/{endpoint.id}")
+        from netlib.cluster.state import clash_key
+
+        gone.append(clash_key(endpoint.network, endpoint.id))
         words = _words(engine, endpoint)
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
