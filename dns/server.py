@@ -221,6 +221,10 @@ class Parent:
             self._loop.stop()
 
     def _ready(self, _events: int) -> None:
+        # A query of the same turn may have caught up, and has taken what came: waiting for more
+        # here would hold everybody until the keeper has something to say.
+        if not self._is_ready(0):
+            return
         try:
             self._put_off += self._channel.receive()
         except Closed:
