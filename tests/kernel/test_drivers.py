@@ -57,6 +57,30 @@ def lan(net: Net, **options: str) -> None:
 # -- macvlan --------------------------------------------------------------------------------------
 
 
+def test_a_device_is_found_by_any_of_its_names(net: Net, host: Host, outsider: Place) -> None:
+    """A parent, that of a VLAN and a bridge: what udev calls them as well leads to their own."""
+    host.run("ip", "link", "property", "add", "dev", "eth0", "altname", "enp0s3")
+    host.run("ip", "link", "add", "br7", "type", "bridge")
+    host.run("ip", "link", "property", "add", "dev", "br7", "altname", "uplinks")
+    vlan = net.plan.create("tagged", driver="macvlan", subnets=["203.0.113.0/24"],
+                           options={"parent": "enp0s3.30"})  # fmt: skip
+    assert "link eth0 name eth0.30" in vlan.text()
+
+    lan(net, parent="enp0s3")
+    net.create("shared", subnets=["198.51.100.0/24"], options={"bridge.name": "uplinks"})
+    host.sandbox("web")
+    for network, option, name in (("lan", "parent", "eth0"), ("shared", "bridge.name", "br7")):
+        net.connect(network, "netns:web")
+        assert net.inspect(network).network.options[option] == name
+    assert net.check() == ()
+    with pytest.raises(Conflict, match="lan"):
+        net.create("other", driver="ipvlan", subnets=["203.0.113.0/24"],
+                   options={"parent": "enp0s3"})  # fmt: skip
+    net.disconnect("shared", "netns:web")
+    net.remove("shared")
+    host.run("ip", "link", "del", "br7")
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_macvlan_sandbox_stands_on_the_lan_with_its_own_mac(
     net: Net, host: Host, outsider: Place, family: int
