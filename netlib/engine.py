@@ -147,8 +147,7 @@ class Engine:
                 found = known
         else:
             found = self.state.sandbox(reference)
-        if found.shares:
-            found = self.state.find_sandbox(found.shares) or found
+        found = self.state.owner(found)
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",
