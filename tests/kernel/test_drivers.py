@@ -81,6 +81,30 @@ def test_a_device_is_found_by_any_of_its_names(net: Net, host: Host, outsider: P
     host.run("ip", "link", "del", "br7")
 
 
+def test_a_macvlan_that_its_sandbox_renamed_is_made_again_and_goes_when_it_leaves(
+    net: Net, host: Host, outsider: Place
+) -> None:
+    """Udev in a container renames: no address stays with a device that nobody knows any more."""
+    lan(net)
+    web = host.sandbox("web")
+    first = net.connect("lan", "netns:web", addresses=["192.0.2.9"])
+    web.run("ip", "link", "set", "eth0", "name", "host0")
+    assert len(net.check()) == 1
+    assert not net.repair().failed
+    assert net.check() == ()
+    assert "host0" not in web.run("ip", "-o", "link").stdout
+    with serve(web, 80, "http"):
+        assert fetch(outsider, "192.0.2.9", 80) == b"web"
+    assert first.mac in outsider.run("ip", "neigh", "show", "192.0.2.9").stdout
+
+    web.run("ip", "link", "set", "eth0", "name", "host0")
+    web.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+    net.disconnect("lan", "netns:web")
+    there = web.run("ip", "-o", "link").stdout
+    assert "host0" not in there
+    assert "eth0" in there, "what is not ours stays"
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_macvlan_sandbox_stands_on_the_lan_with_its_own_mac(
     net: Net, host: Host, outsider: Place, family: int
