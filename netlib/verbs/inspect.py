@@ -142,7 +142,7 @@ def link_environment(engine: Engine, sandbox: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for record in engine.state.endpoints_of(engine.state.owner(box).name):
         network = engine.state.network(record.endpoint.network).network
-        if not has_names(network, engine.driver(network).capabilities):
+        if not has_names(network, engine.capabilities(network)):
             for link in engine.state.links_of(record.endpoint):
                 found |= environment(link)
     return found

@@ -107,8 +107,9 @@ def create_command(
             session.show_plan(net, made)
             return
         from netlib.frontends.cli.views import network_view
+        from netlib.verbs.overview import scope_of
 
-        scope = net.engine.driver(made).capabilities.scope
+        scope = scope_of(net.engine, made)
         session.show({"network": network_view(made, scope)}, made.id)
 
 
@@ -195,6 +196,7 @@ def update_command(
             session.show_plan(net, changed)
             return
         from netlib.frontends.cli.views import network_view
+        from netlib.verbs.overview import scope_of
 
-        scope = net.engine.driver(changed).capabilities.scope
+        scope = scope_of(net.engine, changed)
         session.show({"network": network_view(changed, scope)}, changed.name)
