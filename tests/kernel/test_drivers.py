@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +80,23 @@ def test_a_device_is_found_by_any_of_its_names(net: Net, host: Host, outsider: P
     net.disconnect("shared", "netns:web")
     net.remove("shared")
     host.run("ip", "link", "del", "br7")
+
+
+def test_a_router_that_is_known_by_its_link_local_address_leads_out_of_the_lan(
+    net: Net, host: Host, outsider: Place
+) -> None:
+    """As all are that hosts learn from router advertisements (RFC 4861)."""
+    (router,) = re.findall("fe80::[0-9a-f:]+", outsider.run("ip", "-6", "addr").stdout)
+    outsider.run("ip", "addr", "add", "2001:db8:ff::1/128", "dev", "lo")
+    host.run("ip", "-6", "route", "replace", "default", "via", router, "dev", "eth0")
+    network = net.create("lan", driver="macvlan", subnets=[LAN6], options={"parent": "eth0"})
+    assert str(network.subnets[0].gateway) == router
+    web = host.sandbox("web")
+    net.connect("lan", "netns:web")
+    with serve(outsider, 80, "http"):
+        assert fetch(web, "2001:db8:ff::1", 80) == b"outsider"
+    assert net.check() == ()
+    host.run("ip", "-6", "route", "replace", "default", "via", OUTSIDER6, "dev", "eth0")
 
 
 def test_a_macvlan_that_its_sandbox_renamed_is_made_again_and_goes_when_it_leaves(
