@@ -12,7 +12,7 @@ from support.patience import eventually
 from support.traffic import answered, fetch, reachable, serve, unreachable
 
 from netlib.apply import tear_down
-from netlib.errors import Conflict, NetWarning, Unsupported
+from netlib.errors import Conflict, NetError, NetWarning, Unsupported
 from netlib.net import Net
 from netlib.plan import diff
 from netlib.store import Commit, under
@@ -97,6 +97,39 @@ def test_a_router_that_is_known_by_its_link_local_address_leads_out_of_the_lan(
         assert fetch(web, "2001:db8:ff::1", 80) == b"outsider"
     assert net.check() == ()
     host.run("ip", "-6", "route", "replace", "default", "via", OUTSIDER6, "dev", "eth0")
+
+
+def test_an_mtu_follows_that_of_the_parent_when_it_is_asked_to(net: Net, host: Host) -> None:
+    """What the parent's new one refuses is told with what to do; no sandbox has to leave."""
+    lan(net)
+    host.sandbox("web")
+    web = host.sandbox("db")
+    net.connect("lan", "netns:db")
+    host.run("ip", "link", "set", "eth0", "mtu", "1400")
+    ((_, error),) = net.repair().failed
+    assert "net update -o mtu" in error.hint
+    with pytest.raises(NetError) as refused:
+        net.connect("lan", "netns:web")
+    assert "net update -o mtu" in refused.value.hint
+    with pytest.raises(NetError, match="that of eth0 is 1400"):
+        net.update("lan", options={"mtu": "1500"})
+
+    net.update("lan", options={"mtu": "1400"})
+    assert net.check() == ()
+    net.connect("lan", "netns:web")
+    host.run("ip", "link", "set", "eth0", "mtu", "1500")
+    net.update("lan", options={"mtu": ""})  # the parent's
+    assert "mtu 1500" in web.run("ip", "link", "show", "eth0").stdout
+
+
+def test_a_mac_of_the_parents_is_refused_with_the_reason(net: Net, host: Host) -> None:
+    """Linux says only that an address is in use."""
+    lan(net)
+    host.sandbox("web")
+    mac = host.run("ip", "-br", "link", "show", "eth0").stdout.split()[2]
+    with pytest.raises(NetError) as refused:
+        net.connect("lan", "netns:web", mac=mac)
+    assert "MAC" in refused.value.hint
 
 
 def test_a_macvlan_that_its_sandbox_renamed_is_made_again_and_goes_when_it_leaves(
