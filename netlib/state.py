@@ -502,6 +502,17 @@ class State:
         record = self.store.get(namespace_key(inode))
         return self.find_sandbox(record.value) if record else None
 
+    def owner(self, box: Sandbox) -> Sandbox:
+        """The sandbox that the endpoints belong to: the one whose stack this one has, or itself.
+
+        One of that name that came later, in a namespace of its own, is another one: who shared
+        the earlier one's stack is left alone in it.
+        """
+        found = self.find_sandbox(box.shares) if box.shares else None
+        if found is None or found.netns.inode != box.netns.inode or found.created > box.created:
+            return box
+        return found
+
     def sandbox_keys(self, box: Sandbox) -> tuple[str, ...]:
         """The keys that go with a sandbox. Its namespace's number may be another's by now."""
         inode = namespace_key(box.netns.inode)

@@ -157,7 +157,7 @@ def _name(engine: Engine, reference: str) -> str:
     """The state's name of a sandbox, also when the sandbox itself is gone."""
     found = engine.state.find_sandbox(reference)
     if found is not None:
-        return found.stack
+        return engine.state.owner(found).name
     try:
         return engine.sandbox(reference).name
     except NetError:
