@@ -145,8 +145,11 @@ class Follower:
                 with self._alone(network_id):
                     self._run_peers(cluster, network_id, prepare)
         for network_id in news.joined:
+            removed = news.networks.get(network_id, "") is None
             with self._alone(network_id):
                 self._meet(cluster, network_id)
+                # Until now it may not have been here yet.
+                self._follow_network(cluster, network_id, removed=removed)
         self._suspect(news)
         self._since = news.revision
 
@@ -191,6 +194,7 @@ class Follower:
         for word in store.range(*under(LOOKS)):
             network_id = word.key.removeprefix(LOOKS)
             with self._alone(network_id):
+                self._copy_offer(cluster, network_id)
                 if self._here(network_id) is None:
                     self._sweep(cluster, network_id)
                 else:
@@ -238,6 +242,15 @@ class Follower:
         self._since = revision
         apart = 1 + int(cluster.node[:4], 16) / 0xFFFF
         self._full_at = self._clock() + _FULL_SECONDS * apart
+
+    def _copy_offer(self, cluster: ClusterState, network_id: str) -> None:
+        """What is noted of a network may be older than the last word, which was told before."""
+        store, key = self._engine.state.store, offer_key(network_id)
+        there, known = cluster.store.get(keys.network_key(network_id)), store.get(key)
+        if there is None and known is not None:
+            store.commit(Commit(put={}, delete=(key,), durable=False))
+        elif there is not None and (known is None or known.value != there.value):
+            store.commit(Commit(put={key: there.value}, durable=False))
 
     def _copies(self) -> dict[str, str]:
         store = self._engine.state.store

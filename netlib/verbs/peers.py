@@ -13,6 +13,7 @@ from netlib.cluster.state import (
     SEEN_KEY,
     WIRING_KEY,
     clash_key,
+    load_shared,
     node_key,
     peers_thing,
 )
@@ -22,19 +23,21 @@ from netlib.errors import InvalidOption
 from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.peers import (
-    copied,
+    beside,
     copies_among,
     copies_of,
     devices,
+    keys_of,
     loaded,
     own_keys,
     peers_of,
     peers_wiring,
+    puts_of,
     still,
 )
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
-from netlib.store import Commit, Record, Unchanged, under
+from netlib.store import Commit, Condition, Record, Unchanged, under
 from netlib.values import replace
 from netlib.wiring import Wiring
 
@@ -57,6 +60,7 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
         return Operation(subject="nothing", plan=Plan(), result=None)
     gone = {was.id: was for was, _ in pairs if was is not None}
     there = {now.id: now for _, now in pairs if now is not None}
+    held = beside(engine, record.network, there.values())
     host = engine.facts()
     return _peers_operation(
         record,
@@ -64,8 +68,9 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
             have=peers_wiring(engine, record.network, gone.values(), host),
             want=peers_wiring(engine, record.network, there.values(), host),
         ),
-        copied(there, gone.values()),
-        [copies[one] for one in gone],
+        new=there.values(),
+        gone=[copies[one] for one in gone],
+        held=held,
     )
 
 
@@ -79,29 +84,43 @@ def reconcile(
     there = {one.id: one for one in everybody}
     copies = copies_of(engine, network_id)
     known = loaded(copies)
-    gone = {key: one for key, one in known.items() if there.get(key) != one}
-    new = {key: one for key, one in there.items() if known.get(key) != one}
-    plan = _difference(engine, record, there.values(), engine.facts())
-    was = [copies[one] for one in gone]
-    return _peers_operation(record, plan, copied(new, gone.values()), was)
+    held = beside(engine, record.network, there.values())
+    return _peers_operation(
+        record,
+        _difference(engine, record, there.values(), engine.facts()),
+        new=[one for key, one in there.items() if known.get(key) != one],
+        gone=[copies[key] for key, one in known.items() if there.get(key) != one],
+        held=held,
+    )
 
 
 def _peers_operation(
-    record: NetworkRecord, plan: Plan, done: Commit, was: Iterable[Record]
+    record: NetworkRecord,
+    plan: Plan,
+    *,
+    new: Collection[SharedEndpoint],
+    gone: Collection[Record],
+    held: tuple[tuple[Condition, ...], Mapping[str, str]],
 ) -> Operation[None]:
-    """`was`: what is taken from the kernel by these records, if they still hold.
+    """What is entered and taken away by what endpoints here have; see `beside`.
 
-    A sandbox that gets a gone one's address here may get its entry, too: the MAC is the address's.
+    A sandbox that gets the address of one elsewhere gets its entries, too: the MAC is the
+    address's. So whoever of both begins second sees the other: copies are there from the beginning.
     """
     network = record.network
+    conditions, words = held
+    puts = puts_of(new)
+    past = keys_of(load_shared(record.value) for record in gone)
     return Operation(
         subject=f"what is elsewhere on {network.name}",
         holds={keys.network_key(network.id): False, peers_thing(network.id): True},
         plan=plan,
         result=None,
         dismantles=True,
-        begin=Commit(conditions=(keys.unchanged(record), *still(was)), put={}, durable=False),
-        done=done,
+        begin=Commit(
+            conditions=(keys.unchanged(record), *still(gone), *conditions), put=puts, durable=False
+        ),
+        done=Commit(put=words, delete=tuple(key for key in past if key not in puts), durable=False),
     )
 
 

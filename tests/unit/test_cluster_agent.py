@@ -48,6 +48,7 @@ from netlib.verbs.shared import let_go
 from netlib.wiring import Bridge, FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
+CHOSEN = "192.0.2.0/26"
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
     """Three hosts with a network, and a sandbox on each of the first two."""
     with fake_cluster(tmp_path, 3) as cluster:
         one, two, _ = cluster.hosts
-        one.net.create("app", driver="overlay", subnets=[SUBNET], attachable=True)
+        one.net.create(
+            "app", driver="overlay", subnets=[SUBNET], ip_ranges=[CHOSEN], attachable=True
+        )
         cluster.step()
         one.connect("app", "web")
         two.connect("app", "db")
