@@ -78,6 +78,12 @@ def two(cluster: FakeCluster) -> FakeHost:
     return cluster.hosts[1]
 
 
+@pytest.fixture
+def three(cluster: FakeCluster) -> FakeHost:
+    """The third host, which has nothing of the network yet."""
+    return cluster.hosts[2]
+
+
 def network(host: FakeHost) -> str:
     """The network's id."""
     return host.net.inspect("app").network.id
@@ -681,6 +687,38 @@ def test_who_is_taken_for_a_member_and_is_none_is_told_and_shut_out(
     one.net.repair()
     assert members(one) == before
     assert one.net.check() == ()
+
+
+@pytest.mark.parametrize("lost", ["endpoint", "network"])
+def test_what_a_state_from_a_copy_does_not_know_is_told_and_removed(
+    cluster: FakeCluster, three: FakeHost, lost: str
+) -> None:
+    """Of a host that has none but the cluster's networks, too."""
+    store = three.net.engine.state.store
+    if lost == "endpoint":
+        three.connect("app", "old")
+    three.box("young")
+    before = store.range(" ", "~")
+    three.net.connect("app", "young")
+    known = {record.key for record in before}
+    store.commit(
+        Commit(
+            put={record.key: record.value for record in before},
+            delete=tuple(r.key for r in store.range(" ", "~") if r.key not in known),
+        )
+    )
+    assert ("host", "nothing in the state owns it") in [
+        (finding.subject, finding.note) for finding in three.net.check()
+    ]
+    three.net.collect_garbage()
+    three.follower.again()
+    three.later()
+    cluster.step()
+    assert three.subjects() == []
+    young = three.net.connect("app", "young")
+    cluster.step()
+    assert young.mac in cluster.hosts[0].remotes()
+    assert three.subjects() == []
 
 
 def test_what_was_under_way_when_a_host_left_is_cleared_away(
