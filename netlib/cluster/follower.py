@@ -19,6 +19,7 @@ from netlib.cluster.state import (
     SEEN_KEY,
     ClusterState,
     as_shared,
+    behind_key,
     host_key,
     node_key,
     offer_key,
@@ -313,6 +314,16 @@ class Follower:
             if failure.told != error.message:
                 self._log(f"cluster: network {network_id[:12]}: {error}")
             failure.told = error.message
+            self._note(network_id, error.message)
+
+    def _note(self, network_id: str, why: str = "") -> None:
+        """Have `net check` tell why a network here is not as the cluster has it, if it is not."""
+        store, key = self._engine.state.store, behind_key(network_id)
+        known = store.get(key)
+        if why and self._here(network_id) and (known is None or known.value != why):
+            store.commit(Commit(put={key: why}, durable=False))
+        elif known is not None and not why:
+            store.commit(Commit(put={}, delete=(key,), durable=False))
 
     def _try_again(self, cluster: ClusterState) -> None:
         now = self._clock()
@@ -336,6 +347,7 @@ class Follower:
         self._follow_network(cluster, network_id)
         self._meet(cluster, network_id)
         self._sweep(cluster, network_id, again=again)
+        self._note(network_id)
 
     def _follow_network(
         self, cluster: ClusterState, network_id: str, *, removed: bool = False

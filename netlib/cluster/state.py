@@ -14,6 +14,7 @@ node/<id>                        a node
 offer/<network>                  a network that this host may take up, or has
 peer/<network>/<endpoint>        an endpoint elsewhere of a network that this host has taken up
 clash/<network>/<endpoint>       an endpoint here whose address another host's has got
+behind/<network>/why             why a network here is not as the cluster has it
 look/<network>                   that the cluster or this host may have of it what it should not
 cluster/lease                    the lease that claims of this host go with
 cluster/seen                     the revision up to which these copies are made
@@ -51,7 +52,7 @@ LEASE_KEY = "cluster/lease"
 SEEN_KEY = "cluster/seen"
 WIRING_KEY = "cluster/wiring"
 # What a member copies from the cluster's store into its own.
-COPIES = ("node/", "offer/", "peer/", "place/", "clash/", "look/")
+COPIES = ("node/", "offer/", "peer/", "place/", "clash/", "behind/", "look/")
 _TRIES = 20
 
 
@@ -92,6 +93,11 @@ def peers_thing(network_id: str) -> str:
 def clash_key(network_id: str, endpoint_id: str) -> str:
     """Where it is kept that an endpoint here has lost its address to another host's."""
     return f"clash/{network_id}/{endpoint_id}"
+
+
+def behind_key(network_id: str) -> str:
+    """Where it is kept why a network here is not as the cluster has it."""
+    return f"behind/{network_id}/why"
 
 
 LOOKS = "look/"
@@ -284,6 +290,7 @@ __all__ = [
     "WIRING_KEY",
     "ClusterState",
     "as_shared",
+    "behind_key",
     "clash_key",
     "dump_shared",
     "host_key",

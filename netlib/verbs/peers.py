@@ -12,6 +12,7 @@ from netlib.cluster.state import (
     LEASE_KEY,
     SEEN_KEY,
     WIRING_KEY,
+    behind_key,
     clash_key,
     load_shared,
     node_key,
@@ -170,6 +171,12 @@ def examine_peers(
             yield f"what is elsewhere on {network.name}", plan, ""
     if narrow := _narrow(engine, network):
         yield f"network {network.name}", Plan(), narrow
+    if behind := engine.state.store.get(behind_key(network.id)):
+        yield (
+            f"network {network.name}",
+            Plan(),
+            f"it is not as the cluster has it: {behind.value}; this host's agent tries again",
+        )
     for clash in engine.state.store.range(*under(clash_key(network.id, ""))):
         sandbox, address, holder = keys.load(clash.value)
         yield (

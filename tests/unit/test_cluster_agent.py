@@ -514,6 +514,8 @@ def test_a_network_that_can_not_be_served_keeps_no_other_from_it(
     more = two.net.connect("other", two.box("more"))
     one.later()
     assert more.mac in one.remotes()
+    (finding,) = [f for f in one.net.check() if f.note]
+    assert (finding.subject, "it is full" in finding.note) == ("network app", True)
     said = [line for line in one.log if "it is full" in line]
     assert len(said) == len(set(said)) > 0
 
@@ -523,6 +525,22 @@ def test_a_network_that_can_not_be_served_keeps_no_other_from_it(
     assert str(new.addresses[0].ip) in one.neighbours()
     assert one.net.check() == ()
     assert "done" in one.log[-1]
+
+
+def test_a_change_that_can_not_be_made_here_is_told_until_it_is(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """A prefix that the cluster had free, and this host not."""
+    two.net.create("mine", subnets=["203.0.113.0/24"])
+    one.net.update("app", subnets=["203.0.113.0/24"])
+    cluster.step()
+    (told,) = two.subjects()
+    assert told.startswith("network app: it is not as the cluster has it: 203.0.113.0/24 overlaps")
+    two.net.remove("mine")
+    two.later()
+    two.later()
+    assert two.subjects() == []
+    assert len(two.net.inspect("app").network.subnets) == 2
 
 
 def test_hosts_that_read_everything_at_once_do_it_apart_the_next_time(
