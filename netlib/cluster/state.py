@@ -18,6 +18,7 @@ behind/<network>/why             why a network here is not as the cluster has it
 look/<network>                   that the cluster or this host may have of it what it should not
 cluster/lease                    the lease that claims of this host go with
 cluster/seen                     the revision up to which these copies are made
+cluster/away                     since when, and why, the cluster is not told that this host lives
 cluster/wiring                   what this host has for being a member, whatever its networks
 """
 
@@ -50,6 +51,7 @@ from netlib.wiring import Wiring
 POOLS = "cluster"
 LEASE_KEY = "cluster/lease"
 SEEN_KEY = "cluster/seen"
+AWAY_KEY = "cluster/away"
 WIRING_KEY = "cluster/wiring"
 # What a member copies from the cluster's store into its own.
 COPIES = ("node/", "offer/", "peer/", "place/", "clash/", "behind/", "look/")
@@ -280,6 +282,7 @@ def _all(records: Iterable[Record]) -> list[SharedEndpoint]:
 
 
 __all__ = [
+    "AWAY_KEY",
     "COPIES",
     "LEASE_KEY",
     "LOOKS",

@@ -8,6 +8,7 @@ from netlib import state as keys
 from netlib.cluster.members import membership
 from netlib.cluster.model import Node, SharedEndpoint
 from netlib.cluster.state import (
+    AWAY_KEY,
     COPIES,
     LEASE_KEY,
     SEEN_KEY,
@@ -44,7 +45,9 @@ from netlib.wiring import Wiring
 
 # Which network, which endpoint, and as what it is there now; None: it is not there any more.
 Changes = Mapping[str, SharedEndpoint | None]
-_TOLD = (LEASE_KEY, SEEN_KEY)
+_TOLD = (LEASE_KEY, SEEN_KEY, AWAY_KEY)
+# A store that is started again, or chooses another leader, is away for less.
+_AWAY_SECONDS = 10.0
 _NOTES = (WIRING_KEY, *_TOLD)
 
 
@@ -225,6 +228,15 @@ def member_wiring(engine: Engine) -> Wiring:
 
 def why_apart(engine: Engine) -> Iterator[str]:
     """What keeps the other members from sending anything to this host, by its own copies."""
+    away = engine.state.store.get(AWAY_KEY)
+    if away is not None:
+        since, why = keys.load(away.value)
+        seconds = engine.clock() - since
+        if seconds > _AWAY_SECONDS:
+            yield (
+                f"for {seconds:.0f} s the cluster could not be told that this host lives ({why}); "
+                "the others take it for gone, and what is here goes on as it was"
+            )
     mine = engine.meeting.membership()
     records = engine.state.store.range(*under(node_key("")))
     if mine is None or not records:  # the agent has not looked yet

@@ -25,6 +25,7 @@ from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
 from netlib.cluster.own import republish
 from netlib.cluster.state import (
+    AWAY_KEY,
     LEASE_KEY,
     SEEN_KEY,
     ClusterState,
@@ -41,7 +42,7 @@ from netlib.operation import Operation
 from netlib.plan import Create as CreateStep
 from netlib.plan import Delete as DeleteStep
 from netlib.plan import Plan, Stage
-from netlib.state import MEMBERSHIP_KEY, dump
+from netlib.state import MEMBERSHIP_KEY, dump, load
 from netlib.store import Commit, under
 from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile, sync
 from netlib.verbs.shared import let_go
@@ -830,6 +831,24 @@ def test_an_agent_that_is_told_looks_at_once(
         store.commit(Commit(put={MEMBERSHIP_KEY: mine.value}))
         agent.look()
         eventually(lambda: store.get(LEASE_KEY) and store.get(SEEN_KEY))
+    finally:
+        agent.stop()
+
+
+def test_a_host_that_does_not_reach_the_cluster_is_told(cluster: FakeCluster) -> None:
+    """As soon as that is no moment any more, and until it does."""
+    three = cluster.hosts[2]
+    agent, store = Agent(three.net.engine), three.net.engine.state.store
+    three.cut = True
+    agent.start()
+    try:
+        since, why = load(eventually(lambda: store.get(AWAY_KEY)).value)
+        assert three.subjects() == []
+        store.commit(Commit(put={AWAY_KEY: dump([since - 60, why])}))
+        (told,) = three.subjects()
+        assert "s the cluster could not be told that this host lives (no server" in told
+        three.cut = False
+        eventually(lambda: three.subjects() == [])
     finally:
         agent.stop()
 
