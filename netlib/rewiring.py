@@ -35,12 +35,14 @@ class Rewiring:
 class Evicted:
     """What is known here of endpoints elsewhere that had a new endpoint's addresses before it.
 
-    Their entries go before its port comes; `restores` are the records of them.
+    Their entries go before its port comes; `restores` are the records of them. `words` are for
+    the agent if the new one does not come to be.
     """
 
     wiring: Wiring = field(default_factory=Wiring)
     conditions: tuple[Unchanged, ...] = ()
     restores: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     holds: Mapping[str, bool] = field(default_factory=dict)
 
 

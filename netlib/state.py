@@ -27,6 +27,7 @@ offer/<network>                     copy of a network of the cluster's
 peer/<network>/<endpoint>           copy of an endpoint elsewhere of a network that is here
 place/<network>/<address, hex>      which of those has an address
 clash/<network>/<endpoint>          an endpoint here whose address another host's has got
+behind/<network>/why                why a network here is not as the cluster has it
 look/<network>                      that the agent is to look at what this host had, and has, of it
 """
 

@@ -183,6 +183,7 @@ def connect(
                 *conditions(changes),
                 *targets,
                 *evicted.conditions,
+                *(joining.conditions if joining else ()),
             ),
             put={**claims, **seen_by_them, **fixed, **endpoint_records},
             delete=tuple(evicted.restores),
@@ -190,7 +191,7 @@ def connect(
         claims=(joining.claim(engine, endpoint, chosen, host),) if joining else (),
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
-            put={**reverts(changes), **evicted.restores},
+            put={**reverts(changes), **evicted.restores, **evicted.words},
             delete=(
                 *claims,
                 keys.endpoint_key(known.id, endpoint.id),
