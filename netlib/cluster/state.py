@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -248,14 +249,22 @@ class ClusterState:
         return store.commit(claim.commit)
 
     def take_back(self, claim: Claim, revision: int) -> None:
-        """Undo a claim that was committed at a revision, as far as nobody has written since."""
-        if claim.release is not None:
+        """Undo a claim that was committed at a revision.
+
+        One that changed something stays if somebody else has changed that since: the later word
+        goes by all that was claimed.
+        """
+        if claim.restore:
+            with suppress(StoreConflict):
+                self.store.commit(
+                    Commit(
+                        conditions=tuple(Unchanged(key, revision) for key in claim.restore),
+                        put=claim.restore,
+                        delete=claim.release.keys if claim.release else (),
+                    )
+                )
+        elif claim.release is not None:
             self.let_go(claim.release)
-        for key, value in claim.restore.items():
-            try:
-                self.store.commit(Commit(conditions=(Unchanged(key, revision),), put={key: value}))
-            except StoreConflict:
-                continue  # somebody else's word is the later one
 
     def let_go(self, release: Release) -> None:
         """Remove the keys that are the holder's still."""

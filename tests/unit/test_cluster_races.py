@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_cluster import FakeCluster, FakeHost, fake_cluster
+from support.fake_cluster import FakeCluster, FakeHost, Line, fake_cluster
 
 from netlib.cluster import keys as member_keys
+from netlib.cluster import leaving
+from netlib.cluster.doors import Doors
 from netlib.cluster.follower import Follower
+from netlib.cluster.leaving import leave
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
 from netlib.cluster.state import node_key, offer_key
-from netlib.errors import KernelError, NodePaused, NoSuchNetwork, StoreError
+from netlib.errors import KernelError, NodePaused, NoSuchNetwork, PoolOverlap, StoreError
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.state import dump
@@ -337,3 +340,48 @@ def test_who_is_about_to_join_on_a_host_that_others_remove_does_not(
         for record in cluster.store.range(*under("endpoint/"))
         if two.node.id in record.value
     ]
+
+
+def test_nothing_is_left_of_who_comes_while_a_host_leaves(
+    cluster: FakeCluster, two: FakeHost, beside: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its sandboxes were taken off, and the others know nothing yet."""
+    beside.create_sandbox("late")
+    doors = Doors(
+        engine=two.net.engine,
+        state_dir=two.net.state_dir,
+        open_store=lambda _: Line(cluster.store, two),  # type: ignore[arg-type, return-value]
+    )
+    once(monkeypatch, leaving, "_tell_others", lambda: beside.connect("app", "late"))
+    leave(doors, force=True)
+    assert two.net.endpoints() == ()
+    assert "app" not in [listed.network.name for listed in two.net.listing()]
+    assert not [noun for noun in two.kernel.wiring() if "nl-" in repr(noun)]
+    assert not [
+        record.key
+        for folder in ("endpoint/", "host/")
+        for record in cluster.store.range(*under(folder))
+        if two.node.id in record.value
+    ]
+
+
+def test_what_others_built_on_a_change_stays_when_it_is_taken_back(
+    cluster: FakeCluster, one: FakeHost, three: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever failed to make it may not give away what the network has by now."""
+    one.kernel.fail_at(1)
+
+    def change() -> None:
+        three.net.update("app", labels={"tier": "front"})
+
+    once(monkeypatch, one.net.engine.meeting, "take", change, after=True)
+    with pytest.raises(KernelError):
+        one.net.update("app", subnets=["203.0.113.0/24"])
+    cluster.step()
+    shared = three.net.engine.cluster.network(network(one))
+    assert shared is not None
+    assert [str(subnet.prefix) for subnet in shared.network.subnets][1:] == ["203.0.113.0/24"]
+    with pytest.raises(PoolOverlap):
+        three.net.create("other", driver="overlay", subnets=["203.0.113.0/24"])
+    cluster.step()
+    assert one.subjects() == []
