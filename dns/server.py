@@ -232,6 +232,11 @@ class Parent:
         self._go_on()
 
     def _do(self, message: Message, fds: tuple[int, ...]) -> None:
+        if len(fds) < message.get("fds", 0):
+            # The kernel left out those for which there was no room (unix(7), MSG_CTRUNC). They
+            # are not sent again, but to the next server: it has room, and all that is held.
+            self._loop.stop()
+            return
         found = self._obey(message, fds)
         self._channel.send({"tag": message["tag"], **found})
 
