@@ -170,6 +170,7 @@ class Parent:
         self._loop = loop
         self._opener = Opener(lambda requests: channel.send({"open": requests}))
         self._server = Server(loop, resolv_conf, self.catch_up, self._opener.open)
+        self._log = QueryLog(self._server.resolver)
         self._reads = 0  # how often the keeper was asked to read what changed
         self._is_behind = False  # it has not done so in time, and not yet
         self._put_off: list[tuple[Message, tuple[int, ...]]] = []
@@ -253,7 +254,7 @@ class Parent:
             case "sync" if message.get("number") == self._reads:
                 self._is_behind = False
             case "log":
-                server.resolver.log = QueryLog(server.resolver, fds[0])
+                self._log.write_to(fds[0])
             case "opened":
                 self._opener.opened(message["successes"], fds)
             case "stats":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import re
 import resource
 import signal
@@ -490,6 +491,42 @@ def test_queries_are_counted_and_shown(resolver: Resolver, web: Place) -> None:
     assert found["queries"] == 6
     assert found["answers"] == {"NOERROR": 5, "SERVFAIL": 1}
     assert found["names"] == {"db.": 4, "nosuch.example.": 1, "web.": 1}
+
+
+def test_the_log_is_told_to_all_who_read_it_as_long_as_the_resolver_runs(
+    resolver: Resolver, web: Place
+) -> None:
+    """Whoever comes later takes it from nobody, and another server goes on with it."""
+    seen: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in resolver.log():
+            seen.put(line["name"])
+
+    def heard(name: str) -> bool:
+        ask(web, query(name))
+        with contextlib.suppress(queue.Empty):
+            while seen.get(timeout=0.1) != name:
+                pass
+            return True
+        return False
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    eventually(lambda: heard("web."))
+    reader, writer = os.pipe()
+    assert resolver.log_to(writer)
+    os.close(writer)
+    eventually(lambda: heard("db."))
+    with os.fdopen(reader) as lines:
+        assert json.loads(lines.readline())["name"] == "db."
+    eventually(lambda: heard("front."))
+
+    os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
+    eventually(lambda: heard("web.my-net."))
+    resolver.forget_network("n1")
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_questions_in_flight_do_not_end_with_the_server(
