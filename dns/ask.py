@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_address
 
-from dnslib import QTYPE, DNSError, DNSRecord
+from dnslib import QTYPE, RR, DNSBuffer
 
 from netlib.dns import wire
 from netlib.dns.sockets import inside
@@ -94,26 +94,44 @@ def _told_by(text: str, name: str, question: bytes) -> Told | None:
         return None
     begin = time.monotonic()
     try:
-        found = DNSRecord.parse(_exchange(server, question))
-    except (OSError, DNSError):
+        message = _exchange(server, question)
+        found = wire.records(message, wire.question_end(message))
+        answers = tuple(_record(message, each) for each in found if each.section == 1)
+    except (OSError, wire.Malformed):
         return None
     return Told(
         name=name,
-        type=str(QTYPE.forward.get(found.q.qtype, f"TYPE{found.q.qtype}")),
-        code=wire.rcode_text(found.header.rcode),
-        answers=tuple(
-            AnswerRecord(
-                name=str(rr.rname),
-                ttl=rr.ttl,
-                type=str(QTYPE.forward.get(rr.rtype, f"TYPE{rr.rtype}")),
-                data=str(rr.rdata),
-            )
-            for rr in found.rr
-        ),
-        authoritative=bool(found.header.aa),
+        type=_type_text(int.from_bytes(question[-4:-2])),
+        code=wire.rcode_text(message[3] & 0xF | wire.extended_rcode(found)),
+        answers=answers,
+        authoritative=bool(message[2] & wire.AA >> 8),
         server=text,
         milliseconds=round((time.monotonic() - begin) * 1000, 3),
     )
+
+
+def _record(message: bytes, record: wire.Record) -> AnswerRecord:
+    return AnswerRecord(
+        name=wire.name_text(wire.expanded(message, record.start)),
+        ttl=record.ttl,
+        type=_type_text(record.type),
+        data=_data(message, record),
+    )
+
+
+def _data(message: bytes, record: wire.Record) -> str:
+    """As a zone file has it; what is not of its type's form, as of an unknown type (RFC 3597)."""
+    buffer = DNSBuffer(message)
+    buffer.offset = record.start
+    try:
+        return str(RR.parse(buffer).rdata)
+    except Exception:  # dnslib lets through whatever its parts raise
+        data = message[record.data : record.end]
+        return f"\\# {len(data)} {data.hex()}".rstrip()
+
+
+def _type_text(type_: int) -> str:
+    return str(QTYPE.forward.get(type_, f"TYPE{type_}"))
 
 
 def _exchange(server: Server, question: bytes) -> bytes:
@@ -126,7 +144,7 @@ def _exchange(server: Server, question: bytes) -> bytes:
         udp.connect(server.address)
         udp.send(message)
         answer = udp.recv(wire.TCP_BYTES)
-        while answer[:2] != ident:
+        while answer[:2] != ident or len(answer) < wire.HEADER_BYTES:
             answer = udp.recv(wire.TCP_BYTES)
     if not answer[2] & wire.TC >> 8:
         return answer
@@ -135,4 +153,5 @@ def _exchange(server: Server, question: bytes) -> bytes:
         tcp.connect(server.address)
         tcp.sendall(len(message).to_bytes(2) + message)
         with tcp.makefile("rb") as stream:
-            return stream.read(int.from_bytes(stream.read(2)))
+            whole = stream.read(int.from_bytes(stream.read(2)))
+    return whole if len(whole) >= wire.HEADER_BYTES else answer

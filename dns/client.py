@@ -175,15 +175,18 @@ class Resolver:
         return answer and answer["stats"]
 
     def log(self) -> Iterator[dict[str, Any]]:
-        """Each query as it comes, for as long as the resolver runs."""
-        reader, writer = os.pipe()
-        with os.fdopen(reader) as lines:
-            try:
-                self.log_to(writer)
-            finally:
-                os.close(writer)
-            for line in lines:
-                yield json.loads(line)
+        """Each query as it comes, for as long as the resolver runs, also by another server."""
+        while True:
+            reader, writer = os.pipe()
+            with os.fdopen(reader) as lines:
+                try:
+                    runs = self.log_to(writer)
+                finally:
+                    os.close(writer)
+                if not runs:
+                    return
+                for line in lines:
+                    yield json.loads(line)
 
     def log_to(self, descriptor: int) -> bool:
         """Have a line of JSON for each query written there, until its reader is closed."""

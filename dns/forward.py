@@ -165,7 +165,7 @@ class _Inquiry:
     def failed(self, exchange: _Exchange) -> None:
         """A server can't be reached: the next one, at once if it is the one we wait for."""
         exchange.close()
-        if exchange is self.exchanges[-1]:
+        if exchange is self.exchanges[-1] or all(e.is_closed for e in self.exchanges):
             self.next()
 
     def heard(self, exchange: _Exchange, message: bytes) -> None:
@@ -203,9 +203,13 @@ class _Inquiry:
 
     def ask_again_over_tcp(self, exchange: _Exchange) -> None:
         """A truncated answer came: the whole one, or that part if its server can't be had so."""
-        if not any(isinstance(e, _Tcp) and e.server == exchange.server for e in self.exchanges):
+        roads = (e for e in self.exchanges if isinstance(e, _Tcp) and e.server == exchange.server)
+        over_tcp = next(roads, None)
+        if over_tcp is None:
             exchange.close()
             self.start(_Tcp(self, exchange.server, edns=exchange.edns))
+        elif over_tcp.has_asked and not over_tcp.is_closed:
+            exchange.close()  # the server is far away, and was asked twice meanwhile
         elif self.part is not None:
             self.finish(*self.part)
         else:
@@ -235,7 +239,7 @@ class _Exchange:
         self.ident, self.query = inquiry.question.message(edns=edns)
         self.loop = inquiry.forwarder.loop
         self._sock: socket.socket | None = None
-        self._closed = False
+        self.is_closed = False
 
     def open(self) -> None:
         """Get a socket, and send the query as soon as it is there."""
@@ -251,7 +255,7 @@ class _Exchange:
         self._opened(sock)
 
     def _opened(self, sock: socket.socket | None) -> None:
-        if self._closed:  # an answer came from elsewhere meanwhile, or nobody waits any more
+        if self.is_closed:  # an answer came from elsewhere meanwhile, or nobody waits any more
             if sock is not None:
                 sock.close()
             return
@@ -285,7 +289,7 @@ class _Exchange:
 
     def close(self) -> None:
         """Give back the socket; also twice."""
-        self._closed = True
+        self.is_closed = True
         if self._sock is not None:
             self.loop.forget(self._sock)
             self._sock.close()
@@ -314,6 +318,8 @@ class _Udp(_Exchange):
 class _Tcp(_Exchange):
     kind = socket.SOCK_STREAM
 
+    has_asked = False  # the server has taken the query
+
     def begin(self, sock: socket.socket) -> None:
         self._unsent = len(self.query).to_bytes(2) + self.query
         self._got = b""
@@ -324,6 +330,7 @@ class _Tcp(_Exchange):
             if self._unsent:
                 self._unsent = self._unsent[sock.send(self._unsent) :]
                 if not self._unsent:
+                    self.has_asked = True
                     self.loop.watch(sock, lambda _: self._ready(sock), READ)
                 return
             chunk = sock.recv(wire.TCP_BYTES)

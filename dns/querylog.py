@@ -13,23 +13,30 @@ if TYPE_CHECKING:
 
 
 class QueryLog:
-    """Writes to a pipe or file until its reader goes away; then it ends itself."""
+    """Writes to pipes or files until the reader of each goes away; with the last it ends itself."""
 
-    def __init__(self, resolver: Resolver, number: int) -> None:
-        os.set_blocking(number, False)
+    def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
-        self._number = number
+        self._numbers: list[int] = []
 
-    def __del__(self) -> None:
-        os.close(self._number)
+    def write_to(self, number: int) -> None:
+        """Write there, too, and close it at the end."""
+        os.set_blocking(number, False)
+        self._numbers.append(number)
+        self._resolver.log = self
 
     def __call__(self, asker: str, name: str, type_: int, outcome: str) -> None:
         """Log one query. A slow reader misses lines: it never holds the server."""
         kind = QTYPE.forward.get(type_, f"TYPE{type_}")
         line = {"asker": asker, "name": name, "kind": kind, "outcome": outcome}
-        try:
-            os.write(self._number, json.dumps(line).encode() + b"\n")
-        except BlockingIOError:
-            return
-        except OSError:
+        text = json.dumps(line).encode() + b"\n"
+        for number in (*self._numbers,):
+            try:
+                os.write(number, text)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._numbers.remove(number)
+                os.close(number)
+        if not self._numbers:
             self._resolver.log = None

@@ -170,6 +170,7 @@ class Parent:
         self._loop = loop
         self._opener = Opener(lambda requests: channel.send({"open": requests}))
         self._server = Server(loop, resolv_conf, self.catch_up, self._opener.open)
+        self._log = QueryLog(self._server.resolver)
         self._reads = 0  # how often the keeper was asked to read what changed
         self._is_behind = False  # it has not done so in time, and not yet
         self._put_off: list[tuple[Message, tuple[int, ...]]] = []
@@ -232,6 +233,11 @@ class Parent:
         self._go_on()
 
     def _do(self, message: Message, fds: tuple[int, ...]) -> None:
+        if len(fds) < message.get("fds", 0):
+            # The kernel left out those for which there was no room (unix(7), MSG_CTRUNC). They
+            # are not sent again, but to the next server: it has room, and all that is held.
+            self._loop.stop()
+            return
         found = self._obey(message, fds)
         self._channel.send({"tag": message["tag"], **found})
 
@@ -248,7 +254,7 @@ class Parent:
             case "sync" if message.get("number") == self._reads:
                 self._is_behind = False
             case "log":
-                server.resolver.log = QueryLog(server.resolver, fds[0])
+                self._log.write_to(fds[0])
             case "opened":
                 self._opener.opened(message["successes"], fds)
             case "stats":

@@ -172,7 +172,13 @@ def inside(path: str, work: Callable[[], T], inode: int = 0) -> T:
             failed.append(error)
 
     thread = threading.Thread(target=run, name="inside-netns")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # pthread_create(3), EAGAIN
+        raise KernelError(
+            f"can not enter {path}: there is no thread to be had",
+            "see how many are allowed: ulimit -u, and pids.max of the control group",
+        ) from error
     thread.join()
     if failed:
         raise failed[0]
@@ -183,6 +189,10 @@ def _enter(path: str, inode: int) -> None:
     try:
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise KernelError(
+                f"can not enter {path}: {error.strerror}", "see: ulimit -n"
+            ) from error
         raise NamespaceGone(f"the network namespace {path} is gone: {error.strerror}") from error
     try:
         if inode and os.fstat(number).st_ino != inode:

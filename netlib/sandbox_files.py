@@ -96,8 +96,9 @@ def _files(state: State, box: Sandbox) -> dict[str, str]:
 
 def servers_of(state: State, box: Sandbox) -> tuple[str, ...]:
     """Whom a sandbox asks for names, by its resolv.conf as it should be now."""
-    endpoints = state.endpoints_of(box.name)
-    networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
+    with state.store.reading():  # a network may be on its way out
+        endpoints = state.endpoints_of(box.name)
+        networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
     return ResolvConf.parse(texts(box, endpoints, networks, _of_host())["resolv.conf"]).servers
 
 

@@ -342,6 +342,29 @@ def test_a_truncated_answer_is_asked_for_over_tcp(
     assert server.asked == [("big.example.com.", False), ("big.example.com.", True)]
 
 
+@pytest.mark.parametrize("gives_up", [False, True])
+def test_a_server_far_away_is_waited_for_over_tcp(
+    running: Running, web: Place, outside: Place, gives_up: bool
+) -> None:
+    """It may be asked over UDP again before its answer can be there."""
+    asked_again = threading.Event()
+
+    def behave(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        if tcp:
+            assert asked_again.wait(5)
+            return [] if gives_up else records("big.example.com. 60 IN A 203.0.113.2")(asked, tcp)
+        if len(server.asked) > 2:
+            timer = threading.Timer(0.2, asked_again.set)  # the second part comes first
+            timer.start()
+        return records("big.example.com. 60 IN A 203.0.113.1", tc=1)(asked, tcp)
+
+    began = time.monotonic()
+    with upstream(outside, OUTSIDER4, behave) as server:
+        told = ask(web, query("big.example.com"))
+    assert values(told) == ["203.0.113.1" if gives_up else "203.0.113.2"]
+    assert time.monotonic() - began < 4, "no longer than it takes"
+
+
 @pytest.mark.parametrize("is_silent", [False, True])
 @pytest.mark.parametrize("others", [(), ("203.0.113.53",)])
 def test_a_part_of_an_answer_is_better_than_none(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import re
 import resource
 import signal
@@ -36,7 +37,7 @@ from support.resolving import (
 from support.upstream import silence, upstream
 
 from netlib import throwaway
-from netlib.dns import server, sockets, spawn, word
+from netlib.dns import server, sockets, spawn, within, word
 from netlib.dns.channel import Channel, connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
@@ -492,6 +493,42 @@ def test_queries_are_counted_and_shown(resolver: Resolver, web: Place) -> None:
     assert found["names"] == {"db.": 4, "nosuch.example.": 1, "web.": 1}
 
 
+def test_the_log_is_told_to_all_who_read_it_as_long_as_the_resolver_runs(
+    resolver: Resolver, web: Place
+) -> None:
+    """Whoever comes later takes it from nobody, and another server goes on with it."""
+    seen: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in resolver.log():
+            seen.put(line["name"])
+
+    def heard(name: str) -> bool:
+        ask(web, query(name))
+        with contextlib.suppress(queue.Empty):
+            while seen.get(timeout=0.1) != name:
+                pass
+            return True
+        return False
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    eventually(lambda: heard("web."))
+    reader, writer = os.pipe()
+    assert resolver.log_to(writer)
+    os.close(writer)
+    eventually(lambda: heard("db."))
+    with os.fdopen(reader) as lines:
+        assert json.loads(lines.readline())["name"] == "db."
+    eventually(lambda: heard("front."))
+
+    os.kill(int(str(stats(resolver)["pid"])), signal.SIGKILL)
+    eventually(lambda: heard("web.my-net."))
+    resolver.forget_network("n1")
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_questions_in_flight_do_not_end_with_the_server(
     resolver: Resolver, host: Host, web: Place
 ) -> None:
@@ -637,6 +674,40 @@ def test_a_keeper_without_a_descriptor_left_says_so(resolver: Resolver, host: Ho
     for client in clients:
         client.close()
     assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
+
+
+def test_a_server_without_a_descriptor_left_makes_room_for_another(
+    resolver: Resolver, web: Place
+) -> None:
+    """Else it never listened where it was to, and nobody noticed."""
+    first = stats(resolver)
+    keeper = int(str(first["keeper_pid"]))
+    few = len(os.listdir(f"/proc/{keeper}/fd")) + 10
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, (few, few))
+    os.kill(int(str(first["pid"])), signal.SIGKILL)  # the next one may have no more than that
+    with contextlib.ExitStack() as closing:
+        for _ in range(40):
+            closing.enter_context(web.call(lambda: socket.create_connection((GATEWAY4, 53), 5)))
+        assert values(ask(web, query("db"))) == [DB4]
+        resolver.listen_at("n1", [GATEWAY4], 5353)
+        assert values(ask(web, query("db"), port=5353)) == [DB4]
+
+
+def test_where_no_thread_is_to_be_had_no_namespace_is_entered(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is an error like others, that a keeper outlives."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    box = host.sandbox("alone")
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KernelError, match="no thread to be had") as caught:
+        sockets.bind_sandbox(box.netns.path, box.netns.inode)
+    assert not isinstance(caught.value, NamespaceGone)
+    found = within.open_all([("alone", "192.0.2.53", 2)], lambda _: (box.netns.path, 0))
+    assert found == [None]
 
 
 def test_a_server_that_can_not_be_started_is_started_later(

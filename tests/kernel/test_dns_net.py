@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -25,6 +26,7 @@ from netlib.errors import InvalidOption, NoSuchSandbox, PortTaken
 from netlib.kernel.linux import LinuxKernel
 from netlib.model import Endpoint, Network
 from netlib.plan import Stage, Step
+from netlib.state import EndpointRecord, State
 
 pytestmark = pytest.mark.kernel
 
@@ -73,6 +75,34 @@ def test_a_connect_shows_in_the_next_query(host: Host, net: Net) -> None:
         assert told(web, "store.my-net", gateway(my_net)) == [address(endpoint)]
         assert told(db, "web", gateway(my_net)) != []
         net.disconnect("my-net", "db")
+
+
+def test_who_asks_while_a_network_goes_misses_no_network(
+    host: Host, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks where it would have a moment ago."""
+    for name in ("front", "back"):
+        net.create(name, subnets=[f"{PREFIXES[name]}.0/24"])
+    Box(host, net, "web")
+    net.connect("front", "web")
+    net.connect("back", "web")
+    endpoints_of = State.endpoints_of
+
+    def and_then_one_goes(state: State, sandbox: str) -> list[EndpointRecord]:
+        found = endpoints_of(state, sandbox)
+        monkeypatch.undo()
+        going = threading.Thread(target=go)
+        going.start()
+        going.join()
+        return found
+
+    def go() -> None:
+        with Net(host.state_dir) as other:
+            other.disconnect("back", "web")
+            other.remove("back")
+
+    monkeypatch.setattr(State, "endpoints_of", and_then_one_goes)
+    assert net.ask("web", sandbox="web").server == "198.51.100.1"
 
 
 def told(box: Somewhere, name: str, server: str) -> list[str]:

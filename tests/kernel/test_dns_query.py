@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from dnslib import QTYPE, RD, RR, DNSRecord
 from support.host import Host, Place
 from support.resolving import DB4, GATEWAY4, GATEWAY6, MY_NET, WEB6, Running, build
+from support.upstream import upstream
 
 from netlib.dns.ask import AnswerRecord, query
 from netlib.dns.facts import Update
@@ -62,6 +64,28 @@ def test_a_long_answer_comes_over_tcp(web: Place) -> None:
 def test_any_type_can_be_asked_for(web: Place, type_: str) -> None:
     """Also by number."""
     assert query("db", type_, servers=[GATEWAY4], path=web.netns.path).code == "NOERROR"
+
+
+def test_data_of_another_form_than_its_types_is_shown_as_it_is(host: Host) -> None:
+    """Whoever answers may have written anything, and the rest of the answer counts all the same."""
+    server = host.outsider()
+
+    def behave(asked: DNSRecord, tcp: bool) -> list[bytes]:
+        reply = asked.reply()
+        reply.add_answer(*RR.fromZone("odd.example. 5 A 192.0.2.7"))
+        odd = RR("odd.example", QTYPE.CAA, ttl=5, rdata=RD(b"\x00\x05\xff\xff\xff\xff\xff"))
+        short = RR("odd.example", QTYPE.A, ttl=5, rdata=RD(b"\xc0\x00"))
+        for record in (odd, short):
+            reply.add_answer(record)
+        return [bytes(reply.pack())]
+
+    with upstream(server, "192.0.2.100", behave):
+        told = query("odd.example", "ANY", servers=["192.0.2.100"])
+    assert [(record.type, record.data) for record in told.answers] == [
+        ("A", "192.0.2.7"),
+        ("CAA", r"\# 7 0005ffffffffff"),
+        ("A", r"\# 2 c000"),
+    ]
 
 
 def test_errors_say_what_is_wrong(web: Place) -> None:

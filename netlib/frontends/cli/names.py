@@ -12,7 +12,8 @@ from netlib.frontends.cli import complete
 from netlib.frontends.cli.command import NetCommand, NetGroup
 from netlib.frontends.cli.session import SCHEMA, Session
 
-NOT_FOUND = 3
+# What a script is told of an answer; of any other code that it failed.
+_STATUS = {"NOERROR": 0, "NXDOMAIN": 3}
 
 
 @click.group("dns", cls=NetGroup)
@@ -34,7 +35,7 @@ def dns_query(session: Session, sandbox: str, name: str, type_: str) -> int:
 
     An address is asked for its name.
     Its own name servers are asked, from inside its network namespace. The exit status is 3
-    when there is no such name.
+    when there is no such name, and 1 when the answer is an error (SERVFAIL, REFUSED).
 
     Example:  net dns query db --from web
     Example:  net dns query _http._tcp.web SRV --from web
@@ -58,7 +59,7 @@ def dns_query(session: Session, sandbox: str, name: str, type_: str) -> int:
         "\n".join(f"{one.name} {one.ttl} {one.type} {one.data}" for one in told.answers)
         or f"{told.code}: no {told.type} for {told.name}",
     )
-    return NOT_FOUND if told.code == "NXDOMAIN" else 0
+    return _STATUS.get(told.code, 1)
 
 
 @dns_command.command("stats", cls=NetCommand)
