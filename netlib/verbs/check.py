@@ -8,7 +8,7 @@ from functools import partial
 
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
-from netlib.errors import LockStuck, NetError, NotPermitted
+from netlib.errors import LockStuck, NetError, NotPermitted, StoreError
 from netlib.model import Sandbox
 from netlib.plan import Create, Plan, diff, joined
 from netlib.state import EndpointRecord, NetworkRecord
@@ -54,7 +54,7 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     """
     found = _look(engine, target)
     if found:
-        with suppress(LockStuck, NotPermitted), engine.lock.alone():
+        with suppress(LockStuck, NotPermitted, StoreError), engine.lock.alone():
             return _look(engine, target)
     return found
 
