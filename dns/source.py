@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
+from netlib.settings import STATE_FILE
 from netlib.store import under
 
 if TYPE_CHECKING:
@@ -158,4 +159,4 @@ def state_source(folder: Path) -> ZoneSource:
     """The names of the state in a folder: what a keeper on its own reads."""
     from netlib.store.sqlite import SqliteStore
 
-    return store_source(SqliteStore(folder / "state.db", poll_seconds=_POLL_SECONDS))
+    return store_source(SqliteStore(folder / STATE_FILE, poll_seconds=_POLL_SECONDS))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.cluster.door import Meeting, OpenCluster, Taken
-from netlib.driver import Driver
+from netlib.driver import Capabilities, Driver
 from netlib.errors import (
     AnotherFirewall,
+    DriverError,
     LeftOver,
     NamespaceGone,
     NetError,
@@ -23,6 +24,7 @@ from netlib.errors import (
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
+    UnknownDriver,
     WrongHost,
 )
 from netlib.kernel import Kernel
@@ -105,8 +107,21 @@ class Engine:
     # -- what verbs ask ---------------------------------------------------------------------------
 
     def driver(self, network: Network) -> Driver:
-        """The driver of a network."""
-        return self.registry.get(network.driver)
+        """The driver of a network. UnknownDriver where its package was uninstalled since."""
+        try:
+            return self.registry.get(network.driver)
+        except UnknownDriver as error:
+            raise UnknownDriver(
+                f"network {network.name} is of driver {network.driver!r}, which is not here now",
+                f"install its package again, or run: net rm -f {network.name}",
+            ) from error
+
+    def capabilities(self, network: Network) -> Capabilities:
+        """What a network's driver can; nothing where it was uninstalled, or is broken."""
+        try:
+            return self.driver(network).capabilities
+        except (DriverError, UnknownDriver) as error:
+            return Capabilities(publishes=False, why_not_published=error.message, names="none")
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """What a network's driver describes for it; the same again for the same, for it is pure."""
@@ -130,11 +145,9 @@ class Engine:
         """
         if isinstance(reference, str):
             # Who shares the stack of a sandbox that we know is that sandbox.
-            reference = reference.removeprefix("container:")
+            reference = reference.removeprefix(SHARED)
         if isinstance(reference, Sandbox):
             found = reference
-        elif reference.startswith(SHARED):
-            found = self.state.sandbox(reference.removeprefix(SHARED))
         elif ":" in reference:
             from netlib.kernel.sandboxes import resolve
 
@@ -147,8 +160,7 @@ class Engine:
                 found = known
         else:
             found = self.state.sandbox(reference)
-        if found.shares:
-            found = self.state.find_sandbox(found.shares) or found
+        found = self.state.owner(found)
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",
@@ -268,7 +280,7 @@ class Engine:
         facts = self.facts()
         here = keys.Identity(netns=facts.netns, boot_id=facts.boot_id)
         mine = keys.dump(here)
-        record = self.state.store.get("host/identity")
+        record = self.state.store.get(keys.IDENTITY_KEY)
         if record is None or record.value != mine:
             known = keys.load_as(keys.Identity, record.value) if record else here
             if known.boot_id == here.boot_id and known.netns != here.netns:
@@ -279,9 +291,9 @@ class Engine:
                 )
             if not note:
                 return
-            unseen = Unchanged("host/identity", record.revision if record else 0)
+            unseen = Unchanged(keys.IDENTITY_KEY, record.revision if record else 0)
             try:
-                self.state.store.commit(Commit(conditions=(unseen,), put={"host/identity": mine}))
+                self.state.store.commit(Commit(conditions=(unseen,), put={keys.IDENTITY_KEY: mine}))
             except StoreConflict:
                 self.identify()  # somebody else wrote it just now: is it the same?
         self._identified = True

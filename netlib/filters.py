@@ -106,12 +106,19 @@ def label_test(value: str) -> Callable[[Mapping[str, str]], bool]:
     return lambda labels: key in labels and (not equals or labels[key] == wanted)
 
 
+def duration_seconds(text: str) -> int | None:
+    """A duration like `90s`, `1h30m` or `7d`; None: it is none."""
+    if not re.fullmatch(r"(\d+[smhd])+", text):
+        return None
+    return sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([smhd])", text))
+
+
 def _moment(text: str, now: float) -> float:
     """A time in seconds since the epoch: given as such, as an age (`1h30m`), or as a date."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
-    if re.fullmatch(r"(\d+[smhd])+", text):
-        return now - sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([smhd])", text))
+    if (age := duration_seconds(text)) is not None:
+        return now - age
     from datetime import datetime
 
     try:

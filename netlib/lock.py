@@ -32,7 +32,8 @@ class OperationLock:
     Who holds it shared may have half-done work in the state and the kernel; who holds it
     alone knows that whatever is half done was left by somebody who died.
 
-    All of it raises LockStuck where who has a lock was stopped.
+    All of it raises LockStuck where who has a lock was stopped, NotPermitted and StoreError where
+    the file can not be opened or locked.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -95,17 +96,11 @@ class OperationLock:
             kind = fcntl.F_WRLCK if alone else fcntl.F_RDLCK
             request = _FLOCK.pack(kind, os.SEEK_SET, place, 1, 0)
             attempt = partial(fcntl.fcntl, descriptor, fcntl.F_OFD_SETLK, request)
-            try:
-                _patiently(self._path, attempt, place)
-            except OSError as error:
-                raise StoreError(
-                    f"{self._path} can not be locked: {error.strerror}",
-                    "choose a folder on a local file system with --state-dir",
-                ) from error
+            _patiently(self._path, attempt, place)
 
 
 def flock(descriptor: int, path: str, how: int = fcntl.LOCK_EX) -> None:
-    """Lock an open file, which is at `path`, whole (flock(2)). Raises LockStuck."""
+    """Lock an open file, which is at `path`, whole (flock(2)). Raises LockStuck, StoreError."""
     _patiently(path, partial(fcntl.flock, descriptor, how | fcntl.LOCK_NB))
 
 
@@ -143,6 +138,11 @@ def _patiently(path: str, attempt: Callable[[], object], place: int | None = Non
             attempt()
         except BlockingIOError:
             now = time.monotonic()
+        except OSError as error:
+            raise StoreError(
+                f"{path} can not be locked: {error.strerror}",
+                "choose a folder on a local file system with --state-dir",
+            ) from error
         else:
             return
         looked = looked or now

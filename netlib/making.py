@@ -43,7 +43,7 @@ def forwarding_note(
 ) -> dict[str, str]:
     """Who switched forwarding on, for the families that were off until now."""
     return {
-        f"host/forwarding/{noun.family}": keys.dump(
+        keys.forwarding_key(noun.family): keys.dump(
             {"network": network.name, "since": engine.clock()}
         )
         for noun in wiring

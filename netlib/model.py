@@ -158,7 +158,8 @@ class Sandbox:
     `kind` is how it was named: `name` (made by `net run` or `net sandbox create`), `pid`,
     `netns`, `docker`, `podman`. `pid` is the process that a `net run` sandbox runs, and
     `started` when it began, in clock ticks since the boot: who has both is that process still.
-    `shares` names the sandbox whose stack it has: the endpoints are that one's. `environment`
+    `shares` names the sandbox whose stack it has, while that one is there (`State.owner`): the
+    endpoints are that one's. `environment`
     is what its process was given, as far as others may know it.
     `servers`, `search` and `resolver_options` are its own DNS servers, search domains and
     options (resolv.conf(5)); `extra_hosts` are NAME:IP or NAME:host-gateway.
@@ -179,11 +180,6 @@ class Sandbox:
     shares: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def stack(self) -> str:
-        """The name of the sandbox that the endpoints belong to: its own, or whose it shares."""
-        return self.shares or self.name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedPort:
@@ -201,11 +197,9 @@ class PublishedPort:
     sources: tuple[IPNetwork, ...] = ()
 
     def __str__(self) -> str:
-        def ports(first: int) -> str:
-            return str(first) if self.count == 1 else f"{first}-{first + self.count - 1}"
-
         address = "" if self.host_address is None else f"{bracketed(self.host_address)}:"
-        return f"{address}{ports(self.host_port)}:{ports(self.port)}/{self.protocol}"
+        host_ports = port_range(self.host_port, self.count)
+        return f"{address}{host_ports}:{port_range(self.port, self.count)}/{self.protocol}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +294,11 @@ def interface(address: IPAddress, prefix_length: int) -> IPInterface:
     if isinstance(address, IPv4Address):
         return IPv4Interface((int(address), prefix_length))
     return IPv6Interface((int(address), prefix_length))
+
+
+def port_range(first: int, count: int, sign: str = "-") -> str:
+    """`count` ports from `first` on: `80`, `80-89`."""
+    return str(first) if count == 1 else f"{first}{sign}{first + count - 1}"
 
 
 def bracketed(address: IPAddress) -> str:

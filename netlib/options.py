@@ -17,16 +17,12 @@ BOOLEAN = ("true", "false")
 def canonical(given: Mapping[str, str], known: Iterable[Option], whose: str) -> dict[str, str]:
     """The options under their canonical keys, with values that they take.
 
-    A key may be an alias of another tool's; `-` counts as `_`. Raises InvalidOption that
-    names the option and what is valid.
+    Raises InvalidOption that names the option and what is valid.
     """
     known = tuple(known)
-    names = {alias: option for option in known for alias in (option.key, *option.aliases)}
     result: dict[str, str] = {}
     for key, text in given.items():
-        option = names.get(key) or names.get(key.replace("-", "_"))
-        if option is None:
-            raise unknown(key, known, whose)
+        option = find(key, known, whose)
         if not isinstance(text, str):  # Python's True, or a number
             raise InvalidOption(
                 f"option {option.key} of {whose} is no text: {text!r}",
@@ -39,6 +35,19 @@ def canonical(given: Mapping[str, str], known: Iterable[Option], whose: str) -> 
                 f"give {option.key} once",
             )
     return result
+
+
+def find(key: str, known: Iterable[Option], whose: str) -> Option:
+    """The option of a key, which may be an alias of another tool's; `-` counts as `_`.
+
+    Raises InvalidOption.
+    """
+    known = tuple(known)
+    for name in (key, key.replace("-", "_")):
+        for option in known:
+            if name in (option.key, *option.aliases):
+                return option
+    raise unknown(key, known, whose)
 
 
 def unknown(key: str, known: Iterable[Option], whose: str) -> InvalidOption:

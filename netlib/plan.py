@@ -393,6 +393,7 @@ __all__ = [
     "diff",
     "in_order",
     "inverse",
+    "joined",
     "new_macs",
     "subject",
 ]

@@ -11,7 +11,15 @@ from math import gcd
 from typing import NamedTuple, get_args
 
 from netlib.errors import InvalidPort
-from netlib.model import Family, IPAddress, IPNetwork, Protocol, PublishedPort, bracketed
+from netlib.model import (
+    Family,
+    IPAddress,
+    IPNetwork,
+    Protocol,
+    PublishedPort,
+    bracketed,
+    port_range,
+)
 from netlib.values import dataclass
 
 _PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -42,10 +50,11 @@ class PortRequest:
         return self.host_port != 0 and self.choices == 1
 
     def __str__(self) -> str:
-        host = "" if not self.host_port else _span(self.host_port, self.count + self.choices - 1)
+        count = self.count + self.choices - 1
+        host = port_range(self.host_port, count) if self.host_port else ""
         address = "" if self.host_address is None else f"{bracketed(self.host_address)}:"
         before = f"{address}{host}:" if address or host else ""
-        return f"{before}{_span(self.port, self.count)}/{self.protocol}"
+        return f"{before}{port_range(self.port, self.count)}/{self.protocol}"
 
 
 class PortKey(NamedTuple):
@@ -277,8 +286,8 @@ def port_keys(port: PublishedPort, families: Sequence[Family]) -> list[PortKey]:
 def describe(ports: Iterable[PublishedPort], families: Sequence[Family]) -> str:
     """The ports as Docker lists them: `0.0.0.0:8080->80/tcp, [::]:8080->80/tcp`."""
     return ", ".join(
-        f"{_where(family, address)}:{_span(port.host_port, port.count)}"
-        f"->{_span(port.port, port.count)}/{port.protocol}"
+        f"{_where(family, address)}:{port_range(port.host_port, port.count)}"
+        f"->{port_range(port.port, port.count)}/{port.protocol}"
         for port in ports
         for family, address in bindings(port, families)
     )
@@ -286,7 +295,3 @@ def describe(ports: Iterable[PublishedPort], families: Sequence[Family]) -> str:
 
 def _where(family: Family, address: IPAddress | None) -> str:
     return bracketed(address or (IPv4Address(0) if family == 4 else IPv6Address(0)))
-
-
-def _span(first: int, count: int) -> str:
-    return str(first) if count == 1 else f"{first}-{first + count - 1}"

@@ -20,6 +20,7 @@ operation/<id>                      since when a daemon is at it, and its answer
 host/identity                       the network namespace and boot that all this is about
 host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
+host/forward-policy                 the policies of FORWARD before we set them
 cluster/<what>                      what this host has and knows as a member, see cluster.state
 node/<id>                           copy of a node of the cluster
 offer/<network>                     copy of a network of the cluster's
@@ -47,13 +48,15 @@ from netlib.errors import NoSuchNetwork, NoSuchSandbox, NotConnected, StoreError
 from netlib.ipam import lease_address, lease_key
 from netlib.links import Link
 from netlib.memo import of_same
-from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox, Subnet
+from netlib.model import Endpoint, Family, IPAddress, IPNetwork, Network, Sandbox, Subnet
 from netlib.store import Absent, Store, Unchanged, under
 from netlib.values import dataclass, replace
 from netlib.wiring import Publish, Wiring
 
 T = TypeVar("T")
+IDENTITY_KEY = "host/identity"
 REALM_KEY = "host/realm"
+FORWARD_POLICY_KEY = "host/forward-policy"
 MEMBERSHIP_KEY = "cluster/membership"
 OFFERS = "offer/"
 _FEW = 8
@@ -271,6 +274,11 @@ def pool_key(scope: str, prefix: IPNetwork) -> str:
 def pool_end(scope: str, prefix: IPNetwork) -> str:
     """The end of the range of prefixes that start inside this one."""
     return f"pool/{part(scope)}/{lease_key(prefix.broadcast_address)}\0"
+
+
+def forwarding_key(family: Family) -> str:
+    """Where it is kept for whom we switched forwarding on."""
+    return f"host/forwarding/{family}"
 
 
 def operation_key(operation: str) -> str:
@@ -494,6 +502,17 @@ class State:
         """The sandbox that has a network namespace."""
         record = self.store.get(namespace_key(inode))
         return self.find_sandbox(record.value) if record else None
+
+    def owner(self, box: Sandbox) -> Sandbox:
+        """The sandbox that the endpoints belong to: the one whose stack this one has, or itself.
+
+        One of that name that came later, in a namespace of its own, is another one: who shared
+        the earlier one's stack is left alone in it.
+        """
+        found = self.find_sandbox(box.shares) if box.shares else None
+        if found is None or found.netns.inode != box.netns.inode or found.created > box.created:
+            return box
+        return found
 
     def sandbox_keys(self, box: Sandbox) -> tuple[str, ...]:
         """The keys that go with a sandbox. Its namespace's number may be another's by now."""

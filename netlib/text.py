@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from netlib import link_text
 from netlib.binding import ANY
-from netlib.model import HOST, IPNetwork, Netns, bracketed
+from netlib.model import HOST, IPNetwork, Netns, bracketed, port_range
 from netlib.plan import Change, Create, Delete, Plan, Stage, Step, in_order, subject
 from netlib.wiring import (
     Address,
@@ -90,16 +90,12 @@ def _of_other(step: Step, noun: Noun) -> str:
 
 
 def _relay(step: Step, noun: Relay) -> str:
-    ports = _ports(noun.port, noun.count)
+    ports = port_range(noun.port, noun.count)
     listening = f"{bracketed(noun.host)}:{ports}"
-    target = f"{bracketed(noun.target)}:{_ports(noun.target_port, noun.count)}"
+    target = f"{bracketed(noun.target)}:{port_range(noun.target_port, noun.count)}"
     held = f", holding {bracketed(ANY[noun.host.version])}:{ports}" if noun.holds_all else ""
     relay = f"{noun.protocol} relay from {listening} to {target}"
     return f"# end the {relay}" if isinstance(step, Delete) else f"# start a {relay}{held}"
-
-
-def _ports(first: int, count: int) -> str:
-    return str(first) if count == 1 else f"{first}-{first + count - 1}"
 
 
 def _name_server(step: Step, noun: NameServer) -> str:

@@ -20,6 +20,7 @@ from netlib.cluster.state import (
     ClusterState,
     as_shared,
     behind_key,
+    clash_key,
     host_key,
     node_key,
     offer_key,
@@ -34,7 +35,7 @@ from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Event, Unchanged, under
 from netlib.values import dataclass
 from netlib.verbs.disconnect import leave
-from netlib.verbs.peers import be_member, reconcile, sync
+from netlib.verbs.peers import be_member, reconcile, sync, taken_up
 from netlib.verbs.shared import follow, let_go, settle_anew
 
 Tell = Callable[[dict[str, object]], None]
@@ -179,7 +180,7 @@ class Follower:
             here.discard(node)
             if node in news.vanished.get(network_id, ()):
                 here.add(node)
-            clashes = store.range(*under(f"clash/{network_id}/"), limit=1)
+            clashes = store.range(*under(clash_key(network_id, "")), limit=1)
             if here or (clashes and news.vanished.get(network_id)):
                 self._suspects[network_id] = self._clock() + SUSPECT_SECONDS
 
@@ -446,7 +447,8 @@ class Follower:
         return let_go(self._engine, record, gone=gone) if record else _nothing()
 
     def _here(self, network_id: str) -> NetworkRecord | None:
-        return next((r for r in self._taken_up() if r.network.id == network_id), None)
+        record = taken_up(self._engine, network_id)
+        return record if record and is_shared(record.network) else None
 
     def _taken_up(self) -> list[NetworkRecord]:
         return [

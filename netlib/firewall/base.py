@@ -1,4 +1,4 @@
-"""What both backends say in the same way: marks, device names, spans of ports, prefixes."""
+"""What both backends say in the same way: marks, device names, prefixes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from netlib.errors import InvalidName
-from netlib.model import Family, IPAddress, IPNetwork, bracketed
+from netlib.model import Family, IPNetwork, bracketed, port_range
 from netlib.values import dataclass
 from netlib.wiring import (
     Allow,
@@ -52,16 +52,6 @@ def device(name: str) -> str:
     return name
 
 
-def everywhere(family: Family) -> str:
-    """The prefix of all addresses."""
-    return "0.0.0.0/0" if family == 4 else "::/0"
-
-
-def span(first: int, count: int, sign: str = "-") -> str:
-    """`count` ports from `first` on: `80`, `80-89`."""
-    return str(first) if count == 1 else f"{first}{sign}{first + count - 1}"
-
-
 def prefix_text(prefix: IPNetwork) -> str:
     """A prefix as the kernel's tools list it: one address without its length."""
     return str(prefix.network_address) if prefix.prefixlen == prefix.max_prefixlen else str(prefix)
@@ -74,11 +64,6 @@ def sources_of(family: Family, sources: Iterable[IPNetwork]) -> list[IPNetwork]:
     return list(collapse_addresses(s for s in sources if isinstance(s, IPv6Network)))
 
 
-def family_of(address: IPAddress | IPNetwork) -> Family:
-    """4 or 6."""
-    return 4 if address.version == 4 else 6
-
-
 def is_mutual(noun: Forward) -> bool:
     """Whether other networks that are not isolated get in: never where nothing may."""
     return not noun.isolated and noun.inbound != "drop" and noun.outbound != "drop"
@@ -89,14 +74,14 @@ def words(noun: Noun) -> str:
     match noun:
         case Publish():
             host = "" if noun.host is None else f"{bracketed(noun.host)}:"
-            return f"published port {host}{span(noun.port, noun.count)}/{noun.protocol}"
+            return f"published port {host}{port_range(noun.port, noun.count)}/{noun.protocol}"
         case Open():
-            ports = span(noun.port, noun.count)
+            ports = port_range(noun.port, noun.count)
             return f"open port {bracketed(noun.target)}:{ports}/{noun.protocol}"
         case Segment():
             return f"prefix {noun.prefix} of bridge {noun.bridge}"
         case Allow():
-            ports = span(noun.port, noun.count)
+            ports = port_range(noun.port, noun.count)
             return f"link from {noun.source} to {bracketed(noun.target)}:{ports}/{noun.protocol}"
         case Unmasked():
             return f"prefix {noun.prefix} left unmasked behind bridge {noun.bridge}"

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_network
 
+from netlib.errors import NotThere
+from netlib.firewall.base import words
 from netlib.model import IPAddress, IPNetwork
+from netlib.plan import Change, Delete, Step
 from netlib.values import dataclass
 from netlib.wiring import Count, Noun, Segment
 
@@ -42,6 +45,7 @@ class Element:
 Facts = Mapping[Place, Element]
 Render = Callable[[Noun], list[Element]]
 Places = Callable[[Noun], list[Place]]
+Moves = tuple[list[Element], list[Element]]
 
 
 def observed(
@@ -64,6 +68,18 @@ def observed(
         elif other is not None and not _agree(want, actual):
             found.append(other)
     return found
+
+
+def one_of_each(nouns: Iterable[Noun]) -> list[Noun]:
+    """Of nouns with one key the first, so that what is left of the others is nobody's.
+
+    Rules that were saved earlier and loaded again lie beside those of today: a port limited to
+    some sources, say, beside the same port for all.
+    """
+    found: dict[tuple[object, ...], Noun] = {}
+    for noun in nouns:
+        found.setdefault(noun.key(), noun)
+    return list(found.values())
 
 
 def alone(
@@ -107,12 +123,43 @@ def segments(
         yield Segment(bridge=bridge, prefix=ip_network(gateway), gateway=gateway)
 
 
-def healed(
-    old: Noun, new: Noun, there: Facts, render: Render, places: Places
-) -> tuple[list[Element], list[Element]]:
-    """What to delete and what to add, so that what is there in part becomes `new`."""
-    want = {e.place: e for e in render(new)}
-    mine = dict.fromkeys([*places(old), *places(new)])
+def difference(steps: Iterable[Step], render: Render) -> Moves:
+    """The elements that steps delete, and those that they add."""
+    gone: list[Element] = []
+    come: list[Element] = []
+    for step in steps:
+        if isinstance(step, Change):
+            old, new = render(step.old), render(step.new)
+            gone += [e for e in old if e not in new]
+            come += [e for e in new if e not in old]
+        elif isinstance(step, Delete):
+            gone += render(step.noun)
+        else:
+            come += render(step.noun)
+    return gone, come
+
+
+def healing(steps: Iterable[Step], there: Facts, render: Render, places: Places) -> Moves:
+    """The same, where a Change finds what it changes there in part only.
+
+    Raises NotThere where nothing of it is.
+    """
+    gone: list[Element] = []
+    come: list[Element] = []
+    for step in steps:
+        if isinstance(step, Change):
+            if render(step.old) and not any(place in there for place in places(step.old)):
+                raise NotThere(f"{words(step.old)} is not there to be changed", "run: net repair")
+            less, more = _healed(step, there, render, places)
+        else:
+            less, more = difference([step], render)
+        gone, come = gone + less, come + more
+    return gone, come
+
+
+def _healed(step: Change, there: Facts, render: Render, places: Places) -> Moves:
+    want = {e.place: e for e in render(step.new)}
+    mine = dict.fromkeys([*places(step.old), *places(step.new)])
     gone = [there[p] for p in mine if p in there and not there[p].says(want.get(p))]
     come = [e for p, e in want.items() if not e.says(there.get(p))]
     return gone, come

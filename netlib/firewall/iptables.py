@@ -8,14 +8,15 @@ but in a leaf of the port tree, where `first` says it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from netlib import names
 from netlib.firewall import port_tree
-from netlib.firewall.base import Marks, device, family_of, is_mutual, sources_of, span
-from netlib.firewall.facts import Element, Place
-from netlib.model import Family, IPAddress, IPNetwork
-from netlib.plan import Change, Delete, Step
+from netlib.firewall.base import Marks, device, is_mutual, sources_of
+from netlib.firewall.facts import Element, Place, difference
+from netlib.model import Family, IPAddress, IPNetwork, port_range
+from netlib.plan import Step, subject
 from netlib.wiring import (
     Allow,
     DnsRedirect,
@@ -60,16 +61,10 @@ def commands(step: Step) -> list[str]:
     marks = Marks()
     found: list[str] = []
     for family, program in _PROGRAMS.items():
-        if isinstance(step, Change):
-            old = elements(step.old, family, marks)
-            new = elements(step.new, family, marks)
-            gone, come = [e for e in old if e not in new], [e for e in new if e not in old]
-        elif isinstance(step.noun, FirewallBase):
+        if isinstance(subject(step), FirewallBase):
             found.append(f"{program}-restore --noflush  # the base, see docs/rules.md")
             continue
-        else:
-            both = elements(step.noun, family, marks)
-            gone, come = (both, []) if isinstance(step, Delete) else ([], both)
+        gone, come = difference([step], partial(elements, family=family, marks=marks))
         found += [f"{program} -t {table(e)} {line('-D', e)}" for e in gone]
         found += [f"{program} -t {table(e)} {line('-A', e)}" for e in come]
     return found
@@ -168,7 +163,7 @@ def _publish(noun: Publish, family: Family, marks: Marks) -> list[Element]:
     if noun.count == 1:
         container = f"nat {port_tree.leaf(noun.protocol, noun.port)}"
     where = [] if noun.host is None else [f"-d {_one(noun.host)}"]
-    ports = f"-p {noun.protocol} --dport {span(noun.port, noun.count, ':')}"
+    ports = f"-p {noun.protocol} --dport {port_range(noun.port, noun.count, ':')}"
     sources: Sequence[IPNetwork | None] = sources_of(family, noun.sources)
     if not noun.sources:
         sources = [None]
@@ -192,14 +187,15 @@ def _target(noun: Publish) -> str:
         return f"--to-destination {address}:{noun.target_port}"
     if noun.port == noun.target_port:
         return f"--to-destination {noun.target}"
-    ports = span(noun.target_port, noun.count)
+    ports = port_range(noun.target_port, noun.count)
     return f"--to-destination {address}:{ports}/{noun.port}"
 
 
 def _open(noun: Open, family: Family, marks: Marks) -> list[Element]:
     if family != noun.target.version:
         return []
-    key = f"-d {_one(noun.target)} -p {noun.protocol} --dport {span(noun.port, noun.count, ':')}"
+    ports = port_range(noun.port, noun.count, ":")
+    key = f"-d {_one(noun.target)} -p {noun.protocol} --dport {ports}"
     limits = [f"-s {s} " if s.prefixlen else "" for s in sources_of(family, noun.sources)]
     if not noun.sources:
         limits = [""]
@@ -207,15 +203,15 @@ def _open(noun: Open, family: Family, marks: Marks) -> list[Element]:
 
 
 def _allow(noun: Allow, family: Family, marks: Marks) -> list[Element]:
-    if family != family_of(noun.target):
+    if family != noun.target.version:
         return []
     ends = f"-s {_one(noun.source)} -d {_one(noun.target)}"
-    ports = f"-p {noun.protocol} --dport {span(noun.port, noun.count, ':')}"
+    ports = f"-p {noun.protocol} --dport {port_range(noun.port, noun.count, ':')}"
     return [Element("filter NETLIB-LINKS", f"{ends} {ports}", "-j NETLIB-ALLOW")]
 
 
 def _unmasked(noun: Unmasked, family: Family, marks: Marks) -> list[Element]:
-    if family != family_of(noun.prefix):
+    if family != noun.prefix.version:
         return []
     container = f"nat {leaving(noun.bridge)}"
     return [Element(container, f"-d {noun.prefix}", "-j RETURN", "", first=True)]
@@ -247,7 +243,7 @@ def _vxlan_port(noun: VxlanPort, family: Family, marks: Marks) -> list[Element]:
 
 
 def _vxlan_member(noun: VxlanMember, family: Family, marks: Marks) -> list[Element]:
-    if family != family_of(noun.address):
+    if family != noun.address.version:
         return []
     member, port = _one(noun.address), f"-p udp --dport {noun.port}"
     return [
@@ -281,4 +277,4 @@ _FACTS: dict[type[Any], Callable[[Any, Family, Marks], list[Element]]] = {
     FirewallBase: lambda noun, family, marks: [],
 }
 
-__all__ = ["chain", "commands", "elements", "family_of", "leaving", "line", "places", "table"]
+__all__ = ["chain", "commands", "elements", "leaving", "line", "places", "table"]

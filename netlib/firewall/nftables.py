@@ -9,17 +9,14 @@ from typing import Any
 from netlib.firewall.base import (
     Marks,
     device,
-    everywhere,
-    family_of,
     is_mutual,
     prefix_text,
     sources_of,
-    span,
 )
-from netlib.firewall.facts import Element
+from netlib.firewall.facts import Element, difference
 from netlib.firewall.nftables_base import TABLE, base
-from netlib.model import FAMILIES, Family
-from netlib.plan import Change, Create, Delete, Ensure, Step
+from netlib.model import EVERYWHERE, FAMILIES, port_range
+from netlib.plan import Create, Ensure, Step
 from netlib.wiring import (
     Allow,
     DnsRedirect,
@@ -64,16 +61,10 @@ def commands(step: Step) -> list[str]:
 
 def lines(step: Step) -> list[str]:
     """A step as commands of nft, one on each line."""
-    if isinstance(step, Change):
-        old, new = elements(step.old), elements(step.new)
-        gone = [e for e in old if e not in new]
-        come = [e for e in new if e not in old]
-        return [*delete(gone), *add(come)]
-    if isinstance(step.noun, FirewallBase):
-        return [] if isinstance(step, Delete) else ["-f -  # the base, see docs/rules.md"]
-    if isinstance(step, Create | Ensure):
-        return add(elements(step.noun))
-    return delete(elements(step.noun))
+    if has_base([step]):
+        return ["-f -  # the base, see docs/rules.md"]
+    gone, come = difference([step], elements)
+    return [*delete(gone), *add(come)]
 
 
 def script(steps: Iterable[Step], marks: Marks) -> str:
@@ -83,8 +74,13 @@ def script(steps: Iterable[Step], marks: Marks) -> str:
     stand in one line: nft counts columns, not lines, when it points at the one it refused.
     """
     known = list(steps)
-    gone, come = difference(known)
-    bases = [base(marks)] if has_base(known) else []
+    gone, come = difference(known, elements)
+    return written(gone, come, marks if has_base(known) else None)
+
+
+def written(gone: Iterable[Element], come: Iterable[Element], marks: Marks | None = None) -> str:
+    """Elements that go and come as one transaction of nft; with `marks` the base, too."""
+    bases = [base(marks)] if marks else []
     return "\n".join([*bases, together([*delete(gone), *add(come)])])
 
 
@@ -93,22 +89,6 @@ def has_base(steps: Iterable[Step]) -> bool:
     return any(
         isinstance(step, Create | Ensure) and isinstance(step.noun, FirewallBase) for step in steps
     )
-
-
-def difference(steps: Iterable[Step]) -> tuple[list[Element], list[Element]]:
-    """The elements that steps take away, and those that they add."""
-    gone: list[Element] = []
-    come: list[Element] = []
-    for step in steps:
-        if isinstance(step, Change):
-            old, new = elements(step.old), elements(step.new)
-            gone += [e for e in old if e not in new]
-            come += [e for e in new if e not in old]
-        elif isinstance(step, Delete):
-            gone += elements(step.noun)
-        else:
-            come += elements(step.noun)
-    return gone, come
 
 
 def together(commands: Iterable[str]) -> str:
@@ -174,7 +154,7 @@ def _forward(noun: Forward) -> list[Element]:
 
 
 def _segment(noun: Segment) -> list[Element]:
-    family, name = family_of(noun.prefix), quoted(noun.bridge)
+    family, name = noun.prefix.version, quoted(noun.bridge)
     facts = [Element(f"subnets{family}", f"{name} . {prefix_text(noun.prefix)}")]
     if noun.gateway is not None:
         facts.append(Element(f"gateways{family}", f"{name} . {noun.gateway}"))
@@ -199,20 +179,20 @@ def _publish(noun: Publish) -> list[Element]:
     other numbers is one element for each port; their comment says that they belong together.
     """
     family, protocol = noun.family, noun.protocol
-    whole = span(noun.port, noun.count)
+    whole = port_range(noun.port, noun.count)
     ranged = noun.count > 1 and noun.port == noun.target_port
     note = whole if noun.count > 1 and not ranged else ""
     pairs = [(noun.port + i, noun.target_port + i) for i in range(1 if ranged else noun.count)]
-    where = str(noun.host) if noun.host is not None else everywhere(family)
+    where = str(noun.host) if noun.host is not None else EVERYWHERE[family]
     if not noun.sources:
         if ranged:
-            key = f"{protocol} . {where} . {whole} . {everywhere(family)}"
+            key = f"{protocol} . {where} . {whole} . {EVERYWHERE[family]}"
             return [Element(f"range{family}", key, str(noun.target))]
         name = f"any{family}" if noun.host is None else f"at{family}"
         front = protocol if noun.host is None else f"{protocol} . {noun.host}"
         return [Element(name, f"{front} . {a}", f"{noun.target} . {b}", note) for a, b in pairs]
     facts: list[Element] = []
-    for source in map(_wide, sources_of(family, noun.sources)):
+    for source in map(prefix_text, sources_of(family, noun.sources)):
         if ranged:
             key = f"{protocol} . {where} . {whole} . {source}"
             facts.append(Element(f"range{family}", key, str(noun.target)))
@@ -230,27 +210,27 @@ def _publish(noun: Publish) -> list[Element]:
 
 
 def _open(noun: Open) -> list[Element]:
-    family: Family = family_of(noun.target)
+    family = noun.target.version
     sources = [prefix_text(s) for s in sources_of(family, noun.sources)]
     if not noun.sources:
-        sources = [everywhere(family)]
-    key = f"{noun.protocol} . {noun.target} . {span(noun.port, noun.count)}"
+        sources = [EVERYWHERE[family]]
+    key = f"{noun.protocol} . {noun.target} . {port_range(noun.port, noun.count)}"
     return [Element(f"open{family}", f"{key} . {source}") for source in sources]
 
 
 def _allow(noun: Allow) -> list[Element]:
-    ports = span(noun.port, noun.count)
+    ports = port_range(noun.port, noun.count)
     key = f"{noun.source} . {noun.target} . {noun.protocol} . {ports}"
-    return [Element(f"linked{family_of(noun.target)}", key)]
+    return [Element(f"linked{noun.target.version}", key)]
 
 
 def _unmasked(noun: Unmasked) -> list[Element]:
     key = f"{quoted(noun.bridge)} . {prefix_text(noun.prefix)}"
-    return [Element(f"unmasked{family_of(noun.prefix)}", key)]
+    return [Element(f"unmasked{noun.prefix.version}", key)]
 
 
 def _dns(noun: DnsRedirect) -> list[Element]:
-    family = family_of(noun.gateway)
+    family = noun.gateway.version
     facts = []
     for protocol in ("udp", "tcp"):
         key = f"{quoted(noun.bridge)} . {noun.gateway} . {protocol} . 53"
@@ -265,10 +245,8 @@ def _vxlan_port(noun: VxlanPort) -> list[Element]:
 
 
 def _vxlan_member(noun: VxlanMember) -> list[Element]:
-    return [Element(f"members{family_of(noun.address)}", f"{noun.address} . {noun.port}")]
+    return [Element(f"members{noun.address.version}", f"{noun.address} . {noun.port}")]
 
-
-_wide = prefix_text
 
 _FACTS: dict[type[Any], Callable[[Any], list[Element]]] = {
     Forward: _forward,

@@ -11,10 +11,10 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from netlib.firewall import nftables, nftables_facts
-from netlib.firewall.base import family_of, prefix_text
-from netlib.firewall.facts import Element, Facts, Place
+from netlib.firewall.base import prefix_text
+from netlib.firewall.facts import Element, Facts, Place, difference
 from netlib.model import IPAddress, IPNetwork
-from netlib.plan import Change, Create, Delete, Ensure, Step
+from netlib.plan import Step
 from netlib.wiring import Noun, SourceGuard
 
 TABLE = "bridge netlib"
@@ -84,10 +84,10 @@ def elements(noun: Noun) -> list[Element]:
     device = nftables.quoted(noun.device)
     facts = [Element("ports", device)]
     for prefix in noun.prefixes:
-        facts.append(Element(f"within{family_of(prefix)}", f"{device} . {prefix_text(prefix)}"))
+        facts.append(Element(f"within{prefix.version}", f"{device} . {prefix_text(prefix)}"))
     for address in noun.addresses:
         key = f"{device} . {noun.mac}"
-        facts.append(Element(f"own{family_of(address)}", f"{key} . {address}"))
+        facts.append(Element(f"own{address.version}", f"{key} . {address}"))
         if address.version == 6:
             facts.append(Element("targets", f"{key} . {int(address):#x}"))
     return sorted(facts, key=lambda e: e.container)
@@ -100,24 +100,9 @@ def places(noun: Noun) -> list[Place]:
 
 def script(steps: Iterable[Step], *, anew: bool = True) -> str:
     """Steps as one transaction of nft, deletions first; `anew`: the table is made with them."""
-    out: list[Element] = []
-    come: list[Element] = []
-    for step in steps:
-        gone, new = _moves(step)
-        out += gone
-        come += new
-    commands = nftables.together([*delete(out), *add(come)])
+    gone, come = difference(steps, elements)
+    commands = nftables.together([*delete(gone), *add(come)])
     return f"{base()}\n{commands}" if come and anew else commands
-
-
-def _moves(step: Step) -> tuple[list[Element], list[Element]]:
-    """The elements that go and those that come."""
-    if isinstance(step, Change):
-        old, new = elements(step.old), elements(step.new)
-        return [e for e in old if e not in new], [e for e in new if e not in old]
-    if isinstance(step, Create | Ensure):
-        return [], elements(step.noun)
-    return elements(step.noun), []
 
 
 def add(facts: Iterable[Element]) -> list[str]:
@@ -132,7 +117,7 @@ def delete(facts: Iterable[Element]) -> list[str]:
 
 def commands(step: Step) -> list[str]:
     """A step as lines for a shell, without the table's making."""
-    gone, come = _moves(step)
+    gone, come = difference([step], elements)
     return [f"nft {line}" for line in [*delete(gone), *add(come)]]
 
 
@@ -163,7 +148,6 @@ facts = nftables_facts.facts
 
 __all__ = [
     "TABLE",
-    "Delete",
     "add",
     "base",
     "commands",

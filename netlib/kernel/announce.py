@@ -7,7 +7,7 @@ from ipaddress import IPv6Interface
 
 from netlib.errors import NotThere
 from netlib.kernel.errnos import of_os_error
-from netlib.kernel.netns import Session
+from netlib.kernel.session import Session
 from netlib.model import IPInterface
 from netlib.wiring import Announce
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from netlib.errors import NetError
-from netlib.kernel.netns import Namespaces, Session
+from netlib.kernel.netns import Namespaces
+from netlib.kernel.session import Session
 from netlib.wiring import Announce
 
 _POLL_SECONDS = 0.005

@@ -18,8 +18,9 @@ from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
 from netlib.kernel.netfilter import Begun, Firewall, Steps
 from netlib.kernel.netlink import NoAnswer
-from netlib.kernel.netns import Namespaces, Session, open_netns
+from netlib.kernel.netns import Namespaces, open_netns
 from netlib.kernel.observing import Observer
+from netlib.kernel.session import Session
 from netlib.kernel.switches import LinuxSwitches, Switches
 from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Delete, Ensure, Stage, Step, inverse, subject
@@ -311,6 +312,7 @@ class LinuxKernel:
         with self._session() as session:
             return work(session)
 
+    @typed
     def forget_vtep(self, device: str, address: IPAddress) -> None:
         """Silence a VTEP: nothing is sent there through a VXLAN device any more."""
         with self._namespaces.host_socket() as socket:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netlib.errors import NotThere
 from netlib.kernel import links, riders, settings
-from netlib.kernel.netns import Session
+from netlib.kernel.session import Session
 from netlib.wiring import (
     Bridge,
     Forwarding,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from errno import EEXIST
+from functools import partial
 from ipaddress import IPv4Address
 
 from netlib.errors import NetError, NotThere
@@ -173,11 +174,7 @@ def _requests(
                 yield rtnl.set_link(index=index, up=True)
         case Route():
             make = (
-                entries.delete_route
-                if deleting
-                else entries.replace_route
-                if changing
-                else entries.new_route
+                entries.delete_route if deleting else partial(entries.new_route, replace=changing)
             )
             yield make(
                 noun.destination,

@@ -137,24 +137,11 @@ def new_route(
     *,
     on_link: bool = False,
     src: IPAddress | None = None,
+    replace: bool = False,
 ) -> Request:
-    """Make a route in the main table."""
+    """Make a route in the main table; `replace`: in place of one with the same metric."""
     body = _route_body(destination, index, via, metric, on_link=on_link, src=src)
-    return Request(NEWROUTE, CREATE | EXCLUSIVE, body)
-
-
-def replace_route(
-    destination: IPNetwork,
-    index: int,
-    via: IPAddress | None = None,
-    metric: int = 0,
-    *,
-    on_link: bool = False,
-    src: IPAddress | None = None,
-) -> Request:
-    """Make a route in place of the one with the same destination and metric."""
-    body = _route_body(destination, index, via, metric, on_link=on_link, src=src)
-    return Request(NEWROUTE, CREATE | REPLACE, body)
+    return Request(NEWROUTE, CREATE | (REPLACE if replace else EXCLUSIVE), body)
 
 
 def delete_route(

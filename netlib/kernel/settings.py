@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from netlib.errors import NetError
+from netlib.errors import NamespaceGone, NetError
 from netlib.kernel import rtnl
-from netlib.kernel.errnos import of_os_error, refused
+from netlib.kernel.errnos import of_os_error, raise_together, refused
 from netlib.kernel.journal import Journal
-from netlib.kernel.netns import Session
 from netlib.kernel.procfs import Sysctls
 from netlib.kernel.refusals import thing
+from netlib.kernel.session import Session
 from netlib.model import Family
 from netlib.plan import Delete, Step, subject
 from netlib.values import replace
@@ -85,20 +86,19 @@ def do_sysctls(steps: Sequence[Step], session: Session, journal: Journal) -> Non
 
 
 def remove_sysctls(nouns: Iterable[Noun], session: Session) -> None:
-    """Write the defaults where the devices are there still."""
+    """Write the defaults where the devices are there still: all that can be, then raise."""
+    failures: list[NetError] = []
     for noun in nouns:
         assert isinstance(noun, Sysctl)
-        with suppress(FileNotFoundError):
-            try:
-                session.run_in(noun.netns, _writer(noun.path, noun.default))
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise of_os_error(error, f"{thing(noun)} can't be set") from error
-
-
-def _writer(path: str, value: str) -> Callable[[], None]:
-    return lambda: write(path, value)
+        try:
+            session.run_in(noun.netns, partial(write, noun.path, noun.default))
+        except (FileNotFoundError, NamespaceGone):
+            pass
+        except OSError as error:
+            failures.append(of_os_error(error, f"{thing(noun)} can't be set"))
+        except NetError as error:
+            failures.append(error)
+    raise_together(failures)
 
 
 def observe_sysctl(noun: Sysctl, session: Session) -> Sysctl | None:

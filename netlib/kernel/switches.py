@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from netlib.errors import KernelError, NotPermitted
-from netlib.model import Family
+from netlib.model import FAMILIES, Family
 
 if typing.TYPE_CHECKING:
     from netlib.kernel.netfilter import Firewall
@@ -22,7 +22,6 @@ if typing.TYPE_CHECKING:
     from netlib.kernel.netfilter.program import Place
 
 Policy = Literal["accept", "drop"]
-FAMILIES: tuple[Family, ...] = (4, 6)
 # sysctl.d(5): read at boot in the order of names, so that a later one of the admin's wins.
 DROP_IN = Path("/etc/sysctl.d/60-netlib.conf")
 SYSCTLS: Mapping[Family, str] = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
@@ -118,10 +117,10 @@ class LinuxSwitches:
 
     def set_policies(self, policies: Mapping[str, Policy]) -> None:
         """Set those of the programs that are named."""
-        from netlib.kernel.netfilter.policy import restore_forward_policies
+        from netlib.kernel.netfilter.policy import set_forward_policies
 
         with self._place() as place:
-            restore_forward_policies(place, dict(policies))
+            set_forward_policies(place, policies)
 
     def elsewhere(self) -> Mapping[str, tuple[str, ...]]:
         """Firewalls, but the one in use, that have rules of ours, with commands to remove them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netlib.model import Endpoint, Network, PublishedPort, bracketed
+from netlib.model import Endpoint, Network, PublishedPort, bracketed, port_range
 from netlib.values import dataclass
 
 
@@ -119,8 +119,6 @@ def _net(network: Network) -> Net:
 
 
 def _port(port: PublishedPort) -> str:
-    def span(first: int) -> str:
-        return str(first) if port.count == 1 else f"{first}-{first + port.count - 1}"
-
     host = "" if port.host_address is None else f"{bracketed(port.host_address)}:"
-    return f"{host}{span(port.host_port)} -> {span(port.port)}/{port.protocol}"
+    host += port_range(port.host_port, port.count)
+    return f"{host} -> {port_range(port.port, port.count)}/{port.protocol}"

@@ -6,8 +6,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from netlib.errors import InvalidRequest, StoreError, StoreUnavailable
 from netlib.store.etcd_http import Connection, Endpoint, Lost, NotReached, parse_endpoint
@@ -17,6 +17,7 @@ from netlib.values import dataclass, field
 if TYPE_CHECKING:
     import ssl
 
+T = TypeVar("T")
 Json = dict[str, Any]
 
 _MAX_IDLE = 4  # connections kept for the next question
@@ -65,43 +66,25 @@ class Servers:
 
     def ask(self, path: str, question: Json, deadline: float = 0.0) -> Json:
         """The answer, for a question that may be asked again. Raises Refused, or a NetError."""
-        deadline = deadline or self.deadline()
         body = json.dumps(question).encode()
-        failures: dict[str, str] = {}  # the first of each: later attempts have less time
-        while True:
-            for endpoint, until in self._round(deadline):
-                try:
-                    return self._ask(endpoint, path, body, until)
-                except (NotReached, Lost) as error:
-                    failures.setdefault(endpoint.url, str(error))
-            self._pause(deadline, failures)
+        return self._tried(
+            lambda endpoint, until: self._ask(endpoint, path, body, until),
+            deadline or self.deadline(),
+        )
 
     def ask_once(self, path: str, question: Json, deadline: float) -> Json:
         """The answer. Raises Lost if a server may have heard the question, but did not answer."""
         body = json.dumps(question).encode()
-        failures: dict[str, str] = {}
-        while True:
-            for endpoint, until in self._round(deadline):
-                try:
-                    return self._ask(endpoint, path, body, until)
-                except NotReached as error:
-                    failures.setdefault(endpoint.url, str(error))
-                except Lost:
-                    self.avoid(endpoint)
-                    raise
-            self._pause(deadline, failures)
+        return self._tried(
+            lambda endpoint, until: self._ask(endpoint, path, body, until), deadline, once=True
+        )
 
     def stream(self, path: str, question: Json, deadline: float) -> Connection:
         """A connection on which the answer's lines come. Give it back with `end`."""
         body = json.dumps(question).encode()
-        failures: dict[str, str] = {}
-        while True:
-            for endpoint, until in self._round(deadline):
-                try:
-                    return self._start(endpoint, path, body, until)
-                except (NotReached, Lost) as error:
-                    failures.setdefault(endpoint.url, str(error))
-            self._pause(deadline, failures)
+        return self._tried(
+            lambda endpoint, until: self._start(endpoint, path, body, until), deadline
+        )
 
     def ask_at(self, endpoint: Endpoint, path: str, question: Json) -> Json:
         """The answer of this endpoint and no other. Raises Lost, NotReached or Refused."""
@@ -138,6 +121,22 @@ class Servers:
             raise StoreError(f"{self.name} was closed already")
 
     # -- attempts -------------------------------------------------------------------------------
+
+    def _tried(
+        self, attempt: Callable[[Endpoint, float], T], deadline: float, *, once: bool = False
+    ) -> T:
+        """What the first endpoint gives that answers; `once`: raises Lost where one heard it."""
+        failures: dict[str, str] = {}  # the first of each: later attempts have less time
+        while True:
+            for endpoint, until in self._round(deadline):
+                try:
+                    return attempt(endpoint, until)
+                except (NotReached, Lost) as error:
+                    if once and isinstance(error, Lost):
+                        self.avoid(endpoint)
+                        raise
+                    failures.setdefault(endpoint.url, str(error))
+            self._pause(deadline, failures)
 
     def _round(self, deadline: float) -> Iterable[tuple[Endpoint, float]]:
         """Each endpoint once, the one that answered last first, with its share of the time."""

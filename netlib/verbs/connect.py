@@ -231,8 +231,8 @@ def _links(engine: Engine, box: Sandbox, asked: Mapping[str, str]) -> dict[str, 
     """
     found: dict[str, str] = {}
     for name, alias in asked.items():
-        target = engine.state.sandbox(name).stack
-        if target == box.stack:
+        target = engine.state.owner(engine.state.sandbox(name)).name
+        if target == engine.state.owner(box).name:
             raise InvalidRequest(f"{box.name} can't be linked to itself", "name another sandbox")
         if target in found or alias in found.values():
             raise InvalidRequest(

@@ -103,7 +103,9 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     words: dict[str, str] = {}
     places: tuple[Unchanged, ...] = ()
     if network.underlay is not None:
-        gone.append(f"clash/{endpoint.network}/{endpoint.id}")
+        from netlib.cluster.state import clash_key
+
+        gone.append(clash_key(endpoint.network, endpoint.id))
         places, words = _elsewhere(engine, endpoint)
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
@@ -160,7 +162,7 @@ def _name(engine: Engine, reference: str) -> str:
     """The state's name of a sandbox, also when the sandbox itself is gone."""
     found = engine.state.find_sandbox(reference)
     if found is not None:
-        return found.stack
+        return engine.state.owner(found).name
     try:
         return engine.sandbox(reference).name
     except NetError:

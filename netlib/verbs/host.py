@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from netlib import state as keys
 from netlib.engine import Engine
 from netlib.errors import InUse, NotOurs
-from netlib.kernel.switches import FAMILIES, SYSCTLS, Policy
-from netlib.model import Family
-from netlib.store import Commit, Unchanged
+from netlib.kernel.switches import SYSCTLS, Policy
+from netlib.model import FAMILIES, Family
+from netlib.store import Commit
 from netlib.values import dataclass
 from netlib.wiring import FirewallBase, Forwarding, Wiring
 
 if TYPE_CHECKING:
     from netlib.kernel.netfilter.foreign import Obstacle
-
-_POLICY_KEY = "host/forward-policy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ def host_status(engine: Engine) -> HostStatus:
             for family in FAMILIES
         ),
         policies=switches.policies(),
-        policies_before=_policies_before(engine)[0],
+        policies_before=_policies_before(engine),
         obstacles=tuple(switches.obstacles()),
     )
 
@@ -108,7 +106,7 @@ def set_forwarding(
     Example:  net host forwarding on --ipv6
     """
     families = tuple(families)
-    with engine.lock.shared():
+    with engine.lock.alone():  # or a network that needs it could be made meanwhile
         engine.identify()
         switched = _to_switch(engine, families, on=on, force=force)
         switches = engine.kernel.switches()
@@ -117,13 +115,15 @@ def set_forwarding(
         # Noted first: what was switched and not noted could never be switched back.
         if on:
             fresh = [family for family in switched if family not in notes]
-            engine.state.store.commit(Commit(put={_key(family): note for family in fresh}))
+            engine.state.store.commit(
+                Commit(put={keys.forwarding_key(family): note for family in fresh})
+            )
         for family in switched:
             switches.set_forwarding(family, on=on)
         kept = set(switches.kept())
         switches.keep(kept | set(families) if on else kept - set(families))
         if not on:
-            gone = tuple(_key(family) for family in families)
+            gone = tuple(keys.forwarding_key(family) for family in families)
             engine.state.store.commit(Commit(put={}, delete=gone))
             users = _users(engine)
             engine.tell(
@@ -154,27 +154,22 @@ def set_forward_policy(engine: Engine, policy: Policy | Literal["leave"]) -> Map
 
     Example:  net host forward-policy accept
     """
-    with engine.lock.shared():
+    with engine.lock.alone():  # or what another one sets now would be taken for what was before
         engine.identify()
         wanted = _policies_to_set(engine, policy)
         switches = engine.kernel.switches()
-        before, revision = _policies_before(engine)
+        before = _policies_before(engine)
         now = switches.policies()
         if policy != "leave" and wanted:
             # What was before the first change is what is given back at last.
             known = {**{program: now[program] for program in wanted}, **before}
-            engine.state.store.commit(
-                Commit(
-                    conditions=(Unchanged(_POLICY_KEY, revision),),
-                    put={_POLICY_KEY: keys.dump(known)},
-                )
-            )
+            engine.state.store.commit(Commit(put={keys.FORWARD_POLICY_KEY: keys.dump(known)}))
         # First, so that no packet that we let through meets the new policy.
         if dropping := _dropping(engine, wanted):
             switches.let_us_pass(dropping)
         switches.set_policies(wanted)
         if policy == "leave":
-            engine.state.store.commit(Commit(put={}, delete=(_POLICY_KEY,)))
+            engine.state.store.commit(Commit(put={}, delete=(keys.FORWARD_POLICY_KEY,)))
     return wanted
 
 
@@ -212,7 +207,7 @@ def _users(engine: Engine) -> dict[Family, tuple[str, ...]]:
 def _policies_to_set(engine: Engine, policy: Policy | Literal["leave"]) -> dict[str, Policy]:
     now = engine.kernel.switches().policies()
     if policy == "leave":
-        before = _policies_before(engine)[0]
+        before = _policies_before(engine)
         return {name: was for name, was in before.items() if now.get(name, was) != was}
     return {name: policy for name, is_now in now.items() if is_now != policy}
 
@@ -227,12 +222,8 @@ def _has_base(engine: Engine) -> bool:
     return bool(len(engine.kernel.observe(Wiring([FirewallBase()]))))
 
 
-def _policies_before(engine: Engine) -> tuple[dict[str, Policy], int]:
-    """What we changed, as it was, and the revision of the record that says so."""
-    record = engine.state.store.get(_POLICY_KEY)
+def _policies_before(engine: Engine) -> dict[str, Policy]:
+    """What we changed, as it was."""
+    record = engine.state.store.get(keys.FORWARD_POLICY_KEY)
     known: dict[str, Any] = keys.load(record.value) if record else {}
-    return known, record.revision if record else 0
-
-
-def _key(family: Family) -> str:
-    return f"host/forwarding/{family}"
+    return known

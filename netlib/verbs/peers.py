@@ -19,7 +19,6 @@ from netlib.cluster.state import (
     node_key,
     peers_thing,
 )
-from netlib.codec import from_json, to_json
 from netlib.engine import Engine
 from netlib.errors import InvalidOption
 from netlib.model import HostFacts, Network
@@ -56,7 +55,7 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
 
     Deletions are done as far as there is something to delete.
     """
-    record = _taken_up(engine, network_id)
+    record = taken_up(engine, network_id)
     copies = copies_among(engine, network_id, changes.keys()) if record else {}
     before = loaded(copies)
     pairs = [(before.get(one), now) for one, now in changes.items() if before.get(one) != now]
@@ -82,7 +81,7 @@ def reconcile(
     engine: Engine, network_id: str, everybody: Iterable[SharedEndpoint]
 ) -> Operation[None]:
     """Make a network have these endpoints elsewhere and no others, whatever is known or there."""
-    record = _taken_up(engine, network_id)
+    record = taken_up(engine, network_id)
     if record is None:
         return Operation(subject="nothing", plan=Plan(), result=None)
     there = {one.id: one for one in everybody}
@@ -128,7 +127,8 @@ def _peers_operation(
     )
 
 
-def _taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
+def taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
+    """The network, if it is here and all of it is made."""
     found = engine.state.store.get(keys.network_key(network_id))
     if found is None:
         return None
@@ -139,7 +139,7 @@ def _taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
 def _difference(
     engine: Engine,
     record: NetworkRecord,
-    everybody: Iterable[SharedEndpoint],
+    everybody: Collection[SharedEndpoint],
     host: HostFacts,
     made: Collection[str] = (),
 ) -> Plan:
@@ -210,7 +210,7 @@ def _narrow(engine: Engine, network: Network) -> str:
 def recorded_membership(engine: Engine) -> Wiring:
     """What this host was given for being a member."""
     record = engine.state.store.get(WIRING_KEY)
-    return from_json(Wiring, keys.load(record.value)) if record else Wiring()
+    return keys.load_as(Wiring, record.value) if record else Wiring()
 
 
 def member_wiring(engine: Engine) -> Wiring:
@@ -272,7 +272,7 @@ def be_member(engine: Engine) -> Operation[None]:
         dismantles=True,
         # By whoever had it until now: then it is another difference.
         begin=Commit(conditions=(unseen,), put={}, durable=False),
-        done=Commit(put={WIRING_KEY: keys.dump(to_json(want))}, durable=False),
+        done=Commit(put={WIRING_KEY: keys.dump(want)}, durable=False),
     )
 
 

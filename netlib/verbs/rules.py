@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from netlib.engine import Engine
-from netlib.model import bracketed
+from netlib.model import bracketed, port_range
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.values import dataclass
 from netlib.wiring import (
@@ -107,20 +107,22 @@ def _what(noun: Noun) -> str:
         case Publish():
             host = "*" if noun.host is None else bracketed(noun.host)
             return (
-                f"publish {host}:{_span(noun.port, noun.count)}/{noun.protocol} -> "
-                f"{bracketed(noun.target)}:{_span(noun.target_port, noun.count)}"
+                f"publish {host}:{port_range(noun.port, noun.count)}/{noun.protocol} -> "
+                f"{bracketed(noun.target)}:{port_range(noun.target_port, noun.count)}"
             )
         case Relay():
+            ports = port_range(noun.port, noun.count)
             return (
-                f"relay {bracketed(noun.host)}:{_span(noun.port, noun.count)}/{noun.protocol} -> "
-                f"{bracketed(noun.target)}:{_span(noun.target_port, noun.count)}"
+                f"relay {bracketed(noun.host)}:{ports}/{noun.protocol} -> "
+                f"{bracketed(noun.target)}:{port_range(noun.target_port, noun.count)}"
             )
         case Open():
-            return f"open {bracketed(noun.target)}:{_span(noun.port, noun.count)}/{noun.protocol}"
+            ports = port_range(noun.port, noun.count)
+            return f"open {bracketed(noun.target)}:{ports}/{noun.protocol}"
         case Allow():
             return (
                 f"allow {noun.source} -> {bracketed(noun.target)}:"
-                f"{_span(noun.port, noun.count)}/{noun.protocol}"
+                f"{port_range(noun.port, noun.count)}/{noun.protocol}"
             )
         case Unmasked():
             return f"unmasked {noun.bridge}: {noun.prefix}"
@@ -181,7 +183,3 @@ def _policy(noun: Forward, network: str) -> Iterator[str]:
         ]
     if not noun.isolated:
         yield "other networks that are not isolated reach it"
-
-
-def _span(first: int, count: int) -> str:
-    return str(first) if count == 1 else f"{first}-{first + count - 1}"

@@ -10,7 +10,7 @@ from netlib.engine import Engine
 from netlib.errors import InvalidOption, InvalidRequest, PoolOverlap
 from netlib.model import HostFacts, Network
 from netlib.operation import Operation
-from netlib.options import canonical
+from netlib.options import canonical, find
 from netlib.plan import diff
 from netlib.pools import overlapping
 from netlib.publishing import move_ports
@@ -69,7 +69,7 @@ def update(
     changed = canonical(
         {k: v for k, v in asked.items() if v}, driver.options, f"driver {old.driver}"
     )
-    removed = _canonical_keys(cleared, driver.options, old.driver)
+    removed = {find(key, driver.options, f"driver {old.driver}").key for key in cleared}
     live = {option.key for option in driver.options if option.live}
     default = {option.key: option.default for option in driver.options}
     for key in (*changed, *removed):
@@ -199,19 +199,3 @@ def _servers(network: Network, added: Sequence[str], dropped: Sequence[str]) -> 
             raise InvalidOption(f"{network.name} has no name server {server}", f"it has: {known}")
     kept = (server for server in network.servers if server not in dropped)
     return tuple(dict.fromkeys((*kept, *check_servers(added, ports=True))))
-
-
-def _canonical_keys(given: Mapping[str, str], known: Iterable[object], driver: str) -> set[str]:
-    """The canonical keys of options that are to go."""
-    from netlib.driver import Option
-    from netlib.options import unknown
-
-    options = [option for option in known if isinstance(option, Option)]
-    result: set[str] = set()
-    for key in given:
-        names = {key, key.replace("-", "_")}
-        option = next((o for o in options if names & {o.key, *o.aliases}), None)
-        if option is None:
-            raise unknown(key, options, f"driver {driver}")
-        result.add(option.key)
-    return result

@@ -300,10 +300,10 @@ def test_forward_policies_are_set_and_restored(host: Host, place: Place) -> None
     assert before["iptables-legacy"] == "drop"
     assert before["iptables-nft"] == "accept"
 
-    assert policy.set_forward_policy(place, "drop") == before
+    policy.set_forward_policies(place, dict.fromkeys(before, "drop"))
     assert set(policy.forward_policies(place).values()) == {"drop"}
 
-    policy.restore_forward_policies(place, before)
+    policy.set_forward_policies(place, before)
     assert policy.forward_policies(place) == before
 
 

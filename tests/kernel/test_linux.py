@@ -773,3 +773,20 @@ def test_a_sysctl_goes_back_to_its_default(host: Host, kernel: LinuxKernel) -> N
     make(kernel, noun)
     tear_down(diff(Wiring([noun]), NOTHING), kernel, "setting")
     assert Path("/proc/sys/net/ipv4/conf/nl-1/rp_filter").read_text().strip() == "1"
+
+
+def test_one_refused_sysctl_keeps_no_other_from_its_default(
+    host: Host, kernel: LinuxKernel
+) -> None:
+    """A removal does all that it can, and names all that it could not."""
+    make(kernel, BRIDGE)
+    conf = "net/ipv4/conf/nl-1"
+    refused = [
+        Sysctl(device="nl-1", path=f"{conf}/{name}", value="1", default="no number")
+        for name in ("arp_ignore", "arp_announce")
+    ]
+    other = Sysctl(device="nl-1", path=f"{conf}/rp_filter", value="2", default="1")
+    make(kernel, *refused, other)
+    with pytest.raises(KernelError, match=r"arp_ignore.*arp_announce"):
+        kernel.remove(Stage(Layer.SETTING, HOST, tuple(map(Delete, (*refused, other)))))
+    assert Path("/proc/sys", other.path).read_text().strip() == "1"

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -608,6 +609,33 @@ def test_forward_policy_goes_back_to_what_it_was(shell: Shell, kernel: FakeKerne
     shell("host forward-policy leave")
     assert kernel.switched.chains == before
     assert shell("host forward-policy leave").lines == []
+
+
+@pytest.mark.parametrize("what", ["forwarding on", "forwarding off --force", "forward-policy drop"])
+def test_nothing_else_changes_while_the_host_is_switched(
+    kernel: FakeKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A network that needs forwarding and is made meanwhile would be left without it."""
+    seen: list[bool] = []
+
+    def look(*_: object, **__: object) -> None:
+        with (tmp_path / "lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                seen.append(True)
+            else:
+                seen.append(False)
+
+    for name in ("set_forwarding", "keep", "set_policies"):
+        monkeypatch.setattr(kernel.switched, name, look)
+    with Net(tmp_path, kernel=kernel) as net:
+        Shell(net)("create front")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NetWarning)
+            Shell(net)(f"host {what}")
+    assert seen
+    assert all(seen)
 
 
 def test_host_dry_runs(shell: Shell, kernel: FakeKernel) -> None:

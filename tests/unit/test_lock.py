@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import pytest
 from support.patience import eventually
 
 from netlib import lock as module
-from netlib.errors import LockStuck
+from netlib.errors import LockStuck, StoreError
 from netlib.lock import OperationLock
 
 HOLDS: dict[str, Callable[[OperationLock], AbstractContextManager[None]]] = {
@@ -41,6 +43,32 @@ def test_a_child_that_was_forked_meanwhile_keeps_nothing_locked(tmp_path: Path, 
         os.close(reader)
         os.close(writer)
         eventually(lambda: os.waitpid(child, os.WNOHANG)[0])
+
+
+@pytest.mark.parametrize("how", HOLDS)
+def test_a_file_system_without_locks_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Not as an OSError that nobody expects."""
+    flock, control = fcntl.flock, fcntl.fcntl
+
+    def whole(descriptor: int, what: int) -> None:
+        if what != fcntl.LOCK_UN:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        flock(descriptor, what)
+
+    def part(descriptor: int, what: int, lock: bytes) -> bytes:
+        if what == fcntl.F_OFD_SETLK and lock != module._UNLOCK:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        return control(descriptor, what, lock)
+
+    monkeypatch.setattr(fcntl, "flock", whole)
+    monkeypatch.setattr(fcntl, "fcntl", part)
+    with (
+        pytest.raises(StoreError, match="No locks available"),
+        HOLDS[how](OperationLock(tmp_path / "lock")),
+    ):
+        pytest.fail("nobody holds it")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the overlay driver makes of a network, its options, its peers and a host's arrival."""
+"""What the overlay driver makes of a network, its options and its peers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support.overlay import UNDERLAY, Placed, placed
 
 from netlib import names
-from netlib.cluster.members import arrival, membership
-from netlib.cluster.model import Node, SharedEndpoint
+from netlib.cluster.members import membership
+from netlib.cluster.model import Node
 from netlib.drivers.overlay import OverlayDriver, overlay_mtu
 from netlib.errors import InvalidOption, InvalidRequest, NetError, NotAMember, Unsupported
 from netlib.kernel.fake import FakeKernel
-from netlib.model import HostFacts, IPAddress, Network, Peer, Subnet, interface
+from netlib.model import HostFacts, IPAddress, Network, Peer, Subnet
 from netlib.net import Net
 from netlib.registry import Registry
 from netlib.store.memory import MemoryStore
@@ -225,22 +225,3 @@ def test_members_are_heard_before_the_first_network_is_there() -> None:
     assert VxlanPort(port=4789) in wiring
     heard = {n.address for n in wiring if isinstance(n, VxlanMember)}
     assert heard == {node.data_address for node in (here, *others)}
-
-
-def test_an_arrival_is_a_member_and_a_peer_of_each_network_it_has_taken_up() -> None:
-    """As its own endpoints there tell."""
-    here, other = nodes(1, 2)
-    shared = SharedEndpoint(
-        id="e",
-        network=NETWORK.id,
-        node=other.id,
-        host=other.data_address,
-        mac=PEER.mac,
-        addresses=tuple(interface(a, a.max_prefixlen) for a in PEER.addresses),
-        is_host=True,
-    )
-    wiring = arrival(other, [(DRIVER, HERE, shared)], here, HOST)
-
-    member = VxlanMember(address=other.data_address, port=4789)
-    peer = DRIVER.peer_wiring(HERE, replace(PEER, is_host=True), HOST)
-    assert wiring == Wiring([member]) | peer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,10 +29,12 @@ def pairs(what: str, texts: Iterable[str], *, bare: bool = False) -> dict[str, s
 
 def seconds_of(option: str, text: str) -> float:
     """A time like `90s`, `1h30m` or `7d`."""
-    if not re.fullmatch(r"(\d+[smhd])+", text):
+    from netlib.filters import duration_seconds
+
+    seconds = duration_seconds(text)
+    if seconds is None:
         raise click.UsageError(f"{option}: {text!r} is no time like 1h30m.")
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    return float(sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)([smhd])", text)))
+    return float(seconds)
 
 
 def links(texts: Iterable[str]) -> dict[str, str]:

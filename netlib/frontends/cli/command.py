@@ -10,7 +10,7 @@ import click
 
 from netlib.errors import NetError
 from netlib.frontends.cli.failure import USAGE, Failure, failure_of
-from netlib.frontends.cli.session import Session
+from netlib.frontends.cli.session import Session, dump
 from netlib.settings import Backend
 
 T = TypeVar("T")
@@ -157,13 +157,30 @@ def each(
     return done, failures
 
 
+def show_found(
+    session: Session, word: str, found: Sequence[object], failures: Sequence[Failure]
+) -> int:
+    """Show as JSON what was found of what was asked for; the exit status, as that of `report`."""
+    if session.json:
+        session.show({word: list(found), **_errors(failures)})
+    else:
+        click.echo(dump(list(found)))
+    return _ended(session, failures)
+
+
 def report(session: Session, word: str, done: Sequence[str], failures: Sequence[Failure]) -> int:
     """Print what `each` did; the exit status: that of the first failure."""
-    document: dict[str, Any] = {word: list(done)}
-    if failures:
-        document["error"] = failures[0].document()
-        document["errors"] = [failure.document() for failure in failures]
-    session.show(document, "\n".join(done))
+    session.show({word: list(done), **_errors(failures)}, "\n".join(done))
+    return _ended(session, failures)
+
+
+def _errors(failures: Sequence[Failure]) -> dict[str, Any]:
+    errors = [failure.document() for failure in failures]
+    return {"error": errors[0], "errors": errors} if errors else {}
+
+
+def _ended(session: Session, failures: Sequence[Failure]) -> int:
+    """Warn of what failed, where it is not in a document; the exit status."""
     if not session.json:
         for failure in failures:
             failure.warn()

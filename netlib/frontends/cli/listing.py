@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from netlib.frontends.cli import complete
-from netlib.frontends.cli.command import NetCommand
-from netlib.frontends.cli.failure import Failure, failure_of
-from netlib.frontends.cli.session import Session, dump
+from netlib.frontends.cli.command import NetCommand, each, show_found
+from netlib.frontends.cli.session import Session
 
 
 @click.command("ls", cls=NetCommand)
@@ -67,27 +68,14 @@ def inspect_command(session: Session, verbose: bool, networks: tuple[str, ...]) 
 
     Example:  net inspect my-net
     """
-    from netlib.errors import NetError
     from netlib.frontends.cli.views import details_view
 
-    found = []
-    failures: list[Failure] = []
+    found: list[dict[str, Any]] = []
     with session.net() as net:
-        for network in networks:
-            try:
-                details = net.inspect(network)
-                found.append(details_view(details, net.state_dir, verbose=verbose))
-            except NetError as error:
-                if len(networks) == 1:
-                    raise
-                failures.append(failure_of(error))
-    if not session.json:
-        click.echo(dump(found))
-        for failure in failures:
-            failure.warn()
-    elif failures:
-        errors = [failure.document() for failure in failures]
-        session.show({"networks": found, "error": errors[0], "errors": errors})
-    else:
-        session.show({"networks": found})
-    return failures[0].status if failures else 0
+
+        def look(network: str) -> None:
+            details = net.inspect(network)
+            found.append(details_view(details, net.state_dir, verbose=verbose))
+
+        _, failures = each(session, "looking", networks, look)
+    return show_found(session, "networks", found, failures)

@@ -8,8 +8,8 @@ import click
 
 from netlib.frontends.cli import complete
 from netlib.frontends.cli.arguments import pairs
-from netlib.frontends.cli.command import NetCommand, NetGroup, dry_run, each, report
-from netlib.frontends.cli.session import Session, dump
+from netlib.frontends.cli.command import NetCommand, NetGroup, dry_run, each, report, show_found
+from netlib.frontends.cli.session import Session
 
 if TYPE_CHECKING:
     from netlib.cluster.model import Availability
@@ -95,17 +95,7 @@ def node_inspect(session: Session, nodes: tuple[str, ...]) -> int:
         _, failures = each(
             session, "looking", nodes, lambda node: found.append(net.cluster.node(node))
         )
-    views = [node_status_view(one) for one in found]
-    if not session.json:
-        click.echo(dump(views))
-        for failure in failures:
-            failure.warn()
-    elif failures:
-        errors = [failure.document() for failure in failures]
-        session.show({"nodes": views, "error": errors[0], "errors": errors})
-    else:
-        session.show({"nodes": views})
-    return failures[0].status if failures else 0
+    return show_found(session, "nodes", [node_status_view(one) for one in found], failures)
 
 
 @node_command.command("update", cls=NetCommand)

@@ -60,7 +60,7 @@ def install(
     """
     target = Path(folder)
     state = str(state_folder(state_dir).absolute())
-    files = {NAME: (plugin(state), 0o755)} if not script else {NAME: (_script(state), 0o755)}
+    files = {NAME: (_script(state), 0o755)}
     if not script and SHIM.exists():
         files = {NAME: (_program(state, target / f"{NAME}.py"), 0o755),
                  f"{NAME}.py": (_script(state), 0o755)}  # fmt: skip
@@ -78,11 +78,6 @@ def install(
                 "run as root, or name a folder that can be written to",
             ) from error
     return written
-
-
-def plugin(state: str) -> bytes:
-    """The script: what is installed where there is no compiled program."""
-    return _script(state)
 
 
 def _script(state: str) -> bytes:

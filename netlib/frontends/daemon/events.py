@@ -13,7 +13,7 @@ from typing import Any
 from netlib import state as keys
 from netlib.errors import StoreError
 from netlib.frontends.daemon.messages import Channel, Lost, connect
-from netlib.store import Event, Store
+from netlib.store import Event, Store, under
 
 _POLL_SECONDS = 0.5
 Told = dict[str, Any]
@@ -126,7 +126,7 @@ class Teller:
     def __init__(self, store: Store) -> None:
         self._known: dict[str, Any] = {}
         for first in ("network/", "endpoint/"):
-            for record in store.range(first, first[:-1] + "0"):
+            for record in store.range(*under(first)):
                 with suppress(StoreError):
                     self._known[record.key] = keys.load(record.value)
 

@@ -7,8 +7,8 @@ import os
 from netlib.kernel import rtnl
 from netlib.kernel.kinds.common import Requests, index_of
 from netlib.kernel.netlink import text, u32
-from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.wiring import Ipvlan, Macvlan
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from netlib.kernel import netlink, rtnl
 from netlib.kernel.kinds.common import Requests, as_found, mac_to_set
 from netlib.kernel.netlink import Request, text, u8, u32
-from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.values import replace
 from netlib.wiring import Bridge
 

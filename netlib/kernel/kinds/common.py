@@ -11,9 +11,9 @@ from netlib.errors import NotThere
 from netlib.kernel import rtnl
 from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.netlink import Request, attribute
-from netlib.kernel.netns import Session
 from netlib.kernel.refusals import thing
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.model import Netns
 from netlib.names import MARK
 from netlib.wiring import Link

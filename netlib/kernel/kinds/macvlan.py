@@ -8,8 +8,8 @@ from netlib.kernel import netlink, rtnl
 from netlib.kernel.kinds.below import change_below, create_below, parent_of
 from netlib.kernel.kinds.common import Requests, as_found, mac_to_set
 from netlib.kernel.netlink import u32
-from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.values import replace
 from netlib.wiring import Macvlan
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from netlib.kernel import netlink, rtnl
 from netlib.kernel.kinds.common import Requests, as_found, index_of
 from netlib.kernel.netlink import text, u16, u32
-from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.values import replace
 from netlib.wiring import Vlan
 

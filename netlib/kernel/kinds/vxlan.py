@@ -20,8 +20,8 @@ from netlib.kernel.kinds.common import (
     without_generated_address,
 )
 from netlib.kernel.netlink import Request, attribute, text, u8, u32
-from netlib.kernel.netns import Session
 from netlib.kernel.rtnl import LinkState
+from netlib.kernel.session import Session
 from netlib.values import replace
 from netlib.wiring import Vxlan
 

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from netlib.errors import NetError, NotPermitted, Unsupported
 from netlib.firewall.base import Marks
@@ -17,14 +17,15 @@ from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.ruleset import Ruleset
 from netlib.kernel.netfilter.source_guard import SourceGuards
 from netlib.kernel.netfilter.variants import (
-    FAMILIES,
     LOCK_DIR,
     VARIANTS,
     Variant,
     is_installed,
     legacy_is_loaded,
 )
+from netlib.model import FAMILIES
 from netlib.plan import Create
+from netlib.settings import Backend
 
 if TYPE_CHECKING:  # only the backend that is chosen is loaded
     from netlib.kernel.netfilter.foreign import Foreign, Obstacle
@@ -34,7 +35,6 @@ if TYPE_CHECKING:  # only the backend that is chosen is loaded
     Chosen = Nftables | Iptables | NoFirewall
     Real = Nftables | Iptables
 
-Backend = Literal["auto", "nftables", "iptables", "none"]
 _REMOVALS: Mapping[str, Callable[[str], tuple[str, ...]]] = {
     "nftables": lambda _: (f"nft delete table {TABLE}",),
     "iptables": lambda variant: tuple(
@@ -236,4 +236,4 @@ def _may_have_ours(variant: Variant, place: Place, nft: Nft | None, ruleset: Rul
     )
 
 
-__all__ = ["Backend", "choose", "elsewhere", "foreign", "others", "settle", "uninstall"]
+__all__ = ["choose", "elsewhere", "foreign", "others", "settle", "uninstall"]

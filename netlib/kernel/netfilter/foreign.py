@@ -20,14 +20,13 @@ from netlib.kernel.netfilter.libnftables import Nft
 from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.ruleset import Rule, Ruleset, verdict
 from netlib.kernel.netfilter.variants import (
-    FAMILIES,
     VARIANTS,
     Variant,
     is_installed,
     legacy_is_loaded,
     program,
 )
-from netlib.model import Family
+from netlib.model import FAMILIES, Family
 from netlib.values import dataclass
 
 COMMENT = "netlib"
@@ -101,11 +100,7 @@ class Foreign:
             at = str(chain.position) if chain.position else ""
             verb = f"-I {chain.name} {at}" if at else f"-A {chain.name}"
             rows = [f"{verb} {rule}" for rule in (reversed(rules) if at else rules)]
-            script = "\n".join(["*filter", *rows, "COMMIT", ""])
-            name = program(chain.variant, chain.family, "-restore")
-            done = self._place.run([name, "--noflush", "-w", "20"], script)
-            if done.status:
-                raise KernelError(f"{name}: {done.err.strip()}")
+            self._restore(chain.variant, chain.family, rows)
         return self._tables()
 
     def withdraw(self) -> None:
@@ -113,15 +108,11 @@ class Foreign:
         for variant, family in self._worth_asking():
             rows = [
                 f"-D {row.removeprefix('-A ')}"
-                for row in self._listed(variant, family, "")
+                for row in self._listed(variant, family)
                 if f"--comment {COMMENT} " in row
             ]
             if rows:
-                script = "\n".join(["*filter", *rows, "COMMIT", ""])
-                name = program(variant, family, "-restore")
-                done = self._place.run([name, "--noflush", "-w", "20"], script)
-                if done.status:
-                    raise KernelError(f"{name}: {done.err.strip()}")
+                self._restore(variant, family, rows)
 
     # -- iptables -------------------------------------------------------------------------------
 
@@ -161,18 +152,26 @@ class Foreign:
         for variant, family in self._worth_asking(dropping):
             will_drop = program(variant, family) in dropping
             if will_drop or self._may_refuse(variant, family):
-                rows = self._listed(variant, family, "")
+                rows = self._listed(variant, family)
                 rows += ["-P FORWARD DROP"] if will_drop else []
                 chains += _refusing(variant, family, rows)
         return chains
 
-    def _listed(self, variant: Variant, family: Family, chain: str) -> list[str]:
+    def _listed(self, variant: Variant, family: Family) -> list[str]:
         """All rules of the filter table as `iptables -S` shows them."""
-        argv = [program(variant, family), "-w", "20", "-S", *([chain] if chain else [])]
-        done = self._place.run(argv)
+        name = program(variant, family)
+        done = self._place.run([name, "-w", "20", "-S"])
         if done.status:
-            raise NotPermitted(f"{argv[0]}: {done.err.strip()}", "run as root")
+            raise NotPermitted(f"{name}: {done.err.strip()}", "run as root")
         return done.out.splitlines()
+
+    def _restore(self, variant: Variant, family: Family, rows: Iterable[str]) -> None:
+        """Change the filter table."""
+        name = program(variant, family, "-restore")
+        script = "\n".join(["*filter", *rows, "COMMIT", ""])
+        done = self._place.run([name, "--noflush", "-w", "20"], script)
+        if done.status:
+            raise KernelError(f"{name}: {done.err.strip()}")
 
     def _as_obstacle(self, chain: _Chain) -> Obstacle:
         name = program(chain.variant, chain.family)

@@ -7,9 +7,11 @@ processes of ours out meanwhile.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, NotThere
@@ -17,14 +19,14 @@ from netlib.firewall import iptables as text
 from netlib.firewall import iptables_facts as reading
 from netlib.firewall import iptables_state as states
 from netlib.firewall.base import Marks, words
-from netlib.firewall.facts import Element, Facts, healed, observed, totals
+from netlib.firewall.facts import Element, Facts, difference, healing, observed, totals
 from netlib.kernel.errnos import raise_together
 from netlib.kernel.netfilter import ensures_base
 from netlib.kernel.netfilter.program import Place, Result
 from netlib.kernel.netfilter.variants import LOCK_DIR, Variant, installed_variant, program
 from netlib.lock import flock
 from netlib.model import Family
-from netlib.plan import Change, Delete, Step
+from netlib.plan import Change, Step
 from netlib.wiring import Count, FirewallBase, Noun
 
 # A chain is read by itself up to so many, all of iptables-save beyond.
@@ -102,7 +104,7 @@ class Iptables:
         wanted = list(nouns)
         for family in self._families:
             counts = states.counts(self._printed(family, "-c"))
-            mine = totals(wanted, counts, lambda n, f=family: text.elements(n, f, self.marks))  # type: ignore[misc]
+            mine = totals(wanted, counts, partial(text.elements, family=family, marks=self.marks))
             for key, count in mine.items():
                 before = found.get(key, Count(0, 0))
                 found[key] = Count(before.packets + count.packets, before.bytes + count.bytes)
@@ -131,7 +133,7 @@ class Iptables:
                     self._restore(family, script)
 
     def senders(self) -> frozenset[int]:
-        """None: its changes are made by programs, if at all."""
+        """None: its changes are made by programs."""
         return frozenset()
 
     def close(self) -> None:
@@ -161,7 +163,8 @@ class Iptables:
 
     def _scripts(self, family: Family, steps: Sequence[Step], *, tolerant: bool) -> tuple[str, str]:
         """A change's restore script and the one that takes it back."""
-        gone, come = self._rules(family, steps)
+        render = partial(text.elements, family=family, marks=self.marks)
+        gone, come = difference(steps, render)
         if not gone and not come:
             return "", ""
         before = self._read(family, gone, come)
@@ -171,7 +174,9 @@ class Iptables:
         except (states.Missing, states.Clash) as problem:
             if not changes or getattr(problem, "base", False):
                 raise self._translated(problem, steps, family) from problem
-            gone, come = self._healing(family, steps, before)
+            there = {e.place: e for lines in before.values() for e in lines or ()}
+            places = partial(text.places, family=family, marks=self.marks)
+            gone, come = healing(steps, there, render, places)
             try:
                 before = self._read(family, gone, come)
                 script, after = states.change(before, gone, come, tolerant=tolerant)
@@ -185,47 +190,6 @@ class Iptables:
             after, [e for e in won if _is_fact(e)], [e for e in lost if _is_fact(e)]
         )
         return script, back
-
-    def _rules(self, family: Family, steps: Sequence[Step]) -> tuple[list[Element], list[Element]]:
-        gone: list[Element] = []
-        come: list[Element] = []
-        for step in steps:
-            if isinstance(step, Change):
-                old = text.elements(step.old, family, self.marks)
-                new = text.elements(step.new, family, self.marks)
-                gone += [e for e in old if e not in new]
-                come += [e for e in new if e not in old]
-            elif isinstance(step, Delete):
-                gone += text.elements(step.noun, family, self.marks)
-            else:
-                come += text.elements(step.noun, family, self.marks)
-        return gone, come
-
-    def _healing(
-        self, family: Family, steps: Sequence[Step], before: states.State
-    ) -> tuple[list[Element], list[Element]]:
-        """Change what is there in part only: the difference from what was read."""
-        there = {e.place: e for lines in before.values() for e in lines or ()}
-        gone: list[Element] = []
-        come: list[Element] = []
-
-        def render(noun: Noun) -> list[Element]:
-            return text.elements(noun, family, self.marks)
-
-        def places(noun: Noun) -> list[tuple[str, str]]:
-            return text.places(noun, family, self.marks)
-
-        for step in steps:
-            if isinstance(step, Change):
-                if render(step.old) and not any(p in there for p in places(step.old)):
-                    raise NotThere(
-                        f"{words(step.old)} is not there to be changed", "run: net repair"
-                    )
-                less, more = healed(step.old, step.new, there, render, places)
-            else:
-                less, more = self._rules(family, [step])
-            gone, come = gone + less, come + more
-        return gone, come
 
     def _translated(
         self, problem: states.Missing | states.Clash, steps: Sequence[Step], family: Family
@@ -322,6 +286,8 @@ class Iptables:
             flock(lock, str(self._lock_path))
             yield
         finally:
+            # Not by close(2) alone: a child that was forked meanwhile has the open file, too.
+            fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
 

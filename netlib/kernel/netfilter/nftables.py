@@ -10,7 +10,7 @@ from typing import Any
 from netlib.errors import AlreadyThere, KernelError, NetError, NotPermitted, NotThere
 from netlib.firewall import nftables as text
 from netlib.firewall.base import Marks, words
-from netlib.firewall.facts import Element, Facts, healed, observed, totals
+from netlib.firewall.facts import Facts, difference, healing, observed, totals
 from netlib.firewall.nftables_base import FINGERPRINT, TABLE, USER_CHAIN, fingerprint, rule_counts
 from netlib.kernel.errnos import raise_together
 from netlib.kernel.netfilter import ensures_base
@@ -166,7 +166,7 @@ class Nftables:
         """Whether the kernel did all of it as we packed it; what it refuses, nft explains."""
         if text.has_base(steps):
             return False
-        gone, come = text.difference(steps)
+        gone, come = difference(steps, text.elements)
         if not gone and not come:
             return True
         with self._counting:
@@ -235,20 +235,10 @@ class Nftables:
         from netlib.firewall import nftables_facts as reading
 
         facts = reading.facts(self._listed())
-        gone: list[Element] = []
-        come: list[Element] = []
-        others: list[Step] = []
-        for step in steps:
-            if not isinstance(step, Change):
-                others.append(step)
-                continue
-            if not any(place in facts for place in text.places(step.old)):
-                raise NotThere(f"{words(step.old)} is not there to be changed", "run: net repair")
-            less, more = healed(step.old, step.new, facts, text.elements, text.places)
-            gone, come = gone + less, come + more
-        commands = [*text.delete(gone), *text.add(come), text.script(others, self.marks).strip()]
+        gone, come = healing(steps, facts, text.elements, text.places)
+        marks = self.marks if text.has_base(steps) else None
         try:
-            self.nft.run(text.together(c for c in commands if c))
+            self.nft.run(text.written(gone, come, marks))
         except NftFailed as error:
             raise _translated(error, steps) from error
 

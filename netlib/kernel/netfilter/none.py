@@ -52,15 +52,11 @@ class NoFirewall:
         """Nobody's."""
         return []
 
-    def is_there(self) -> bool:
-        """It never is."""
-        return False
-
     def remove_all(self) -> None:
         """There is nothing to remove."""
 
     def senders(self) -> frozenset[int]:
-        """None: its changes are made by programs, if at all."""
+        """None: it changes nothing."""
         return frozenset()
 
     def close(self) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
 
 from netlib.errors import KernelError, NotPermitted
 from netlib.kernel.netfilter.program import Place
 from netlib.kernel.netfilter.variants import (
-    FAMILIES,
     VARIANTS,
     installed_variant,
     is_installed,
     legacy_is_loaded,
     program,
 )
-
-Policy = Literal["accept", "drop"]
+from netlib.kernel.switches import Policy
+from netlib.model import FAMILIES
 
 
 def forward_policies(place: Place) -> dict[str, Policy]:
@@ -23,14 +22,7 @@ def forward_policies(place: Place) -> dict[str, Policy]:
     return {name: _policy(place, name) for name in _programs(place)}
 
 
-def set_forward_policy(place: Place, policy: Policy) -> dict[str, Policy]:
-    """Set it for every program that is in use; what it was before."""
-    before = forward_policies(place)
-    restore_forward_policies(place, dict.fromkeys(before, policy))
-    return before
-
-
-def restore_forward_policies(place: Place, policies: dict[str, Policy]) -> None:
+def set_forward_policies(place: Place, policies: Mapping[str, Policy]) -> None:
     """Set each program's policy."""
     for name, policy in policies.items():
         done = place.run([name, "-w", "20", "-P", "FORWARD", policy.upper()])

@@ -8,13 +8,13 @@ from threading import Thread
 from typing import TypeVar
 
 from netlib.errors import KernelError, NotPermitted
+from netlib.kernel.netns import set_netns
 from netlib.values import dataclass
 
 R = TypeVar("R")
 
 _THIS_THREAD = "/proc/thread-self/ns/net"
 TIMEOUT_SECONDS = 30
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Place:
 
         def there() -> None:
             try:
-                _setns(self._fd)
+                self._enter()
                 results.append(work())
             except BaseException as error:  # handed to the caller
                 failures.append(error)
@@ -57,6 +57,12 @@ class Place:
         if failures:
             raise failures[0]
         return results[0]
+
+    def _enter(self) -> None:
+        try:
+            set_netns(self._fd)
+        except OSError as error:
+            raise NotPermitted(f"the firewall's network namespace: {error.strerror}") from error
 
     def run(self, argv: Sequence[str], text: str = "") -> Result:
         """A program's result; KernelError when it can't be started or hangs."""
@@ -100,13 +106,3 @@ def _run(argv: Sequence[str], text: str) -> Result:
             "another program may hold the firewall's lock",
         ) from error
     return Result(done.returncode, done.stdout, done.stderr)
-
-
-def _setns(fd: int) -> None:
-    # os.setns came with Python 3.12.
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise NotPermitted(f"the firewall's network namespace: {os.strerror(number)}")

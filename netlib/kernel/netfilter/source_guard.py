@@ -10,7 +10,7 @@ from typing import Any
 from netlib.errors import KernelError, NetError, NotPermitted, NotThere, Unsupported
 from netlib.firewall import source_guard as text
 from netlib.firewall.base import words
-from netlib.firewall.facts import Element, healed, observed
+from netlib.firewall.facts import healing, observed
 from netlib.kernel.netfilter.libnftables import Nft, NftFailed, open_nft
 from netlib.kernel.netfilter.program import Place
 from netlib.plan import Change, Create, Delete, Step, subject
@@ -116,18 +116,8 @@ class SourceGuards:
     def _heal(self, steps: Sequence[Step]) -> None:
         """Change what is there in part only: read, then write the difference."""
         there = text.facts(self._listed())
-        gone: list[Element] = []
-        come: list[Element] = []
-        others: list[Step] = []
-        for step in steps:
-            if not isinstance(step, Change):
-                others.append(step)
-                continue
-            if not any(place in there for place in text.places(step.old)):
-                raise NotThere(f"{words(step.old)} is not there to be changed", "run: net repair")
-            less, more = healed(step.old, step.new, there, text.elements, text.places)
-            gone, come = gone + less, come + more
-        self._run([*text.delete(gone), *text.add(come), text.script(others)], steps)
+        gone, come = healing(steps, there, text.elements, text.places)
+        self._run([*text.delete(gone), *text.add(come)], steps)
 
     def _run(self, commands: Iterable[str], steps: Sequence[Step] = ()) -> None:
         wanted = "\n".join(filter(None, commands))

@@ -12,7 +12,6 @@ from netlib.model import Family
 Variant = Literal["nft", "legacy"]
 VARIANTS: tuple[Variant, Variant] = ("nft", "legacy")
 LOCK_DIR = Path("/run/netlib")  # where those who change iptables wait for each other
-FAMILIES: tuple[Family, Family] = (4, 6)
 
 
 def program(variant: Variant, family: Family, suffix: str = "") -> str:
