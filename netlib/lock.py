@@ -47,7 +47,10 @@ class OperationLock:
         return self._held(_shared)
 
     def alone(self) -> AbstractContextManager[None]:
-        """Held by repair and garbage collection: waits until running operations end."""
+        """Held by repair, garbage collection and who looks for what is amiss.
+
+        Waits until running operations end.
+        """
         return self._held(_alone)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from netlib.cluster import files as names
@@ -12,9 +13,9 @@ from netlib.cluster.admission import pin, token_key
 from netlib.cluster.doors import Doors, cluster_of
 from netlib.cluster.model import Cluster, Membership, Role
 from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, etcdctl, reach_of, statuses
-from netlib.errors import InvalidOption, NotPermitted, StoreError
+from netlib.errors import InvalidOption, NotPermitted, StoreConflict, StoreError
 from netlib.state import dump
-from netlib.store import Commit, Unchanged, under
+from netlib.store import Commit, Store, Unchanged, under
 from netlib.values import dataclass, replace
 
 _SHORTEST, _LONGEST = 60.0, 366 * 86400.0
@@ -105,15 +106,7 @@ def invite(
             f"a token can't expire in {seconds:.0f} s", "give a minute at least, a year at most"
         )
     with doors.store() as (_, store):
-        cluster, revision = cluster_of(store)
-        if rotate:
-            cluster = replace(cluster, generation=cluster.generation + 1)
-            store.commit(
-                Commit(
-                    conditions=(Unchanged(keys.CLUSTER, revision),),
-                    put={keys.CLUSTER: dump(cluster)},
-                )
-            )
+        cluster = rotated(store) if rotate else cluster_of(store)[0]
     expires = float(int(doors.engine.clock() + seconds))
     token = tokens.Token(
         role=role, generation=cluster.generation, expires=expires, pin=pin(doors.files)
@@ -124,6 +117,17 @@ def invite(
         expires=expires,
         address=membership.listen,
     )
+
+
+def rotated(store: Store) -> Cluster:
+    """The cluster, in which no token counts that was made before."""
+    while True:
+        cluster, revision = cluster_of(store)
+        cluster = replace(cluster, generation=cluster.generation + 1)
+        seen = (Unchanged(keys.CLUSTER, revision),)
+        with suppress(StoreConflict):  # somebody else does the same: look again
+            store.commit(Commit(conditions=seen, put={keys.CLUSTER: dump(cluster)}))
+            return cluster
 
 
 def plan_invite(doors: Doors, *, rotate: bool = False) -> tuple[str, ...]:

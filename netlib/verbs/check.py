@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
-from netlib.errors import NetError
+from netlib.errors import LockStuck, NetError, NotPermitted, StoreError
 from netlib.model import Sandbox
 from netlib.plan import Create, Plan, diff, joined
 from netlib.state import EndpointRecord, NetworkRecord
@@ -46,10 +47,19 @@ class Repair:
 def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     """Every difference between the host and the state; empty: there is none.
 
-    `target` limits it to a network (name, id) or a sandbox. Raises NoSuchNetwork.
+    `target` limits it to a network (name, id) or a sandbox. What running operations are at is no
+    difference: where there seems to be one, they are waited for. Raises NoSuchNetwork.
 
     Example:  net check my-net
     """
+    found = _look(engine, target)
+    if found:
+        with suppress(LockStuck, NotPermitted, StoreError), engine.lock.alone():
+            return _look(engine, target)
+    return found
+
+
+def _look(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     engine.identify(note=False)
     networks, endpoints = _scope(engine, target)
     findings = examine(engine, networks, endpoints)
@@ -129,13 +139,13 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
             else:
                 failed.append((finding, error))
         skipped: list[Finding] = []
-        findings = check(engine)
+        findings = _look(engine)
         strange = [finding for finding in findings if finding.subject == "host"]
         if strange:
             # First, as it may be where something is to be: a range of ports, say, that came back
             # with rules that somebody had saved.
             _take_away(engine, strange, mended, failed)
-            findings = tuple(finding for finding in check(engine) if finding.subject != "host")
+            findings = tuple(finding for finding in _look(engine) if finding.subject != "host")
         for number, finding in enumerate(findings):
             if watch is not None:
                 watch(finding.subject, number, len(findings))

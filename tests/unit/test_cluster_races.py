@@ -17,12 +17,13 @@ from support.fake_cluster import FakeCluster, FakeHost, Line, fake_cluster
 
 from netlib.cluster import keys as member_keys
 from netlib.cluster import leaving
-from netlib.cluster.doors import Doors
+from netlib.cluster.doors import Doors, cluster_of
 from netlib.cluster.follower import Follower
 from netlib.cluster.leaving import leave
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
 from netlib.cluster.state import node_key, offer_key
+from netlib.cluster.status import rotated
 from netlib.errors import (
     AddressTaken,
     InvalidRequest,
@@ -417,3 +418,13 @@ def test_who_got_an_address_of_a_host_that_is_removed_keeps_it(
     three.box("late")
     with pytest.raises(AddressTaken, match="heir on host1"):
         three.net.connect("app", "late", addresses=[address])
+
+
+def test_two_managers_may_end_all_tokens_at_once(
+    cluster: FakeCluster, one: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets a token that is good after that, or is made later."""
+    once(monkeypatch, cluster.store, "commit", lambda: rotated(cluster.store))
+    made = rotated(cluster.store)
+    assert made.generation == 2
+    assert cluster_of(cluster.store)[0] == made
