@@ -43,6 +43,7 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._forgotten: set[int] = set()  # in this turn
         self._timers: list[Timer] = []
         self._running = False
 
@@ -58,6 +59,7 @@ class Loop:
         number = source.fileno()
         if self._handlers.pop(number, None) is not None:
             self._epoll.unregister(number)
+            self._forgotten.add(number)
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Make a call once, `seconds` from now."""
@@ -80,10 +82,11 @@ class Loop:
         wait = self._until_due()
         if longest is not None and (wait is None or wait > longest):
             wait = longest
+        self._forgotten.clear()
         for number, events in self._epoll.poll(wait):
-            handler = self._handlers.get(number)
-            if handler is not None:  # else one of this turn's handlers forgot it
-                handler(events)
+            # What another handler of this turn forgot: its number may be a new socket's by now.
+            if number not in self._forgotten:
+                self._handlers[number](events)
         timers = self._timers
         while timers and (timers[0].call is None or timers[0].at <= time.monotonic()):
             call = heapq.heappop(timers).call

@@ -28,7 +28,8 @@ from netlib.dns.within import Open, Opener, Within
 from netlib.dns.word import Word
 from netlib.values import dataclass, field
 
-_CATCH_UP_SECONDS = 0.25  # far less than a stub waits before it asks again
+# Less than a stub waits before it asks again, and enough for a keeper on a machine that is busy.
+CATCH_UP_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -170,22 +171,27 @@ class Parent:
         self._opener = Opener(lambda requests: channel.send({"open": requests}))
         self._server = Server(loop, resolv_conf, self.catch_up, self._opener.open)
         self._reads = 0  # how often the keeper was asked to read what changed
+        self._is_behind = False  # it has not done so in time, and not yet
         self._put_off: list[tuple[Message, tuple[int, ...]]] = []
         loop.watch(channel, self._ready)
 
     def catch_up(self) -> None:
         """If there is word of a change, have the keeper read it, and know it before this returns.
 
-        Not for ever: where it can't, what was known is answered, and the change comes later.
+        Not for ever: where it can't, what was known is answered, and the change comes later. One
+        that stands still is waited for once, and asked nothing more until it goes on.
         """
-        if not self._word.is_new():
-            return
-        self._reads += 1
         try:
+            if self._is_behind:
+                self._hear_changes()
+            if self._is_behind or not self._word.is_new():
+                return
+            self._reads += 1
+            self._is_behind = True
             self._channel.send({"read": self._reads})
-            deadline = time.monotonic() + _CATCH_UP_SECONDS
-            while not self._hear_changes() and self._is_ready(deadline - time.monotonic()):
-                pass
+            deadline = time.monotonic() + CATCH_UP_SECONDS
+            while self._is_behind and self._is_ready(deadline - time.monotonic()):
+                self._hear_changes()
         except Closed:
             self._loop.stop()
 
@@ -194,23 +200,17 @@ class Parent:
         poll.register(self._channel, select.POLLIN)
         return bool(poll.poll(max(seconds, 0.0) * 1000))
 
-    def _hear_changes(self) -> bool:
-        """Obey what came in, but for what closes sockets: one of them is just being served.
-
-        Whether all that was asked for has come.
-        """
+    def _hear_changes(self) -> None:
+        """Obey what came in, but for what closes sockets: one of them is just being served."""
         if not self._is_ready(0):
-            return False
-        came = False
+            return
         for message, fds in self._channel.receive():
             if message["do"] in ("update", "sync"):
                 self._do(message, fds)
-                came |= message.get("number") == self._reads
             else:
                 self._put_off.append((message, fds))
         if self._put_off:
             self._loop.later(0, self._go_on)
-        return came
 
     def _go_on(self) -> None:
         put_off, self._put_off = self._put_off, []
@@ -221,6 +221,10 @@ class Parent:
             self._loop.stop()
 
     def _ready(self, _events: int) -> None:
+        # A query of the same turn may have caught up, and has taken what came: waiting for more
+        # here would hold everybody until the keeper has something to say.
+        if not self._is_ready(0):
+            return
         try:
             self._put_off += self._channel.receive()
         except Closed:
@@ -241,6 +245,8 @@ class Parent:
                 server.forget(message["kind"], message["name"], message["addresses"])
             case "update":
                 server.update(Update.from_json(message["update"]))
+            case "sync" if message.get("number") == self._reads:
+                self._is_behind = False
             case "log":
                 server.resolver.log = QueryLog(server.resolver, fds[0])
             case "opened":

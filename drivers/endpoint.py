@@ -132,7 +132,9 @@ def routes(
                     destination=DEFAULT[family],
                     via=gateway,
                     metric=metric,
-                    on_link=bool(near) and not any(gateway in prefix for prefix in near),
+                    on_link=bool(near)
+                    and not gateway.is_link_local
+                    and not any(gateway in prefix for prefix in near),
                 )
             )
     for text in filter(

@@ -30,6 +30,7 @@ MTU = Option(
     key="mtu",
     help="the MTU of the endpoints, in bytes, at most the parent's (default: the parent's)",
     aliases=("com.docker.network.driver.mtu",),
+    live=True,
 )
 
 

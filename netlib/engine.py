@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from netlib import state as keys
 from netlib.apply import apply, tear_down
 from netlib.cluster.door import Meeting, OpenCluster, Taken
-from netlib.driver import Driver
+from netlib.driver import Capabilities, Driver
 from netlib.errors import (
     AnotherFirewall,
+    DriverError,
     LeftOver,
     NamespaceGone,
     NetError,
@@ -23,6 +24,7 @@ from netlib.errors import (
     NoSuchSandbox,
     StageFailed,
     StoreConflict,
+    UnknownDriver,
     WrongHost,
 )
 from netlib.kernel import Kernel
@@ -105,8 +107,21 @@ class Engine:
     # -- what verbs ask ---------------------------------------------------------------------------
 
     def driver(self, network: Network) -> Driver:
-        """The driver of a network."""
-        return self.registry.get(network.driver)
+        """The driver of a network. UnknownDriver where its package was uninstalled since."""
+        try:
+            return self.registry.get(network.driver)
+        except UnknownDriver as error:
+            raise UnknownDriver(
+                f"network {network.name} is of driver {network.driver!r}, which is not here now",
+                f"install its package again, or run: net rm -f {network.name}",
+            ) from error
+
+    def capabilities(self, network: Network) -> Capabilities:
+        """What a network's driver can; nothing where it was uninstalled, or is broken."""
+        try:
+            return self.driver(network).capabilities
+        except (DriverError, UnknownDriver) as error:
+            return Capabilities(publishes=False, why_not_published=error.message, names="none")
 
     def network_wiring(self, network: Network, host: HostFacts) -> Wiring:
         """What a network's driver describes for it; the same again for the same, for it is pure."""
@@ -145,8 +160,7 @@ class Engine:
                 found = known
         else:
             found = self.state.sandbox(reference)
-        if found.shares:
-            found = self.state.find_sandbox(found.shares) or found
+        found = self.state.owner(found)
         if not self.kernel.alive(found.netns):
             raise NoSuchSandbox(
                 f"sandbox {found.name} has ended: its network namespace is gone",

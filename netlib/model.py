@@ -158,7 +158,8 @@ class Sandbox:
     `kind` is how it was named: `name` (made by `net run` or `net sandbox create`), `pid`,
     `netns`, `docker`, `podman`. `pid` is the process that a `net run` sandbox runs, and
     `started` when it began, in clock ticks since the boot: who has both is that process still.
-    `shares` names the sandbox whose stack it has: the endpoints are that one's. `environment`
+    `shares` names the sandbox whose stack it has, while that one is there (`State.owner`): the
+    endpoints are that one's. `environment`
     is what its process was given, as far as others may know it.
     `servers`, `search` and `resolver_options` are its own DNS servers, search domains and
     options (resolv.conf(5)); `extra_hosts` are NAME:IP or NAME:host-gateway.
@@ -178,11 +179,6 @@ class Sandbox:
     created: float = 0.0
     shares: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def stack(self) -> str:
-        """The name of the sandbox that the endpoints belong to: its own, or whose it shares."""
-        return self.shares or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,9 +81,9 @@ def owner(network_id: str, endpoint_id: str = "") -> str:
     return MARK + "/".join(one[: _SHORT + _REALM] for one in ids)
 
 
-def realm_of(owner: str) -> str:
-    """The realm in such a mark."""
-    return owner.removeprefix(MARK).rpartition("/")[2][_SHORT : _SHORT + _REALM]
+def realms_of(owner: str) -> set[str]:
+    """The realms in such a mark: on a cluster's network an endpoint's is another."""
+    return {one[_SHORT : _SHORT + _REALM] for one in owner.removeprefix(MARK).split("/")}
 
 
 def mac_of(endpoint_id: str) -> str:

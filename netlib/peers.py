@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Mapping
 
 from netlib import state as keys
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import dump_endpoint, load_shared, node_key, peer_key
+from netlib.cluster.state import dump_endpoint, load_shared, look_key, node_key, peer_key
 from netlib.engine import Engine
 from netlib.ipam import lease_address, lease_key
 from netlib.model import HostFacts, IPAddress, Network
-from netlib.state import NetworkRecord
-from netlib.store import Commit, Record, Unchanged, under
+from netlib.state import Lease, NetworkRecord
+from netlib.store import Condition, Record, Unchanged, exactly, under
 from netlib.wiring import Bridge, Vxlan, Wiring
 
 # Beyond these it is quicker to read all.
@@ -50,6 +50,11 @@ def peers_of(engine: Engine, network_id: str) -> dict[str, SharedEndpoint]:
 def still(copies: Iterable[Record]) -> tuple[Unchanged, ...]:
     """That no endpoint here has taken anything over from these since."""
     return tuple(Unchanged(copy.key, copy.revision) for copy in copies)
+
+
+def still_so(key: str, record: Record | None) -> Unchanged:
+    """That a key has the record that it was seen to have, if any."""
+    return Unchanged(key, record.revision if record else 0)
 
 
 def node_names(engine: Engine) -> dict[str, str]:
@@ -102,6 +107,40 @@ def peers_wiring(
     )
 
 
+def as_placed(
+    engine: Engine, network_id: str, addresses: Iterable[IPAddress]
+) -> tuple[Unchanged, ...]:
+    """That elsewhere these addresses are, or are not, whose they are known to be now."""
+    places = [_place_key(network_id, address) for address in addresses]
+    return tuple(still_so(place, engine.state.store.get(place)) for place in places)
+
+
+def beside(
+    engine: Engine, network: Network, peers: Collection[SharedEndpoint]
+) -> tuple[tuple[Condition, ...], dict[str, str]]:
+    """That endpoints here have which addresses of these they have now, and a word for the agent.
+
+    What `peers_wiring` says follows from that, so it is asked for first. The word is for where
+    one here that has such an address is about to go: then the other one is to be entered.
+    """
+    held = {record.key: record for record in _leases(engine, network)}
+    asked = [keys.address_key(network.id, address) for one in peers for address in one.addresses]
+    both = [held[key] for key in asked if key in held]
+    conditions: list[Condition] = [still_so(key, held.get(key)) for key in asked]
+    if len(peers) > _FEW:
+        conditions = list(
+            exactly(*under(_folder(network)), ((r.key, r.revision) for r in held.values()))
+        )
+    words = {}
+    for lease in both:
+        holder = keys.endpoint_key(network.id, keys.load_as(Lease, lease.value).endpoint)
+        mine = engine.state.store.get(holder)
+        conditions.append(still_so(holder, mine))
+        if mine and keys.load_endpoint(mine.value, 0).endpoint.state == "removing":
+            words[look_key(network.id)] = ""
+    return tuple(conditions), words
+
+
 def peers_at(engine: Engine, network_id: str, addresses: Iterable[IPAddress]) -> tuple[Record, ...]:
     """The copies of endpoints elsewhere that have one of these addresses."""
     found: dict[str, Record] = {}
@@ -131,26 +170,23 @@ def own_keys(engine: Engine, record: NetworkRecord) -> set[tuple[object, ...]]:
     return mine
 
 
-def copied(peers: Mapping[str, SharedEndpoint], gone: Iterable[SharedEndpoint]) -> Commit:
-    """The commit that notes endpoints that are elsewhere now, and those that are not any more."""
-    puts = puts_of(peers.values())
-    return Commit(
-        put=puts,
-        delete=tuple(key for key in keys_of(gone) if key not in puts),
-        durable=False,
-    )
-
-
 def _place_key(network_id: str, address: IPAddress) -> str:
     return f"place/{network_id}/{lease_key(address)}"
 
 
 def _addresses_here(engine: Engine, network: Network) -> set[IPAddress]:
     """Those of this host and of its endpoints."""
-    folder = f"lease/{network.id}/"
-    held = engine.state.store.range(*under(folder))
     own = (subnet.own for subnet in network.subnets if subnet.own is not None)
-    return {*own, *(lease_address(record.key.removeprefix(folder)) for record in held)}
+    held = (record.key.removeprefix(_folder(network)) for record in _leases(engine, network))
+    return {*own, *map(lease_address, held)}
+
+
+def _leases(engine: Engine, network: Network) -> list[Record]:
+    return engine.state.store.range(*under(_folder(network)))
+
+
+def _folder(network: Network) -> str:
+    return f"lease/{network.id}/"
 
 
 def holders(endpoints: Iterable[SharedEndpoint], nodes: Mapping[str, str]) -> str:

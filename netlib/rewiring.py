@@ -7,7 +7,7 @@ from itertools import chain
 
 from netlib import state as keys
 from netlib.engine import Engine
-from netlib.errors import RouteTaken
+from netlib.errors import DriverError, RouteTaken, UnknownDriver
 from netlib.gateway import elect
 from netlib.links import Link, openings
 from netlib.model import Endpoint, HostFacts, Network, Sandbox
@@ -35,12 +35,14 @@ class Rewiring:
 class Evicted:
     """What is known here of endpoints elsewhere that had a new endpoint's addresses before it.
 
-    Their entries go before its port comes; `restores` are the records of them.
+    Their entries go before its port comes; `restores` are the records of them. `words` are for
+    the agent if the new one does not come to be.
     """
 
     wiring: Wiring = field(default_factory=Wiring)
     conditions: tuple[Unchanged, ...] = ()
     restores: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     holds: Mapping[str, bool] = field(default_factory=dict)
 
 
@@ -196,17 +198,18 @@ def rewire_sandbox(
             networks[network_id] = engine.state.network(network_id).network
     present = [record.endpoint for record in others]
     elected = elect([*present, joining] if joining else present, networks)
-    changes = [
-        Rewiring(
-            before=record,
-            after=describe(
-                engine, networks[record.endpoint.network], elected[record.endpoint.id], host
-            ),
-        )
-        for record in others
-        if record.endpoint.state == "ready"
-        and elected[record.endpoint.id].gateway_for != record.endpoint.gateway_for
-    ]
+    changes: list[Rewiring] = []
+    for record in others:
+        endpoint = elected[record.endpoint.id]
+        if record.endpoint.state != "ready" or endpoint.gateway_for == record.endpoint.gateway_for:
+            continue
+        try:
+            after = describe(engine, networks[endpoint.network], endpoint, host)
+        except (DriverError, UnknownDriver):
+            if joining is not None:
+                raise
+            continue  # nobody is kept on a network by what became of another one's driver
+        changes.append(Rewiring(before=record, after=after))
     if joining is not None:
         after = describe(engine, networks[joining.network], elected[joining.id], host)
         _check_beside(after, [*others, *(c.after for c in changes if c.after)], networks)

@@ -88,7 +88,7 @@ def refresh(state: State, state_dir: Path, box: Sandbox) -> None:
 
 
 def _files(state: State, box: Sandbox) -> dict[str, str]:
-    endpoints = state.endpoints_of(box.stack)
+    endpoints = state.endpoints_of(state.owner(box).name)
     networks = {r.endpoint.network: state.network(r.endpoint.network) for r in endpoints}
     linked = [link for record in endpoints for link in state.links_of(record.endpoint)]
     return texts(box, endpoints, networks, _of_host(), linked)

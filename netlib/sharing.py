@@ -15,6 +15,7 @@ from netlib.cluster.state import (
     dump_endpoint,
     host_key,
     load_shared,
+    look_key,
     node_key,
     peers_thing,
 )
@@ -31,7 +32,7 @@ from netlib.errors import (
 from netlib.ipam import beginning, choose
 from netlib.model import Endpoint, HostFacts, IPAddress, Network, Subnet, Underlay
 from netlib.model import interface as with_prefix
-from netlib.peers import peers_at, peers_wiring, puts_of, still
+from netlib.peers import as_placed, peers_at, peers_wiring, puts_of, still, still_so
 from netlib.rewiring import Evicted
 from netlib.state import Lease, Leases, NetworkRecord, State
 from netlib.store import Absent, Commit, Condition, Unchanged
@@ -68,11 +69,12 @@ class SharedAddresses:
 class Joining:
     """What a new endpoint on a network of the cluster's asks there.
 
-    Raises NotAttachable, NodePaused, NoSuchNetwork.
+    `conditions` are for the commit here. Raises NotAttachable, NodePaused, NoSuchNetwork.
     """
 
     def __init__(self, engine: Engine, network: Network) -> None:
         check_attachable(network)
+        self.conditions = (as_active(engine),)
         self._node = active_node(engine)
         self._shared = shared_network(engine, network)
         addresses = SharedAddresses(engine.cluster, engine.state)
@@ -89,7 +91,11 @@ class Joining:
         puts = endpoint_puts(endpoint, self._node, host.boot_id, engine.clock())
         return Claim(
             commit=Commit(
-                conditions=(keys.unchanged(self._shared), *map(Absent, puts)),
+                conditions=(
+                    keys.unchanged(self._shared),
+                    is_member(self._node),
+                    *map(Absent, puts),
+                ),
                 put=puts,
             ),
             leased=True,
@@ -101,15 +107,19 @@ class Joining:
 
         The cluster has given them away since, so those are gone.
         """
-        found = peers_at(engine, endpoint.network, (a.ip for a in endpoint.addresses))
+        addresses = [address.ip for address in endpoint.addresses]
+        places = as_placed(engine, endpoint.network, addresses)
+        found = peers_at(engine, endpoint.network, addresses)
         if not found:
-            return Evicted()
+            return Evicted(conditions=places)
         network = engine.state.network(endpoint.network).network
         peers = [load_shared(record.value) for record in found]
         return Evicted(
             wiring=peers_wiring(engine, network, peers, host),
-            conditions=still(found),
+            conditions=(*places, *still(found)),
             restores=puts_of(peers),
+            # That they are gone may have been told by then, and is not told again.
+            words={look_key(network.id): ""},
             holds={peers_thing(endpoint.network): True},
         )
 
@@ -155,6 +165,17 @@ def active_node(engine: Engine) -> Node:
             f"run: net node update --availability active {node.name}",
         )
     return node
+
+
+def as_active(engine: Engine) -> Unchanged:
+    """That the agent has heard nothing else of this host since: it is drained once, not again."""
+    key = node_key(engine.cluster.node)
+    return still_so(key, engine.state.store.get(key))
+
+
+def is_member(node: Node) -> Absent:
+    """That others have not removed this host: what it has there is not removed once more."""
+    return Absent(member_keys.revoked(node.id))
 
 
 def shared_network(engine: Engine, network: Network) -> NetworkRecord:
@@ -256,7 +277,7 @@ def settle_in(
         )
     network = replace(network, subnets=subnets, underlay=underlay(engine, node))
     puts = host_puts(network, node, boot, engine.clock())
-    conditions = list(conditions)
+    conditions = [*conditions, is_member(node)]
     for key in puts:
         held = cluster.store.get(key)
         if held is not None and node.id not in held.value:

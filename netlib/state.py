@@ -27,6 +27,7 @@ offer/<network>                     copy of a network of the cluster's
 peer/<network>/<endpoint>           copy of an endpoint elsewhere of a network that is here
 place/<network>/<address, hex>      which of those has an address
 clash/<network>/<endpoint>          an endpoint here whose address another host's has got
+behind/<network>/why                why a network here is not as the cluster has it
 look/<network>                      that the agent is to look at what this host had, and has, of it
 """
 
@@ -501,6 +502,17 @@ class State:
         """The sandbox that has a network namespace."""
         record = self.store.get(namespace_key(inode))
         return self.find_sandbox(record.value) if record else None
+
+    def owner(self, box: Sandbox) -> Sandbox:
+        """The sandbox that the endpoints belong to: the one whose stack this one has, or itself.
+
+        One of that name that came later, in a namespace of its own, is another one: who shared
+        the earlier one's stack is left alone in it.
+        """
+        found = self.find_sandbox(box.shares) if box.shares else None
+        if found is None or found.netns.inode != box.netns.inode or found.created > box.created:
+            return box
+        return found
 
     def sandbox_keys(self, box: Sandbox) -> tuple[str, ...]:
         """The keys that go with a sandbox. Its namespace's number may be another's by now."""

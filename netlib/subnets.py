@@ -90,6 +90,8 @@ class Ways:
     `near`: addresses that are gateways of the subnets they are in, such as those of the bridge
     that the network uses. `held`: addresses that can be none, unless one is asked for: the host's
     own on a LAN where it is no gateway. `others`: the subnets that the network has already.
+    `lan`: the gateway is another machine, so a link-local one of IPv6 is one of all its subnets,
+    as of routers that hosts know by what they advertise (RFC 4861 section 6.1.2).
     """
 
     none: frozenset[Family] = frozenset()
@@ -97,6 +99,19 @@ class Ways:
     near: tuple[IPAddress, ...] = ()
     held: tuple[IPAddress, ...] = ()
     others: tuple[Subnet, ...] = ()
+    lan: bool = False
+
+    def router(self, prefix: IPNetwork) -> IPAddress | None:
+        """Who of `near` leads out of a prefix, if one does."""
+        near = [address for address in self.near if address.version == prefix.version]
+        inside = (address for address in near if address in prefix)
+        beside = (address for address in near if self.lan and is_beside(address))
+        return next(inside, None) or next(beside, None)
+
+
+def is_beside(address: IPAddress) -> bool:
+    """Whether an address is reached on the link, whatever the prefixes there are."""
+    return address.version == 6 and address.is_link_local
 
 
 def plain_subnet(prefix: IPNetwork, ways: Ways | None = None) -> Subnet:
@@ -115,7 +130,8 @@ def parse_subnet_options(
     """The subnets that `--subnet`, `--gateway`, `--ip-range` and `--aux-address` mean together.
 
     Each option belongs to the subnet that holds it, in whatever order they come. A gateway
-    that is in none belongs to the /32 or /128 that has no room for one. A subnet without a
+    that is in none belongs to the /32 or /128 that has no room for one, and on a LAN a link-local
+    one to every IPv6 subnet that names none. A subnet without a
     gateway gets its first free address, or what `ways` say. Raises InvalidAddress.
     """
     ways = ways or Ways()
@@ -127,8 +143,12 @@ def parse_subnet_options(
                     f"the subnets {other} and {prefix} overlap", "give each address only once"
                 )
     chosen: dict[IPNetwork, IPAddress] = {}
+    beside: dict[IPAddress, None] = {}
     for text in gateways:
         address = parse_address(text)
+        if ways.lan and is_beside(address):
+            beside[address] = None
+            continue
         prefix = _led_to(prefixes, address, chosen) or _holding(
             prefixes, address, f"gateway {text}"
         )
@@ -136,6 +156,13 @@ def parse_subnet_options(
             raise InvalidAddress(
                 f"{prefix} has two gateways, {chosen[prefix]} and {address}", "give one of them"
             )
+    left = [prefix for prefix in prefixes if prefix.version == 6 and prefix not in chosen]
+    if beside and (len(beside) > 1 or not left):
+        raise InvalidAddress(
+            f"the gateway {list(beside)[-1]} is of no subnet that has no other one",
+            "give one link-local gateway at most, for the IPv6 subnets that have none",
+        )
+    ways = replace(ways, near=(*beside, *ways.near))
     ranges: dict[IPNetwork, list[AddressRange]] = {}
     for text in ip_ranges:
         found = _range(text)
@@ -220,7 +247,7 @@ def _with_gateway(subnet: Subnet, ways: Ways, before: Iterable[Subnet]) -> Subne
     """The first address of the prefix that is not reserved is the gateway's."""
     if subnet.family in ways.none:
         return subnet
-    near = next((address for address in ways.near if address in subnet.prefix), None)
+    near = ways.router(subnet.prefix)
     if near is not None and near not in subnet.reserved.values():
         return replace(subnet, gateway=near)
     inside = (address for address in ways.held if address in subnet.prefix)

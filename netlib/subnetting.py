@@ -58,6 +58,7 @@ def choose_subnets(
         ),
         held=() if capabilities.gateway_on_host else own_addresses(engine),
         others=network.subnets,
+        lan=not capabilities.gateway_on_host,
     )
     there = [str(i.network) for d in ours for i in d.addresses if (ipv6, ipv4)[i.version == 4]]
     given = parse_subnet_options(

@@ -125,9 +125,48 @@ def test_what_a_driver_made_can_be_removed_after_it_was_uninstalled(
     assert "segment" in net(host, tmp_path, "ls")
     assert "netns:web" in net(host, tmp_path, "inspect", "lan")
     net(host, tmp_path, "check")
-    assert "known are" in net(host, tmp_path, "update", "-o", "mtu=1300", "lan", status=3)
+    said = net(host, tmp_path, "update", "-o", "mtu=1300", "lan", status=3)
+    assert "network lan is of driver 'segment'" in said
+    assert "net rm -f lan" in said
     net(host, tmp_path, "rm", "-f", "lan")
     assert not host.leftovers()
+
+
+@pytest.mark.kernel
+def test_who_is_on_a_network_without_its_driver_is_served_on_the_others(
+    host: Host, installed: Path, tmp_path: Path
+) -> None:
+    """It is entered, publishes ports on another network, and leaves that."""
+    folder = entry(installed, tmp_path / "pooled", "pooled", "netlib_pooled:Pooled")
+    (folder / "netlib_pooled.py").write_text(
+        "from netlib.values import replace\n"
+        "from netlib_segment import Segment\n"
+        "class Pooled(Segment):\n"
+        "    capabilities = replace(\n"
+        "        Segment.capabilities, addressing='pool', gateway_on_host=True)\n"
+    )
+    net(host, folder, "create", "-d", "pooled", "lan")
+    net(host, folder, "create", "--subnet", "198.51.100.0/24", "back")
+    net(host, folder, "sandbox", "create", "web")
+    for network in ("back", "lan"):
+        net(host, folder, "connect", network, "web")
+    assert "198.51.100.2" in net(host, installed, "exec", "web", "--", "ip", "-br", "addr")
+    net(host, installed, "publish", "web", "8080:80")
+    net(host, installed, "disconnect", "back", "web")
+    net(host, installed, "check")
+    assert "net rm -f lan" in net(host, installed, "connect", "lan", "web", status=3)
+    net(host, installed, "rm", "-f", "lan", "back")
+    net(host, installed, "sandbox", "rm", "web")
+
+
+@pytest.mark.kernel
+def test_what_a_daemon_made_by_a_driver_that_is_gone_since_is_no_failure(
+    host: Host, installed: Path, tmp_path: Path
+) -> None:
+    """It has the driver still; who asked says what was made, as it was."""
+    with daemon(host, installed):
+        net(host, tmp_path, "create", "-d", "segment", "lan")
+    net(host, tmp_path, "rm", "lan")
 
 
 @pytest.mark.kernel

@@ -8,11 +8,15 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
+from netlib import state as keys
 from netlib.cluster.follower import Follower, Tell
 from netlib.cluster.keeper import Keeper
+from netlib.cluster.state import AWAY_KEY
 from netlib.engine import Engine
 from netlib.errors import NetError, NotAMember, StoreError
+from netlib.store import Commit
 from netlib.verbs.peers import be_nobody, has_of_a_membership
 
 # How soon a host that becomes a member is served, and one that stops is noticed.
@@ -71,17 +75,30 @@ class Agent:
         while not self._ending.is_set():
             try:
                 wait = self._keeper.keep()
+                self._note_away("")
                 self._alive.set()
                 pause = _FIRST_PAUSE
             except NotAMember:
                 self._alive.clear()
                 wait = _LOOK_SECONDS
-            except NetError:  # the other thread says so
+            except NetError as error:  # the other thread says so
+                self._note_away(error.message)
                 wait, pause = pause, min(2 * pause, _LONGEST_PAUSE)
             except Exception:
                 self._log(f"cluster: {traceback.format_exc()}")
                 wait = _LONGEST_PAUSE
             self._wait(self._keeping, wait)
+
+    def _note_away(self, why: str) -> None:
+        """Have `net check` tell since when, and why, the others hear nothing of this host."""
+        with suppress(NetError):  # nor can anything else be written here
+            store = self._engine.state.store
+            known = store.get(AWAY_KEY)
+            if why and known is None:
+                since = keys.dump([self._engine.clock(), why])
+                store.commit(Commit(put={AWAY_KEY: since}, durable=False))
+            elif known is not None and not why:
+                store.commit(Commit(put={}, delete=(AWAY_KEY,), durable=False))
 
     def _follow(self) -> None:
         pause, told = _FIRST_PAUSE, ""

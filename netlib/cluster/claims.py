@@ -25,8 +25,8 @@ class Release:
 class Claim:
     """A commit to the cluster's store, and how it is taken back if what follows it fails.
 
-    `leased`: what it puts goes with the node's lease. `release` is let go, `restore` put back
-    as it was, unless somebody else has written it since.
+    `leased`: what it puts goes with the node's lease. `release` is let go, `restore` put back as
+    it was: both, or neither where somebody else has written that since.
     """
 
     commit: Commit

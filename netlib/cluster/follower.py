@@ -19,6 +19,7 @@ from netlib.cluster.state import (
     SEEN_KEY,
     ClusterState,
     as_shared,
+    behind_key,
     clash_key,
     host_key,
     node_key,
@@ -146,8 +147,11 @@ class Follower:
                 with self._alone(network_id):
                     self._run_peers(cluster, network_id, prepare)
         for network_id in news.joined:
+            removed = news.networks.get(network_id, "") is None
             with self._alone(network_id):
                 self._meet(cluster, network_id)
+                # Until now it may not have been here yet.
+                self._follow_network(cluster, network_id, removed=removed)
         self._suspect(news)
         self._since = news.revision
 
@@ -192,6 +196,7 @@ class Follower:
         for word in store.range(*under(LOOKS)):
             network_id = word.key.removeprefix(LOOKS)
             with self._alone(network_id):
+                self._copy_offer(cluster, network_id)
                 if self._here(network_id) is None:
                     self._sweep(cluster, network_id)
                 else:
@@ -239,6 +244,15 @@ class Follower:
         self._since = revision
         apart = 1 + int(cluster.node[:4], 16) / 0xFFFF
         self._full_at = self._clock() + _FULL_SECONDS * apart
+
+    def _copy_offer(self, cluster: ClusterState, network_id: str) -> None:
+        """What is noted of a network may be older than the last word, which was told before."""
+        store, key = self._engine.state.store, offer_key(network_id)
+        there, known = cluster.store.get(keys.network_key(network_id)), store.get(key)
+        if there is None and known is not None:
+            store.commit(Commit(put={}, delete=(key,), durable=False))
+        elif there is not None and (known is None or known.value != there.value):
+            store.commit(Commit(put={key: there.value}, durable=False))
 
     def _copies(self) -> dict[str, str]:
         store = self._engine.state.store
@@ -301,6 +315,16 @@ class Follower:
             if failure.told != error.message:
                 self._log(f"cluster: network {network_id[:12]}: {error}")
             failure.told = error.message
+            self._note(network_id, error.message)
+
+    def _note(self, network_id: str, why: str = "") -> None:
+        """Have `net check` tell why a network here is not as the cluster has it, if it is not."""
+        store, key = self._engine.state.store, behind_key(network_id)
+        known = store.get(key)
+        if why and self._here(network_id) and (known is None or known.value != why):
+            store.commit(Commit(put={key: why}, durable=False))
+        elif known is not None and not why:
+            store.commit(Commit(put={}, delete=(key,), durable=False))
 
     def _try_again(self, cluster: ClusterState) -> None:
         now = self._clock()
@@ -324,6 +348,7 @@ class Follower:
         self._follow_network(cluster, network_id)
         self._meet(cluster, network_id)
         self._sweep(cluster, network_id, again=again)
+        self._note(network_id)
 
     def _follow_network(
         self, cluster: ClusterState, network_id: str, *, removed: bool = False

@@ -78,6 +78,8 @@ def leave(doors: Doors, *, force: bool = False) -> str:
                 delete_ranges=tuple(under(prefix) for prefix in COPIES),
             )
         )
+        for record in _global_networks(doors.engine):  # who came before the others knew
+            _take_down(doors.engine, record)
         _until_closed(doors, membership)
         doors.engine.run(lambda: be_nobody(doors.engine))
         member.give_up(doors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from netlib import state as keys
+from netlib.cluster import keys as member_keys
 from netlib.cluster.claims import Release
 from netlib.cluster.model import Node
 from netlib.cluster.state import (
@@ -138,8 +139,9 @@ def _put(engine: Engine, cluster: ClusterState, puts: Mapping[str, str], holder:
     if lease is None:
         raise LeaseLost(0)
     store = cluster.store.leased(int(lease.value))
+    member = Absent(member_keys.revoked(cluster.node))
     for _ in range(_TRIES):
-        conditions: list[Condition] = []
+        conditions: list[Condition] = [member]
         for key in puts:
             found = cluster.store.get(key)
             if found is not None and holder not in found.value:

@@ -14,9 +14,11 @@ node/<id>                        a node
 offer/<network>                  a network that this host may take up, or has
 peer/<network>/<endpoint>        an endpoint elsewhere of a network that this host has taken up
 clash/<network>/<endpoint>       an endpoint here whose address another host's has got
+behind/<network>/why             why a network here is not as the cluster has it
 look/<network>                   that the cluster or this host may have of it what it should not
 cluster/lease                    the lease that claims of this host go with
 cluster/seen                     the revision up to which these copies are made
+cluster/away                     since when, and why, the cluster is not told that this host lives
 cluster/wiring                   what this host has for being a member, whatever its networks
 """
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -49,9 +52,10 @@ from netlib.wiring import Wiring
 POOLS = "cluster"
 LEASE_KEY = "cluster/lease"
 SEEN_KEY = "cluster/seen"
+AWAY_KEY = "cluster/away"
 WIRING_KEY = "cluster/wiring"
 # What a member copies from the cluster's store into its own.
-COPIES = ("node/", "offer/", "peer/", "place/", "clash/", "look/")
+COPIES = ("node/", "offer/", "peer/", "place/", "clash/", "behind/", "look/")
 _TRIES = 20
 
 
@@ -92,6 +96,11 @@ def peers_thing(network_id: str) -> str:
 def clash_key(network_id: str, endpoint_id: str) -> str:
     """Where it is kept that an endpoint here has lost its address to another host's."""
     return f"clash/{network_id}/{endpoint_id}"
+
+
+def behind_key(network_id: str) -> str:
+    """Where it is kept why a network here is not as the cluster has it."""
+    return f"behind/{network_id}/why"
 
 
 LOOKS = "look/"
@@ -240,14 +249,22 @@ class ClusterState:
         return store.commit(claim.commit)
 
     def take_back(self, claim: Claim, revision: int) -> None:
-        """Undo a claim that was committed at a revision, as far as nobody has written since."""
-        if claim.release is not None:
+        """Undo a claim that was committed at a revision.
+
+        One that changed something stays if somebody else has changed that since: the later word
+        goes by all that was claimed.
+        """
+        if claim.restore:
+            with suppress(StoreConflict):
+                self.store.commit(
+                    Commit(
+                        conditions=tuple(Unchanged(key, revision) for key in claim.restore),
+                        put=claim.restore,
+                        delete=claim.release.keys if claim.release else (),
+                    )
+                )
+        elif claim.release is not None:
             self.let_go(claim.release)
-        for key, value in claim.restore.items():
-            try:
-                self.store.commit(Commit(conditions=(Unchanged(key, revision),), put={key: value}))
-            except StoreConflict:
-                continue  # somebody else's word is the later one
 
     def let_go(self, release: Release) -> None:
         """Remove the keys that are the holder's still."""
@@ -274,6 +291,7 @@ def _all(records: Iterable[Record]) -> list[SharedEndpoint]:
 
 
 __all__ = [
+    "AWAY_KEY",
     "COPIES",
     "LEASE_KEY",
     "LOOKS",
@@ -284,6 +302,7 @@ __all__ = [
     "WIRING_KEY",
     "ClusterState",
     "as_shared",
+    "behind_key",
     "clash_key",
     "dump_shared",
     "host_key",

@@ -70,6 +70,18 @@ def observed(
     return found
 
 
+def one_of_each(nouns: Iterable[Noun]) -> list[Noun]:
+    """Of nouns with one key the first, so that what is left of the others is nobody's.
+
+    Rules that were saved earlier and loaded again lie beside those of today: a port limited to
+    some sources, say, beside the same port for all.
+    """
+    found: dict[tuple[object, ...], Noun] = {}
+    for noun in nouns:
+        found.setdefault(noun.key(), noun)
+    return list(found.values())
+
+
 def alone(
     element: Element, read: Callable[[list[Element]], list[Noun]], render: Render
 ) -> list[Element] | None:

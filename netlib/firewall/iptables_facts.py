@@ -8,7 +8,7 @@ from typing import cast
 
 from netlib.firewall import port_tree
 from netlib.firewall.base import Marks
-from netlib.firewall.facts import Element, Facts, alone, beside, segments
+from netlib.firewall.facts import Element, Facts, alone, beside, one_of_each, segments
 from netlib.firewall.iptables import chain, elements
 from netlib.model import FAMILIES, Family, IPAddress, IPNetwork, Protocol
 from netlib.values import dataclass, field
@@ -38,11 +38,13 @@ _INBOUND: dict[str, Verdict] = {
 
 def known(there: Mapping[Family, Facts], marks: Marks = _MARKS) -> list[Noun]:
     """The nouns that account for the rules of both families, as far as rules tell."""
-    return _read(
-        {
-            family: [e for e in facts.values() if _is_readable(e, family, marks)]
-            for family, facts in there.items()
-        }
+    return one_of_each(
+        _read(
+            {
+                family: [e for e in facts.values() if _is_readable(e, family, marks)]
+                for family, facts in there.items()
+            }
+        )
     )
 
 
@@ -187,7 +189,8 @@ def _published(family: Family, rows: Rows) -> Iterator[Noun]:
         first, count = lines[0].span()
         leading = [r for r in lines if "--to-destination" in r.options]
         target, port = _destination(family, leading[0] if leading else None, first)
-        sources = tuple(sorted({r.network("-s") for r in leading if "-s" in r.options}, key=str))
+        limited = all("-s" in row.options for row in leading)
+        sources = tuple(sorted({r.network("-s") for r in leading}, key=str)) if limited else ()
         if not leading:  # all are refused
             sources = (ip_network("::/0") if family == 4 else ip_network("0.0.0.0/0"),)
         yield Publish(

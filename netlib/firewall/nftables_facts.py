@@ -7,7 +7,15 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Literal, cast
 
 from netlib.firewall.base import prefix_text
-from netlib.firewall.facts import Element, Facts, Place, alone, beside, segments
+from netlib.firewall.facts import (
+    Element,
+    Facts,
+    Place,
+    alone,
+    beside,
+    one_of_each,
+    segments,
+)
 from netlib.firewall.nftables import elements
 from netlib.firewall.nftables_base import FINGERPRINT
 from netlib.model import FAMILIES, Family, IPNetwork, Protocol
@@ -59,7 +67,7 @@ def counts(objects: Iterable[Mapping[str, Any]]) -> dict[Place, Count]:
 
 def known(there: Facts) -> list[Noun]:
     """The nouns that account for the elements, as far as elements tell."""
-    return _read(e for e in there.values() if alone(e, _read, _beginning) is not None)
+    return one_of_each(_read(e for e in there.values() if alone(e, _read, _beginning) is not None))
 
 
 def _beginning(noun: Noun) -> list[Element]:

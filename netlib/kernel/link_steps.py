@@ -47,10 +47,12 @@ def remove_links(
     for group in by_netns.values():
         indexes = set()
         for noun in group:
-            for name in {noun.name, made.get(noun, noun.name)}:
-                state = links.find(session, noun.netns, name)
-                if state is not None and (links.is_ours(state) or noun in made):
-                    indexes.add(state.ifindex)
+            if noun in made:
+                for name in {noun.name, made[noun]}:
+                    state = links.find(session, noun.netns, name)
+                    indexes.update([state.ifindex] if state is not None else [])
+            elif (state := links.find_own(noun, session)) is not None:
+                indexes.add(state.ifindex)
         if indexes:
             socket = session.rtnl(group[0].netns)
             # A bridge is gone only when its routes are: its prefix may be wanted again at once.
@@ -167,9 +169,10 @@ def _delete(steps: Sequence[Delete], session: Session, journal: Journal) -> None
     for step in steps:
         noun: Noun = step.noun
         assert isinstance(noun, Link)
-        state = links.find(session, noun.netns, noun.name)
-        if state is None or not links.is_ours(state):
-            why = "is not there" if state is None else "is not ours any more"
+        state = links.find_own(noun, session)
+        if state is None:
+            there = session.rtnl(noun.netns).index(noun.name)
+            why = "is not ours any more" if there else "is not there"
             raise NotThere(f"{thing(noun)} {why}")
         indexes.append(state.ifindex)
     socket = session.rtnl(steps[0].noun.netns)

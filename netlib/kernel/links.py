@@ -7,12 +7,14 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from netlib.errors import Unsupported
-from netlib.kernel import netlink
+from netlib.kernel import netlink, rtnl
 from netlib.kernel.kinds import bridge, dummy, ipvlan, macvlan, veth, vlan, vxlan
 from netlib.kernel.kinds.common import Requests, find, is_ours
+from netlib.kernel.netns import is_host
 from netlib.kernel.rtnl import LinkState
 from netlib.kernel.session import Session
 from netlib.model import Netns
+from netlib.values import replace
 from netlib.wiring import Bridge, Dummy, Ipvlan, Link, Macvlan, VethPair, Vlan, Vxlan
 
 
@@ -57,12 +59,29 @@ def change(noun: Link, state: LinkState, session: Session) -> Requests:
     return _kind(noun).change(noun, state, session)
 
 
+def find_own(noun: Link, session: Session) -> LinkState | None:
+    """A noun's device, if it is ours; also one that was renamed where it can only be seen there.
+
+    A veth goes with its end on the host. A device on a parent has none: under another name it
+    would keep its addresses when they are given to others, and its MAC from its successor.
+    """
+    state = find(session, noun.netns, noun.name)
+    if state is not None and is_ours(state):
+        return state
+    if not isinstance(noun, Macvlan | Ipvlan) or is_host(noun.netns):
+        return None
+    bodies = session.rtnl(noun.netns).ask(rtnl.all_links(), f"the devices of {noun.netns}")
+    return next((one for one in map(rtnl.read_link, bodies) if one.alias == noun.owner), None)
+
+
 def read(noun: Link, session: Session) -> Link | None:
     """The link that is there in a noun's place, if it is ours and of its kind."""
-    state = find(session, noun.netns, noun.name)
+    state = find_own(noun, session)
     kind = _kind(noun)
-    if state is None or not is_ours(state) or state.kind != kind.name:
+    if state is None or state.kind != kind.name:
         return None
+    if state.name != noun.name and isinstance(noun, Macvlan | Ipvlan):
+        return replace(noun, parent="")  # renamed: a fixed attribute differs
     return kind.read(noun, state, session)
 
 
@@ -108,4 +127,4 @@ def _kind(noun: Link) -> _Kind:
         raise Unsupported(f"no way to make a {type(noun).__name__} is known here") from None
 
 
-__all__ = ["change", "create", "find", "is_ours", "needs", "of_state", "read"]
+__all__ = ["change", "create", "find", "find_own", "is_ours", "needs", "of_state", "read"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from netlib.errors import AlreadyThere, NetError, Unsupported
 from netlib.kernel.errnos import Refusal, refused
 from netlib.plan import Create, Delete, Step, subject
@@ -41,6 +43,15 @@ def translated(refusal: Refusal, step: Step) -> NetError:
     module = _MODULES.get(type(noun))
     if isinstance(error, Unsupported) and module is not None:
         error.hint = f"this kernel lacks {module}; if it is built as a module: modprobe {module}"
+    if isinstance(noun, Macvlan | Ipvlan) and refusal.errno == errno.EINVAL:
+        error.hint = (
+            f"its MTU is {noun.mtu}: if that of {noun.parent} is less now (ip link), raise it, or "
+            "run: net update -o mtu=N NETWORK"
+        )
+    if isinstance(noun, Up | Address) and refusal.errno == errno.EADDRINUSE:
+        # Looked for among all on one parent (macvlan_addr_busy; of ipvlan, addresses likewise).
+        what = "MAC" if isinstance(noun, Up) else "IP"
+        error.hint = f"the parent or another device on it has its {what} address: give it another"
     if isinstance(error, AlreadyThere) and isinstance(noun, Route):
         leave = "connect with -o no_default_route=true" if not noun.destination.prefixlen else ""
         error.hint = f"somebody else made one{', and to leave it: ' * bool(leave)}{leave}"

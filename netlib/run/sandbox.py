@@ -93,7 +93,7 @@ def _run(
 ) -> int:
     netns = net.engine.kernel.enter(child.netns_path, request.name)
     _bury(net, request.name)
-    net.register_sandbox(
+    box = net.register_sandbox(
         request.name,
         netns,
         pid=child.pid,
@@ -109,10 +109,10 @@ def _run(
     _connect(net, request)
     if asked := signals.asked_to_end():
         return 128 + asked
-    owner = net.engine.state.sandbox(request.shares) if request.shares else None
-    folder = net.files_of(owner.stack if owner else request.name)
+    owner = net.engine.state.owner(box)
+    folder = net.files_of(owner.name)
     files = {f"/etc/{name}": str(folder / name) for name in FILES}
-    hostname = owner.hostname if owner else request.own_hostname
+    hostname = owner.hostname
     if _is_host(net, request):  # its own names and files are right already
         files, hostname = {}, request.hostname or socket.gethostname()
     # Any folder: the child covers it, in its own mount namespace and for a moment.

@@ -8,6 +8,7 @@ from then on ask whom the host asks.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -56,7 +57,13 @@ def _keep(pid: int, files: Mapping[str, str]) -> None:
         closing.callback(os.close, process)
         news = select.poll()
         news.register(process, select.POLLIN)
-        news.register(opened(f"/proc/{pid}/mountinfo"), select.POLLPRI)  # proc_pid_mountinfo(5)
+        try:
+            mounts = opened(f"/proc/{pid}/mountinfo")  # proc_pid_mountinfo(5)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # it is ending, and has no mounts any more
+                return
+            raise
+        news.register(mounts, select.POLLPRI)
         own = opened("/proc/self", os.O_PATH)  # whatever the process has there
         namespace = opened(f"/proc/{pid}/ns/mnt")
         unshare(_OWN_FOLDERS)

@@ -130,6 +130,12 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
                 failed.append((finding, error))
         skipped: list[Finding] = []
         findings = check(engine)
+        strange = [finding for finding in findings if finding.subject == "host"]
+        if strange:
+            # First, as it may be where something is to be: a range of ports, say, that came back
+            # with rules that somebody had saved.
+            _take_away(engine, strange, mended, failed)
+            findings = tuple(finding for finding in check(engine) if finding.subject != "host")
         for number, finding in enumerate(findings):
             if watch is not None:
                 watch(finding.subject, number, len(findings))
@@ -137,10 +143,7 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
                 skipped.append(finding)
                 continue
             try:
-                if finding.subject == "host":
-                    tear_down(finding.plan, engine.kernel, "what the state does not know")
-                else:
-                    apply(finding.plan, engine.kernel)
+                apply(finding.plan, engine.kernel)
             except NetError as error:
                 failed.append((finding, error))
             else:
@@ -152,10 +155,26 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
         return Repair(mended=tuple(mended), failed=tuple(failed), skipped=tuple(skipped))
 
 
+def _take_away(
+    engine: Engine,
+    strange: Iterable[Finding],
+    mended: list[Finding],
+    failed: list[tuple[Finding, NetError]],
+) -> None:
+    for finding in strange:
+        try:
+            tear_down(finding.plan, engine.kernel, "what the state does not know")
+        except NetError as error:
+            failed.append((finding, error))
+        else:
+            mended.append(finding)
+
+
 def plan_repair(engine: Engine) -> Plan:
     """What `repair` would do."""
     half_done = [leftover.prepare().plan for leftover in leftovers(engine)]
-    return joined([*half_done, *(finding.plan for finding in check(engine))])
+    findings = sorted(check(engine), key=lambda finding: finding.subject != "host")
+    return joined([*half_done, *(finding.plan for finding in findings)])
 
 
 def plan_garbage(engine: Engine) -> Plan:

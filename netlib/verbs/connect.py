@@ -183,6 +183,7 @@ def connect(
                 *conditions(changes),
                 *targets,
                 *evicted.conditions,
+                *(joining.conditions if joining else ()),
             ),
             put={**claims, **seen_by_them, **fixed, **endpoint_records},
             delete=tuple(evicted.restores),
@@ -190,7 +191,7 @@ def connect(
         claims=(joining.claim(engine, endpoint, chosen, host),) if joining else (),
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
-            put={**reverts(changes), **evicted.restores},
+            put={**reverts(changes), **evicted.restores, **evicted.words},
             delete=(
                 *claims,
                 keys.endpoint_key(known.id, endpoint.id),
@@ -227,8 +228,8 @@ def _links(engine: Engine, box: Sandbox, asked: Mapping[str, str]) -> dict[str, 
     """
     found: dict[str, str] = {}
     for name, alias in asked.items():
-        target = engine.state.sandbox(name).stack
-        if target == box.stack:
+        target = engine.state.owner(engine.state.sandbox(name)).name
+        if target == engine.state.owner(box).name:
             raise InvalidRequest(f"{box.name} can't be linked to itself", "name another sandbox")
         if target in found or alias in found.values():
             raise InvalidRequest(

@@ -95,8 +95,7 @@ def create(
         servers=check_servers(servers, ports=True),
         created=engine.clock(),
     )
-    host = _look(engine, kind, network)
-    network = _borrowing(network, host)
+    network, host = _looked(engine, kind, network)
     lends = lent_devices(kind, network, host)
     if lends:
         kind.settle(network, host)  # refuses what can't be used, before its addresses are
@@ -238,21 +237,14 @@ def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring, realm
 def _settled(engine: Engine, driver: Driver, network: Network) -> tuple[Network, HostFacts]:
     """The network with what the host decides filled in and found possible, and that host."""
     driver.check_options(network)
-    host = _look(engine, driver, network)
-    network = _borrowing(network, host)
+    network, host = _looked(engine, driver, network)
     decided = driver.settle(network, host)
     if decided:
         network = replace(network, options={**network.options, **decided})
-        host = _look(engine, driver, network)
-        network = _borrowing(network, host)
+        network, host = _looked(engine, driver, network)
     network = replace(network, subnets=_reserving(engine, driver, network, host))
     driver.check_options(network)
     return network, host
-
-
-def _borrowing(network: Network, host: HostFacts) -> Network:
-    borrowed = tuple(device.name for device in host.devices.values() if not device.ours)
-    return replace(network, borrowed=borrowed)
 
 
 def lent_devices(driver: Driver, network: Network, host: HostFacts) -> tuple[Device, ...]:
@@ -281,9 +273,30 @@ def _way_out(engine: Engine, driver: Driver, host: HostFacts) -> tuple[Device, .
     return tuple(engine.facts([host.uplink.name]).devices.values())
 
 
-def _look(engine: Engine, driver: Driver, network: Network) -> HostFacts:
-    """The host, with the devices that options name."""
-    return engine.facts(_devices(driver, network))
+def _looked(engine: Engine, driver: Driver, network: Network) -> tuple[Network, HostFacts]:
+    """The network with what it borrows, and the host with the devices that options name.
+
+    Devices may have further names, as `ip link property` gives them and udev does: the one that
+    the kernel tells is recorded.
+    """
+    host = engine.facts(_devices(driver, network))
+    further = {asked: device.name for asked, device in host.devices.items() if asked != device.name}
+    if further:
+        own = {
+            o.key: _own_name(network.options[o.key], further)
+            for o in driver.options
+            if o.device and o.key in network.options
+        }
+        network = replace(network, options={**network.options, **own})
+        host = engine.facts(_devices(driver, network))
+    borrowed = tuple(device.name for device in host.devices.values() if not device.ours)
+    return replace(network, borrowed=borrowed), host
+
+
+def _own_name(name: str, further: Mapping[str, str]) -> str:
+    """What a device is called that was asked for by any of its names, or a VLAN of such a one."""
+    base, dot, vlan = name.rpartition(".")
+    return further.get(name) or f"{further.get(base, base)}{dot}{vlan}"
 
 
 def _devices(driver: Driver, network: Network) -> list[str]:

@@ -101,11 +101,12 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         gone += engine.state.sandbox_keys(box)
         touched = {}
     words: dict[str, str] = {}
+    places: tuple[Unchanged, ...] = ()
     if network.underlay is not None:
         from netlib.cluster.state import clash_key
 
         gone.append(clash_key(endpoint.network, endpoint.id))
-        words = _words(engine, endpoint)
+        places, words = _elsewhere(engine, endpoint)
     return Operation(
         subject=f"the endpoint of {box.name} on {network.name}",
         sandbox=box,
@@ -119,6 +120,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         begin=Commit(
             conditions=(
                 *conditions(changes),
+                *places,
                 Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
             ),
             put={
@@ -141,23 +143,26 @@ def _releases(network: Network, endpoint: Endpoint) -> tuple[Release, ...]:
     return (endpoint_release(endpoint),)
 
 
-def _words(engine: Engine, endpoint: Endpoint) -> dict[str, str]:
+def _elsewhere(engine: Engine, endpoint: Endpoint) -> tuple[tuple[Unchanged, ...], dict[str, str]]:
     """What this host's agent is to enter, once it is gone, of who else has its addresses.
 
-    Two have them where one was cut off when they were given to the other.
+    Two have them where one was cut off when they were given to the other. That nobody else has
+    them is a condition: who comes to have them later is told that it goes, see `peers.beside`.
     """
     from netlib.cluster.state import look_key
-    from netlib.peers import peers_at
+    from netlib.peers import as_placed, peers_at
 
-    found = peers_at(engine, endpoint.network, (a.ip for a in endpoint.addresses))
-    return {look_key(endpoint.network): ""} if found else {}
+    addresses = [address.ip for address in endpoint.addresses]
+    places = as_placed(engine, endpoint.network, addresses)
+    found = peers_at(engine, endpoint.network, addresses)
+    return places, {look_key(endpoint.network): ""} if found else {}
 
 
 def _name(engine: Engine, reference: str) -> str:
     """The state's name of a sandbox, also when the sandbox itself is gone."""
     found = engine.state.find_sandbox(reference)
     if found is not None:
-        return found.stack
+        return engine.state.owner(found).name
     try:
         return engine.sandbox(reference).name
     except NetError:

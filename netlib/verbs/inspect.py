@@ -80,7 +80,9 @@ def endpoints(engine: Engine, sandbox: str | None = None) -> tuple[Endpoint, ...
     if sandbox is None:
         return tuple(record.endpoint for record in engine.state.endpoints())
     box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
-    return tuple(record.endpoint for record in engine.state.endpoints_of(box.stack))
+    return tuple(
+        record.endpoint for record in engine.state.endpoints_of(engine.state.owner(box).name)
+    )
 
 
 def inspect(engine: Engine, network: str) -> NetworkDetails:
@@ -138,9 +140,9 @@ def link_environment(engine: Engine, sandbox: str) -> dict[str, str]:
     """
     box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
     found: dict[str, str] = {}
-    for record in engine.state.endpoints_of(box.stack):
+    for record in engine.state.endpoints_of(engine.state.owner(box).name):
         network = engine.state.network(record.endpoint.network).network
-        if not has_names(network, engine.driver(network).capabilities):
+        if not has_names(network, engine.capabilities(network)):
             for link in engine.state.links_of(record.endpoint):
                 found |= environment(link)
     return found
@@ -161,7 +163,7 @@ def draw(engine: Engine, networks: Iterable[str] = (), *, form: str = "text") ->
 
     asked = [engine.state.network(reference).network for reference in networks]
     shown = asked or [record.network for record in engine.state.networks()]
-    alone = [] if asked else [box.stack for box in engine.state.sandboxes()]
+    alone = [] if asked else [engine.state.owner(box).name for box in engine.state.sandboxes()]
     endpoints = [record.endpoint for record in engine.state.endpoints()]
     elsewhere = [
         Elsewhere(

@@ -1,8 +1,9 @@
 """Which of the things that carry netlib's mark are this state's: a host may have several states.
 
-A link's mark says of which state it is; the bridge of a built-in network, whose id all states
-share, is of the state that has made that network. A fact of the firewall carries none: it goes
-with the bridge it speaks of, and is everybody's when that bridge is gone.
+A link's mark says of which state it is, or of which cluster: then it is of the state that is a
+member of that. The bridge of a built-in network, whose id all states share, is of the state that
+has made that network. A fact of the firewall carries none: it goes with the bridge it speaks of,
+and is everybody's when that bridge is gone.
 """
 
 from __future__ import annotations
@@ -64,15 +65,24 @@ def strange_members(engine: Engine, known: Callable[[], Wiring]) -> Wiring:
 
 def _links(engine: Engine, marked: Wiring) -> set[str]:
     """The names of this state's links."""
-    realm = engine.state.realm()
     state = engine.state
+    realms = _realms(engine)
     wirings = [r.wiring for r in state.networks()] + [r.wiring for r in state.endpoints()]
     made = {key for wiring in wirings for key, _ in wiring.items()}
     return {
         noun.name
         for noun in marked
-        if isinstance(noun, Link) and (names.realm_of(noun.owner) == realm or noun.key() in made)
+        if isinstance(noun, Link) and (names.realms_of(noun.owner) & realms or noun.key() in made)
     }
+
+
+def _realms(engine: Engine) -> set[str]:
+    """This state's, and that of the cluster whose networks it knows."""
+    state = engine.state
+    shared = [r.network for r in state.networks() if r.network.underlay is not None]
+    shared += [record.network for record in state.offers()]
+    found = {state.realm()}.union(*(names.realms_of(names.owner(one.id)) for one in shared))
+    return found - {""}
 
 
 def _bridges(marked: Wiring) -> set[str]:

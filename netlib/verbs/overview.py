@@ -68,7 +68,7 @@ def status(engine: Engine) -> tuple[SandboxStatus, ...]:
         SandboxStatus(
             sandbox=box,
             alive=engine.kernel.alive(box.netns),
-            joined=tuple(mine.get(box.stack, ())),
+            joined=tuple(mine.get(engine.state.owner(box).name, ())),
         )
         for box in engine.state.sandboxes()
     )
@@ -82,7 +82,7 @@ def ports(engine: Engine, sandbox: str) -> tuple[Joined, ...]:
     box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
     return tuple(
         _joined(engine.state.network(record.endpoint.network).network, record.endpoint)
-        for record in engine.state.endpoints_of(box.stack)
+        for record in engine.state.endpoints_of(engine.state.owner(box).name)
         if record.endpoint.ports
     )
 

@@ -8,11 +8,14 @@ from netlib import state as keys
 from netlib.cluster.members import membership
 from netlib.cluster.model import Node, SharedEndpoint
 from netlib.cluster.state import (
+    AWAY_KEY,
     COPIES,
     LEASE_KEY,
     SEEN_KEY,
     WIRING_KEY,
+    behind_key,
     clash_key,
+    load_shared,
     node_key,
     peers_thing,
 )
@@ -21,25 +24,29 @@ from netlib.errors import InvalidOption
 from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.peers import (
-    copied,
+    beside,
     copies_among,
     copies_of,
     devices,
+    keys_of,
     loaded,
     own_keys,
     peers_of,
     peers_wiring,
+    puts_of,
     still,
 )
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
-from netlib.store import Commit, Record, Unchanged, under
+from netlib.store import Commit, Condition, Record, Unchanged, under
 from netlib.values import replace
 from netlib.wiring import Wiring
 
 # Which network, which endpoint, and as what it is there now; None: it is not there any more.
 Changes = Mapping[str, SharedEndpoint | None]
-_TOLD = (LEASE_KEY, SEEN_KEY)
+_TOLD = (LEASE_KEY, SEEN_KEY, AWAY_KEY)
+# A store that is started again, or chooses another leader, is away for less.
+_AWAY_SECONDS = 10.0
 _NOTES = (WIRING_KEY, *_TOLD)
 
 
@@ -56,6 +63,7 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
         return Operation(subject="nothing", plan=Plan(), result=None)
     gone = {was.id: was for was, _ in pairs if was is not None}
     there = {now.id: now for _, now in pairs if now is not None}
+    held = beside(engine, record.network, there.values())
     host = engine.facts()
     return _peers_operation(
         record,
@@ -63,8 +71,9 @@ def sync(engine: Engine, network_id: str, changes: Changes) -> Operation[None]:
             have=peers_wiring(engine, record.network, gone.values(), host),
             want=peers_wiring(engine, record.network, there.values(), host),
         ),
-        copied(there, gone.values()),
-        [copies[one] for one in gone],
+        new=there.values(),
+        gone=[copies[one] for one in gone],
+        held=held,
     )
 
 
@@ -78,29 +87,43 @@ def reconcile(
     there = {one.id: one for one in everybody}
     copies = copies_of(engine, network_id)
     known = loaded(copies)
-    gone = {key: one for key, one in known.items() if there.get(key) != one}
-    new = {key: one for key, one in there.items() if known.get(key) != one}
-    plan = _difference(engine, record, there.values(), engine.facts())
-    was = [copies[one] for one in gone]
-    return _peers_operation(record, plan, copied(new, gone.values()), was)
+    held = beside(engine, record.network, there.values())
+    return _peers_operation(
+        record,
+        _difference(engine, record, there.values(), engine.facts()),
+        new=[one for key, one in there.items() if known.get(key) != one],
+        gone=[copies[key] for key, one in known.items() if there.get(key) != one],
+        held=held,
+    )
 
 
 def _peers_operation(
-    record: NetworkRecord, plan: Plan, done: Commit, was: Iterable[Record]
+    record: NetworkRecord,
+    plan: Plan,
+    *,
+    new: Collection[SharedEndpoint],
+    gone: Collection[Record],
+    held: tuple[tuple[Condition, ...], Mapping[str, str]],
 ) -> Operation[None]:
-    """`was`: what is taken from the kernel by these records, if they still hold.
+    """What is entered and taken away by what endpoints here have; see `beside`.
 
-    A sandbox that gets a gone one's address here may get its entry, too: the MAC is the address's.
+    A sandbox that gets the address of one elsewhere gets its entries, too: the MAC is the
+    address's. So whoever of both begins second sees the other: copies are there from the beginning.
     """
     network = record.network
+    conditions, words = held
+    puts = puts_of(new)
+    past = keys_of(load_shared(record.value) for record in gone)
     return Operation(
         subject=f"what is elsewhere on {network.name}",
         holds={keys.network_key(network.id): False, peers_thing(network.id): True},
         plan=plan,
         result=None,
         dismantles=True,
-        begin=Commit(conditions=(keys.unchanged(record), *still(was)), put={}, durable=False),
-        done=done,
+        begin=Commit(
+            conditions=(keys.unchanged(record), *still(gone), *conditions), put=puts, durable=False
+        ),
+        done=Commit(put=words, delete=tuple(key for key in past if key not in puts), durable=False),
     )
 
 
@@ -151,6 +174,12 @@ def examine_peers(
             yield f"what is elsewhere on {network.name}", plan, ""
     if narrow := _narrow(engine, network):
         yield f"network {network.name}", Plan(), narrow
+    if behind := engine.state.store.get(behind_key(network.id)):
+        yield (
+            f"network {network.name}",
+            Plan(),
+            f"it is not as the cluster has it: {behind.value}; this host's agent tries again",
+        )
     for clash in engine.state.store.range(*under(clash_key(network.id, ""))):
         sandbox, address, holder = keys.load(clash.value)
         yield (
@@ -199,6 +228,15 @@ def member_wiring(engine: Engine) -> Wiring:
 
 def why_apart(engine: Engine) -> Iterator[str]:
     """What keeps the other members from sending anything to this host, by its own copies."""
+    away = engine.state.store.get(AWAY_KEY)
+    if away is not None:
+        since, why = keys.load(away.value)
+        seconds = engine.clock() - since
+        if seconds > _AWAY_SECONDS:
+            yield (
+                f"for {seconds:.0f} s the cluster could not be told that this host lives ({why}); "
+                "the others take it for gone, and what is here goes on as it was"
+            )
     mine = engine.meeting.membership()
     records = engine.state.store.range(*under(node_key("")))
     if mine is None or not records:  # the agent has not looked yet

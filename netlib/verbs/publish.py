@@ -107,7 +107,7 @@ def _needless(engine: Engine, box: Sandbox) -> str:
     """Why a sandbox's ports need not be published: it is the host. Empty where it is not."""
     for record in engine.state.endpoints_of(box.name):
         network = engine.state.network(record.endpoint.network).network
-        able = engine.driver(network).capabilities
+        able = engine.capabilities(network)
         if not able.own_netns:
             return f"nothing is published on {network.name}: needless, as {able.why_not_published}"
     return ""
@@ -118,7 +118,7 @@ def _publisher(engine: Engine, box: Sandbox) -> tuple[EndpointRecord, Network]:
     candidates: list[tuple[EndpointRecord, Network]] = []
     for record in engine.state.endpoints_of(box.name):
         network = engine.state.network(record.endpoint.network).network
-        capabilities = engine.driver(network).capabilities
+        capabilities = engine.capabilities(network)
         if network.internal:
             reasons.append(f"{network.name} is internal")
         elif not capabilities.publishes:

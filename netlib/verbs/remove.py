@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Watch = Callable[[str, int, int], None]
 # What is kept of a network's addresses, and of its endpoints elsewhere.
-_KINDS = ("lease", "cursor", "peer", "place", "clash")
+_KINDS = ("lease", "cursor", "peer", "place", "clash", "behind")
 
 
 def remove(engine: Engine, network: str, *, force: bool = False) -> None:

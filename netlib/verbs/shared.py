@@ -14,7 +14,10 @@ from netlib.cluster.state import (
     as_shared,
     dump_shared,
     host_key,
+    load_shared,
+    look_key,
     offer_key,
+    peer_key,
     peers_thing,
     vni_key,
 )
@@ -25,11 +28,12 @@ from netlib.making import dns_port, forwarding_note
 from netlib.model import IPAddress, Network
 from netlib.operation import Operation
 from netlib.options import number
-from netlib.peers import copies_of, holders, loaded, peers_wiring, puts_of, still
+from netlib.peers import copies_of, holders, peers_wiring, puts_of
 from netlib.plan import Plan, diff
 from netlib.rewiring import describe_network
 from netlib.sharing import (
     active_node,
+    as_active,
     host_release,
     settle_in,
     shared_network,
@@ -37,7 +41,7 @@ from netlib.sharing import (
     underlay,
 )
 from netlib.state import NetworkRecord
-from netlib.store import Absent, Commit, Condition, under
+from netlib.store import Absent, Commit, Condition, exactly, under
 from netlib.subnetting import claim_pools, claim_prefixes
 from netlib.values import replace
 from netlib.verbs.remove import dissolve
@@ -93,11 +97,16 @@ def offer(engine: Engine, driver: Driver, asked: Network) -> Operation[Network]:
         ),
         begin=Commit(
             conditions=(Absent(keys.name_key(network.name)),),
-            put={offer_key(network.id): text},
+            put=_noted(network),
             durable=False,
         ),
         undo=Commit(put={}, delete=(offer_key(network.id),)),
     )
+
+
+def _noted(network: Network) -> dict[str, str]:
+    """What is noted at once of a network that is not here; another host may have the last word."""
+    return {offer_key(network.id): dump_shared(network), look_key(network.id): ""}
 
 
 def _vni(cluster: ClusterState, driver: Driver, network: Network) -> tuple[int, dict[str, str]]:
@@ -138,6 +147,7 @@ def take_up(
     cluster = engine.cluster
     shared = shared_network(engine, offered.network)
     driver = engine.driver(shared.network)
+    still_active = as_active(engine)
     node = active_node(engine)
     taken = engine.state.store.get(keys.name_key(shared.network.name))
     if taken is not None:
@@ -178,6 +188,7 @@ def take_up(
             conditions=(
                 Absent(keys.name_key(network.name)),
                 Absent(keys.network_key(network.id)),
+                still_active,
                 *pool_conditions,
             ),
             put=puts,
@@ -291,8 +302,8 @@ def _followed(
         )
         claims = (*claims, claim)
     new = replace(new, dns_port=old.dns_port)
-    copies = copies_of(engine, old.id)
-    peers = list(loaded(copies).values())
+    copies = copies_of(engine, old.id).values()
+    peers = [load_shared(copy.value) for copy in copies]
     before, after = (peers_wiring(engine, network, peers, host) for network in (old, new))
     operation = change_network(engine, record, new, host, beside=(before, after))
     assert operation.begin is not None
@@ -302,7 +313,10 @@ def _followed(
         holds={**operation.holds, peers_thing(new.id): True},
         begin=replace(
             operation.begin,
-            conditions=(*operation.begin.conditions, *still(copies.values())),
+            conditions=(
+                *operation.begin.conditions,
+                *exactly(*under(peer_key(old.id, "")), ((c.key, c.revision) for c in copies)),
+            ),
             put={**operation.begin.put, offer_key(new.id): dump_shared(new)},
         ),
     )
@@ -337,6 +351,6 @@ def update_shared(
         plan=Plan(),
         result=new,
         claims=(claim,),
-        begin=Commit(put={offer_key(old.id): dump_shared(new)}, durable=False),
+        begin=Commit(put=_noted(new), durable=False),
         undo=Commit(put={offer_key(old.id): offered.value}) if offered else None,
     )

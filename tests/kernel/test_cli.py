@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -399,9 +402,6 @@ def test_bytes_that_are_no_text(net: Program) -> None:
 
 def test_interrupt(net: Program) -> None:
     """Ctrl-C while it waits: status 130, no traceback."""
-    import fcntl
-    import signal
-
     path = net.host.state_dir / "lock"
     path.touch()
     with open(path) as lock:
@@ -413,6 +413,45 @@ def test_interrupt(net: Program) -> None:
 
     assert program.returncode == 130
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_ended_takes_back_what_is_half_done(net: Program, number: signal.Signals) -> None:
+    """As `timeout` ends it, or a terminal that is closed: no need for a repair."""
+    net("create front")
+    net("sandbox create web")
+    before = net.host.leftovers()
+    folder = net.host.state_dir / "sandboxes"
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who connects waits for it when all is made
+        program = net.start("connect front web -p 8080:80")
+        assert eventually(lambda: waits_for(program.pid, folder))
+        assert net.host.leftovers() != before
+        program.send_signal(number)
+    finally:
+        os.close(lock)
+    _, said = program.communicate(timeout=10)
+
+    assert program.returncode == -number
+    assert said == ""
+    assert net("check").returncode == 0
+    assert net.host.leftovers() == before
+
+
+def test_who_ignores_that_the_terminal_is_closed_goes_on(net: Program) -> None:
+    """As nohup(1) has it."""
+    path = net.host.state_dir / "lock"
+    path.touch()
+    with open(path) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ignoring = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+        program = net.start("create front", preexec_fn=ignoring)
+        eventually(lambda: waits_for(program.pid, path))
+        program.send_signal(signal.SIGHUP)
+    program.communicate(timeout=10)
+
+    assert program.returncode == 0
 
 
 def test_completion_of_a_shell(net: Program) -> None:

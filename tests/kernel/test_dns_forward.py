@@ -21,7 +21,7 @@ from support.upstream import Upstream, echo, records, silence, upstream
 
 from netlib.dns import forward
 from netlib.dns.facts import Update
-from netlib.dns.upstream import NEXT_SECONDS
+from netlib.dns.upstream import NEXT_SECONDS, PATIENCE_SECONDS
 
 pytestmark = pytest.mark.kernel
 
@@ -473,7 +473,7 @@ def test_it_never_asks_itself(running: Running, web: Place) -> None:
     use(running, GATEWAY4)
     began = time.monotonic()
     assert rcode(ask(web, query("www.example.com"))) == "SERVFAIL"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < PATIENCE_SECONDS
     assert running.server.stats()["forwarded"] == 1
 
 

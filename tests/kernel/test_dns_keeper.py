@@ -36,7 +36,7 @@ from support.resolving import (
 from support.upstream import silence, upstream
 
 from netlib import throwaway
-from netlib.dns import sockets, spawn, word
+from netlib.dns import server, sockets, spawn, word
 from netlib.dns.channel import Channel, connect
 from netlib.dns.client import Resolver
 from netlib.dns.facts import EndpointNames, Update
@@ -224,6 +224,23 @@ def test_a_keeper_that_stands_still_is_told_of_once(
     os.kill(pid, signal.SIGCONT)
     monkeypatch.undo()
     assert resolver.listening() == {("network", "n1"): {GATEWAY4: 53, GATEWAY6: 53}}
+
+
+def test_a_keeper_that_stands_still_is_waited_for_once(
+    resolver: Resolver, host: Host, web: Place
+) -> None:
+    """However often the state changes meanwhile; and what it says counts again when it goes on."""
+    pid = int(str(stats(resolver)["keeper_pid"]))
+    os.kill(pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    for _ in range(20):
+        assert word.leave(host.state_dir / LOCK)
+        assert values(ask(web, query("db"))) == [DB4]
+    assert time.monotonic() - begin < 2 * server.CATCH_UP_SECONDS + 1
+
+    os.kill(pid, signal.SIGCONT)
+    resolver.update(Update(revision=2, since=1, gone=("e2",)))
+    assert rcode(ask(web, query("db"))) == "SERVFAIL"
 
 
 def test_an_heir_waits_for_the_server_of_a_keeper_that_was_killed(host: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from support.patience import eventually
 from support.traffic import answered, fetch, reachable, serve, unreachable
 
 from netlib.apply import tear_down
-from netlib.errors import Conflict, NetWarning, Unsupported
+from netlib.errors import Conflict, NetError, NetWarning, Unsupported
 from netlib.net import Net
 from netlib.plan import diff
 from netlib.store import Commit, under
@@ -55,6 +56,104 @@ def lan(net: Net, **options: str) -> None:
 
 
 # -- macvlan --------------------------------------------------------------------------------------
+
+
+def test_a_device_is_found_by_any_of_its_names(net: Net, host: Host, outsider: Place) -> None:
+    """A parent, that of a VLAN and a bridge: what udev calls them as well leads to their own."""
+    host.run("ip", "link", "property", "add", "dev", "eth0", "altname", "enp0s3")
+    host.run("ip", "link", "add", "br7", "type", "bridge")
+    host.run("ip", "link", "property", "add", "dev", "br7", "altname", "uplinks")
+    vlan = net.plan.create("tagged", driver="macvlan", subnets=["203.0.113.0/24"],
+                           options={"parent": "enp0s3.30"})  # fmt: skip
+    assert "link eth0 name eth0.30" in vlan.text()
+
+    lan(net, parent="enp0s3")
+    net.create("shared", subnets=["198.51.100.0/24"], options={"bridge.name": "uplinks"})
+    host.sandbox("web")
+    for network, option, name in (("lan", "parent", "eth0"), ("shared", "bridge.name", "br7")):
+        net.connect(network, "netns:web")
+        assert net.inspect(network).network.options[option] == name
+    assert net.check() == ()
+    with pytest.raises(Conflict, match="lan"):
+        net.create("other", driver="ipvlan", subnets=["203.0.113.0/24"],
+                   options={"parent": "enp0s3"})  # fmt: skip
+    net.disconnect("shared", "netns:web")
+    net.remove("shared")
+    host.run("ip", "link", "del", "br7")
+
+
+def test_a_router_that_is_known_by_its_link_local_address_leads_out_of_the_lan(
+    net: Net, host: Host, outsider: Place
+) -> None:
+    """As all are that hosts learn from router advertisements (RFC 4861)."""
+    (router,) = re.findall("fe80::[0-9a-f:]+", outsider.run("ip", "-6", "addr").stdout)
+    outsider.run("ip", "addr", "add", "2001:db8:ff::1/128", "dev", "lo")
+    host.run("ip", "-6", "route", "replace", "default", "via", router, "dev", "eth0")
+    network = net.create("lan", driver="macvlan", subnets=[LAN6], options={"parent": "eth0"})
+    assert str(network.subnets[0].gateway) == router
+    web = host.sandbox("web")
+    net.connect("lan", "netns:web")
+    with serve(outsider, 80, "http"):
+        assert fetch(web, "2001:db8:ff::1", 80) == b"outsider"
+    assert net.check() == ()
+    host.run("ip", "-6", "route", "replace", "default", "via", OUTSIDER6, "dev", "eth0")
+
+
+def test_an_mtu_follows_that_of_the_parent_when_it_is_asked_to(net: Net, host: Host) -> None:
+    """What the parent's new one refuses is told with what to do; no sandbox has to leave."""
+    lan(net)
+    host.sandbox("web")
+    web = host.sandbox("db")
+    net.connect("lan", "netns:db")
+    host.run("ip", "link", "set", "eth0", "mtu", "1400")
+    ((_, error),) = net.repair().failed
+    assert "net update -o mtu" in error.hint
+    with pytest.raises(NetError) as refused:
+        net.connect("lan", "netns:web")
+    assert "net update -o mtu" in refused.value.hint
+    with pytest.raises(NetError, match="that of eth0 is 1400"):
+        net.update("lan", options={"mtu": "1500"})
+
+    net.update("lan", options={"mtu": "1400"})
+    assert net.check() == ()
+    net.connect("lan", "netns:web")
+    host.run("ip", "link", "set", "eth0", "mtu", "1500")
+    net.update("lan", options={"mtu": ""})  # the parent's
+    assert "mtu 1500" in web.run("ip", "link", "show", "eth0").stdout
+
+
+def test_a_mac_of_the_parents_is_refused_with_the_reason(net: Net, host: Host) -> None:
+    """Linux says only that an address is in use."""
+    lan(net)
+    host.sandbox("web")
+    mac = host.run("ip", "-br", "link", "show", "eth0").stdout.split()[2]
+    with pytest.raises(NetError) as refused:
+        net.connect("lan", "netns:web", mac=mac)
+    assert "MAC" in refused.value.hint
+
+
+def test_a_macvlan_that_its_sandbox_renamed_is_made_again_and_goes_when_it_leaves(
+    net: Net, host: Host, outsider: Place
+) -> None:
+    """Udev in a container renames: no address stays with a device that nobody knows any more."""
+    lan(net)
+    web = host.sandbox("web")
+    first = net.connect("lan", "netns:web", addresses=["192.0.2.9"])
+    web.run("ip", "link", "set", "eth0", "name", "host0")
+    assert len(net.check()) == 1
+    assert not net.repair().failed
+    assert net.check() == ()
+    assert "host0" not in web.run("ip", "-o", "link").stdout
+    with serve(web, 80, "http"):
+        assert fetch(outsider, "192.0.2.9", 80) == b"web"
+    assert first.mac in outsider.run("ip", "neigh", "show", "192.0.2.9").stdout
+
+    web.run("ip", "link", "set", "eth0", "name", "host0")
+    web.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+    net.disconnect("lan", "netns:web")
+    there = web.run("ip", "-o", "link").stdout
+    assert "host0" not in there
+    assert "eth0" in there, "what is not ours stays"
 
 
 @pytest.mark.parametrize("family", [4, 6])

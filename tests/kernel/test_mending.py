@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from support.host import HOST4, HOST6, NAMED, Host, new_host
@@ -19,10 +20,11 @@ from support.traffic import reachable, serve, unreachable
 
 from netlib import Net, throwaway
 from netlib.dns.client import Resolver
-from netlib.errors import NoSuchSandbox, WrongHost
+from netlib.errors import AlreadyThere, NoSuchSandbox, WrongHost
 from netlib.firewall.iptables_base import fact_chains
 from netlib.firewall.nftables_base import CONTAINERS
 from netlib.kernel import host_facts
+from netlib.ports import parse
 from netlib.store import Commit, under
 from netlib.wiring import Relay
 
@@ -424,3 +426,53 @@ def test_a_foreign_chain_that_came_into_the_way_is_passed(host: Host) -> None:
 
             assert reachable(web, "192.0.2.100", 80)
         assert net.check() == ()
+
+
+@pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+def test_rules_of_earlier_that_somebody_loads_again_are_mended_at_once(
+    host: Host, firewall: Literal["nftables", "iptables"]
+) -> None:
+    """Ports of an administrator's old copy lie where others are now, also limited to sources."""
+    with Net(host.state_dir, firewall=firewall) as net:
+        net.create("front", subnets=[FRONT])
+        for name in ("web", "db"):
+            net.register_sandbox(name, host.sandbox(name).netns)
+            net.connect("front", name)
+        only = ["203.0.113.0/25"]
+        net.publish("web", ["7000-7003:7000-7003", "8081:80"])
+        net.publish("web", [parse("8080:80", only)])
+        load_again = _saved(host, firewall)
+        for port in ("7000-7003", "80"):
+            net.unpublish("web", [port])
+        load_again()
+        assert [finding.subject for finding in net.check()] == ["host"]
+        with suppress(AlreadyThere):  # nftables puts it beside what is limited
+            net.publish("web", ["8080:80"])
+        net.publish("db", [parse("8082:80", only)])
+        net.repair()
+        net.publish("db", ["7002-7005:7002-7005", "8081:81"])
+
+        load_again()
+        assert net.check() != ()
+        repaired = net.repair()
+
+        assert repaired.failed == ()
+        assert repaired.mended[0].subject == "host"
+        assert net.check() == ()
+
+
+def _saved(host: Host, firewall: str) -> Callable[[], None]:
+    """Save all rules of the host as they are now, to be loaded in place of those of then."""
+    if firewall == "nftables":
+        saved = {"nft -f -": "flush ruleset\n" + host.run("nft", "list", "ruleset").stdout}
+    else:
+        saved = {
+            f"{program}-restore": host.run(f"{program}-save").stdout
+            for program in ("iptables", "ip6tables")
+        }
+
+    def load() -> None:
+        for program, text in saved.items():
+            host.run(*program.split(), stdin=text)
+
+    return load

@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from support.program import Program
 
 from netlib.net import Net
 from netlib.run.joining import stop
+from netlib.run.showing import keep_shown
 
 pytestmark = pytest.mark.kernel
 RESIDUE = [r"^nft table inet netlib", r"^sysctl .*forwarding=1"]
@@ -434,6 +436,21 @@ def test_stop_of_several(net: Program) -> None:
 
 
 # -- from outside -------------------------------------------------------------------------------
+
+
+def test_a_command_that_has_ended_at_once_is_shown_nothing_and_warned_of_nothing(
+    host: Host, tmp_path: Path
+) -> None:
+    """Its mounts are gone before it is: whoever would keep an eye on them finds none."""
+    process = host.popen("true")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    warnings: list[str] = []
+    keep_shown(process.pid, {"/etc/hosts": str(tmp_path / "hosts")}, warnings.append)
+    for thread in threading.enumerate():
+        if thread.name == "net-run-files":
+            thread.join(10)
+    assert warnings == []
+    process.wait()
 
 
 def test_exec_sees_what_the_command_sees(net: Program) -> None:

@@ -94,6 +94,22 @@ def test_a_sidecar_shares_all_of_a_stack(net: Program) -> None:
     assert "shared as it is" in refused
 
 
+def test_a_sidecar_of_who_has_ended_is_not_in_the_stack_of_its_successor(net: Program) -> None:
+    """Another of that name has a namespace of its own: what is done to one is not to the other."""
+    net("create front --subnet 198.51.100.0/24")
+    net("run -d --name web --network front -- sleep 60")
+    net("run -d --name sidecar --network container:web -- sleep 60")
+    net("stop web")
+    net("connect front sidecar")
+    assert "198.51.100.3" in net("ps").stdout
+    net("disconnect front sidecar")
+    net("run -d --name web --network front -- sleep 60")
+    assert net("ps").stdout.count("198.51.100.") == 1
+    assert "on no network" in net("publish sidecar 8080:80", status=3).stderr
+    assert "not connected" in net("disconnect front sidecar", status=3).stderr
+    assert net("run --network container:sidecar -- hostname").stdout.strip() != "web"
+
+
 def test_a_link_gives_hosts_entries_and_variables(net: Program, host: Host) -> None:
     """As programs written for links expect, one way; the hosts entry follows the other one."""
     net("run -d --name db --network bridge:expose=5432 -e USER=postgres -- sleep 60")

@@ -21,7 +21,14 @@ from netlib.relay.door import RelayDoor
 from netlib.store.sqlite import SqliteStore
 
 # Whatever netlib does to the host or to the disk goes through one of these.
-STEPS: tuple[tuple[Any, str], ...] = (
+Steps = tuple[tuple[Any, str], ...]
+FIREWALL: Steps = (
+    (libnftables.Library, "run"),
+    (Ruleset, "change"),
+    (program.Place, "run"),
+)
+STEPS: Steps = (
+    *FIREWALL,
     (SqliteStore, "commit"),
     (LinuxKernel, "do"),
     (LinuxKernel, "begin"),
@@ -30,9 +37,6 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (Socket, "transact"),
     (settings, "write"),
     (settings, "exchange"),
-    (libnftables.Library, "run"),
-    (Ruleset, "change"),
-    (program.Place, "run"),
     (RelayDoor, "_ask"),
     (RelayDoor, "_send"),
     (Resolver, "_ask"),
@@ -41,16 +45,17 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (named, "_new"),
     (named, "drop"),
 )
+_MOST_STEPS = 300
 
 
-def die_at(step: int, state_dir: Path, work: Callable[[Net], object]) -> bool:
+def die_at(step: int, state_dir: Path, work: Callable[[Net], object], steps: Steps = STEPS) -> bool:
     """Do `work` in a child process that kills itself before its `step`th step; whether it did.
 
     False: it came to its end first. What it raises is an AssertionError here.
     """
     child = os.fork()
     if not child:
-        _live(step, state_dir, work)
+        _live(step, state_dir, work, steps)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
@@ -59,16 +64,16 @@ def die_at(step: int, state_dir: Path, work: Callable[[Net], object]) -> bool:
     return False
 
 
-def deaths(state_dir: Path, work: Callable[[Net], object], limit: int = 300) -> Iterator[int]:
+def deaths(state_dir: Path, work: Callable[[Net], object], steps: Steps = STEPS) -> Iterator[int]:
     """Have `work` die at its first step, its second, and so on until it no longer does."""
-    for step in range(1, limit):
-        if not die_at(step, state_dir, work):
+    for step in range(1, _MOST_STEPS):
+        if not die_at(step, state_dir, work, steps):
             return
         yield step
-    raise AssertionError(f"more than {limit} steps")
+    raise AssertionError(f"more than {_MOST_STEPS} steps")
 
 
-def _live(step: int, state_dir: Path, work: Callable[[Net], object]) -> None:
+def _live(step: int, state_dir: Path, work: Callable[[Net], object], steps: Steps) -> None:
     try:
         left = step
 
@@ -78,7 +83,7 @@ def _live(step: int, state_dir: Path, work: Callable[[Net], object]) -> None:
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        for owner, name in STEPS:
+        for owner, name in steps:
             setattr(owner, name, _counted(getattr(owner, name), count))
         with Net(state_dir) as net:
             work(net)

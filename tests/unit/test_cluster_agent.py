@@ -25,6 +25,7 @@ from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
 from netlib.cluster.own import republish
 from netlib.cluster.state import (
+    AWAY_KEY,
     LEASE_KEY,
     SEEN_KEY,
     ClusterState,
@@ -41,13 +42,14 @@ from netlib.operation import Operation
 from netlib.plan import Create as CreateStep
 from netlib.plan import Delete as DeleteStep
 from netlib.plan import Plan, Stage
-from netlib.state import MEMBERSHIP_KEY, dump
+from netlib.state import MEMBERSHIP_KEY, dump, load
 from netlib.store import Commit, under
 from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile, sync
 from netlib.verbs.shared import let_go
 from netlib.wiring import Bridge, FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
+CHOSEN = "192.0.2.0/26"
 
 
 @pytest.fixture
@@ -55,7 +57,9 @@ def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
     """Three hosts with a network, and a sandbox on each of the first two."""
     with fake_cluster(tmp_path, 3) as cluster:
         one, two, _ = cluster.hosts
-        one.net.create("app", driver="overlay", subnets=[SUBNET], attachable=True)
+        one.net.create(
+            "app", driver="overlay", subnets=[SUBNET], ip_ranges=[CHOSEN], attachable=True
+        )
         cluster.step()
         one.connect("app", "web")
         two.connect("app", "db")
@@ -73,6 +77,12 @@ def one(cluster: FakeCluster) -> FakeHost:
 def two(cluster: FakeCluster) -> FakeHost:
     """The second host, with db."""
     return cluster.hosts[1]
+
+
+@pytest.fixture
+def three(cluster: FakeCluster) -> FakeHost:
+    """The third host, which has nothing of the network yet."""
+    return cluster.hosts[2]
 
 
 def network(host: FakeHost) -> str:
@@ -505,6 +515,8 @@ def test_a_network_that_can_not_be_served_keeps_no_other_from_it(
     more = two.net.connect("other", two.box("more"))
     one.later()
     assert more.mac in one.remotes()
+    (finding,) = [f for f in one.net.check() if f.note]
+    assert (finding.subject, "it is full" in finding.note) == ("network app", True)
     said = [line for line in one.log if "it is full" in line]
     assert len(said) == len(set(said)) > 0
 
@@ -514,6 +526,22 @@ def test_a_network_that_can_not_be_served_keeps_no_other_from_it(
     assert str(new.addresses[0].ip) in one.neighbours()
     assert one.net.check() == ()
     assert "done" in one.log[-1]
+
+
+def test_a_change_that_can_not_be_made_here_is_told_until_it_is(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost
+) -> None:
+    """A prefix that the cluster had free, and this host not."""
+    two.net.create("mine", subnets=["203.0.113.0/24"])
+    one.net.update("app", subnets=["203.0.113.0/24"])
+    cluster.step()
+    (told,) = two.subjects()
+    assert told.startswith("network app: it is not as the cluster has it: 203.0.113.0/24 overlaps")
+    two.net.remove("mine")
+    two.later()
+    two.later()
+    assert two.subjects() == []
+    assert len(two.net.inspect("app").network.subnets) == 2
 
 
 def test_hosts_that_read_everything_at_once_do_it_apart_the_next_time(
@@ -680,6 +708,38 @@ def test_who_is_taken_for_a_member_and_is_none_is_told_and_shut_out(
     assert one.net.check() == ()
 
 
+@pytest.mark.parametrize("lost", ["endpoint", "network"])
+def test_what_a_state_from_a_copy_does_not_know_is_told_and_removed(
+    cluster: FakeCluster, three: FakeHost, lost: str
+) -> None:
+    """Of a host that has none but the cluster's networks, too."""
+    store = three.net.engine.state.store
+    if lost == "endpoint":
+        three.connect("app", "old")
+    three.box("young")
+    before = store.range(" ", "~")
+    three.net.connect("app", "young")
+    known = {record.key for record in before}
+    store.commit(
+        Commit(
+            put={record.key: record.value for record in before},
+            delete=tuple(r.key for r in store.range(" ", "~") if r.key not in known),
+        )
+    )
+    assert ("host", "nothing in the state owns it") in [
+        (finding.subject, finding.note) for finding in three.net.check()
+    ]
+    three.net.collect_garbage()
+    three.follower.again()
+    three.later()
+    cluster.step()
+    assert three.subjects() == []
+    young = three.net.connect("app", "young")
+    cluster.step()
+    assert young.mac in cluster.hosts[0].remotes()
+    assert three.subjects() == []
+
+
 def test_what_was_under_way_when_a_host_left_is_cleared_away(
     cluster: FakeCluster,
 ) -> None:
@@ -771,6 +831,24 @@ def test_an_agent_that_is_told_looks_at_once(
         store.commit(Commit(put={MEMBERSHIP_KEY: mine.value}))
         agent.look()
         eventually(lambda: store.get(LEASE_KEY) and store.get(SEEN_KEY))
+    finally:
+        agent.stop()
+
+
+def test_a_host_that_does_not_reach_the_cluster_is_told(cluster: FakeCluster) -> None:
+    """As soon as that is no moment any more, and until it does."""
+    three = cluster.hosts[2]
+    agent, store = Agent(three.net.engine), three.net.engine.state.store
+    three.cut = True
+    agent.start()
+    try:
+        since, why = load(eventually(lambda: store.get(AWAY_KEY)).value)
+        assert three.subjects() == []
+        store.commit(Commit(put={AWAY_KEY: dump([since - 60, why])}))
+        (told,) = three.subjects()
+        assert "s the cluster could not be told that this host lives (no server" in told
+        three.cut = False
+        eventually(lambda: three.subjects() == [])
     finally:
         agent.stop()
 

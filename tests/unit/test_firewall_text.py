@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from netlib.errors import InvalidName
@@ -23,7 +24,7 @@ from netlib.firewall import (
     source_guard,
 )
 from netlib.firewall.base import Marks
-from netlib.firewall.facts import Element, observed
+from netlib.firewall.facts import Element, Place, healed, observed
 from netlib.firewall.iptables_base import fact_chains
 from netlib.firewall.iptables_state import Clash, Missing, State, above, change, facts, met
 from netlib.firewall.nftables_base import base
@@ -277,6 +278,122 @@ def test_a_port_of_others_with_a_comment_that_is_no_range_is_told(comment: str) 
     there = {e.place: e for e in [*nftables.elements(WEB), theirs]}
     assert nftables_facts.known(there) == [WEB]
     assert [(s.container, s.element) for s in nftables_facts.strays(there, [])] == [theirs.place]  # type: ignore[attr-defined]
+
+
+# -- what was saved earlier and is loaded again ---------------------------------------------------
+
+_FEW_SOURCES = (ip_network("192.0.2.0/25"), ip_network("198.51.100.0/24"))
+_few_bridges = st.sampled_from(["nl-a", "nl-b"])
+
+
+def _few_nouns() -> st.SearchStrategy[Noun]:
+    """Firewall nouns that are often in each other's places."""
+    few_ports = st.integers(8080, 8083)
+    few_targets = st.sampled_from([ip_address("203.0.113.2"), ip_address("203.0.113.3")])
+    few_sources = st.lists(st.sampled_from(_FEW_SOURCES), unique=True).map(tuple)
+    count = st.integers(1, 3)
+    return st.one_of(
+        st.builds(
+            Publish,
+            family=st.just(4),
+            protocol=st.just("tcp"),
+            host=st.sampled_from([None, ip_address("192.0.2.1")]),
+            port=few_ports,
+            count=count,
+            target=few_targets,
+            target_port=st.integers(8080, 8081),
+            sources=few_sources,
+        ),
+        st.builds(
+            Open,
+            protocol=st.just("tcp"),
+            target=few_targets,
+            port=few_ports,
+            count=count,
+            sources=few_sources,
+        ),
+        st.builds(
+            Forward,
+            bridge=_few_bridges,
+            within=st.sampled_from(["allow", "published"]),
+            inbound=st.sampled_from(["published", "routed"]),
+            outbound=st.sampled_from(["allow", "drop"]),
+            host=st.sampled_from(["open", "gateway"]),
+            isolated=st.booleans(),
+        ),
+        st.builds(
+            Masquerade,
+            bridge=_few_bridges,
+            family=st.just(4),
+            source=st.none() | few_targets,
+        ),
+    )
+
+
+def _ports_of(noun: Noun) -> frozenset[tuple[object, ...]]:
+    """What no two of one state can both have."""
+    if isinstance(noun, Publish):
+        return frozenset((noun.port + i,) for i in range(noun.count))
+    if isinstance(noun, Open):
+        return frozenset((noun.target, noun.port + i) for i in range(noun.count))
+    return frozenset([noun.key()])
+
+
+_few_states = st.lists(_few_nouns(), max_size=5).map(
+    lambda found: [
+        one
+        for i, one in enumerate(found)
+        if not any(_ports_of(one) & _ports_of(other) for other in found[:i])
+    ]
+)
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+@settings(max_examples=300)
+@given(earlier=_few_states, wanted=_few_states, over=st.booleans())
+def test_what_is_loaded_again_of_earlier_goes_and_what_is_wanted_stays(
+    backend: str, earlier: list[Noun], wanted: list[Noun], over: bool
+) -> None:
+    """First what nothing is known of goes, then what is there is made what is wanted."""
+    in_rules = backend == "iptables"
+    render: Callable[[Noun], list[Element]] = nftables.elements
+    places: Callable[[Noun], list[Place]] = nftables.places
+    if in_rules:
+        render = partial(iptables.elements, family=4, marks=MARKS)
+        places = partial(iptables.places, family=4, marks=MARKS)
+
+    def known() -> list[Noun]:
+        found = iptables_facts.known({4: there}) if in_rules else nftables_facts.known(there)
+        assert len({noun.key() for noun in found}) == len(found)
+        return found
+
+    def strays() -> list[Noun]:
+        if in_rules:
+            return iptables_facts.strays({4: there}, wanted)
+        return nftables_facts.strays(there, wanted)
+
+    states = [wanted, earlier] if over else [earlier, wanted]
+    there = {e.place: e for state in states for noun in state for e in render(noun)}
+    keys = {noun.key() for noun in wanted}
+    for noun in [*(n for n in known() if n.key() not in keys), *strays()]:
+        for element in render(noun):
+            there.pop(element.place, None)
+    seen = {noun.key(): noun for noun in observed(wanted, there, known(), render)}
+    for noun in wanted:
+        old = seen.get(noun.key())
+        gone, come = healed(old, noun, there, render, places) if old else ([], render(noun))
+        for element in gone:
+            del there[element.place]
+        assert all(element.says(there.get(element.place, element)) for element in come)
+        there |= {element.place: element for element in come}
+
+    after = {e.place: e.value for noun in wanted for e in render(noun)}
+    assert {place: element.value for place, element in there.items()} == after
+    assert {noun.key() for noun in known()} <= keys
+    assert strays() == []
+
+
+# -- how it is listed ---------------------------------------------------------------------------
 
 
 @given(nouns())

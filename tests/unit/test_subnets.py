@@ -180,6 +180,24 @@ def test_what_is_near_is_the_gateway_of_its_subnet() -> None:
     assert str(apart.gateway) == "198.51.100.1"
 
 
+def test_a_link_local_router_of_a_lan_leads_out_of_all_its_ipv6_subnets() -> None:
+    """Hosts learn it from router advertisements; what is asked for comes first."""
+    prefixes = ["2001:db8:1::/64", "2001:db8:2::/64", "192.0.2.0/24"]
+    lan = Ways(lan=True, near=(ip_address("fe80::1"),))
+
+    def gateways(*asked: str) -> list[str]:
+        return [str(s.gateway) for s in parse_subnet_options(prefixes, asked, ways=lan)]
+
+    assert gateways() == ["fe80::1", "fe80::1", "192.0.2.1"]
+    assert gateways("2001:db8:2::9") == ["fe80::1", "2001:db8:2::9", "192.0.2.1"]
+    assert gateways("fe80::2", "2001:db8:2::9") == ["fe80::2", "2001:db8:2::9", "192.0.2.1"]
+    for asked in (("fe80::2", "fe80::3"), ("fe80::2", "2001:db8:1::9", "2001:db8:2::9")):
+        with pytest.raises(InvalidAddress, match="gateway fe80::"):
+            gateways(*asked)
+    with pytest.raises(InvalidAddress, match="in no subnet"):
+        parse_subnet_options(prefixes, ["fe80::2"])
+
+
 def test_no_subnets_are_no_subnets() -> None:
     """The caller chooses from the pools then."""
     assert parse_subnet_options([]) == ()

@@ -11,13 +11,19 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """The program `net`, and `contnet` where Samba's `net` comes first."""
+    from netlib.frontends.cli.ending import Ended, take_back_when_ended
     from netlib.frontends.cli.streams import forgive_bytes, open_closed
 
     open_closed()  # before anything else is opened, and gets their numbers
     forgive_bytes()
+    take_back_when_ended()
     from netlib.frontends.cli.program import invoke
 
-    sys.exit(invoke(sys.argv[1:]))
+    try:
+        status = invoke(sys.argv[1:])
+    except Ended as ended:
+        ended.die()
+    sys.exit(status)
 
 
 def command_line() -> click.Command:

@@ -81,7 +81,8 @@ def create_command(
     Prints its id. Without --subnet prefixes are chosen that no other network has and the host
     has no route to. With --ipv6 there are both families, and the one that no --subnet is of is
     chosen so; an IPv6 --subnet alone makes a network without IPv4. A gateway, range or aux
-    address belongs to the subnet that contains it. See `net driver ls` for the drivers' options.
+    address belongs to the subnet that contains it; on a LAN, a link-local gateway to each IPv6
+    subnet without one. See `net driver ls` for the drivers' options.
 
     Example:  net create my-net
     Example:  net create --subnet 192.0.2.0/24 --ipv6 -o mtu=1400 back
@@ -107,8 +108,9 @@ def create_command(
             session.show_plan(net, made)
             return
         from netlib.frontends.cli.views import network_view
+        from netlib.verbs.overview import scope_of
 
-        scope = net.engine.driver(made).capabilities.scope
+        scope = scope_of(net.engine, made)
         session.show({"network": network_view(made, scope)}, made.id)
 
 
@@ -195,6 +197,7 @@ def update_command(
             session.show_plan(net, changed)
             return
         from netlib.frontends.cli.views import network_view
+        from netlib.verbs.overview import scope_of
 
-        scope = net.engine.driver(changed).capabilities.scope
+        scope = scope_of(net.engine, changed)
         session.show({"network": network_view(changed, scope)}, changed.name)

@@ -101,8 +101,9 @@ def _on_signals(server: Server, stop: threading.Event | None) -> None:
         # The descriptor is written to by whichever thread a signal comes to; a handler would
         # run when the main thread wakes, and nothing wakes it.
         signal.set_wakeup_fd(server.waker)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup(1)
+                signal.signal(number, lambda *_: None)
     if stop is not None:
 
         def wait() -> None:
