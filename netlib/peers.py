@@ -91,7 +91,7 @@ def ranges_of(network_id: str) -> tuple[tuple[str, str], ...]:
 
 
 def peers_wiring(
-    engine: Engine, network: Network, peers: Iterable[SharedEndpoint], host: HostFacts
+    engine: Engine, network: Network, peers: Collection[SharedEndpoint], host: HostFacts
 ) -> Wiring:
     """What they have here.
 
@@ -99,7 +99,8 @@ def peers_wiring(
     was first. Where two have the same, the cluster is about to say which.
     """
     driver = engine.driver(network)
-    mine = _addresses_here(engine, network)
+    own = {subnet.own for subnet in network.subnets}
+    mine = own | set(map(lease_address, _held(engine, network, peers)))
     return Wiring.first_of(
         driver.peer_wiring(network, one.peer(), host)
         for one in peers
@@ -123,14 +124,13 @@ def beside(
     What `peers_wiring` says follows from that, so it is asked for first. The word is for where
     one here that has such an address is about to go: then the other one is to be entered.
     """
-    held = {record.key: record for record in _leases(engine, network)}
-    asked = [keys.address_key(network.id, address) for one in peers for address in one.addresses]
-    both = [held[key] for key in asked if key in held]
-    conditions: list[Condition] = [still_so(key, held.get(key)) for key in asked]
+    held = _held(engine, network, peers)
+    asked = {lease_key(address.ip) for one in peers for address in one.addresses}
+    folder = under(_folder(network))
+    conditions: list[Condition] = [still_so(folder[0] + key, held.get(key)) for key in asked]
     if len(peers) > _FEW:
-        conditions = list(
-            exactly(*under(_folder(network)), ((r.key, r.revision) for r in held.values()))
-        )
+        conditions = list(exactly(*folder, ((r.key, r.revision) for r in held.values())))
+    both = [held[key] for key in asked if key in held]
     words = {}
     for lease in both:
         holder = keys.endpoint_key(network.id, keys.load_as(Lease, lease.value).endpoint)
@@ -174,15 +174,14 @@ def _place_key(network_id: str, address: IPAddress) -> str:
     return f"place/{network_id}/{lease_key(address)}"
 
 
-def _addresses_here(engine: Engine, network: Network) -> set[IPAddress]:
-    """Those of this host and of its endpoints."""
-    own = (subnet.own for subnet in network.subnets if subnet.own is not None)
-    held = (record.key.removeprefix(_folder(network)) for record in _leases(engine, network))
-    return {*own, *map(lease_address, held)}
-
-
-def _leases(engine: Engine, network: Network) -> list[Record]:
-    return engine.state.store.range(*under(_folder(network)))
+def _held(engine: Engine, network: Network, peers: Collection[SharedEndpoint]) -> dict[str, Record]:
+    """The addresses that endpoints here have, at least those that are also of these elsewhere."""
+    store, folder = engine.state.store, _folder(network)
+    if len(peers) > _FEW:
+        return {r.key.removeprefix(folder): r for r in store.range(*under(folder))}
+    asked = {lease_key(address.ip) for one in peers for address in one.addresses}
+    found = {key: store.get(folder + key) for key in asked}
+    return {key: record for key, record in found.items() if record}
 
 
 def _folder(network: Network) -> str:

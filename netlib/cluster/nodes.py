@@ -26,7 +26,7 @@ from netlib.errors import (
 )
 from netlib.filters import Maker, label_test, matcher
 from netlib.state import address_key, dump, load_as
-from netlib.store import Commit, Store, Unchanged, under
+from netlib.store import Commit, Record, Store, Unchanged, under
 from netlib.values import dataclass, replace
 
 Reach = Literal["leader", "reachable", "unreachable", ""]
@@ -300,12 +300,26 @@ def forget(store: Store, node: Node) -> None:
     by that a host knows it from a store that was put back to before it joined.
     """
     store.commit(Commit(put={keys.revoked(node.id): node.name}))
-    gone = [*records_of(node)]
+    store.commit(Commit(put={}, delete=records_of(node)))
+    for _ in range(_TRIES):
+        gone = _standing(store, node)
+        if not gone:
+            return
+        for start in range(0, len(gone), _BATCH):
+            some = gone[start : start + _BATCH]
+            seen = tuple(Unchanged(one.key, one.revision) for one in some)
+            # One that lives gives up, too, and others may have that by now: look again.
+            with suppress(StoreConflict):
+                store.commit(Commit(conditions=seen, put={}, delete=tuple(one.key for one in some)))
+    raise StoreConflict(gone[0].key)
+
+
+def _standing(store: Store, node: Node) -> list[Record]:
+    """What stands in a cluster's networks for a node."""
+    found = []
     for record in (*store.range(*under("endpoint/")), *store.range(*under("host/"))):
-        endpoint = load_as(SharedEndpoint, record.value)
-        if endpoint.node == node.id:
-            gone.append(record.key)
-            gone += [address_key(endpoint.network, one.ip) for one in endpoint.addresses]
-    while gone:
-        part, gone = gone[:_BATCH], gone[_BATCH:]
-        store.commit(Commit(put={}, delete=tuple(part)))
+        one = load_as(SharedEndpoint, record.value)
+        if one.node == node.id:
+            leases = (store.get(address_key(one.network, a.ip)) for a in one.addresses)
+            found += [record, *(lease for lease in leases if lease and one.id in lease.value)]
+    return found

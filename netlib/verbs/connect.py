@@ -92,7 +92,10 @@ def connect(
     able = driver.capabilities
     box = engine.sandbox(sandbox)
     if known.state != "ready":
-        raise InvalidRequest(f"network {known.name} is being removed or made", "run: net repair")
+        raise InvalidRequest(
+            f"network {known.name} is being removed or made",
+            "wait for who does it; if nobody does any more, run: net repair",
+        )
     members = keys.members(known.id, box.name)
     if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)

@@ -139,7 +139,7 @@ def taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
 def _difference(
     engine: Engine,
     record: NetworkRecord,
-    everybody: Iterable[SharedEndpoint],
+    everybody: Collection[SharedEndpoint],
     host: HostFacts,
     made: Collection[str] = (),
 ) -> Plan:

@@ -53,7 +53,10 @@ def update(
     shared = _shared(engine, record) if driver.capabilities.scope == "global" else None
     old = shared.network if shared else record.network
     if record.network.state != "ready":
-        raise InvalidRequest(f"network {old.name} is being removed or made", "run: net repair")
+        raise InvalidRequest(
+            f"network {old.name} is being removed or made",
+            "wait for who does it; if nobody does any more, run: net repair",
+        )
     parts = (tuple(gateways), tuple(ip_ranges), tuple(aux_addresses))
     subnets = tuple(subnets)
     if any(parts) and not subnets:

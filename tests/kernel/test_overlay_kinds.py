@@ -22,8 +22,11 @@ from support.overlay_table import BOXES, SERVICE, TRANSPORTS, address, all_diffe
 from support.patience import eventually
 from support.reach import Probe, Servers, differences
 
-from netlib.errors import InvalidOption
-from netlib.model import Family, Network, Subnet, interface
+from netlib import names
+from netlib.errors import AlreadyThere, InvalidOption
+from netlib.model import HOST, Family, Network, Subnet, interface
+from netlib.plan import Create, Stage
+from netlib.wiring import Layer, Vxlan
 
 pytestmark = pytest.mark.kernel
 
@@ -226,3 +229,22 @@ def test_a_smaller_underlay_than_the_networks_mtu_is_refused(host: Host) -> None
 
     with cluster(host, 1) as made, pytest.raises(InvalidOption, match="1450 at most"):
         made[1].driver.network_wiring(longer(made), made[1].kernel.facts())
+
+
+def test_who_has_a_networks_number_on_the_host_is_looked_for(host: Host) -> None:
+    """Another program's VXLAN device, of which the kernel says only that there is one."""
+    with cluster(host, 1) as made:
+        one = made[1]
+        other, mine = replace(one.network, id="0b" * 32), names.bridge(one.network.id)
+        vxlan = next(
+            noun
+            for noun in one.driver.network_wiring(other, one.kernel.facts())
+            if isinstance(noun, Vxlan)
+        )
+        with pytest.raises(AlreadyThere, match="VNI already exists") as caught:
+            one.place.call(
+                lambda: one.kernel.do(
+                    Stage(Layer.LINK, HOST, (Create(replace(vxlan, bridge=mine)),))
+                )
+            )
+        assert f"VNI {vxlan.vni} at UDP port 4789" in caught.value.hint

@@ -23,7 +23,15 @@ from netlib.cluster.leaving import leave
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
 from netlib.cluster.state import node_key, offer_key
-from netlib.errors import KernelError, NodePaused, NoSuchNetwork, PoolOverlap, StoreError
+from netlib.errors import (
+    AddressTaken,
+    InvalidRequest,
+    KernelError,
+    NodePaused,
+    NoSuchNetwork,
+    PoolOverlap,
+    StoreError,
+)
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.state import dump
@@ -262,7 +270,7 @@ def test_what_becomes_of_a_network_while_a_host_takes_it_up_is_followed(
     monkeypatch.setattr(Follower, "_meet", met)
     once(monkeypatch, three.net.engine.meeting, "take", change, after=True)
     three.box("late")
-    with suppress(NoSuchNetwork):
+    with suppress(NoSuchNetwork, InvalidRequest):  # it is gone, or just going
         three.net.connect("app", "late")
     agent.join()
     cluster.step()
@@ -385,3 +393,27 @@ def test_what_others_built_on_a_change_stays_when_it_is_taken_back(
         three.net.create("other", driver="overlay", subnets=["203.0.113.0/24"])
     cluster.step()
     assert one.subjects() == []
+
+
+def test_who_got_an_address_of_a_host_that_is_removed_keeps_it(
+    cluster: FakeCluster, one: FakeHost, two: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host lives, and gives the address up just before it is taken away."""
+    address = str(two.net.endpoints()[0].addresses[0].ip)
+    commit, given_on = cluster.store.commit, []
+
+    def committing(what: Commit) -> int:
+        if any("endpoint/" in key for key in what.delete) and not given_on:
+            given_on.append(address)
+            two.net.disconnect("app", "db")
+            one.connect("app", "heir", address)
+        return commit(what)
+
+    monkeypatch.setattr(cluster.store, "commit", committing)
+    forget(cluster.store, two.node)
+    assert given_on
+    assert two.node.id not in str(cluster.store.range(*under("host/")))
+    three = cluster.hosts[2]
+    three.box("late")
+    with pytest.raises(AddressTaken, match="heir on host1"):
+        three.net.connect("app", "late", addresses=[address])

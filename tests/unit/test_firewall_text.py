@@ -24,7 +24,7 @@ from netlib.firewall import (
     source_guard,
 )
 from netlib.firewall.base import Marks
-from netlib.firewall.facts import Element, Place, healed, observed
+from netlib.firewall.facts import Element, Place, healing, observed
 from netlib.firewall.iptables_base import fact_chains
 from netlib.firewall.iptables_state import Clash, Missing, State, above, change, facts, met
 from netlib.firewall.nftables_base import base
@@ -381,7 +381,8 @@ def test_what_is_loaded_again_of_earlier_goes_and_what_is_wanted_stays(
     seen = {noun.key(): noun for noun in observed(wanted, there, known(), render)}
     for noun in wanted:
         old = seen.get(noun.key())
-        gone, come = healed(old, noun, there, render, places) if old else ([], render(noun))
+        step = Change(old, noun) if old else Create(noun)
+        gone, come = healing([step], there, render, places)
         for element in gone:
             del there[element.place]
         assert all(element.says(there.get(element.place, element)) for element in come)
