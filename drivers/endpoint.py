@@ -105,8 +105,13 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
                 device=device,
                 destination=ip_network(destination),
                 via=ip_address(via),
-                metric=number(network.options, "metric", 0, 2**32 - 1) or 0,
+                metric=metric_of(network),
             )
+
+
+def metric_of(network: Network) -> int:
+    """The metric of routes in the network's sandboxes. Raises InvalidOption."""
+    return number(network.options, "metric", 0, 2**32 - 1) or 0
 
 
 def routes(
@@ -121,7 +126,7 @@ def routes(
     With `addresses`, a gateway in no prefix of theirs is reached on the link all the same.
     """
     near = [address.network for address in addresses]
-    metric = number(network.options, "metric", 0, 2**32 - 1) or 0
+    metric = metric_of(network)
     result: list[Route] = []
     for family, gateway in gateways.items():
         if gateway is not None:
@@ -137,9 +142,7 @@ def routes(
                     and not any(gateway in prefix for prefix in near),
                 )
             )
-    for text in filter(
-        None, (part.strip() for part in network.options.get("routes", "").split(","))
-    ):
+    for text in _parts(network.options.get("routes", "")):
         destination, via, own_metric = _route(text)
         result.append(
             Route(

@@ -12,6 +12,7 @@ from netlib.drivers.endpoint import (
     IFACE_PREFIX,
     ROUTING,
     in_sandbox,
+    metric_of,
     sysctls,
 )
 from netlib.drivers.parent import (
@@ -23,7 +24,6 @@ from netlib.drivers.parent import (
     parent_wiring,
 )
 from netlib.model import Endpoint, HostFacts, Network
-from netlib.options import number
 from netlib.values import replace
 from netlib.wiring import Address, Ipvlan, IpvlanFlag, IpvlanMode, Noun, Route, Wiring
 
@@ -99,7 +99,7 @@ def _mode(network: Network) -> IpvlanMode:
 
 def _routed(network: Network, endpoint: Endpoint, nouns: Iterator[Noun]) -> Iterator[Noun]:
     """The same without neighbours: nothing is announced, the default route needs no gateway."""
-    metric = number(network.options, "metric", 0, 2**32 - 1) or 0
+    metric = metric_of(network)
     defaults = {DEFAULT[family] for family in endpoint.gateway_for}
     for noun in nouns:
         if isinstance(noun, Address):

@@ -32,6 +32,8 @@ MTU = Option(
     aliases=("com.docker.network.driver.mtu",),
     live=True,
 )
+# Kinds of devices that hang off a parent, and so can't be one.
+_CHILDREN = ("macvlan", "macvtap", "ipvlan")
 
 
 class OnParent:
@@ -41,7 +43,7 @@ class OnParent:
 
     def settle(self, network: Network, host: HostFacts) -> dict[str, str]:
         """The parent and its MTU, where none were asked for."""
-        return _settled(network, host, ("macvlan", "macvtap", "ipvlan"))
+        return _settled(network, host)
 
     def peer_wiring(self, network: Network, peer: Peer, host: HostFacts) -> Wiring:
         """Nothing: other hosts are on the parent's LAN, or beyond it."""
@@ -58,13 +60,13 @@ def check_parent(network: Network) -> None:
             raise InvalidOption("lo can't be a parent", "name a device that leads to a network")
 
 
-def _settled(network: Network, host: HostFacts, kinds: tuple[str, ...]) -> dict[str, str]:
+def _settled(network: Network, host: HostFacts) -> dict[str, str]:
     """The parent and the MTU where they were left open.
 
-    `kinds` of devices can't be a parent. Raises NoSuchDevice, Conflict, InvalidOption.
+    Raises NoSuchDevice, Conflict, InvalidOption.
     """
     name = network.options.get("parent") or _default(network, host)
-    below = _below(name, network, host, kinds)
+    below = _below(name, network, host)
     most = below.mtu if below else 1500
     mtu = number(network.options, "mtu", 68, 65535) or most
     if mtu > most:
@@ -102,14 +104,14 @@ def _default(network: Network, host: HostFacts) -> str:
     return host.uplink.name
 
 
-def _below(name: str, network: Network, host: HostFacts, kinds: tuple[str, ...]) -> Device | None:
+def _below(name: str, network: Network, host: HostFacts) -> Device | None:
     """The device that is or will be below all endpoints, None for a dummy of our own."""
     known = _devices(host)
     if name == names.dummy(network.id):
         return None
     if name in known:
         device = known[name]
-        if device.kind in kinds:
+        if device.kind in _CHILDREN:
             raise InvalidOption(
                 f"{name} can't be a parent: it is {_article(device.kind)} itself",
                 "name the device that it hangs off",

@@ -12,6 +12,7 @@ from netlib.drivers.endpoint import (
     IFACE_PREFIX,
     ROUTING,
     check_in_sandbox,
+    metric_of,
     routes,
     sysctls,
 )
@@ -38,7 +39,7 @@ from netlib.model import (
     Subnet,
     interface,
 )
-from netlib.options import is_on, number
+from netlib.options import is_on
 from netlib.values import replace
 from netlib.wiring import (
     Address,
@@ -149,7 +150,7 @@ def _on_host(network: Network, endpoint: Endpoint, device: str) -> Iterator[Noun
 def _in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
     """One address without a LAN around it; all else is behind the gateway."""
     netns, device = endpoint.sandbox.netns, endpoint.ifname
-    metric = number(network.options, "metric", 0, 2**32 - 1) or 0
+    metric = metric_of(network)
     yield Loopback(netns=netns)
     yield Up(netns=netns, device=device)
     gateways = {}

@@ -16,7 +16,7 @@ from typing import Any
 
 from netlib.errors import StoreConflict
 from netlib.store import Absent, Commit, Condition, Event, Record, Unchanged
-from netlib.store.sqlite_connection import Turns, forks
+from netlib.store.sqlite_connection import SharedConnection, forks
 from netlib.store.sqlite_file import STEPS, check_version
 
 _LONGEST_PAUSE = 0.1  # seconds
@@ -46,8 +46,8 @@ class SqliteStore:
         self._version = len(steps)
         self._keep_events = keep_events
         self._poll_seconds = poll_seconds
-        self._reader = Turns(self._path, busy_seconds, steps)
-        self._writer = Turns(self._path, busy_seconds, steps)
+        self._reader = SharedConnection(self._path, busy_seconds, steps)
+        self._writer = SharedConnection(self._path, busy_seconds, steps)
         self._is_reading = False
         self._own = threading.local()  # the connection of a thread that is in `reading`
         self._news = threading.Condition()
@@ -99,8 +99,8 @@ class SqliteStore:
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
         # Who is in `reading` may be at it for long.
-        turns = self._reader if self._is_reading else self._writer
-        with turns.take(durable=commit.durable) as connection:
+        shared = self._reader if self._is_reading else self._writer
+        with shared.take(durable=commit.durable) as connection:
             check_version(connection, self._path, self._version)
             revision = _write(connection, commit, self._keep_events)
             connection.execute("COMMIT")

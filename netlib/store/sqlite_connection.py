@@ -16,7 +16,7 @@ from netlib.store.sqlite_file import STEPS, connect, explained, locked
 _FIRST_PAUSE, _LAST_PAUSE = 0.0002, 0.005  # seconds
 
 
-class Turns:
+class SharedConnection:
     """One connection to the file at `path`, opened when needed, for one thread at a time."""
 
     def __init__(
@@ -160,17 +160,17 @@ class Turns:
 class Turn:
     """The connection, for the block that is entered with it at once."""
 
-    __slots__ = ("_durable", "_turns")
+    __slots__ = ("_durable", "_shared")
 
-    def __init__(self, turns: Turns, durable: bool | None) -> None:
-        self._turns = turns
+    def __init__(self, shared: SharedConnection, durable: bool | None) -> None:
+        self._shared = shared
         self._durable = durable
 
     def __enter__(self) -> sqlite3.Connection:
-        return self._turns.begin(self._durable)
+        return self._shared.begin(self._durable)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._turns.end(error)
+        self._shared.end(error)
 
 
 def _identity(path: str) -> tuple[int, int]:

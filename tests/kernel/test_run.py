@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from support.patience import eventually
 from support.program import Program
 
 from netlib.net import Net
+from netlib.run.joining import stop
 from netlib.run.showing import keep_shown
 
 pytestmark = pytest.mark.kernel
@@ -408,6 +410,19 @@ def test_stop_never_ends_another_process(net: Program) -> None:
     finally:
         bystander.kill()
         bystander.wait(10)
+
+
+def test_stop_in_a_process_with_many_open_files(net: Program) -> None:
+    """Who has netlib as a library may have thousands."""
+    net("run -d --name web --network front -- sleep 1000")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    with contextlib.ExitStack() as files, Net(net.host.state_dir) as library:
+        files.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        for _ in range(1100):
+            files.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        stop(library, "web")
+    nothing_is_left(net)
 
 
 def test_stop_of_several(net: Program) -> None:

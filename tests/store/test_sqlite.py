@@ -21,7 +21,7 @@ import pytest
 from netlib.errors import StoreConflict, StoreError
 from netlib.store import Absent, Commit, Event, Record, Unchanged
 from netlib.store.sqlite import SqliteStore
-from netlib.store.sqlite_connection import Turns, forks
+from netlib.store.sqlite_connection import SharedConnection, forks
 from netlib.store.sqlite_file import STEPS
 
 HERE = Path(__file__).parent
@@ -105,12 +105,12 @@ def test_a_state_directory_may_have_any_name(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
 def test_a_durable_commit_waits_for_the_disk(path: Path, durable: bool, level: int) -> None:
     """FULL syncs the log at each commit, NORMAL does not; one connection changes over."""
-    turns = Turns(str(path), 1)
-    with turns.take(durable=not durable):
+    shared = SharedConnection(str(path), 1)
+    with shared.take(durable=not durable):
         pass
-    with turns.take(durable=durable) as connection:
+    with shared.take(durable=durable) as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
-    turns.close()
+    shared.close()
 
 
 def test_events_are_kept_within_bounds(path: Path) -> None:
@@ -509,23 +509,23 @@ def test_forking_in_the_midst_of_other_threads_commits(path: Path) -> None:
 
 def test_a_child_that_was_forked_in_the_midst_of_a_turn_is_refused(path: Path) -> None:
     """It neither hangs nor uses what is not its own; the parent goes on."""
-    turns = Turns(str(path), 0.1)
+    shared = SharedConnection(str(path), 0.1)
 
     class Stubborn:
-        before_fork, after_fork = staticmethod(turns.hold), staticmethod(turns.let_go)
+        before_fork, after_fork = staticmethod(shared.hold), staticmethod(shared.let_go)
 
     stubborn = Stubborn()
     forks.tell(stubborn)
 
     def use() -> None:
-        with turns.take() as connection:
+        with shared.take() as connection:
             connection.execute("SELECT * FROM clock").fetchone()
 
-    with turns.take():
+    with shared.take():
         in_child(lambda: refused(use))
     use()
     in_child(use)
-    turns.close()
+    shared.close()
 
 
 def test_a_fork_that_nobody_announced_is_refused(path: Path, store: SqliteStore) -> None:
