@@ -414,6 +414,23 @@ def test_a_second_add_leaves_the_first_its_address(host: Host, net: Net, runtime
     assert leases(net) == []
 
 
+def test_a_container_of_the_same_name_elsewhere_leaves_the_first_its_address(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Of a container id that is used again, for another namespace, the IPAM plugin is not told."""
+    folder = host.state_dir / "ipam"
+    ipam = {"type": "host-local", "dataDir": str(folder), "subnet": SUBNET}
+    front = runtime({"ipam": ipam}, version="1.0.0")
+    front.add("one", host.sandbox("web").netns.path)
+    with pytest.raises(CniError, match="another network namespace") as refusal:
+        front.add("one", host.sandbox("db").netns.path)
+    assert refusal.value.code == 101
+    assert (folder / "front" / "198.51.100.2").exists()
+    front.check("one")
+    front.delete("one")
+    assert leases(net) == []
+
+
 # An IPAM plugin that notes what it is asked, and whether the interface is there at that moment.
 NOTED = """#!/bin/sh
 cat > /dev/null

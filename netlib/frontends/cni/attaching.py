@@ -51,7 +51,7 @@ from netlib.plan import subject
 from netlib.state import EndpointRecord
 from netlib.store import Commit
 from netlib.values import replace
-from netlib.verbs.connect import connect
+from netlib.verbs.connect import check_nowhere_else, connect
 from netlib.verbs.disconnect import depart, leave
 from netlib.verbs.giving_way import give_way
 from netlib.verbs.readdress import readdress
@@ -114,17 +114,16 @@ def add(call: Call, netns: Netns) -> Result:
     ipam = Ipam(request, config)
     if needs_interface(config):
         return _attach_first(call, box, ipam)
-    _refuse_attached(call, netns)
+    _refuse_attached(call, box)
     with _noted(call, ipam), _taken_back(ipam):
         return _attach(call, box, ipam.add())
 
 
-def _refuse_attached(call: Call, netns: Netns) -> None:
+def _refuse_attached(call: Call, box: Sandbox) -> None:
     """Of an interface that is there the IPAM plugin must not hear: DEL would free its address."""
-    there = find_record(call)
-    if there is not None and there.endpoint.sandbox.netns.inode != netns.inode:
-        there = None  # of a container that has ended
-    if there is not None or call.ifname in call.net.engine.kernel.interfaces(netns):
+    engine = call.net.engine
+    check_nowhere_else(engine, box, engine.state.endpoints_of(box.name))
+    if find_record(call) is not None or call.ifname in engine.kernel.interfaces(box.netns):
         what = f"container {call.request.container} has an interface {call.ifname} already"
         raise _taken(InterfaceTaken(what))
 
