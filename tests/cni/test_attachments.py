@@ -720,6 +720,25 @@ def test_the_hosts_own_namespace_can_be_allowed_for_delete(host: Host, net: Net)
     assert answer(lambda: net, {**environment, "CNI_NETNS_OVERRIDE": "1"}, stdin).status == 0
 
 
+@pytest.mark.parametrize("runtime", ["daemon"], indirect=True)
+def test_a_container_outlives_who_was_in_it_when_it_was_attached(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """A path that the daemon can't see it finds by the mount it sees, before any process."""
+    web = host.sandbox("web")
+    passer_by = web.popen("sleep", "1000")
+    descriptor = os.open(web.netns.path, os.O_RDONLY)
+    try:
+        runtime().add("one", f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    passer_by.kill()
+    passer_by.wait()
+    assert net.collect_garbage() == ()
+    (box,) = net.sandboxes()
+    assert box.netns.path == web.netns.path
+
+
 def test_what_can_not_change_is_refused_rather_than_unheard(
     host: Host, net: Net, runtime: Runtimes
 ) -> None:
