@@ -68,6 +68,7 @@ def test_delete_gives_back_all_that_add_took(host: Host, net: Net, runtime: Runt
     web = host.sandbox("web")
     front = runtime()
     front.delete("never", netns=web.netns.path)
+    front.delete("never", netns="/run/" + "x" * 300)
     front.add("one", web.netns.path, portMappings=[{"hostPort": 8080, "containerPort": 80}])
     before = len(leases(net))
     front.delete("one", netns=web.netns.path)
@@ -452,6 +453,8 @@ GIVEN = (
         ('{"code": 11, "msg": "try later"}', 1, "try later"),
         ("no JSON", 3, "ended with 3"),
         ('{"cniVersion": "1.0.0", "ips": []}', 0, "no address"),
+        ('{"ips": [{"address": "198.51.100.7/24", "gateway": "x"}]}', 0, "gateway 'x'"),
+        ("[" * 100_000, 0, "no JSON object"),
         (GIVEN, 0, ""),
     ],
 )

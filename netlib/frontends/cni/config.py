@@ -147,7 +147,7 @@ def _config(
 def _where(found: Reading, document: Mapping[str, Any], version: str, name: str) -> Config:
     """Which network and interface it speaks of, and who chose the addresses."""
     delegate = found.within("ipam").text("type")
-    if "/" in delegate:
+    if "/" in delegate or "\0" in delegate:
         raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
     return Config(
         version=version,

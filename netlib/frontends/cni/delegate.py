@@ -167,5 +167,5 @@ def addresses_of(result: results.Result) -> tuple[str, ...]:
 def _parsed(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
