@@ -576,6 +576,19 @@ def test_garbage_collection_frees_what_is_not_valid(
     assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
 
 
+def test_garbage_collection_knows_an_interface_by_the_runtimes_name(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Which is CNI_IFNAME, whatever `ifname` of the configuration calls it in the container."""
+    front = runtime({"subnet": SUBNET, "ifname": "net1"})
+    front.add("one", host.sandbox("one").netns.path)
+    front.collect([("one", "eth0")])
+    front.check("one")
+    front.cache.clear()
+    front.collect([("one", "eth1")])
+    assert net.endpoints() == ()
+
+
 @pytest.mark.parametrize("key", ["cni.dev/valid-attachments", "cni.dev/attachments"])
 def test_garbage_collection_understands_every_libcni(
     host: Host, net: Net, runtime: Runtimes, key: str

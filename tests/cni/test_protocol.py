@@ -153,6 +153,19 @@ def test_bad_configurations_are_refused(config: Any, code: int, words: str) -> N
 
 
 @pytest.mark.parametrize(
+    "half", [{}, {"containerID": "one"}, {"ifname": "eth0"}, {"containerID": "one", "ifname": ""}]
+)
+def test_half_an_attachment_is_none_that_garbage_is_told_by(half: dict[str, str]) -> None:
+    """Whoever was meant would lose what it has."""
+    net = fake()
+    assert call(net=net)[1] == 0
+    valid = {"cni.dev/valid-attachments": [half]}
+    said, status = call({**ADD, "CNI_COMMAND": "GC"}, {**CONFIG, **valid}, net)
+    assert (said["code"], status) == (7, 1), said
+    assert len(net.endpoints()) == 1
+
+
+@pytest.mark.parametrize(
     ("environment", "config"),
     [
         ({**ADD, "CNI_ARGS": "\udcff=1"}, CONFIG),

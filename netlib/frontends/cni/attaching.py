@@ -41,7 +41,7 @@ from netlib.frontends.cni.refusal import (
     UNKNOWN_CONTAINER,
     Refusal,
 )
-from netlib.frontends.cni.request import Request
+from netlib.frontends.cni.request import SANDBOX_PREFIX, Request
 from netlib.frontends.cni.results import Result
 from netlib.ipam import choose
 from netlib.model import AddressRange, Endpoint, IPAddress, Netns, Network, Sandbox, Subnet
@@ -61,6 +61,8 @@ KIND = "cni"
 _OPERATION = "cni.operation"
 # The configuration's name: several may attach to one network.
 CONFIGURED = "cni.network"
+# The runtime's name for the interface, where the configuration has another one.
+_ASKED = "cni.ifname"
 _NO_DEFAULT_ROUTE = "no_default_route"
 _TRIES = 100
 
@@ -105,6 +107,7 @@ def add(call: Call, netns: Netns) -> Result:
         labels={
             CONFIGURED: config.name,
             **({_OPERATION: request.operation} if request.operation else {}),
+            **({_ASKED: request.ifname} if request.ifname != ifname else {}),
             **passed,
         },
         created=net.engine.clock(),
@@ -376,6 +379,13 @@ def find_record(call: Call) -> EndpointRecord | None:
     interface = store.get(keys.interface_key(call.request.sandbox, call.ifname))
     record = store.get(f"endpoint/{interface.value}") if interface else None
     return keys.load_endpoint(record.value, record.revision) if record else None
+
+
+def attachment(endpoint: Endpoint) -> tuple[str, str]:
+    """What a runtime calls an attachment: container and CNI_IFNAME."""
+    box = endpoint.sandbox
+    container = box.name.removeprefix(SANDBOX_PREFIX)
+    return container, box.labels.get(_ASKED, endpoint.ifname)
 
 
 def _find_again(call: Call) -> EndpointRecord | None:

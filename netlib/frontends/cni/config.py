@@ -265,5 +265,15 @@ def _attachments(found: Reading, document: Mapping[str, Any]) -> frozenset[tuple
     for key in (VALID_ATTACHMENTS, _VALID_ATTACHMENTS_ONCE):
         if key in document:  # of none at all, libcni says null
             parts = found.parts(key)
-            return frozenset((part.text("containerID"), part.text("ifname")) for part in parts)
+            return frozenset(
+                (_given(part, "containerID"), _given(part, "ifname")) for part in parts
+            )
     return None
+
+
+def _given(part: Reading, key: str) -> str:
+    """A string that must be there: whom half an attachment means would lose what it has."""
+    value = part.text(key)
+    if not value:
+        raise Refusal(INVALID_CONFIG, f"{part.name(key)} is missing")
+    return value
