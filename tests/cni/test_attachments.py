@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -413,6 +414,37 @@ def test_a_second_add_leaves_the_first_its_address(host: Host, net: Net, runtime
     front.delete("one")
     assert not (folder / "front" / "198.51.100.2").exists()
     assert leases(net) == []
+
+
+def test_of_several_routes_to_one_destination_the_first_is_made(
+    host: Host, runtime: Runtimes
+) -> None:
+    """An IPAM plugin may name it more than once, which is no reason to refuse the container."""
+    ipam = {
+        "type": "static",
+        "addresses": [{"address": "198.51.100.7/24", "gateway": "198.51.100.1"}],
+        "routes": [
+            {"dst": "203.0.113.0/24", "gw": "198.51.100.9"},
+            {"dst": "203.0.113.0/24", "gw": "198.51.100.10"},
+        ],
+    }
+    web = host.sandbox("web")
+    front = runtime({"ipam": ipam}, version="1.0.0")
+    front.add("one", web.netns.path)
+    assert "203.0.113.0/24 via 198.51.100.9 " in web.run("ip", "route").stdout
+    front.check("one")
+    front.delete("one")
+
+
+@pytest.mark.parametrize("runtime", ["daemon"], indirect=True)
+def test_what_a_runtime_could_not_read_is_in_the_daemons_log(
+    host: Host, runtime: Runtimes, daemon: subprocess.Popen[str]
+) -> None:
+    """A warning does not go with the next client's request, nor is it kept for ever."""
+    ports = [{"hostPort": 8080, "containerPort": 80, "hostIP": "203.0.113.9"}]
+    runtime().add("one", host.sandbox("web").netns.path, portMappings=ports)
+    daemon.terminate()
+    assert "the host has no address 203.0.113.9" in daemon.communicate(timeout=20)[0]
 
 
 def test_a_container_of_the_same_name_elsewhere_leaves_the_first_its_address(

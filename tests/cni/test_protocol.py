@@ -129,6 +129,7 @@ def test_unknown_arguments_may_be_ignored() -> None:
             {"hostPort": 80, "containerPort": 80, "protocol": "icmp"}]}}, 7, "icmp"),
         ({**CONFIG, "runtimeConfig": {"mac": "xx"}}, 7, "xx"),
         ({**CONFIG, "runtimeConfig": {"ips": ["x"]}}, 7, "x"),
+        ({**CONFIG, "runtimeConfig": {"ips": ["192.0.2.5/99"]}}, 7, "192.0.2.5/99"),
         ({**CONFIG, "runtimeConfig": {"bandwidth": {"egressRate": 5}}}, 2, "bandwidth"),
         ({**CONFIG, "prevResult": []}, 7, "prevResult"),
         ({**CONFIG, "prevResult": {"ips": [{"address": "x"}]}}, 7, "prevResult"),

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import ip_interface
 from typing import Any
 
 from netlib.errors import InvalidName, NetError
@@ -205,7 +206,19 @@ def _addresses(runtime: Reading, asked: Reading, arguments: Mapping[str, str]) -
     """The addresses that are asked for: one source counts, the first that names any."""
     own = arguments.get("IP", "")
     wanted = runtime.texts("ips") or asked.texts("ips") or tuple(filter(None, own.split(",")))
-    return tuple(str(parse_address(text.partition("/")[0])) for text in wanted)
+    return tuple(map(_address, wanted))
+
+
+def _address(text: str) -> str:
+    """Without its prefix length, which must be one, and is the subnet's whatever it is."""
+    address, slash, _ = text.partition("/")
+    found = parse_address(address)
+    if slash:
+        try:
+            ip_interface(text)
+        except ValueError as error:
+            raise Refusal(INVALID_CONFIG, f"{text!r} is no address: {error}") from error
+    return str(found)
 
 
 def _mac(text: str) -> str:

@@ -317,8 +317,12 @@ class Server:
                 raise
 
     def _warn(self, text: str) -> None:
-        """Keep a warning for whose request this thread is at."""
-        self._told.warnings = [*getattr(self._told, "warnings", ()), text]
+        """Keep a warning for whose request this thread is at; a runtime could not read it."""
+        kept: list[str] | None = getattr(self._told, "warnings", None)
+        if kept is None:
+            self._log(text)
+        else:
+            kept.append(text)
 
     def _call(self, channel: Channel, message: Message) -> None:
         if channel.is_gone():
@@ -337,7 +341,8 @@ class Server:
 
     def _answered(self, channel: Channel, message: Message) -> dict[str, Any]:
         """A verb's result or error, and what it warned of."""
-        self._told.warnings = []
+        warnings: list[str] = []
+        self._told.warnings = warnings
         try:
             found: dict[str, Any] = {"result": self._done(channel, message)}
         except NetError as error:
@@ -346,8 +351,10 @@ class Server:
             self._log(traceback.format_exc())
             refusal = InvalidRequest(f"the daemon can't do what was asked: {error!r}")
             found = {"error": write_error(refusal)}
-        if self._told.warnings:
-            found["warnings"] = self._told.warnings
+        finally:
+            self._told.warnings = None
+        if warnings:
+            found["warnings"] = warnings
         return found
 
     def _done(self, channel: Channel, message: Message) -> Any:
