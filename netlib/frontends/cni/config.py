@@ -76,6 +76,19 @@ def version_of(stdin: bytes) -> str:
     return asked if asked in results.VERSIONS else results.NEWEST
 
 
+def asks_another(stdin: bytes) -> bool:
+    """Whether a plugin of others' chooses addresses, for as long as it likes.
+
+    Not where that can't be read: it is refused at once.
+    """
+    if b'"ipam"' not in stdin:
+        return False
+    try:
+        return bool(_delegate(Reading(_decoded(stdin))))
+    except Refusal:
+        return False
+
+
 def parse(stdin: bytes, arguments: Mapping[str, str], command: str = "ADD") -> Config:
     """The configuration. Raises Refusal; 7 for what it can't mean, 6 for what is no JSON.
 
@@ -147,19 +160,24 @@ def _config(
 
 def _where(found: Reading, document: Mapping[str, Any], version: str, name: str) -> Config:
     """Which network and interface it speaks of, and who chose the addresses."""
-    delegate = found.within("ipam").text("type")
-    if "/" in delegate or "\0" in delegate:
-        raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
     return Config(
         version=version,
         name=name,
         network=found.text("network") or name,
         declared=None,
-        delegate="" if delegate == OURS else delegate,
+        delegate=_delegate(found),
         ifname=found.text("ifname"),
         attachments=_attachments(found, document),
         document=document,
     )
+
+
+def _delegate(found: Reading) -> str:
+    """The IPAM plugin that is another's."""
+    delegate = found.within("ipam").text("type")
+    if "/" in delegate or "\0" in delegate:
+        raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
+    return "" if delegate == OURS else delegate
 
 
 def _decoded(stdin: bytes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError, StoreError
+from netlib.frontends.cni.config import asks_another
 from netlib.frontends.cni.plugin import Answer, answer
 from netlib.frontends.cni.refusal import UNKNOWN_CONTAINER, Refusal
 from netlib.frontends.cni.request import Request
@@ -209,7 +210,7 @@ class Server:
     @contextmanager
     def _in_turn(self, message: Message, place: _Place) -> Iterator[None]:
         """What is prompt is done in turn; all else, and who has waited for long, beside it."""
-        if not _is_prompt(message.document):
+        if not _is_prompt(message):
             place.give()
         if place.given or not self._turn.acquire(timeout=_TURN_SECONDS):
             place.give()
@@ -398,10 +399,12 @@ class _Place:
             self._make_room()
 
 
-def _is_prompt(document: dict[str, Any]) -> bool:
+def _is_prompt(message: Message) -> bool:
+    document = message.document
     if document.get("do") == "cni":
         environment = document.get("environment")
-        return isinstance(environment, dict) and environment.get("CNI_COMMAND") == "ADD"
+        is_add = isinstance(environment, dict) and environment.get("CNI_COMMAND") == "ADD"
+        return is_add and not asks_another(message.body)
     return document.get("do") == "call" and document.get("verb") in _PROMPT_VERBS
 
 
