@@ -139,11 +139,16 @@ def check_alias(name: str) -> str:
 
 
 def check_device(name: str) -> str:
-    """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name)."""
-    is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in (".", "..")
+    """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name).
+
+    "all" and "default" are what sysctls call no single device (sysctl_dev_name_is_allowed).
+    """
+    taken = (".", "..", "all", "default")
+    is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in taken
     if not is_possible or len(name.encode()) > DEVICE_NAME_BYTES:
         raise InvalidName(
             f"{name!r} is no name for a network device",
-            f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%'",
+            f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%', "
+            "and neither 'all' nor 'default'",
         )
     return name

@@ -108,7 +108,7 @@ def connect(
     if host.devices:
         raise InterfaceTaken(f"the host has an interface {host_name}", "choose another name")
     others = engine.state.endpoints_of(box.name)
-    _check_place(able, known, box, host, others)
+    _check_place(engine, known, box, host, others)
     endpoint_id = names.new_id(engine.state.realm())
     requests = list(publish)
     warnings: tuple[str, ...] = ()
@@ -263,13 +263,14 @@ def _linked(
 
 
 def _check_place(
-    able: Capabilities,
+    engine: Engine,
     network: Network,
     box: Sandbox,
     host: HostFacts,
     others: Sequence[EndpointRecord],
 ) -> None:
     """Whether the sandbox is where, and alone as, the driver needs it."""
+    able = engine.driver(network).capabilities
     is_host = box.netns.inode == host.netns
     if is_host and able.own_netns:
         raise InvalidRequest(
@@ -280,13 +281,26 @@ def _check_place(
             f"{box.name} has a network namespace of its own, and can't change over to the host's",
             f"start it there: net run --network {network.name} -- COMMAND",
         )
-    if any(other.endpoint.sandbox.netns.inode != box.netns.inode for other in others):
-        raise InUse(f"an earlier {box.name}, which has ended, still has endpoints", "run: net gc")
+    check_nowhere_else(engine, box, others)
     if able.alone and others:
         raise Conflict(
             f"{box.name} is on other networks, and {network.name} is to be on none",
             f"run for each of them: net disconnect NETWORK {box.name}",
         )
+
+
+def check_nowhere_else(engine: Engine, box: Sandbox, others: Iterable[EndpointRecord]) -> None:
+    """Raise InUse where a sandbox of this name has endpoints in another network namespace."""
+    for other in others:
+        there = other.endpoint.sandbox.netns
+        if there.inode == box.netns.inode:
+            continue
+        if engine.kernel.alive(there):
+            raise InUse(
+                f"a {box.name} has endpoints at {there.path}, another network namespace",
+                "disconnect that one first",
+            )
+        raise InUse(f"an earlier {box.name}, which has ended, still has endpoints", "run: net gc")
 
 
 def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -68,6 +69,7 @@ def test_delete_gives_back_all_that_add_took(host: Host, net: Net, runtime: Runt
     web = host.sandbox("web")
     front = runtime()
     front.delete("never", netns=web.netns.path)
+    front.delete("never", netns="/run/" + "x" * 300)
     front.add("one", web.netns.path, portMappings=[{"hostPort": 8080, "containerPort": 80}])
     before = len(leases(net))
     front.delete("one", netns=web.netns.path)
@@ -414,6 +416,54 @@ def test_a_second_add_leaves_the_first_its_address(host: Host, net: Net, runtime
     assert leases(net) == []
 
 
+def test_of_several_routes_to_one_destination_the_first_is_made(
+    host: Host, runtime: Runtimes
+) -> None:
+    """An IPAM plugin may name it more than once, which is no reason to refuse the container."""
+    ipam = {
+        "type": "static",
+        "addresses": [{"address": "198.51.100.7/24", "gateway": "198.51.100.1"}],
+        "routes": [
+            {"dst": "203.0.113.0/24", "gw": "198.51.100.9"},
+            {"dst": "203.0.113.0/24", "gw": "198.51.100.10"},
+        ],
+    }
+    web = host.sandbox("web")
+    front = runtime({"ipam": ipam}, version="1.0.0")
+    front.add("one", web.netns.path)
+    assert "203.0.113.0/24 via 198.51.100.9 " in web.run("ip", "route").stdout
+    front.check("one")
+    front.delete("one")
+
+
+@pytest.mark.parametrize("runtime", ["daemon"], indirect=True)
+def test_what_a_runtime_could_not_read_is_in_the_daemons_log(
+    host: Host, runtime: Runtimes, daemon: subprocess.Popen[str]
+) -> None:
+    """A warning does not go with the next client's request, nor is it kept for ever."""
+    ports = [{"hostPort": 8080, "containerPort": 80, "hostIP": "203.0.113.9"}]
+    runtime().add("one", host.sandbox("web").netns.path, portMappings=ports)
+    daemon.terminate()
+    assert "the host has no address 203.0.113.9" in daemon.communicate(timeout=20)[0]
+
+
+def test_a_container_of_the_same_name_elsewhere_leaves_the_first_its_address(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Of a container id that is used again, for another namespace, the IPAM plugin is not told."""
+    folder = host.state_dir / "ipam"
+    ipam = {"type": "host-local", "dataDir": str(folder), "subnet": SUBNET}
+    front = runtime({"ipam": ipam}, version="1.0.0")
+    front.add("one", host.sandbox("web").netns.path)
+    with pytest.raises(CniError, match="another network namespace") as refusal:
+        front.add("one", host.sandbox("db").netns.path)
+    assert refusal.value.code == 101
+    assert (folder / "front" / "198.51.100.2").exists()
+    front.check("one")
+    front.delete("one")
+    assert leases(net) == []
+
+
 # An IPAM plugin that notes what it is asked, and whether the interface is there at that moment.
 NOTED = """#!/bin/sh
 cat > /dev/null
@@ -435,6 +485,8 @@ GIVEN = (
         ('{"code": 11, "msg": "try later"}', 1, "try later"),
         ("no JSON", 3, "ended with 3"),
         ('{"cniVersion": "1.0.0", "ips": []}', 0, "no address"),
+        ('{"ips": [{"address": "198.51.100.7/24", "gateway": "x"}]}', 0, "gateway 'x'"),
+        ("[" * 100_000, 0, "no JSON object"),
         (GIVEN, 0, ""),
     ],
 )
@@ -554,6 +606,19 @@ def test_garbage_collection_frees_what_is_not_valid(
     assert net.check() == ()
     also.collect([])
     assert sorted(e.sandbox.name for e in net.endpoints()) == ["cni-two", "mine"]
+
+
+def test_garbage_collection_knows_an_interface_by_the_runtimes_name(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """Which is CNI_IFNAME, whatever `ifname` of the configuration calls it in the container."""
+    front = runtime({"subnet": SUBNET, "ifname": "net1"})
+    front.add("one", host.sandbox("one").netns.path)
+    front.collect([("one", "eth0")])
+    front.check("one")
+    front.cache.clear()
+    front.collect([("one", "eth1")])
+    assert net.endpoints() == ()
 
 
 @pytest.mark.parametrize("key", ["cni.dev/valid-attachments", "cni.dev/attachments"])
@@ -701,6 +766,25 @@ def test_the_hosts_own_namespace_can_be_allowed_for_delete(host: Host, net: Net)
     refused = answer(lambda: net, environment, stdin)
     assert json.loads(refused.stdout)["code"] == 8
     assert answer(lambda: net, {**environment, "CNI_NETNS_OVERRIDE": "1"}, stdin).status == 0
+
+
+@pytest.mark.parametrize("runtime", ["daemon"], indirect=True)
+def test_a_container_outlives_who_was_in_it_when_it_was_attached(
+    host: Host, net: Net, runtime: Runtimes
+) -> None:
+    """A path that the daemon can't see it finds by the mount it sees, before any process."""
+    web = host.sandbox("web")
+    passer_by = web.popen("sleep", "1000")
+    descriptor = os.open(web.netns.path, os.O_RDONLY)
+    try:
+        runtime().add("one", f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    passer_by.kill()
+    passer_by.wait()
+    assert net.collect_garbage() == ()
+    (box,) = net.sandboxes()
+    assert box.netns.path == web.netns.path
 
 
 def test_what_can_not_change_is_refused_rather_than_unheard(

@@ -35,6 +35,7 @@ from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
 from netlib.errors import AnotherFirewall, DaemonLost, KernelError, NetWarning, PortTaken
 from netlib.frontends.daemon import news, starting
+from netlib.frontends.daemon import server as serving
 from netlib.frontends.daemon import watch as watching
 from netlib.frontends.daemon.client import Client, open_net
 from netlib.frontends.daemon.journal import Journal
@@ -221,6 +222,62 @@ def test_followers_and_waiting_clients_leave_room_for_others(host: Host, client:
     for channel in [*followers, *kept]:
         assert channel is not None
         channel.close()
+
+
+# An IPAM plugin that takes as long as it is let.
+SLOW = """#!/bin/sh
+cat > /dev/null
+[ "$CNI_COMMAND" = ADD ] || exit 0
+touch {folder}/begun
+read word < {folder}/go
+echo '{{"ips": [{{"address": "203.0.113.7/24"}}]}}'
+"""
+
+
+def attach(host: Host, name: str, **config: Any) -> dict[str, Any]:
+    """What the daemon answers to an ADD of a runtime's."""
+    place = host.sandbox(name).netns.path
+    environment = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": name, "CNI_NETNS": place,
+                   "CNI_IFNAME": "eth0", "CNI_PATH": str(host.state_dir)}  # fmt: skip
+    request = {"do": "cni", "operation": name, "environment": environment}
+    stdin = json.dumps({"cniVersion": "1.1.0", "name": name, **config}).encode()
+    channel = connect(host.state_dir, 20)
+    assert channel is not None
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        said = channel.call(request, stdin, (descriptor,))
+        assert said.document["status"] == 0, said
+        return dict(json.loads(said.body))
+    finally:
+        os.close(descriptor)
+        channel.close()
+
+
+def test_an_ipam_plugin_at_work_holds_up_nobody(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is at something prompt is waited for, but another's plugin may take a minute."""
+    monkeypatch.setattr(serving, "_TURN_SECONDS", 60)
+    os.mkfifo(host.state_dir / "go")
+    (host.state_dir / "slow").write_text(SLOW.format(folder=host.state_dir))
+    (host.state_dir / "slow").chmod(0o755)
+    ready, stop = Event(), Event()
+    daemon = Thread(target=partial(run, host.state_dir, ready=ready, stop=stop))
+    daemon.start()
+    slow: list[dict[str, Any]] = []
+    first = Thread(target=lambda: slow.append(attach(host, "slow", ipam={"type": "slow"})))
+    try:
+        assert ready.wait(20)
+        first.start()
+        eventually((host.state_dir / "begun").exists)
+        assert attach(host, "web", subnet=SUBNET)["ips"][0]["address"] == "198.51.100.2/24"
+        assert slow == []
+    finally:
+        (host.state_dir / "go").write_text("word\n")
+        first.join(20)
+        stop.set()
+        daemon.join(20)
+    assert slow[0]["ips"][0]["address"] == "203.0.113.7/24"
 
 
 def test_messages_it_can_not_read_are_refused(host: Host, daemon: subprocess.Popen[str]) -> None:

@@ -90,6 +90,19 @@ def test_it_works_without_a_daemon(host: Host, folder: Path) -> None:
         assert net.check() == ()
 
 
+def test_a_warning_is_a_line_for_the_runtimes_log(host: Host, folder: Path) -> None:
+    """Nothing of where in our code it was thought of."""
+    ports = [{"hostPort": 8080, "containerPort": 80, "hostIP": "203.0.113.9"}]
+    config = {"cniVersion": "1.0.0", "name": "front", "runtimeConfig": {"portMappings": ports}}
+    done = subprocess.run(
+        [folder / "netlib"], input=json.dumps(config).encode(), capture_output=True, check=True,
+        env={"PATH": os.environ["PATH"], "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "one",
+             "CNI_NETNS": host.sandbox("web").netns.path, "CNI_IFNAME": "eth0"},
+    )  # fmt: skip
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("the host has no address 203.0.113.9")
+
+
 def test_it_works_with_a_daemon(host: Host, folder: Path, daemon: subprocess.Popen[str]) -> None:
     """The daemon does it: the plugin's process is there for milliseconds."""
     attach_and_detach(host, runtime(host, folder), "web")

@@ -69,6 +69,8 @@ def test_an_attachment_on_the_fake_host() -> None:
         ({**ADD, "CNI_IFNAME": "x" * 16}, 4, "CNI_IFNAME"),
         ({**ADD, "CNI_IFNAME": ".."}, 4, "CNI_IFNAME"),
         ({**ADD, "CNI_IFNAME": "a:b"}, 4, "CNI_IFNAME"),
+        ({**ADD, "CNI_IFNAME": "all"}, 4, "CNI_IFNAME"),
+        ({**ADD, "CNI_IFNAME": "default"}, 4, "CNI_IFNAME"),
         ({**ADD, "CNI_ARGS": "FOO=1"}, 4, "FOO"),
         ({**ADD, "CNI_ARGS": "FOO"}, 4, "FOO"),
         ({**ADD, "CNI_NETNS": "/run/netns/nobody"}, 3, "netns"),
@@ -127,11 +129,18 @@ def test_unknown_arguments_may_be_ignored() -> None:
             {"hostPort": 80, "containerPort": 80, "protocol": "icmp"}]}}, 7, "icmp"),
         ({**CONFIG, "runtimeConfig": {"mac": "xx"}}, 7, "xx"),
         ({**CONFIG, "runtimeConfig": {"ips": ["x"]}}, 7, "x"),
+        ({**CONFIG, "runtimeConfig": {"ips": ["192.0.2.5/99"]}}, 7, "192.0.2.5/99"),
         ({**CONFIG, "runtimeConfig": {"bandwidth": {"egressRate": 5}}}, 2, "bandwidth"),
         ({**CONFIG, "prevResult": []}, 7, "prevResult"),
         ({**CONFIG, "prevResult": {"ips": [{"address": "x"}]}}, 7, "prevResult"),
         ({**CONFIG, "prevResult": {"ips": [
             {"address": "192.0.2.1/24", "interface": 3}]}}, 7, "interface"),
+        ({**CONFIG, "prevResult": {"ips": [{"address": 16909060}]}}, 7, "16909060"),
+        ({**CONFIG, "prevResult": {"ips": [
+            {"address": "192.0.2.1/24", "gateway": 5}]}}, 7, "gateway 5"),
+        ({**CONFIG, "prevResult": {"routes": [{"dst": "x"}]}}, 7, "dst 'x'"),
+        ({**CONFIG, "prevResult": {"routes": [{"dst": "192.0.2.0/24", "gw": "x"}]}}, 7, "gw 'x'"),
+        ({**CONFIG, "ipam": {"type": "static\0"}}, 7, "ipam.type"),
     ],
 )  # fmt: skip
 def test_bad_configurations_are_refused(config: Any, code: int, words: str) -> None:
@@ -142,6 +151,34 @@ def test_bad_configurations_are_refused(config: Any, code: int, words: str) -> N
     assert words in said["msg"] + said.get("details", "")
     assert said["cniVersion"] in VERSIONS
     assert made(net) == []
+
+
+@pytest.mark.parametrize(
+    "half", [{}, {"containerID": "one"}, {"ifname": "eth0"}, {"containerID": "one", "ifname": ""}]
+)
+def test_half_an_attachment_is_none_that_garbage_is_told_by(half: dict[str, str]) -> None:
+    """Whoever was meant would lose what it has."""
+    net = fake()
+    assert call(net=net)[1] == 0
+    valid = {"cni.dev/valid-attachments": [half]}
+    said, status = call({**ADD, "CNI_COMMAND": "GC"}, {**CONFIG, **valid}, net)
+    assert (said["code"], status) == (7, 1), said
+    assert len(net.endpoints()) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "config"),
+    [
+        ({**ADD, "CNI_ARGS": "\udcff=1"}, CONFIG),
+        ({**ADD, "CNI_COMMAND": "\udcff"}, CONFIG),
+        (ADD, {**CONFIG, "dns": {"search": ["\ud800"]}}),
+    ],
+)
+def test_answers_are_text_whatever_they_repeat(environment: Mapping[str, str], config: Any) -> None:
+    """Bytes that are no UTF-8 come in by variables, halves of characters by JSON's escapes."""
+    said = answer(fake, environment, json.dumps(config).encode())
+    assert not said.log, said.log
+    assert json.loads(said.stdout.encode())["cniVersion"] == "1.1.0"
 
 
 @pytest.mark.parametrize(

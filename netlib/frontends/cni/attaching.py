@@ -41,7 +41,7 @@ from netlib.frontends.cni.refusal import (
     UNKNOWN_CONTAINER,
     Refusal,
 )
-from netlib.frontends.cni.request import Request
+from netlib.frontends.cni.request import SANDBOX_PREFIX, Request
 from netlib.frontends.cni.results import Result
 from netlib.ipam import choose
 from netlib.model import AddressRange, Endpoint, IPAddress, Netns, Network, Sandbox, Subnet
@@ -51,7 +51,7 @@ from netlib.plan import subject
 from netlib.state import EndpointRecord
 from netlib.store import Commit
 from netlib.values import replace
-from netlib.verbs.connect import connect
+from netlib.verbs.connect import check_nowhere_else, connect
 from netlib.verbs.disconnect import depart, leave
 from netlib.verbs.giving_way import give_way
 from netlib.verbs.readdress import readdress
@@ -61,6 +61,8 @@ KIND = "cni"
 _OPERATION = "cni.operation"
 # The configuration's name: several may attach to one network.
 CONFIGURED = "cni.network"
+# The runtime's name for the interface, where the configuration has another one.
+_ASKED = "cni.ifname"
 _NO_DEFAULT_ROUTE = "no_default_route"
 _TRIES = 100
 
@@ -105,6 +107,7 @@ def add(call: Call, netns: Netns) -> Result:
         labels={
             CONFIGURED: config.name,
             **({_OPERATION: request.operation} if request.operation else {}),
+            **({_ASKED: request.ifname} if request.ifname != ifname else {}),
             **passed,
         },
         created=net.engine.clock(),
@@ -114,17 +117,16 @@ def add(call: Call, netns: Netns) -> Result:
     ipam = Ipam(request, config)
     if needs_interface(config):
         return _attach_first(call, box, ipam)
-    _refuse_attached(call, netns)
+    _refuse_attached(call, box)
     with _noted(call, ipam), _taken_back(ipam):
         return _attach(call, box, ipam.add())
 
 
-def _refuse_attached(call: Call, netns: Netns) -> None:
+def _refuse_attached(call: Call, box: Sandbox) -> None:
     """Of an interface that is there the IPAM plugin must not hear: DEL would free its address."""
-    there = find_record(call)
-    if there is not None and there.endpoint.sandbox.netns.inode != netns.inode:
-        there = None  # of a container that has ended
-    if there is not None or call.ifname in call.net.engine.kernel.interfaces(netns):
+    engine = call.net.engine
+    check_nowhere_else(engine, box, engine.state.endpoints_of(box.name))
+    if find_record(call) is not None or call.ifname in engine.kernel.interfaces(box.netns):
         what = f"container {call.request.container} has an interface {call.ifname} already"
         raise _taken(InterfaceTaken(what))
 
@@ -377,6 +379,13 @@ def find_record(call: Call) -> EndpointRecord | None:
     interface = store.get(keys.interface_key(call.request.sandbox, call.ifname))
     record = store.get(f"endpoint/{interface.value}") if interface else None
     return keys.load_endpoint(record.value, record.revision) if record else None
+
+
+def attachment(endpoint: Endpoint) -> tuple[str, str]:
+    """What a runtime calls an attachment: container and CNI_IFNAME."""
+    box = endpoint.sandbox
+    container = box.name.removeprefix(SANDBOX_PREFIX)
+    return container, box.labels.get(_ASKED, endpoint.ifname)
 
 
 def _find_again(call: Call) -> EndpointRecord | None:

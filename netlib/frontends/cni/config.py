@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import ip_interface
 from typing import Any
 
 from netlib.errors import InvalidName, NetError
@@ -73,6 +74,19 @@ def version_of(stdin: bytes) -> str:
     except (ValueError, AttributeError, RecursionError):
         return results.NEWEST
     return asked if asked in results.VERSIONS else results.NEWEST
+
+
+def asks_another(stdin: bytes) -> bool:
+    """Whether a plugin of others' chooses addresses, for as long as it likes.
+
+    Not where that can't be read: it is refused at once.
+    """
+    if b'"ipam"' not in stdin:
+        return False
+    try:
+        return bool(_delegate(Reading(_decoded(stdin))))
+    except Refusal:
+        return False
 
 
 def parse(stdin: bytes, arguments: Mapping[str, str], command: str = "ADD") -> Config:
@@ -146,19 +160,24 @@ def _config(
 
 def _where(found: Reading, document: Mapping[str, Any], version: str, name: str) -> Config:
     """Which network and interface it speaks of, and who chose the addresses."""
-    delegate = found.within("ipam").text("type")
-    if "/" in delegate:
-        raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
     return Config(
         version=version,
         name=name,
         network=found.text("network") or name,
         declared=None,
-        delegate="" if delegate == OURS else delegate,
+        delegate=_delegate(found),
         ifname=found.text("ifname"),
         attachments=_attachments(found, document),
         document=document,
     )
+
+
+def _delegate(found: Reading) -> str:
+    """The IPAM plugin that is another's."""
+    delegate = found.within("ipam").text("type")
+    if "/" in delegate or "\0" in delegate:
+        raise Refusal(INVALID_CONFIG, f"ipam.type is no plugin's name: {delegate!r}")
+    return "" if delegate == OURS else delegate
 
 
 def _decoded(stdin: bytes) -> dict[str, Any]:
@@ -205,7 +224,19 @@ def _addresses(runtime: Reading, asked: Reading, arguments: Mapping[str, str]) -
     """The addresses that are asked for: one source counts, the first that names any."""
     own = arguments.get("IP", "")
     wanted = runtime.texts("ips") or asked.texts("ips") or tuple(filter(None, own.split(",")))
-    return tuple(str(parse_address(text.partition("/")[0])) for text in wanted)
+    return tuple(map(_address, wanted))
+
+
+def _address(text: str) -> str:
+    """Without its prefix length, which must be one, and is the subnet's whatever it is."""
+    address, slash, _ = text.partition("/")
+    found = parse_address(address)
+    if slash:
+        try:
+            ip_interface(text)
+        except ValueError as error:
+            raise Refusal(INVALID_CONFIG, f"{text!r} is no address: {error}") from error
+    return str(found)
 
 
 def _mac(text: str) -> str:
@@ -265,5 +296,15 @@ def _attachments(found: Reading, document: Mapping[str, Any]) -> frozenset[tuple
     for key in (VALID_ATTACHMENTS, _VALID_ATTACHMENTS_ONCE):
         if key in document:  # of none at all, libcni says null
             parts = found.parts(key)
-            return frozenset((part.text("containerID"), part.text("ifname")) for part in parts)
+            return frozenset(
+                (_given(part, "containerID"), _given(part, "ifname")) for part in parts
+            )
     return None
+
+
+def _given(part: Reading, key: str) -> str:
+    """A string that must be there: whom half an attachment means would lose what it has."""
+    value = part.text(key)
+    if not value:
+        raise Refusal(INVALID_CONFIG, f"{part.name(key)} is missing")
+    return value

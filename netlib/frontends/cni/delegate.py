@@ -141,14 +141,17 @@ def routes_of(result: results.Result) -> str:
 
 
 def _routes(result: results.Result) -> Iterator[tuple[IPNetwork, str, int]]:
-    """Destination, gateway and metric."""
+    """Destination, gateway and metric; of those to one destination by one metric the first."""
     gateways = gateways_of(result)
+    seen: set[tuple[IPNetwork, int]] = set()
     for route in result["routes"]:
         try:
             destination = ip_network(route["dst"])
             via = route.get("gw") or gateways.get(destination.version)
-            if via:
-                yield destination, str(ip_address(via)), int(route.get("priority") or 0)
+            metric = int(route.get("priority") or 0)
+            if via and (destination, metric) not in seen:
+                seen.add((destination, metric))
+                yield destination, str(ip_address(via)), metric
         except (KeyError, TypeError, ValueError) as error:
             said = f"a route of the IPAM plugin can't be read: {route}"
             raise Refusal(INVALID_CONFIG, said) from error
@@ -167,5 +170,5 @@ def addresses_of(result: results.Result) -> tuple[str, ...]:
 def _parsed(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

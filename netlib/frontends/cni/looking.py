@@ -19,7 +19,6 @@ from netlib.frontends.cni.refusal import (
     UNKNOWN_CONTAINER,
     Refusal,
 )
-from netlib.frontends.cni.request import SANDBOX_PREFIX
 from netlib.frontends.cni.results import Result
 from netlib.model import Endpoint, Netns, Network
 from netlib.net import Net
@@ -173,8 +172,7 @@ def collect(call: Call) -> None:
     network = networks.find(net, config)
     for record in net.engine.state.endpoints(network.id) if network else ():
         box = record.endpoint.sandbox
-        container = box.name.removeprefix(SANDBOX_PREFIX)
         mine = box.kind == KIND and box.labels.get(CONFIGURED) == config.name
-        if mine and (container, record.endpoint.ifname) not in valid:
+        if mine and attaching.attachment(record.endpoint) not in valid:
             attempt(partial(attaching.detach, net, record))
     raise_all(failures)

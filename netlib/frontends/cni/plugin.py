@@ -99,12 +99,12 @@ def _done(call: Call, enter: Enter) -> results.Result | None:
 
 
 def _entered(call: Call, enter: Enter) -> Netns | None:
-    """The namespace of a DEL, which may be gone or never have been named."""
+    """The namespace of a DEL, which may be gone, out of reach or never have been named."""
     if not call.request.netns:
         return None
     try:
         return enter(call.net, call.request)
-    except Refusal:
+    except NetError:  # what is taken away stands in the state
         return None
 
 
@@ -129,7 +129,12 @@ def _told(stdin: bytes, code: int, message: str, details: str) -> str:
 
 
 def _text(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False) + "\n"
+    text = json.dumps(document, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character of the configuration's, or bytes of a variable
+        return json.dumps(document) + "\n"
+    return text
 
 
 def about() -> str:

@@ -33,7 +33,7 @@ def here(
     def net() -> Net:
         if stuck or environment.get("CNI_COMMAND") == "STATUS":
             refuse_if_stuck(Path(state), known=stuck)
-        opened.append(Net(state))
+        opened.append(Net(state, warn=lambda text: print(text, file=sys.stderr)))
         return opened[0]
 
     try:

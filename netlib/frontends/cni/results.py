@@ -6,7 +6,7 @@ Pure. Within netlib a result is a document of version 1.1.0.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from netlib.frontends.cni.refusal import INCOMPATIBLE_VERSION, INVALID_CONFIG, Refusal
@@ -92,19 +92,40 @@ def _of_oldest(document: Mapping[str, Any]) -> Result:
 def _checked(result: Result, what: str) -> Result:
     count = len(result["interfaces"])
     for ip in result["ips"]:
-        try:
-            ip_interface(ip["address"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise Refusal(
-                INVALID_CONFIG, f"{what} has an address that is none: {ip.get('address')!r}"
-            ) from error
+        _check(ip, "address", ip_interface, what, must=True)
+        _check(ip, "gateway", ip_address, what)
         index = ip.get("interface")
         if index is not None and not (type(index) is int and 0 <= index < count):
             raise Refusal(INVALID_CONFIG, f"{what} has no interface {index!r}")
+    for route in result["routes"]:
+        _check(route, "dst", ip_interface, what, must=True)
+        _check(route, "gw", ip_address, what)
     for one in result["interfaces"]:
         if not isinstance(one.get("name"), str):
             raise Refusal(INVALID_CONFIG, f"{what} has an interface without a name")
     return result
+
+
+def _check(
+    part: Mapping[str, Any],
+    key: str,
+    kind: Callable[[str], object],
+    what: str,
+    *,
+    must: bool = False,
+) -> None:
+    """Raise Refusal for what is no address; "" is none, as others write it."""
+    value = part.get(key)
+    if not must and value in (None, ""):
+        return
+    try:
+        if not isinstance(value, str):
+            raise TypeError
+        kind(value)
+    except (ValueError, TypeError) as error:
+        raise Refusal(
+            INVALID_CONFIG, f"{what}: {key} {value!r} of {dict(part)} is no address"
+        ) from error
 
 
 def _objects(document: Mapping[str, Any], key: str, what: str) -> list[dict[str, Any]]:

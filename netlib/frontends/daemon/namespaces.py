@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from netlib.errors import NamespaceGone
 from netlib.kernel.netns import is_netns, open_netns
 from netlib.model import Netns
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")  # as blanks in a path are written there
 
 
 def absolute(paths: str, pid: int) -> str:
@@ -24,12 +27,13 @@ def absolute(paths: str, pid: int) -> str:
 def locate(descriptor: int, path: str, name: str) -> Netns:
     """The namespace by a path that this process can open later: the client's, if it is the same.
 
-    A client may see other mounts or processes. Else that of a process which is in it.
+    A client may see other mounts or processes. Else where it is mounted for us, or that of a
+    process which is in it: by that it is known only for as long as the process lives.
     """
     if not is_netns(descriptor):
         raise NamespaceGone(f"{path} is not a network namespace")
     inode = os.fstat(descriptor).st_ino
-    for candidate in _candidates(path):
+    for candidate in _candidates(path, inode):
         try:
             opened = open_netns(candidate, name)
         except NamespaceGone:
@@ -44,9 +48,19 @@ def locate(descriptor: int, path: str, name: str) -> Netns:
     )
 
 
-def _candidates(path: str) -> Iterator[str]:
+def _candidates(path: str, inode: int) -> Iterator[str]:
     if path:
         yield path
+    yield from _mounted(inode)
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             yield f"/proc/{pid}/ns/net"
+
+
+def _mounted(inode: int) -> Iterator[str]:
+    """Where a network namespace is mounted (proc_pid_mountinfo(5))."""
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for mount in mounts:
+            _, _, _, root, place, *_ = mount.split(b" ")
+            if root == b"net:[%d]" % inode:
+                yield os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), place))

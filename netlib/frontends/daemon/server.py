@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError, StoreError
+from netlib.frontends.cni.config import asks_another
 from netlib.frontends.cni.plugin import Answer, answer
 from netlib.frontends.cni.refusal import UNKNOWN_CONTAINER, Refusal
 from netlib.frontends.cni.request import Request
@@ -209,7 +210,7 @@ class Server:
     @contextmanager
     def _in_turn(self, message: Message, place: _Place) -> Iterator[None]:
         """What is prompt is done in turn; all else, and who has waited for long, beside it."""
-        if not _is_prompt(message.document):
+        if not _is_prompt(message):
             place.give()
         if place.given or not self._turn.acquire(timeout=_TURN_SECONDS):
             place.give()
@@ -317,8 +318,12 @@ class Server:
                 raise
 
     def _warn(self, text: str) -> None:
-        """Keep a warning for whose request this thread is at."""
-        self._told.warnings = [*getattr(self._told, "warnings", ()), text]
+        """Keep a warning for whose request this thread is at; a runtime could not read it."""
+        kept: list[str] | None = getattr(self._told, "warnings", None)
+        if kept is None:
+            self._log(text)
+        else:
+            kept.append(text)
 
     def _call(self, channel: Channel, message: Message) -> None:
         if channel.is_gone():
@@ -337,7 +342,8 @@ class Server:
 
     def _answered(self, channel: Channel, message: Message) -> dict[str, Any]:
         """A verb's result or error, and what it warned of."""
-        self._told.warnings = []
+        warnings: list[str] = []
+        self._told.warnings = warnings
         try:
             found: dict[str, Any] = {"result": self._done(channel, message)}
         except NetError as error:
@@ -346,8 +352,10 @@ class Server:
             self._log(traceback.format_exc())
             refusal = InvalidRequest(f"the daemon can't do what was asked: {error!r}")
             found = {"error": write_error(refusal)}
-        if self._told.warnings:
-            found["warnings"] = self._told.warnings
+        finally:
+            self._told.warnings = None
+        if warnings:
+            found["warnings"] = warnings
         return found
 
     def _done(self, channel: Channel, message: Message) -> Any:
@@ -391,10 +399,12 @@ class _Place:
             self._make_room()
 
 
-def _is_prompt(document: dict[str, Any]) -> bool:
+def _is_prompt(message: Message) -> bool:
+    document = message.document
     if document.get("do") == "cni":
         environment = document.get("environment")
-        return isinstance(environment, dict) and environment.get("CNI_COMMAND") == "ADD"
+        is_add = isinstance(environment, dict) and environment.get("CNI_COMMAND") == "ADD"
+        return is_add and not asks_another(message.body)
     return document.get("do") == "call" and document.get("verb") in _PROMPT_VERBS
 
 
