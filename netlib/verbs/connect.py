@@ -28,9 +28,10 @@ from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
-from netlib.publishing import claim_ports, resolve_ports, unreached
+from netlib.publishing import answered_past, claim_ports, resolve_ports, unreached
 from netlib.rewiring import (
     Evicted,
+    Rewiring,
     conditions,
     held,
     plan_of,
@@ -198,8 +199,21 @@ def connect(
                 *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
             ),
         ),
-        warnings=(*warnings, *unreached(engine, known, endpoint.ports)),
+        warnings=(
+            *warnings,
+            *unreached(engine, known, endpoint.ports),
+            *answered_past(engine, _of_sandbox(box, others, changes)),
+        ),
     )
+
+
+def _of_sandbox(
+    box: Sandbox, others: Iterable[EndpointRecord], changes: Iterable[Rewiring]
+) -> list[Endpoint]:
+    """A sandbox's endpoints as they will be."""
+    found = {record.endpoint.id: record.endpoint for record in others}
+    found |= {c.after.endpoint.id: c.after.endpoint for c in changes if c.after is not None}
+    return [endpoint for endpoint in found.values() if endpoint.sandbox.name == box.name]
 
 
 def _joining(engine: Engine, network: Network) -> Joining:

@@ -355,6 +355,28 @@ def test_the_router_of_a_lan_is_the_gateway_of_a_network_there(net: Net) -> None
             net.remove(name)
 
 
+def test_ports_that_are_answered_past_the_host_are_warned_of(fake_net: Net) -> None:
+    """Whichever comes first: the default route by the LAN's router, or the port."""
+    net = fake_net
+    net.create("front")
+    net.create("lan", driver="macvlan", subnets=[LAN])
+    net.create_sandbox("web")
+    past = r"publishes on front is answered by way of lan.*no_default_route"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.connect("front", "web", publish=["8080:80"])
+        net.connect("lan", "web")
+        net.publish("web", ["8081:81"])
+        net.disconnect("lan", "web")
+    with pytest.warns(NetWarning, match=past):
+        net.connect("lan", "web", gateway_priority=1)
+    with pytest.warns(NetWarning, match=past):
+        net.publish("web", ["8082:82"])
+    net.disconnect("front", "web")
+    with pytest.warns(NetWarning, match=past):
+        net.connect("front", "web", publish=["8080:80"])
+
+
 def test_the_host_itself_is_no_gateway_of_a_network_on_its_lan(net: Net) -> None:
     """No sandbox of a macvlan reaches it, so its address is passed over: the first one, here."""
     net.create("lan", driver="macvlan", subnets=[LAN], options={"parent": "eth1"})
