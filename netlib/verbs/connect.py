@@ -291,7 +291,7 @@ def _check_place(
             f"start it there: net run --network {network.name} -- COMMAND",
         )
     if any(other.endpoint.sandbox.netns.inode != box.netns.inode for other in others):
-        raise InUse(f"an earlier {box.name}, which has ended, still has endpoints", "run: net gc")
+        raise _earlier(box)
     if able.alone and others:
         raise Conflict(
             f"{box.name} is on other networks, and {network.name} is to be on none",
@@ -299,9 +299,15 @@ def _check_place(
         )
 
 
-def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected:
-    state = engine.state.endpoint(network, box.name).endpoint.state
-    if state == "ready":
+def _earlier(box: Sandbox) -> InUse:
+    return InUse(f"an earlier {box.name}, which has ended, still has endpoints", "run: net gc")
+
+
+def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected | InUse:
+    there = engine.state.endpoint(network, box.name).endpoint
+    if there.sandbox.netns.inode != box.netns.inode:
+        return _earlier(box)
+    if there.state == "ready":
         return AlreadyConnected(
             f"{box.name} is connected to {network.name}", f"see: net inspect {network.name}"
         )

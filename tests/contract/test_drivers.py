@@ -14,6 +14,7 @@ from netlib import built_in, names
 from netlib.errors import (
     BuiltInNetwork,
     Conflict,
+    InUse,
     InvalidAddress,
     InvalidName,
     InvalidOption,
@@ -239,6 +240,22 @@ def test_who_shares_a_stack_has_the_same_endpoints_and_no_new_lease(net: Net) ->
     net.remove_sandbox("sidecar")
     assert len(net.endpoints("web")) == 2
     assert net.check() == ()
+
+
+def test_a_namespace_that_took_the_place_of_another_is_not_taken_for_it(fake_net: Net) -> None:
+    """`ip netns del` and `add`, or a number of a process given again: it is on no network."""
+    kernel = fake_net.engine.kernel
+    fake_net.create("front")
+    fake_net.create("back")
+    first = kernel.add_namespace("pod")  # type: ignore[attr-defined]
+    fake_net.connect("front", "netns:pod")
+    kernel.remove_namespace(first)  # type: ignore[attr-defined]
+    kernel.add_namespace("pod")  # type: ignore[attr-defined]
+    for network in ("front", "back"):
+        with pytest.raises(InUse, match="earlier netns:pod, which has ended"):
+            fake_net.connect(network, "netns:pod")
+    fake_net.collect_garbage()
+    fake_net.connect("front", "netns:pod")
 
 
 def test_who_comes_to_a_stack_at_the_same_moment_shares_it(
