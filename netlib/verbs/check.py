@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from netlib.apply import apply, tear_down
@@ -129,22 +129,27 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
             else:
                 failed.append((finding, error))
         skipped: list[Finding] = []
-        findings = check(engine)
-        for number, finding in enumerate(findings):
-            if watch is not None:
-                watch(finding.subject, number, len(findings))
-            if not finding.plan:
-                skipped.append(finding)
-                continue
+
+        def mend(finding: Finding, act: Callable[[Plan], None]) -> None:
             try:
-                if finding.subject == "host":
-                    tear_down(finding.plan, engine.kernel, "what the state does not know")
-                else:
-                    apply(finding.plan, engine.kernel)
+                act(finding.plan)
             except NetError as error:
                 failed.append((finding, error))
             else:
                 mended.append(finding)
+
+        # First of all, for it may be in the way: the other end of a pair that was renamed has
+        # the place in the sandbox that the new one is to have.
+        for finding in _strangers(engine):
+            mend(finding, lambda p: tear_down(p, engine.kernel, "what the state does not know"))
+        findings = [finding for finding in check(engine) if finding.subject != "host"]
+        for number, finding in enumerate(findings):
+            if watch is not None:
+                watch(finding.subject, number, len(findings))
+            if finding.plan:
+                mend(finding, lambda p: apply(p, engine.kernel))
+            else:
+                skipped.append(finding)
         try:
             engine.changed(*engine.state.sandboxes())
         except NetError as error:
