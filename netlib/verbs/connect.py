@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from netlib import names
 from netlib import state as keys
-from netlib.addressing import Choice, choose_addresses, lease_puts
+from netlib.addressing import Addresses, Choice, choose_addresses, lease_puts
 from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine, at_one_moment
@@ -118,7 +118,7 @@ def connect(
                                   f"{able.why_not_published}",)  # fmt: skip
     device = _ifname(engine, able, known, box, ifname, others=others)
     joining = _joining(engine, known) if able.scope == "global" else None
-    chosen = choose_addresses(joining or engine.state, known, able, addresses)
+    chosen = _chosen(engine, joining or engine.state, known, able, tuple(addresses))
     endpoint = Endpoint(
         id=endpoint_id,
         network=known.id,
@@ -205,6 +205,34 @@ def connect(
             *answered_past(engine, _of_sandbox(box, others, changes)),
         ),
     )
+
+
+def _chosen(
+    engine: Engine,
+    source: Addresses,
+    network: Network,
+    able: Capabilities,
+    asked: tuple[IPAddress | str, ...],
+) -> tuple[Choice, ...]:
+    """The addresses. On a LAN, others than the host has by now: some came after the network."""
+    while True:
+        chosen = choose_addresses(source, network, able, asked)
+        own = None if able.gateway_on_host else _own(engine, chosen)
+        if own is None:
+            return chosen
+        subnets = tuple(
+            replace(s, reserved={**s.reserved, f"host {own}": own}) if own in s.prefix else s
+            for s in network.subnets
+        )
+        network = replace(network, subnets=subnets)
+
+
+def _own(engine: Engine, chosen: Iterable[Choice]) -> IPAddress | None:
+    addresses = [choice.address.ip for choice in chosen]
+    # The second question costs more the more addresses there are; the first one is answered
+    # yes to all of them where any may be bound (ip_nonlocal_bind).
+    kernel = engine.kernel
+    return next((a for a in addresses if kernel.has_address(a) and kernel.device_of(a)), None)
 
 
 def _of_sandbox(
