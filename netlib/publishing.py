@@ -58,6 +58,30 @@ def unreached(engine: Engine, network: Network, ports: Iterable[PublishedPort]) 
     )
 
 
+def answered_past(engine: Engine, endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
+    """What to say of a sandbox's published ports whose answers leave past this host.
+
+    They go where its default route leads. On a LAN that is another machine, which knows nothing
+    of the port: who asked gets an answer from an address that it never spoke to.
+    """
+    endpoints = list(endpoints)
+    ways = {family: endpoint for endpoint in endpoints for family in endpoint.gateway_for}
+    found: dict[str, None] = {}
+    for endpoint in endpoints if len(endpoints) > 1 else ():
+        families = {address.version for address in endpoint.addresses} if endpoint.ports else ()
+        for way in (ways[f] for f in families if f in ways and ways[f].id != endpoint.id):
+            lan = engine.state.network(way.network).network
+            if not engine.capabilities(lan).gateway_on_host:
+                own = engine.state.network(endpoint.network).network.name
+                text = (
+                    f"what {endpoint.sandbox.name} publishes on {own} is answered by way of "
+                    f"{lan.name}, past this host, so nobody else gets those answers; to leave "
+                    f"the default route to {own}, connect {lan.name} with -o no_default_route=true"
+                )
+                found[text] = None
+    return tuple(found)
+
+
 def claim_ports(
     network: Network, endpoint: Endpoint
 ) -> tuple[tuple[Condition, ...], dict[str, str]]:

@@ -246,8 +246,18 @@ def test_authors_run_the_contract_as_their_own_tests(installed: Path, tmp_path: 
     assert " passed" in done.stdout
 
 
-def test_the_contract_finds_a_driver_that_breaks_it(installed: Path, tmp_path: Path) -> None:
-    """A device without its owner's mark would be lost after a crash."""
+@pytest.mark.parametrize(
+    ("broken", "found"),
+    [
+        ("replace(noun, owner='')", "test_devices_carry_the_mark_of_their_owner"),
+        ("replace(noun, name='br0')", "test_a_sandbox_can_be_on_two_networks"),
+    ],
+    ids=["unmarked", "fixed"],
+)
+def test_the_contract_finds_a_driver_that_breaks_it(
+    installed: Path, tmp_path: Path, broken: str, found: str
+) -> None:
+    """A device without its owner's mark would be lost after a crash; one name is one network's."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_it.py").write_text(
         "import pytest\n"
@@ -255,14 +265,15 @@ def test_the_contract_finds_a_driver_that_breaks_it(installed: Path, tmp_path: P
         "from netlib.testing import DriverContract\n"
         "from netlib.wiring import Link, Wiring\n"
         "from netlib_segment import Segment\n"
-        "class Unmarked(Segment):\n"
+        "class Broken(Segment):\n"
         "    def network_wiring(self, network, host):\n"
         "        nouns = super().network_wiring(network, host)\n"
-        "        return Wiring(replace(n, owner='') if isinstance(n, Link) else n for n in nouns)\n"
-        "class TestUnmarked(DriverContract):\n"
+        "        return Wiring(\n"
+        f"            {broken} if isinstance(noun, Link) else noun for noun in nouns)\n"
+        "class TestBroken(DriverContract):\n"
         "    @pytest.fixture\n"
         "    def driver(self):\n"
-        "        return Unmarked()\n"
+        "        return Broken()\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path],
@@ -270,4 +281,4 @@ def test_the_contract_finds_a_driver_that_breaks_it(installed: Path, tmp_path: P
         check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "test_devices_carry_the_mark_of_their_owner" in done.stdout
+    assert found in done.stdout

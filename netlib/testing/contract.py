@@ -12,14 +12,14 @@ import pytest
 from netlib import names
 from netlib.codec import from_json, to_json
 from netlib.driver import Capabilities, Driver, Option
-from netlib.errors import InvalidOption, KernelError, NetError, NetWarning, Unsupported
+from netlib.errors import Conflict, InvalidOption, KernelError, NetError, NetWarning, Unsupported
 from netlib.kernel.fake import FakeKernel
 from netlib.model import Network, Sandbox
 from netlib.net import Net
 from netlib.registry import Registry
 from netlib.store.memory import MemoryStore
 from netlib.values import replace
-from netlib.wiring import Link, Wiring
+from netlib.wiring import Address, Link, Route, Wiring
 
 NAME = "mine"
 
@@ -147,6 +147,19 @@ class DriverContract:
             assert endpoint.ifname in net.engine.kernel.interfaces(boxes[0].netns)
         assert bool(endpoint.addresses) == (driver.capabilities.addressing == "pool")
 
+    def test_addresses_and_ways_out_are_those_that_an_endpoint_was_given(
+        self, net: Net, network: Network, boxes: tuple[Sandbox, Sandbox]
+    ) -> None:
+        """A default route for each family of its `gateway_for`: others are another network's."""
+        endpoint = net.connect(network.id, boxes[0])
+        (record,) = net.engine.state.endpoints_of(boxes[0].name)
+        inside = [noun for noun in record.wiring if noun.netns == endpoint.sandbox.netns]
+        given = {noun.address.ip for noun in inside if isinstance(noun, Address)}
+        assert given == {address.ip for address in endpoint.addresses}
+        routes = [noun.destination for noun in inside if isinstance(noun, Route)]
+        ways_out = [way.version for way in routes if way.prefixlen == 0]
+        assert sorted(ways_out) == sorted(endpoint.gateway_for)
+
     # -- what the verbs make of it ----------------------------------------------------------------
 
     def test_what_is_made_is_found_as_it_was_described(
@@ -160,6 +173,37 @@ class DriverContract:
         for box in boxes:
             net.connect(network.id, box, options=endpoint_options)
         assert net.check() == ()
+
+    def test_a_sandbox_can_be_on_two_networks_and_leave_the_first(
+        self,
+        net: Net,
+        network: Network,
+        network_options: Mapping[str, str],
+        boxes: tuple[Sandbox, Sandbox],
+    ) -> None:
+        """Networks of one kind have nothing of each other's, and the way out moves."""
+        with suppress(Conflict):  # where the options are for one network alone
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NetWarning)
+                second = net.create("back", driver=NAME, options=network_options)
+            for one in (network, second):
+                net.connect(one.id, boxes[0])
+            assert net.check() == ()
+            net.disconnect(network.id, boxes[0])
+            assert net.check() == ()
+            net.remove(network.id)
+            assert net.check() == ()
+
+    def test_live_options_change_while_endpoints_are_there(
+        self, net: Net, driver: Driver, network: Network, boxes: tuple[Sandbox, Sandbox]
+    ) -> None:
+        """Each choice of each, and an `mtu`; what can't go together is refused."""
+        net.connect(network.id, boxes[0])
+        for option in driver.options:
+            for value in (option.choices or ("1400",) * (option.key == "mtu")) * option.live:
+                with suppress(InvalidOption):
+                    net.update(network.id, options={option.key: value})
+                assert net.check() == ()
 
     def test_nothing_is_left_of_endpoints_and_networks(
         self, net: Net, kernel: FakeKernel, network: Network, boxes: tuple[Sandbox, Sandbox]

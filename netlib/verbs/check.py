@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -61,13 +61,21 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
 
 def _look(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     engine.identify(note=False)
-    networks, endpoints = _scope(engine, target)
-    findings = examine(engine, networks, endpoints)
-    if target is None:
-        findings += (*_elsewhere(engine), *_in_the_way(engine))
-        findings += (*_unheld(engine), *_strangers(engine))
-        findings += tuple(_membership(engine))
-    return findings
+    if target is not None:
+        return examine(engine, *_scope(engine, target))
+    return (*_strangers(engine), *_amiss(engine))
+
+
+def _amiss(engine: Engine) -> tuple[Finding, ...]:
+    """What is not as the state has it; not what the state does not have."""
+    found = examine(engine, engine.state.networks(), engine.state.endpoints())
+    return (
+        *found,
+        *_elsewhere(engine),
+        *_in_the_way(engine),
+        *_unheld(engine),
+        *_membership(engine),
+    )
 
 
 def _membership(engine: Engine) -> list[Finding]:
@@ -139,25 +147,28 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
             else:
                 failed.append((finding, error))
         skipped: list[Finding] = []
-        findings = _look(engine)
-        strange = [finding for finding in findings if finding.subject == "host"]
-        if strange:
-            # First, as it may be where something is to be: a range of ports, say, that came back
-            # with rules that somebody had saved.
-            _take_away(engine, strange, mended, failed)
-            findings = tuple(finding for finding in _look(engine) if finding.subject != "host")
-        for number, finding in enumerate(findings):
-            if watch is not None:
-                watch(finding.subject, number, len(findings))
-            if not finding.plan:
-                skipped.append(finding)
-                continue
+
+        def mend(finding: Finding, act: Callable[[Plan], None]) -> None:
             try:
-                apply(finding.plan, engine.kernel)
+                act(finding.plan)
             except NetError as error:
                 failed.append((finding, error))
             else:
                 mended.append(finding)
+
+        # First of all, for it may be in the way: the other end of a pair that was renamed has
+        # the place in the sandbox that the new one is to have; a range of ports that came back
+        # with rules which somebody had saved has those that are published now.
+        for finding in _strangers(engine):
+            mend(finding, lambda p: tear_down(p, engine.kernel, "what the state does not know"))
+        findings = _amiss(engine)
+        for number, finding in enumerate(findings):
+            if watch is not None:
+                watch(finding.subject, number, len(findings))
+            if finding.plan:
+                mend(finding, lambda p: apply(p, engine.kernel))
+            else:
+                skipped.append(finding)
         try:
             engine.changed(*engine.state.sandboxes())
         except NetError as error:
@@ -165,26 +176,10 @@ def repair(engine: Engine, watch: Watch | None = None) -> Repair:
         return Repair(mended=tuple(mended), failed=tuple(failed), skipped=tuple(skipped))
 
 
-def _take_away(
-    engine: Engine,
-    strange: Iterable[Finding],
-    mended: list[Finding],
-    failed: list[tuple[Finding, NetError]],
-) -> None:
-    for finding in strange:
-        try:
-            tear_down(finding.plan, engine.kernel, "what the state does not know")
-        except NetError as error:
-            failed.append((finding, error))
-        else:
-            mended.append(finding)
-
-
 def plan_repair(engine: Engine) -> Plan:
     """What `repair` would do."""
     half_done = [leftover.prepare().plan for leftover in leftovers(engine)]
-    findings = sorted(check(engine), key=lambda finding: finding.subject != "host")
-    return joined([*half_done, *(finding.plan for finding in findings)])
+    return joined([*half_done, *(finding.plan for finding in check(engine))])
 
 
 def plan_garbage(engine: Engine) -> Plan:
@@ -228,9 +223,7 @@ def _forget(engine: Engine, box: Sandbox) -> None:
     engine.changed(box)
 
 
-def _scope(engine: Engine, target: str | None) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
-    if target is None:
-        return engine.state.networks(), engine.state.endpoints()
+def _scope(engine: Engine, target: str) -> tuple[list[NetworkRecord], list[EndpointRecord]]:
     if engine.state.find_sandbox(target) is not None:
         return [], engine.state.endpoints_of(target)
     record = engine.state.network(target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from netlib import names
 from netlib import state as keys
-from netlib.addressing import Choice, choose_addresses, lease_puts
+from netlib.addressing import Addresses, Choice, choose_addresses, lease_puts
 from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine, at_one_moment
@@ -28,9 +28,10 @@ from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
-from netlib.publishing import claim_ports, resolve_ports, unreached
+from netlib.publishing import answered_past, claim_ports, resolve_ports, unreached
 from netlib.rewiring import (
     Evicted,
+    Rewiring,
     conditions,
     held,
     plan_of,
@@ -120,7 +121,7 @@ def connect(
                                   f"{able.why_not_published}",)  # fmt: skip
     device = _ifname(engine, able, known, box, ifname, others=others)
     joining = _joining(engine, known) if able.scope == "global" else None
-    chosen = choose_addresses(joining or engine.state, known, able, addresses)
+    chosen = _chosen(engine, joining or engine.state, known, able, tuple(addresses))
     endpoint = Endpoint(
         id=endpoint_id,
         network=known.id,
@@ -202,8 +203,49 @@ def connect(
                 *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
             ),
         ),
-        warnings=(*warnings, *unreached(engine, known, endpoint.ports)),
+        warnings=(
+            *warnings,
+            *unreached(engine, known, endpoint.ports),
+            *answered_past(engine, _of_sandbox(box, others, changes)),
+        ),
     )
+
+
+def _chosen(
+    engine: Engine,
+    source: Addresses,
+    network: Network,
+    able: Capabilities,
+    asked: tuple[IPAddress | str, ...],
+) -> tuple[Choice, ...]:
+    """The addresses. On a LAN, others than the host has by now: some came after the network."""
+    while True:
+        chosen = choose_addresses(source, network, able, asked)
+        own = None if able.gateway_on_host else _own(engine, chosen)
+        if own is None:
+            return chosen
+        subnets = tuple(
+            replace(s, reserved={**s.reserved, f"host {own}": own}) if own in s.prefix else s
+            for s in network.subnets
+        )
+        network = replace(network, subnets=subnets)
+
+
+def _own(engine: Engine, chosen: Iterable[Choice]) -> IPAddress | None:
+    addresses = [choice.address.ip for choice in chosen]
+    # The second question costs more the more addresses there are; the first one is answered
+    # yes to all of them where any may be bound (ip_nonlocal_bind).
+    kernel = engine.kernel
+    return next((a for a in addresses if kernel.has_address(a) and kernel.device_of(a)), None)
+
+
+def _of_sandbox(
+    box: Sandbox, others: Iterable[EndpointRecord], changes: Iterable[Rewiring]
+) -> list[Endpoint]:
+    """A sandbox's endpoints as they will be."""
+    found = {record.endpoint.id: record.endpoint for record in others}
+    found |= {c.after.endpoint.id: c.after.endpoint for c in changes if c.after is not None}
+    return [endpoint for endpoint in found.values() if endpoint.sandbox.name == box.name]
 
 
 def _joining(engine: Engine, network: Network) -> Joining:
@@ -304,8 +346,9 @@ def check_nowhere_else(engine: Engine, box: Sandbox, others: Iterable[EndpointRe
 
 
 def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected:
-    state = engine.state.endpoint(network, box.name).endpoint.state
-    if state == "ready":
+    record = engine.state.endpoint(network, box.name)
+    check_nowhere_else(engine, box, [record])
+    if record.endpoint.state == "ready":
         return AlreadyConnected(
             f"{box.name} is connected to {network.name}", f"see: net inspect {network.name}"
         )

@@ -10,7 +10,7 @@ from netlib.model import Endpoint, HostFacts, Network, PublishedPort, Sandbox
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.ports import PortRequest, parse
-from netlib.publishing import claim_ports, resolve_ports, unreached
+from netlib.publishing import answered_past, claim_ports, resolve_ports, unreached
 from netlib.rewiring import Rewiring, conditions, describe, held, plan_of, puts, relink, reverts
 from netlib.state import EndpointRecord
 from netlib.store import Commit
@@ -49,7 +49,10 @@ def publish(
         holds=held(box, changes),
         plan=plan_of(changes),
         result=new,
-        warnings=unreached(engine, network, new),
+        warnings=(
+            *unreached(engine, network, new),
+            *answered_past(engine, [*_others(engine, endpoint), after]),
+        ),
         begin=Commit(
             conditions=(*conditions(changes), *port_conditions),
             put={**port_puts, **puts(changes, ready=False)},
@@ -101,6 +104,11 @@ def unpublish(
         done=Commit(put={}, delete=tuple(claims)),
         undo=Commit(put=reverts(changes)),
     )
+
+
+def _others(engine: Engine, endpoint: Endpoint) -> list[Endpoint]:
+    every = engine.state.endpoints_of(endpoint.sandbox.name)
+    return [record.endpoint for record in every if record.endpoint.id != endpoint.id]
 
 
 def _needless(engine: Engine, box: Sandbox) -> str:

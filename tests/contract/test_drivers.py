@@ -14,6 +14,7 @@ from netlib import built_in, names
 from netlib.errors import (
     BuiltInNetwork,
     Conflict,
+    InUse,
     InvalidAddress,
     InvalidName,
     InvalidOption,
@@ -241,6 +242,22 @@ def test_who_shares_a_stack_has_the_same_endpoints_and_no_new_lease(net: Net) ->
     assert net.check() == ()
 
 
+def test_a_namespace_that_took_the_place_of_another_is_not_taken_for_it(fake_net: Net) -> None:
+    """`ip netns del` and `add`, or a number of a process given again: it is on no network."""
+    kernel = fake_net.engine.kernel
+    fake_net.create("front")
+    fake_net.create("back")
+    first = kernel.add_namespace("pod")  # type: ignore[attr-defined]
+    fake_net.connect("front", "netns:pod")
+    kernel.remove_namespace(first)  # type: ignore[attr-defined]
+    kernel.add_namespace("pod")  # type: ignore[attr-defined]
+    for network in ("front", "back"):
+        with pytest.raises(InUse, match="earlier netns:pod, which has ended"):
+            fake_net.connect(network, "netns:pod")
+    fake_net.collect_garbage()
+    fake_net.connect("front", "netns:pod")
+
+
 def test_who_comes_to_a_stack_at_the_same_moment_shares_it(
     fake_net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +372,28 @@ def test_the_router_of_a_lan_is_the_gateway_of_a_network_there(net: Net) -> None
             net.remove(name)
 
 
+def test_ports_that_are_answered_past_the_host_are_warned_of(fake_net: Net) -> None:
+    """Whichever comes first: the default route by the LAN's router, or the port."""
+    net = fake_net
+    net.create("front")
+    net.create("lan", driver="macvlan", subnets=[LAN])
+    net.create_sandbox("web")
+    past = r"publishes on front is answered by way of lan.*no_default_route"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.connect("front", "web", publish=["8080:80"])
+        net.connect("lan", "web")
+        net.publish("web", ["8081:81"])
+        net.disconnect("lan", "web")
+    with pytest.warns(NetWarning, match=past):
+        net.connect("lan", "web", gateway_priority=1)
+    with pytest.warns(NetWarning, match=past):
+        net.publish("web", ["8082:82"])
+    net.disconnect("front", "web")
+    with pytest.warns(NetWarning, match=past):
+        net.connect("front", "web", publish=["8080:80"])
+
+
 def test_the_host_itself_is_no_gateway_of_a_network_on_its_lan(net: Net) -> None:
     """No sandbox of a macvlan reaches it, so its address is passed over: the first one, here."""
     net.create("lan", driver="macvlan", subnets=[LAN], options={"parent": "eth1"})
@@ -435,11 +474,12 @@ def test_an_mtu_is_bounded_by_the_parents(net: Net) -> None:
 
 
 def test_settings_of_a_lan_stay_and_it_is_said_how_to_have_others(net: Net) -> None:
-    """Of drivers on a parent only the MTU changes live."""
+    """Of a driver on a parent only the MTU changes live."""
     net.create("lan", driver="macvlan", subnets=[LAN])
     with pytest.raises(InvalidOption) as refused:
         net.update("lan", options={"mode": "private"})
     assert refused.value.hint == "these can: mtu; for others make a new network"
+    net.update("lan", options={"mtu": "1400"})
 
 
 @pytest.mark.parametrize("driver", ["bridge", "ptp", "macvlan"])

@@ -12,7 +12,7 @@ from support.patience import eventually
 from support.traffic import answered, fetch, reachable, serve, unreachable
 
 from netlib.apply import tear_down
-from netlib.errors import Conflict, NetError, NetWarning, Unsupported
+from netlib.errors import Conflict, InvalidAddress, NetError, NetWarning, Unsupported
 from netlib.net import Net
 from netlib.plan import diff
 from netlib.store import Commit, under
@@ -130,6 +130,33 @@ def test_a_mac_of_the_parents_is_refused_with_the_reason(net: Net, host: Host) -
     with pytest.raises(NetError) as refused:
         net.connect("lan", "netns:web", mac=mac)
     assert "MAC" in refused.value.hint
+
+
+def test_an_address_that_the_host_got_since_is_nobody_elses(net: Net, host: Host) -> None:
+    """By DHCP, say; whether it is asked for or next, and where any address may be bound."""
+    net.create("lan", driver="macvlan", subnets=[LAN4], ip_ranges=["192.0.2.8/29"])
+    host.sandbox("web")
+    for address in ("192.0.2.8/24", "192.0.2.9/32"):
+        host.run("ip", "addr", "add", address, "dev", "eth0")
+    host.run("sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1")
+    with pytest.raises(InvalidAddress, match="reserved"):
+        net.connect("lan", "netns:web", addresses=["192.0.2.9"])
+    endpoint = net.connect("lan", "netns:web")
+    assert [str(address) for address in endpoint.addresses] == ["192.0.2.10/24"]
+    host.run("sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=0")
+    for address in ("192.0.2.8/24", "192.0.2.9/32"):
+        host.run("ip", "addr", "del", address, "dev", "eth0")
+
+
+def test_a_pair_whose_end_on_the_host_was_renamed_is_mended_at_once(net: Net, host: Host) -> None:
+    """What nobody owns any more goes first: its other end is where the new one is to be."""
+    net.create("links", driver="ptp", subnets=["198.51.100.0/24"])
+    host.sandbox("web")
+    net.connect("links", "netns:web", options={"host_interface_name": "toweb"})
+    host.run("ip", "link", "set", "toweb", "down")
+    host.run("ip", "link", "set", "toweb", "name", "renamed")
+    assert not net.repair().failed
+    assert net.check() == ()
 
 
 def test_a_macvlan_that_its_sandbox_renamed_is_made_again_and_goes_when_it_leaves(

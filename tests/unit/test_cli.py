@@ -462,6 +462,9 @@ def test_what_dockers_hands_type_leads_on(shell: Shell) -> None:
     """`docker network` is all of `net`; a format is JSON."""
     assert "'network': leave the word out" in shell("network ls", status=2).err
     assert "--json" in shell("ls --format json", status=2).err
+    for option, key in (("--link db:sql", "link"), ("--ip 192.0.2.2", "ip")):
+        said = shell(f"run {option} -- true", status=2).err
+        assert f"--network bridge:{key}=" in said
 
 
 def test_what_is_missing_is_one_line(shell: Shell) -> None:

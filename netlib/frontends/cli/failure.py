@@ -15,6 +15,15 @@ from netlib.frontends.cli.session import SCHEMA, Session, dump
 from netlib.values import dataclass
 
 USAGE = 2
+# What `docker run` has for a container is, with several networks, a key of the one it is meant for.
+_OF_A_NETWORK = {
+    "--gw-priority": "gw-priority",
+    "--ip": "ip",
+    "--ip6": "ip",
+    "--link": "link",
+    "--mac-address": "mac",
+    "--network-alias": "alias",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +94,8 @@ def failure_of(error: click.ClickException | NetError, argv: Sequence[str] = ())
     if isinstance(error, click.MissingParameter):
         message = " ".join(message.split())  # click lists choices on lines of their own
     hint = f"see: {path} --help"
-    if isinstance(error, click.NoSuchOption) and error.option_name == "--format":
-        hint += ", and --json there"
+    if isinstance(error, click.NoSuchOption):
+        hint += _instead(error.option_name, path)
     return Failure(
         code="usage",
         message=message,
@@ -94,3 +103,12 @@ def failure_of(error: click.ClickException | NetError, argv: Sequence[str] = ())
         status=USAGE,
         json="--json" in mine,
     )
+
+
+def _instead(option: str, path: str) -> str:
+    """What does what an option of Docker's does that is none here."""
+    if option == "--format":
+        return ", and --json there"
+    if path == "net run" and option in _OF_A_NETWORK:
+        return f", and --network there: --network bridge:{_OF_A_NETWORK[option]}=..."
+    return ""
