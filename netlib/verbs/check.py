@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from netlib.apply import apply, tear_down
@@ -54,7 +54,9 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     """
     found = _look(engine, target)
     if found:
-        with suppress(LockStuck, NotPermitted, StoreError), engine.lock.alone():
+        with ExitStack() as held:
+            with suppress(LockStuck, NotPermitted, StoreError):  # who can't wait looks all the same
+                held.enter_context(engine.lock.alone())
             return _look(engine, target)
     return found
 
