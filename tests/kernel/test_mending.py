@@ -252,10 +252,12 @@ def test_the_state_of_another_namespace_is_refused(host: Host) -> None:
 
 # -- of others ------------------------------------------------------------------------------------
 
-# Link-local addresses of the kernel's come and go with the carrier.
+# Link-local addresses of the kernel's come and go with the carrier. Of one request the flag is set
+# before the mode is (do_setlink in net/core/rtnetlink.c).
 FOREIGN = """
 link add theirs0 type bridge
-link set theirs0 addrgenmode none up
+link set theirs0 addrgenmode none
+link set theirs0 up
 addr add 203.0.113.1/24 dev theirs0
 link add veth-a type veth peer name veth-b
 link set veth-a master theirs0 alias theirs
