@@ -241,6 +241,27 @@ def test_ps_shows_ports_as_docker_does(web: Shell) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("network", "spec", "told"),
+    [
+        ("six", "8082:80", ["[::]:8082"]),  # nobody expects IPv4 there
+        ("six", "192.0.2.1:8082:80", ["192.0.2.1:8082"]),  # by a relay, as it is asked for
+        ("front", "8082:80/sctp", ["0.0.0.0:8082"]),  # no relay speaks it
+        ("front", "8082:80", ["0.0.0.0:8082", "[::]:8082"]),
+    ],
+)
+def test_ports_are_told_where_they_are_reached(
+    web: Shell, network: str, spec: str, told: list[str]
+) -> None:
+    """A host address that leads nowhere would send people looking for a fault."""
+    web("create --subnet 2001:db8::/64 six")
+    web("sandbox create db")
+    web(f"connect {network} db -p {spec}")
+
+    assert [line.partition(" -> ")[2] for line in web("port db").lines] == told
+    assert web("ps").out.count(":8082") == len(told)
+
+
 def test_container_names_a_sandbox(web: Shell) -> None:
     """Docker's word for sharing the stack of another one."""
     web("create back")
