@@ -31,6 +31,7 @@ from netlib.ports import PortRequest
 from netlib.publishing import claim_ports, resolve_ports, unreached
 from netlib.rewiring import (
     Evicted,
+    check_ready,
     conditions,
     held,
     plan_of,
@@ -77,7 +78,7 @@ def connect(
     `again`: with one more interface, where it is on the network already.
 
     Raises NoSuchNetwork, NoSuchSandbox, AlreadyConnected, AddressTaken, PortTaken,
-    InterfaceTaken, Exhausted, InvalidRequest, KernelError; of the cluster's networks also
+    InterfaceTaken, Exhausted, Conflict, InvalidRequest, KernelError; of the cluster's networks also
     NotAttachable, NodePaused, AgentDown, StoreUnavailable.
 
     Example:  net connect my-net web -p 8080:80
@@ -91,8 +92,7 @@ def connect(
     driver = engine.driver(known)
     able = driver.capabilities
     box = engine.sandbox(sandbox)
-    if known.state != "ready":
-        raise InvalidRequest(f"network {known.name} is being removed or made", "run: net repair")
+    check_ready(known)
     members = keys.members(known.id, box.name)
     if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)

@@ -14,7 +14,7 @@ from netlib.options import canonical
 from netlib.plan import diff
 from netlib.pools import overlapping
 from netlib.publishing import move_ports
-from netlib.rewiring import Rewiring, describe, describe_network, puts, reverts
+from netlib.rewiring import Rewiring, check_ready, describe, describe_network, puts, reverts
 from netlib.state import NetworkRecord
 from netlib.store import Commit, exactly, under
 from netlib.subnetting import choose_subnets, claim_pools
@@ -52,8 +52,7 @@ def update(
     driver = engine.driver(record.network)
     shared = _shared(engine, record) if driver.capabilities.scope == "global" else None
     old = shared.network if shared else record.network
-    if record.network.state != "ready":
-        raise InvalidRequest(f"network {old.name} is being removed or made", "run: net repair")
+    check_ready(record.network)
     parts = (tuple(gateways), tuple(ip_ranges), tuple(aux_addresses))
     subnets = tuple(subnets)
     if any(parts) and not subnets:
