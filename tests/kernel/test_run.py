@@ -454,7 +454,29 @@ def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> Non
     net("run -d --name web --network none -- sleep 60")
 
     assert "net stop web" in net("sandbox rm web", status=4).stderr
+    assert "net stop web" in net("sandbox rm --dry-run web", status=4).stderr
+    assert net("stop --dry-run web").stdout.startswith("host  kill -TERM ")
     assert net("stop web").stdout == "web\n"
+
+
+def test_what_others_run_is_forgotten_and_goes_on(net: Program) -> None:
+    """Processes and namespaces that `net` did not begin are none of its to end, also as planned."""
+    net.host.sandbox("theirs")
+    with subprocess.Popen(["unshare", "--net", "sleep", "60"]) as process:
+        own = os.readlink("/proc/self/ns/net")
+        assert eventually(lambda: os.readlink(f"/proc/{process.pid}/ns/net") != own)
+        for name in (f"pid:{process.pid}", "netns:theirs"):
+            net(f"connect front {name}")
+            hint = f"run: net sandbox rm {name}"
+            assert hint in net(f"stop {name}", status=2).stderr
+            assert hint in net(f"stop --dry-run {name}", status=2).stderr
+            (line,) = net(f"sandbox rm --dry-run {name}").stdout.splitlines()
+            assert line.startswith("host  ip link del nv-")
+            assert net(f"sandbox rm {name}").stdout.split() == [name]
+        assert net("sandbox ls -q").stdout == ""
+        assert "theirs" in net.host.run("ip", "netns").stdout
+        assert process.poll() is None
+        process.kill()
 
 
 def test_a_running_sandbox_is_connected_and_disconnected(net: Program) -> None:
