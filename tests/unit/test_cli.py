@@ -637,8 +637,18 @@ def test_host_dry_runs(shell: Shell, kernel: FakeKernel) -> None:
     assert said.lines == [
         "host  sysctl -w net.ipv4.ip_forward=1",
         "host  sysctl -w net.ipv6.conf.all.forwarding=1",
+        "host  echo 'net.ipv4.ip_forward = 1' >>/etc/sysctl.d/60-netlib.conf",
+        "host  echo 'net.ipv6.conf.all.forwarding = 1' >>/etc/sysctl.d/60-netlib.conf",
     ]
     assert kernel.switched.forwarding() == ()
+    shell("host forwarding on --ipv6")
+    assert shell("host forwarding off --dry-run").lines == [
+        "host  sysctl -w net.ipv4.ip_forward=0",
+        "host  sed -i '/^net.ipv4.ip_forward /d' /etc/sysctl.d/60-netlib.conf",
+    ]
+    assert shell("host forwarding off --dry-run --ipv6").lines[2:] == [
+        "host  rm /etc/sysctl.d/60-netlib.conf"
+    ]
     assert shell("host forward-policy accept --dry-run").lines == [
         "host  ip6tables-nft -P FORWARD ACCEPT"
     ]
