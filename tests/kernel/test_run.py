@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from support.patience import eventually
 from support.program import Program
 
 from netlib.net import Net
+from netlib.run.showing import keep_shown
 
 pytestmark = pytest.mark.kernel
 RESIDUE = [r"^nft table inet netlib", r"^sysctl .*forwarding=1"]
@@ -158,6 +160,19 @@ def test_mounts_do_not_reach_the_host(net: Program) -> None:
     net("run -- mount -t tmpfs inside /mnt")
 
     assert "inside" not in Path("/proc/self/mounts").read_text()
+
+
+def test_nothing_is_said_of_the_files_of_who_has_ended() -> None:
+    """A command may be over before its files are looked after, and nobody has waited for it yet."""
+    said: list[str] = []
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        keep_shown(child.pid, {"/etc/hosts": "/etc/hosts"}, said.append)
+        for thread in threading.enumerate():
+            if thread.name == "net-run-files":
+                thread.join(10)
+
+    assert said == []
 
 
 def test_sysfs_shows_the_sandboxs_devices(net: Program) -> None:
