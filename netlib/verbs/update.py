@@ -8,6 +8,7 @@ from netlib import state as keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import InvalidOption, InvalidRequest, PoolOverlap
+from netlib.making import unanswered
 from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.options import canonical
@@ -150,10 +151,12 @@ def change_network(
     port_conditions, port_puts, port_keys_gone = move_ports(engine, old, new, moving)
     pool_conditions, pool_puts = claim_pools(engine, replace(new, subnets=added))
     network_key = keys.network_key(old.id)
+    plan = diff(have=have, want=want)
     return Operation(
         subject=f"network {old.name}",
         holds={network_key: True},
-        plan=diff(have=have, want=want),
+        plan=plan,
+        warnings=unanswered(engine, plan),
         result=new,
         begin=Commit(
             conditions=(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -198,6 +199,21 @@ def test_update_changes_and_takes_away(shell: Shell) -> None:
     assert network["options"]["mtu"] == "1400"
     assert "these can" in shell("update -o bridge_name=br7 front", status=2).err
     assert "Nothing to change" in shell("update front", status=2).err
+    assert "together with a new --subnet" in shell("update --gateway 192.0.2.1 front", status=2).err
+
+
+def test_an_outbound_address_that_the_host_has_not_is_warned_of(
+    shell: Shell, kernel: FakeKernel
+) -> None:
+    """What leaves with it would never be answered; said once, when it is asked for."""
+    kernel.holding[ip_address("203.0.113.8")] = "eth0"
+    with pytest.warns(NetWarning, match=r"has no address 203\.0\.113\.9: what leaves"):
+        shell("create -o outbound_ipv4=203.0.113.9 front")
+    with warnings.catch_warnings(action="error"):
+        shell("update -o mtu=1400 front")
+        shell("update -o outbound_ipv4=203.0.113.8 front")
+    with pytest.warns(NetWarning, match=r"203\.0\.113\.9"):
+        shell("update -o outbound_ipv4=203.0.113.9 front")
 
 
 # -- endpoints and ports ------------------------------------------------------------------------
