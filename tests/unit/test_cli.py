@@ -434,6 +434,8 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("connect front db --ip 198.51.100.1", 2, "invalid-address"),
         ("connect front db --mac 01:00:5e:00:00:01", 2, "invalid-address"),
         ("connect front db --ifname a/b", 2, "invalid-name"),
+        ("connect front db --ifname all", 2, "invalid-name"),
+        ("create -o bridge.name=default back", 2, "invalid-name"),
         ("connect front db -p 8080:80", 4, "port-taken"),
         ("connect front db -p 99999:80", 2, "invalid-port"),
         ("publish web 8080:81", 4, "port-taken"),
