@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from shlex import quote
 
 from netlib.model import Netns
 from netlib.plan import Change, Delete, Step, subject
@@ -66,7 +67,8 @@ def _destination(netns: Netns, here: Netns) -> str:
     if netns.path == here.path:
         return ""
     folder, name = os.path.split(netns.path)
-    return f" netns {name if folder in ('/run/netns', '/var/run/netns') else netns.path}"
+    where = name if folder in ("/run/netns", "/var/run/netns") else netns.path
+    return f" netns {quote(where)}"
 
 
 def _bridge_data(noun: Bridge) -> list[str]:

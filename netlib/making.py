@@ -7,8 +7,9 @@ from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.model import HostFacts, IPAddress, Network, Protocol, PublishedPort
 from netlib.naming import DNS_PORT, has_names
+from netlib.plan import Change, Delete, Plan
 from netlib.publishing import publisher
-from netlib.wiring import Forwarding, Wiring
+from netlib.wiring import Forwarding, Masquerade, Wiring
 
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
 
@@ -36,6 +37,24 @@ def dns_port(engine: Engine, driver: Driver, network: Network, *, first: int = D
 
 def _at(protocol: Protocol, address: IPAddress, port: int) -> PublishedPort:
     return PublishedPort(protocol=protocol, host_address=address, host_port=port, port=port)
+
+
+def unanswered(engine: Engine, plan: Plan) -> tuple[str, ...]:
+    """What to say of outbound addresses that the host has not: a typing error, mostly."""
+    news = [
+        step.new if isinstance(step, Change) else step.noun
+        for step in plan.steps()
+        if not isinstance(step, Delete)
+    ]
+    sources = dict.fromkeys(
+        noun.source for noun in news if isinstance(noun, Masquerade) and noun.source is not None
+    )
+    return tuple(
+        f"the host has no address {source}: what leaves with it is answered only if somebody "
+        "routes that here"
+        for source in sources
+        if not engine.kernel.has_address(source)
+    )
 
 
 def forwarding_note(

@@ -20,6 +20,7 @@ ID_DIGITS = 64
 _SHORT, _REALM = 12, 8  # digits of an id in names, and of a realm
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NO_DEVICES = (".", "..", "all", "default")
 _DEVICE = re.compile(r"[^\s/:%]+")
 
 
@@ -141,14 +142,13 @@ def check_alias(name: str) -> str:
 def check_device(name: str) -> str:
     """`name`, or InvalidName where Linux would refuse it for a device (dev_valid_name).
 
-    "all" and "default" are what sysctls call no single device (sysctl_dev_name_is_allowed).
+    `all` and `default` are what sysctls call every device, and those to come.
     """
-    taken = (".", "..", "all", "default")
-    is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in taken
+    is_possible = _DEVICE.fullmatch(name) and name.isprintable() and name not in _NO_DEVICES
     if not is_possible or len(name.encode()) > DEVICE_NAME_BYTES:
         raise InvalidName(
             f"{name!r} is no name for a network device",
-            f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%', "
-            "and neither 'all' nor 'default'",
+            f"use at most {DEVICE_NAME_BYTES} bytes without blanks, '/', ':' or '%', and not "
+            "'all' or 'default'",
         )
     return name

@@ -7,7 +7,7 @@ from itertools import chain
 
 from netlib import state as keys
 from netlib.engine import Engine
-from netlib.errors import DriverError, RouteTaken, UnknownDriver
+from netlib.errors import Conflict, DriverError, RouteTaken, UnknownDriver
 from netlib.gateway import elect
 from netlib.links import Link, openings
 from netlib.model import Endpoint, HostFacts, Network, Sandbox
@@ -44,6 +44,16 @@ class Evicted:
     restores: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
     holds: Mapping[str, bool] = field(default_factory=dict)
+
+
+def check_ready(network: Network) -> None:
+    """Raise Conflict where a network is being made or removed, or was when that was interrupted."""
+    if network.state != "ready":
+        doing = "made" if network.state == "pending" else "removed"
+        raise Conflict(
+            f"network {network.name} is being {doing}",
+            "wait for who does it; if nobody does any more, run: net repair",
+        )
 
 
 def plan_of(

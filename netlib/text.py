@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from shlex import quote
+from typing import Any
 
 from netlib import link_text
 from netlib.binding import ANY
 from netlib.model import HOST, IPNetwork, Netns, bracketed, port_range
 from netlib.plan import Change, Create, Delete, Plan, Stage, Step, in_order, subject
+from netlib.values import replace
 from netlib.wiring import (
     Address,
     Announce,
@@ -34,6 +37,8 @@ from netlib.wiring import (
 Line = tuple[Netns, str]
 
 _ZERO_MAC = "00:00:00:00:00:00"
+# Of a noun, what may be anything that Linux takes for a device's name: x;y too.
+_DEVICES = ("name", "peer", "bridge", "parent", "device")
 
 
 def script(plan: Plan, firewall: str) -> str:
@@ -41,11 +46,32 @@ def script(plan: Plan, firewall: str) -> str:
     lines: list[Line] = []
     up: set[tuple[str, str]] = set()  # devices that an earlier line set up
     for stage in plan.stages:
-        lines += _of_stage(stage, firewall, up)
+        lines += _of_stage(_typable(stage), firewall, up)
     for effect in plan.after:
         lines += _of_effect(effect)
     width = max((len(netns.name) for netns, _ in lines), default=0)
     return "".join(f"{netns.name:{width}}  {command}\n" for netns, command in lines)
+
+
+def _typable(stage: Stage) -> Stage:
+    """The stage with names of devices as a shell has to be told them."""
+    return replace(
+        stage,
+        steps=tuple(
+            replace(step, old=_quoted(step.old), new=_quoted(step.new))
+            if isinstance(step, Change)
+            else replace(step, noun=_quoted(step.noun))
+            for step in stage.steps
+        ),
+    )
+
+
+def _quoted(noun: Noun) -> Noun:
+    named = {key: getattr(noun, key, None) for key in _DEVICES}
+    words: dict[str, Any] = {
+        key: quote(name) for key, name in named.items() if name and quote(name) != name
+    }
+    return replace(noun, **words) if words else noun
 
 
 def _of_stage(stage: Stage, firewall: str, up: set[tuple[str, str]]) -> Iterator[Line]:
@@ -109,7 +135,7 @@ def _name_server(step: Step, noun: NameServer) -> str:
 def _sysctl(noun: Sysctl, value: str | None) -> str:
     # With slashes where a device's name has dots (sysctl(8)).
     path = noun.path if "." in noun.path else noun.path.replace("/", ".")
-    return f"sysctl -w {path}={noun.value if value is None else value}"
+    return f"sysctl -w {quote(f'{path}={noun.value if value is None else value}')}"
 
 
 def _of_riders(stage: Stage, up: set[tuple[str, str]]) -> Iterator[Line]:
@@ -188,9 +214,9 @@ def _of_effect(effect: Effect) -> Iterator[Line]:
     if isinstance(effect, Announce):
         ip = effect.address.ip
         if ip.version == 4:
-            yield effect.netns, f"arping -U -c 1 -I {effect.device} {ip}"
+            yield effect.netns, f"arping -U -c 1 -I {quote(effect.device)} {ip}"
         else:
-            yield effect.netns, f"ndsend {ip} {effect.device}"
+            yield effect.netns, f"ndsend {ip} {quote(effect.device)}"
     elif isinstance(effect, ForgetFlows):
         yield HOST, _forget(effect)
 

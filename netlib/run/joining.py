@@ -23,12 +23,14 @@ from netlib.errors import (
 )
 from netlib.model import Sandbox
 from netlib.net import Net
+from netlib.plan import Plan
 from netlib.run.child import start_time
 from netlib.run.launcher import execute, keep_mounts_in, reset_signals, show_devices, show_files
 from netlib.run.request import HOSTNAME_BYTES
 from netlib.run.sandbox import FILES
 from netlib.sandbox_files import folder_of
 from netlib.throwaway import NEW_MOUNTS, NEW_NET, NEW_UTS, join, unshare
+from netlib.verbs.sandboxes import plan_departure
 
 _KINDS = {"net": NEW_NET, "uts": NEW_UTS, "mnt": NEW_MOUNTS}
 # How long after the command's end its supervisor may take to clean up before we do.
@@ -104,11 +106,7 @@ def stop(net: Net, name: str, timeout_seconds: float = 10.0) -> None:
 
     Raises NoSuchSandbox, InvalidRequest for one without a process of its own.
     """
-    box = net.engine.state.sandbox(name)
-    if not box.pid:
-        raise InvalidRequest(
-            f"{name} has no process that `net run` started", f"run: net sandbox rm {name}"
-        )
+    box = _started(net, name)
     with ExitStack() as descriptors:
         supervisor: int | None = None
         with suppress(ProcessLookupError):
@@ -120,6 +118,21 @@ def stop(net: Net, name: str, timeout_seconds: float = 10.0) -> None:
     # Whoever should have cleaned up is gone, or hangs.
     with suppress(NoSuchSandbox):
         net.remove_sandbox(name)
+
+
+def plan_stop(net: Net, name: str) -> tuple[int, Plan]:
+    """The process that `stop` would end, and what it would clean up."""
+    return _started(net, name).pid, plan_departure(net.engine, name)
+
+
+def _started(net: Net, name: str) -> Sandbox:
+    """A sandbox whose process we started."""
+    box = net.engine.state.sandbox(name)
+    if not box.pid or box.kind != "name":
+        raise InvalidRequest(
+            f"{name} has no process that `net run` started", f"run: net sandbox rm {name}"
+        )
+    return box
 
 
 def _is_forgotten(net: Net, box: Sandbox, supervisor: int | None) -> bool:

@@ -34,15 +34,25 @@ def keep_shown(pid: int, files: Mapping[str, str], warn: Callable[[str], None] |
     def keep() -> None:
         try:
             _keep(pid, files)
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # it has ended
         except OSError as error:
-            if warn is not None:
+            if warn is not None and not _has_ended(pid):
                 names = " or ".join(files)
                 warn(f"if the host replaces {names}, the sandbox sees the host's: {error}")
 
     if files:
         threading.Thread(target=keep, name="net-run-files", daemon=True).start()
+
+
+def _has_ended(pid: int) -> bool:
+    """Also where nobody has asked how: then proc(5) refuses what it shows of others."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 0)[0])
+    finally:
+        os.close(process)
 
 
 def _keep(pid: int, files: Mapping[str, str]) -> None:

@@ -32,6 +32,7 @@ from netlib.publishing import answered_past, claim_ports, resolve_ports, unreach
 from netlib.rewiring import (
     Evicted,
     Rewiring,
+    check_ready,
     conditions,
     held,
     plan_of,
@@ -78,7 +79,7 @@ def connect(
     `again`: with one more interface, where it is on the network already.
 
     Raises NoSuchNetwork, NoSuchSandbox, AlreadyConnected, AddressTaken, PortTaken,
-    InterfaceTaken, Exhausted, InvalidRequest, KernelError; of the cluster's networks also
+    InterfaceTaken, Exhausted, Conflict, InvalidRequest, KernelError; of the cluster's networks also
     NotAttachable, NodePaused, AgentDown, StoreUnavailable.
 
     Example:  net connect my-net web -p 8080:80
@@ -92,11 +93,7 @@ def connect(
     driver = engine.driver(known)
     able = driver.capabilities
     box = engine.sandbox(sandbox)
-    if known.state != "ready":
-        raise InvalidRequest(
-            f"network {known.name} is being removed or made",
-            "wait for who does it; if nobody does any more, run: net repair",
-        )
+    check_ready(known)
     members = keys.members(known.id, box.name)
     if not again and engine.state.store.range(*members, limit=1):
         raise _already(engine, known, box)

@@ -18,7 +18,7 @@ from netlib.errors import (
     PoolOverlap,
     StoreConflict,
 )
-from netlib.making import dns_port, forwarding_note
+from netlib.making import dns_port, forwarding_note, unanswered
 from netlib.model import Device, HostFacts, IPAddress, Network, Subnet
 from netlib.operation import Operation
 from netlib.options import canonical
@@ -126,7 +126,7 @@ def create(
             return offer(engine, kind, network)
         making = _making(engine, kind, network, realm)
         alone = () if subnets else _strangers_on_the_lan(kind, making.result)
-        return replace(making, warnings=alone)
+        return replace(making, warnings=(*alone, *unanswered(engine, making.plan)))
     except PoolOverlap as error:
         if subnets or any(device.addresses for device in lends):
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from netlib import state as keys
 from netlib.engine import Engine
 from netlib.errors import InUse, NotOurs
-from netlib.kernel.switches import SYSCTLS, Policy
+from netlib.kernel.switches import DROP_IN, SYSCTLS, Policy
 from netlib.model import FAMILIES, Family
 from netlib.store import Commit
 from netlib.values import dataclass
@@ -87,10 +87,19 @@ def plan_forwarding(
     engine: Engine, families: Iterable[Family], *, on: bool, force: bool = False
 ) -> tuple[str, ...]:
     """What `set_forwarding` would do, as commands."""
-    return tuple(
-        f"host  sysctl -w {SYSCTLS[family]}={int(on)}"
-        for family in _to_switch(engine, families, on=on, force=force)
-    )
+    families = tuple(families)
+    switched = _to_switch(engine, families, on=on, force=force)
+    commands = [f"sysctl -w {SYSCTLS[family]}={int(on)}" for family in switched]
+    kept = set(engine.kernel.switches().kept())
+    if on:
+        fresh = sorted(set(families) - kept)
+        commands += [f"echo '{SYSCTLS[family]} = 1' >>{DROP_IN}" for family in fresh]
+    elif kept and kept <= set(families):
+        commands.append(f"rm {DROP_IN}")
+    else:
+        gone = sorted(kept & set(families))
+        commands += [f"sed -i '/^{SYSCTLS[family]} /d' {DROP_IN}" for family in gone]
+    return tuple(f"host  {command}" for command in commands)
 
 
 def set_forwarding(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from netlib.binding import asked_families, bound, is_routed
+from netlib.binding import ANY, asked_families, bound, is_routed
 from netlib.engine import Engine
 from netlib.errors import DriverError, UnknownDriver
 from netlib.filters import LISTED, Seen, matcher
-from netlib.model import FAMILIES, Endpoint, Network, PublishedPort, Sandbox
+from netlib.model import Endpoint, IPAddress, Network, Protocol, PublishedPort, Sandbox
+from netlib.state import EndpointRecord
 from netlib.values import dataclass, replace
+from netlib.wiring import Open, Publish, Relay, Wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def status(engine: Engine) -> tuple[SandboxStatus, ...]:
         endpoint = record.endpoint
         network = networks.get(endpoint.network)
         if network is not None:  # else it was removed between the two look-ups
-            mine.setdefault(endpoint.sandbox.name, []).append(_joined(network, endpoint))
+            mine.setdefault(endpoint.sandbox.name, []).append(_joined(network, record))
     return tuple(
         SandboxStatus(
             sandbox=box,
@@ -81,34 +83,44 @@ def ports(engine: Engine, sandbox: str) -> tuple[Joined, ...]:
     """
     box = engine.state.find_sandbox(sandbox) or engine.sandbox(sandbox)
     return tuple(
-        _joined(engine.state.network(record.endpoint.network).network, record.endpoint)
+        _joined(engine.state.network(record.endpoint.network).network, record)
         for record in engine.state.endpoints_of(engine.state.owner(box).name)
         if record.endpoint.ports
     )
 
 
-def _joined(network: Network, endpoint: Endpoint) -> Joined:
+def _joined(network: Network, record: EndpointRecord) -> Joined:
+    endpoint = record.endpoint
+    served = set(_served(record.wiring)) if endpoint.ports else set()
     return Joined(
         endpoint=endpoint,
         network=network,
-        ports=tuple(at for port in endpoint.ports for at in _places(network, endpoint, port)),
+        ports=tuple(
+            at
+            for port in endpoint.ports
+            for at in _places(network, endpoint, port)
+            if (at.protocol, at.host_address, at.host_port) in served
+        ),
     )
 
 
-def _places(network: Network, endpoint: Endpoint, port: PublishedPort) -> tuple[PublishedPort, ...]:
-    """The port once for each address that leads to it: the host's, or its own where routed."""
-    own = tuple(
-        replace(port, host_address=address.ip, host_port=port.port)
-        for address in endpoint.addresses
-        if is_routed(network, address.version) and address.version in asked_families(port)
-    )
-    # Sources of one family let nobody in by the other.
-    open_to = {source.version for source in port.sources} or set(FAMILIES)
-    return tuple(
-        one
-        for one in (*bound(network, port), *own)
-        if one.host_address is None or one.host_address.version in open_to
-    )
+def _places(network: Network, endpoint: Endpoint, port: PublishedPort) -> Iterator[PublishedPort]:
+    """The port once for each address that may lead to it: the host's, or its own where routed."""
+    yield from bound(network, port)
+    for address in endpoint.addresses:
+        if is_routed(network, address.version) and address.version in asked_families(port):
+            yield replace(port, host_address=address.ip, host_port=port.port)
+
+
+def _served(wiring: Wiring) -> Iterator[tuple[Protocol, IPAddress | None, int]]:
+    """Where ports are reached: a family may have no way to the sandbox, or let nobody in."""
+    for noun in wiring:
+        if isinstance(noun, Publish):
+            yield noun.protocol, noun.host or ANY[noun.family], noun.port
+        elif isinstance(noun, Relay):
+            yield noun.protocol, noun.host, noun.port
+        elif isinstance(noun, Open):
+            yield noun.protocol, noun.target, noun.port
 
 
 def scope_of(engine: Engine, network: Network) -> str:

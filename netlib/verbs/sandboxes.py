@@ -161,8 +161,7 @@ def remove_sandbox(engine: Engine, name: str) -> None:
     """
     engine.identify()
     box = engine.state.sandbox(name)
-    if box.pid and engine.kernel.alive(box.netns):
-        raise InUse(f"sandbox {name} runs process {box.pid}", f"run: net stop {name}")
+    _check_idle(engine, box)
     while not _end(engine, box):
         for record in engine.state.endpoints_of(name):
             try:
@@ -191,8 +190,19 @@ def _end(engine: Engine, box: Sandbox) -> bool:
 
 def plan_removal(engine: Engine, name: str) -> Plan:
     """What `remove_sandbox` would do, but for the end of the network namespace itself."""
-    engine.state.sandbox(name)
+    _check_idle(engine, engine.state.sandbox(name))
+    return plan_departure(engine, name)
+
+
+def plan_departure(engine: Engine, name: str) -> Plan:
+    """What taking a sandbox off all its networks would do."""
     return joined(leave(engine, record).plan for record in engine.state.endpoints_of(name))
+
+
+def _check_idle(engine: Engine, box: Sandbox) -> None:
+    """Raise InUse where a process of `net run` goes on: others' processes are none of ours."""
+    if box.kind == "name" and box.pid and engine.kernel.alive(box.netns):
+        raise InUse(f"sandbox {box.name} runs process {box.pid}", f"run: net stop {box.name}")
 
 
 def _check_name(name: str) -> None:

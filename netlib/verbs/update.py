@@ -8,13 +8,14 @@ from netlib import state as keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import InvalidOption, InvalidRequest, PoolOverlap
+from netlib.making import unanswered
 from netlib.model import HostFacts, Network
 from netlib.operation import Operation
 from netlib.options import canonical, find
 from netlib.plan import diff
 from netlib.pools import overlapping
 from netlib.publishing import move_ports
-from netlib.rewiring import Rewiring, describe, describe_network, puts, reverts
+from netlib.rewiring import Rewiring, check_ready, describe, describe_network, puts, reverts
 from netlib.state import NetworkRecord
 from netlib.store import Commit, exactly, under
 from netlib.subnetting import choose_subnets, claim_pools
@@ -52,11 +53,7 @@ def update(
     driver = engine.driver(record.network)
     shared = _shared(engine, record) if driver.capabilities.scope == "global" else None
     old = shared.network if shared else record.network
-    if record.network.state != "ready":
-        raise InvalidRequest(
-            f"network {old.name} is being removed or made",
-            "wait for who does it; if nobody does any more, run: net repair",
-        )
+    check_ready(record.network)
     parts = (tuple(gateways), tuple(ip_ranges), tuple(aux_addresses))
     subnets = tuple(subnets)
     if any(parts) and not subnets:
@@ -154,10 +151,12 @@ def change_network(
     port_conditions, port_puts, port_keys_gone = move_ports(engine, old, new, moving)
     pool_conditions, pool_puts = claim_pools(engine, replace(new, subnets=added))
     network_key = keys.network_key(old.id)
+    plan = diff(have=have, want=want)
     return Operation(
         subject=f"network {old.name}",
         holds={network_key: True},
-        plan=diff(have=have, want=want),
+        plan=plan,
+        warnings=unanswered(engine, plan),
         result=new,
         begin=Commit(
             conditions=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,6 +14,7 @@ from netlib.apply import apply
 from netlib.errors import (
     AddressTaken,
     AlreadyConnected,
+    Conflict,
     Exhausted,
     InUse,
     InvalidAddress,
@@ -35,8 +36,10 @@ from netlib.kernel.fake import FakeKernel
 from netlib.model import Endpoint, Network
 from netlib.net import Net
 from netlib.operation import Operation
-from netlib.store import under
+from netlib.state import dump_network, network_key
+from netlib.store import Commit, under
 from netlib.store.memory import MemoryStore
+from netlib.values import replace
 from netlib.verbs.connect import connect
 from netlib.verbs.update import update
 from netlib.wiring import Address, Allow, Masquerade, Publish, Route, VethPair, Wiring
@@ -472,6 +475,28 @@ def test_update_changes_live_what_can_change(net: Net) -> None:
     assert net.check() == ()
     with pytest.raises(InvalidOption, match="can't change"):
         net.update("front", options={"gateway_mode": "routed"})
+
+
+@pytest.mark.parametrize(("state", "doing"), [("pending", "made"), ("removing", "removed")])
+def test_a_network_that_is_half_done_is_neither_joined_nor_changed(
+    net: Net, state: Literal["pending", "removing"], doing: str
+) -> None:
+    """A conflict, which may be over soon, and nothing wrong with what was asked for."""
+    front = net.create("front", subnets=[SUBNET])
+    net.create_sandbox("web")
+    wiring = net.engine.state.network("front").wiring
+    half_done = dump_network(replace(front, state=state), wiring)
+    net.engine.state.store.commit(Commit(put={network_key(front.id): half_done}))
+
+    for ask in (
+        lambda: net.connect("front", "web"),
+        lambda: net.update("front", labels={"a": "b"}),
+    ):
+        with pytest.raises(Conflict, match=f"front is being {doing}") as caught:
+            ask()
+        assert "net repair" in caught.value.hint
+    net.repair()
+    assert own(net) == []
 
 
 @pytest.mark.parametrize("meanwhile", ["joins", "leaves", "is half way"])

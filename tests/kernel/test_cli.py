@@ -468,6 +468,42 @@ def test_completion_of_a_shell(net: Program) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("exec netns : th", "theirs"),
+        ("exec netns :", "theirs"),
+        ("exec net", "netns:theirs"),
+        ("run --network = fr", "front"),
+        ("run --network =", "bridge host none front"),
+        ("dns query --from = netns : th", "theirs"),
+        ("rm fr", "front"),
+        ("rm ''", "bridge host none front"),
+    ],
+)
+def test_bash_completes_names_behind_colons_and_equals_signs(
+    net: Program, tmp_path: Path, words: str, offered: str
+) -> None:
+    """It takes what is on both sides of one for words, and replaces the last of them only."""
+    net("create front")
+    net.host.sandbox("theirs")
+    net("connect front netns:theirs")
+    program = tmp_path / "net"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(PROGRAM)} "$@"\n')
+    program.chmod(0o755)
+    code = net("completion bash").stdout + (
+        f"COMP_WORDS=(net {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
+        f'_net_completion {program}; echo "${{COMPREPLY[*]}}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", code], env=net.environment, capture_output=True, text=True, timeout=20,
+        check=True,
+    )  # fmt: skip
+
+    assert done.stdout.strip() == offered
+    assert done.stderr == ""
+
+
 def test_ls_loads_little(net: Program) -> None:
     """What lists does not wait for what acts: none of the heavy packages, no kernel."""
     code = (

@@ -164,6 +164,19 @@ def test_mounts_do_not_reach_the_host(net: Program) -> None:
     assert "inside" not in Path("/proc/self/mounts").read_text()
 
 
+def test_nothing_is_said_of_the_files_of_who_has_ended() -> None:
+    """A command may be over before its files are looked after, and nobody has waited for it yet."""
+    said: list[str] = []
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        keep_shown(child.pid, {"/etc/hosts": "/etc/hosts"}, said.append)
+        for thread in threading.enumerate():
+            if thread.name == "net-run-files":
+                thread.join(10)
+
+    assert said == []
+
+
 def test_sysfs_shows_the_sandboxs_devices(net: Program) -> None:
     """Programs that look into /sys/class/net see what `ip` sees."""
     assert net("run --network front -- ls /sys/class/net").stdout.split() == ["eth0", "lo"]
@@ -486,7 +499,29 @@ def test_a_running_sandbox_is_not_removed_under_its_process(net: Program) -> Non
     net("run -d --name web --network none -- sleep 60")
 
     assert "net stop web" in net("sandbox rm web", status=4).stderr
+    assert "net stop web" in net("sandbox rm --dry-run web", status=4).stderr
+    assert net("stop --dry-run web").stdout.startswith("host  kill -TERM ")
     assert net("stop web").stdout == "web\n"
+
+
+def test_what_others_run_is_forgotten_and_goes_on(net: Program) -> None:
+    """Processes and namespaces that `net` did not begin are none of its to end, also as planned."""
+    net.host.sandbox("theirs")
+    with subprocess.Popen(["unshare", "--net", "sleep", "60"]) as process:
+        own = os.readlink("/proc/self/ns/net")
+        assert eventually(lambda: os.readlink(f"/proc/{process.pid}/ns/net") != own)
+        for name in (f"pid:{process.pid}", "netns:theirs"):
+            net(f"connect front {name}")
+            hint = f"run: net sandbox rm {name}"
+            assert hint in net(f"stop {name}", status=2).stderr
+            assert hint in net(f"stop --dry-run {name}", status=2).stderr
+            (line,) = net(f"sandbox rm --dry-run {name}").stdout.splitlines()
+            assert line.startswith("host  ip link del nv-")
+            assert net(f"sandbox rm {name}").stdout.split() == [name]
+        assert net("sandbox ls -q").stdout == ""
+        assert "theirs" in net.host.run("ip", "netns").stdout
+        assert process.poll() is None
+        process.kill()
 
 
 def test_a_running_sandbox_is_connected_and_disconnected(net: Program) -> None:

@@ -199,6 +199,21 @@ def test_update_changes_and_takes_away(shell: Shell) -> None:
     assert network["options"]["mtu"] == "1400"
     assert "these can" in shell("update -o bridge_name=br7 front", status=2).err
     assert "Nothing to change" in shell("update front", status=2).err
+    assert "together with a new --subnet" in shell("update --gateway 192.0.2.1 front", status=2).err
+
+
+def test_an_outbound_address_that_the_host_has_not_is_warned_of(
+    shell: Shell, kernel: FakeKernel
+) -> None:
+    """What leaves with it would never be answered; said once, when it is asked for."""
+    kernel.holding[ip_address("203.0.113.8")] = "eth0"
+    with pytest.warns(NetWarning, match=r"has no address 203\.0\.113\.9: what leaves"):
+        shell("create -o outbound_ipv4=203.0.113.9 front")
+    with warnings.catch_warnings(action="error"):
+        shell("update -o mtu=1400 front")
+        shell("update -o outbound_ipv4=203.0.113.8 front")
+    with pytest.warns(NetWarning, match=r"203\.0\.113\.9"):
+        shell("update -o outbound_ipv4=203.0.113.9 front")
 
 
 # -- endpoints and ports ------------------------------------------------------------------------
@@ -240,6 +255,27 @@ def test_ps_shows_ports_as_docker_does(web: Shell) -> None:
     assert re.split(r"  +", row) == [
         "web", "-", "present", "front", "192.0.2.2", "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("network", "spec", "told"),
+    [
+        ("six", "8082:80", ["[::]:8082"]),  # nobody expects IPv4 there
+        ("six", "192.0.2.1:8082:80", ["192.0.2.1:8082"]),  # by a relay, as it is asked for
+        ("front", "8082:80/sctp", ["0.0.0.0:8082"]),  # no relay speaks it
+        ("front", "8082:80", ["0.0.0.0:8082", "[::]:8082"]),
+    ],
+)
+def test_ports_are_told_where_they_are_reached(
+    web: Shell, network: str, spec: str, told: list[str]
+) -> None:
+    """A host address that leads nowhere would send people looking for a fault."""
+    web("create --subnet 2001:db8::/64 six")
+    web("sandbox create db")
+    web(f"connect {network} db -p {spec}")
+
+    assert [line.partition(" -> ")[2] for line in web("port db").lines] == told
+    assert web("ps").out.count(":8082") == len(told)
 
 
 def test_container_names_a_sandbox(web: Shell) -> None:
@@ -398,6 +434,8 @@ def test_dry_run_refuses_what_would_be_refused(web: Shell) -> None:
         ("connect front db --ip 198.51.100.1", 2, "invalid-address"),
         ("connect front db --mac 01:00:5e:00:00:01", 2, "invalid-address"),
         ("connect front db --ifname a/b", 2, "invalid-name"),
+        ("connect front db --ifname all", 2, "invalid-name"),
+        ("create -o bridge.name=default back", 2, "invalid-name"),
         ("connect front db -p 8080:80", 4, "port-taken"),
         ("connect front db -p 99999:80", 2, "invalid-port"),
         ("publish web 8080:81", 4, "port-taken"),
@@ -647,8 +685,18 @@ def test_host_dry_runs(shell: Shell, kernel: FakeKernel) -> None:
     assert said.lines == [
         "host  sysctl -w net.ipv4.ip_forward=1",
         "host  sysctl -w net.ipv6.conf.all.forwarding=1",
+        "host  echo 'net.ipv4.ip_forward = 1' >>/etc/sysctl.d/60-netlib.conf",
+        "host  echo 'net.ipv6.conf.all.forwarding = 1' >>/etc/sysctl.d/60-netlib.conf",
     ]
     assert kernel.switched.forwarding() == ()
+    shell("host forwarding on --ipv6")
+    assert shell("host forwarding off --dry-run").lines == [
+        "host  sysctl -w net.ipv4.ip_forward=0",
+        "host  sed -i '/^net.ipv4.ip_forward /d' /etc/sysctl.d/60-netlib.conf",
+    ]
+    assert shell("host forwarding off --dry-run --ipv6").lines[2:] == [
+        "host  rm /etc/sysctl.d/60-netlib.conf"
+    ]
     assert shell("host forward-policy accept --dry-run").lines == [
         "host  ip6tables-nft -P FORWARD ACCEPT"
     ]

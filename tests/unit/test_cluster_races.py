@@ -26,7 +26,7 @@ from netlib.cluster.state import node_key, offer_key
 from netlib.cluster.status import rotated
 from netlib.errors import (
     AddressTaken,
-    InvalidRequest,
+    Conflict,
     KernelError,
     NodePaused,
     NoSuchNetwork,
@@ -271,7 +271,7 @@ def test_what_becomes_of_a_network_while_a_host_takes_it_up_is_followed(
     monkeypatch.setattr(Follower, "_meet", met)
     once(monkeypatch, three.net.engine.meeting, "take", change, after=True)
     three.box("late")
-    with suppress(NoSuchNetwork, InvalidRequest):  # it is gone, or just going
+    with suppress(NoSuchNetwork, Conflict):  # it is gone, or just going
         three.net.connect("app", "late")
     agent.join()
     cluster.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -128,6 +129,30 @@ def test_the_firewalls_commands_are_its_backends(backend: str) -> None:
     lines = [line for line in text.splitlines() if "conntrack" not in line]
     assert all(line.startswith(f"host  {program}") for line in lines)
     assert bool(lines) == bool(program)
+
+
+@pytest.mark.parametrize("device", ["x;y", "$(id)", "`id`", "a'b", "#x", "eth0.5"])
+def test_a_name_is_one_word_to_a_shell(device: str) -> None:
+    """Linux takes almost anything for a device's name, and somebody else may have chosen it."""
+    there = [
+        replace(veth(WEB, 2), name=device, peer=device),
+        Up(netns=WEB, device=device),
+        Address(netns=WEB, device=device, address=ip_interface("198.51.100.2/24"), announce=True),
+        Route(netns=WEB, device=device, destination=ip_network("0.0.0.0/0")),
+        Sysctl(
+            netns=WEB, device=device, path=f"net/ipv4/conf/{device}/rp_filter", value="$(id) 2",
+            default="0",
+        ),
+    ]  # fmt: skip
+    here, gone = diff(NOTHING, Wiring(there)), diff(Wiring(there), NOTHING)
+
+    words = [shlex.split(line, comments=True) for line in (here.text() + gone.text()).splitlines()]
+    assert any("arping" in line for line in words)
+    for line in words:
+        setting = f"net/ipv4/conf/{device}/rp_filter"
+        if "." not in device:
+            setting = setting.replace("/", ".")
+        assert {device, f"{setting}=$(id) 2", f"{setting}=0"} & set(line)
 
 
 def test_nothing_to_do_is_no_text() -> None:

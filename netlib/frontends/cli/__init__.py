@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -11,18 +13,19 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """The program `net`, and `contnet` where Samba's `net` comes first."""
-    from netlib.frontends.cli.ending import Ended, take_back_when_ended
-    from netlib.frontends.cli.streams import forgive_bytes, open_closed
+    status = 128 + signal.SIGINT
+    # Ctrl-C may come before there is a command, too.
+    with suppress(KeyboardInterrupt):
+        from netlib.frontends.cli.ending import ending_in_order
 
-    open_closed()  # before anything else is opened, and gets their numbers
-    forgive_bytes()
-    take_back_when_ended()
-    from netlib.frontends.cli.program import invoke
+        with ending_in_order():
+            from netlib.frontends.cli.streams import forgive_bytes, open_closed
 
-    try:
-        status = invoke(sys.argv[1:])
-    except Ended as ended:
-        ended.die()
+            open_closed()  # before anything else is opened, and gets their numbers
+            forgive_bytes()
+            from netlib.frontends.cli.program import invoke
+
+            status = invoke(sys.argv[1:])
     sys.exit(status)
 
 

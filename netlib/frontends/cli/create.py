@@ -175,7 +175,8 @@ def update_command(
     Example:  net update -o mtu=1400 my-net
     Example:  net update --label team= --label stage=test my-net
     """
-    changes = options or labels or subnets or add_servers or drop_servers
+    subnet = subnets or gateways or ip_ranges or aux_addresses
+    changes = options or labels or subnet or add_servers or drop_servers
     if not changes and attachable is None:
         raise click.UsageError(
             "Nothing to change: give -o, --label, --subnet, --dns-add, --dns-drop or --attachable."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -17,18 +19,24 @@ class Ended(BaseException):
         super().__init__(number)
         self.number = number
 
-    def die(self) -> NoReturn:
-        """Of the signal, as who sent it expects."""
-        signal.signal(self.number, signal.SIG_DFL)
-        os.kill(os.getpid(), self.number)
-        raise AssertionError("not reached")
 
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Have them raise Ended within, and end the process of the signal after that.
 
-def take_back_when_ended() -> None:
-    """Have them raise Ended, but what is ignored (nohup(1)) goes on being ignored."""
-    for number in _ENDING:
-        if signal.getsignal(number) is signal.SIG_DFL:
+    What is ignored (nohup(1)) goes on being ignored.
+    """
+    mine = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in mine:
             signal.signal(number, _end)
+        yield
+    except Ended as ended:
+        signal.signal(ended.number, signal.SIG_DFL)
+        os.kill(os.getpid(), ended.number)
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:

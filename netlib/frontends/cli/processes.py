@@ -202,16 +202,15 @@ def stop_command(
 
     Example:  net stop web
     """
-    from netlib.run.joining import stop
+    from netlib.run.joining import plan_stop, stop
 
     with session.net() as net:
         if dry_run:
             from netlib.plan import joined
 
-            boxes = [net.engine.state.sandbox(name) for name in names]
-            script = "".join(f"host  kill -TERM {box.pid}\n" for box in boxes if box.pid)
-            plan = joined(net.plan.remove_sandbox(name) for name in names)
-            session.show_plan(net, plan, script)
+            plans = [plan_stop(net, name) for name in names]
+            script = "".join(f"host  kill -TERM {pid}\n" for pid, _ in plans)
+            session.show_plan(net, joined(plan for _, plan in plans), before=script)
             return None
         done, failures = each(session, "ending", names, lambda name: stop(net, name, seconds))
     return report(session, "stopped", done, failures)

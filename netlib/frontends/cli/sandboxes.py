@@ -96,7 +96,7 @@ def sandbox_create(
 
         script = "".join(f"host  ip netns add {check_name(n, 'sandbox')}\n" for n in names)
         with session.net() as net:
-            session.show_plan(net, Plan(), script)
+            session.show_plan(net, Plan(), before=script)
         return None
     with session.net() as net:
 
@@ -123,8 +123,10 @@ def sandbox_rm(session: Session, names: tuple[str, ...], dry_run: bool) -> int |
             from netlib.plan import joined
 
             plan = joined(net.plan.remove_sandbox(name) for name in names)
-            script = "".join(f"host  ip netns delete {name}\n" for name in names)
-            session.show_plan(net, plan, script)
+            boxes = [net.engine.state.sandbox(name) for name in names]
+            ours = [box for box in boxes if box.kind == "name" and not (box.pid or box.shares)]
+            script = "".join(f"host  ip netns delete {box.name}\n" for box in ours)
+            session.show_plan(net, plan, after=script)
             return None
         done, failures = each(session, "removing", names, net.remove_sandbox)
     return report(session, "removed", done, failures)

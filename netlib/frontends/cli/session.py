@@ -60,10 +60,10 @@ class Session:
         elif text:
             click.echo(text)
 
-    def show_plan(self, net: Net, plan: Plan, before: str = "") -> None:
+    def show_plan(self, net: Net, plan: Plan, *, before: str = "", after: str = "") -> None:
         """Print what a change would do, in the firewall's words that it would be done in."""
         firewall = net.engine.kernel.firewall
-        script = before + plan.text(firewall)
+        script = before + plan.text(firewall) + after
         self.show(
             {"plan": {"firewall": firewall, "script": script.splitlines()}},
             script.rstrip("\n") or "nothing to do",
