@@ -72,7 +72,7 @@ class Pinging:
         found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
         assert found is not None, said
         sent, received = int(found[1]), int(found[2])
-        assert sent > 20
+        assert sent > 10  # of fifty, on a machine that is busy
         return max(0, sent - received - 1)
 
 
