@@ -6,8 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,8 @@ DRAWING = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITHOUT_PACKETS = {"demo"}
 
 
-@cache
 def events(name: str, *options: str) -> list[dict[str, Any]]:
-    """What happens in a lab; each is played once."""
+    """What happens in a lab."""
     done = subprocess.run(
         [sys.executable, "-m", "netlib", "lab", "run", name, "--json", *options],
         capture_output=True, text=True, timeout=110, check=False,
@@ -35,20 +32,31 @@ def events(name: str, *options: str) -> list[dict[str, Any]]:
     return found
 
 
-def of_kind(name: str, kind: str) -> list[dict[str, Any]]:
-    """The events of a kind."""
-    return [event for event in events(name) if event["event"] == kind]
+@pytest.mark.parametrize("name", TITLES)
+def test_a_lab_is_true_and_its_readme_shows_it(name: str, request: pytest.FixtureRequest) -> None:
+    """It is played to its end, leaves nothing, and can be looked into on its way.
 
+    Its README has a title, a paragraph, and the drawing that `net graph` makes in the middle of
+    the story. One test of both, so that no two processes play the same lab.
+    """
+    told = events(name)
 
-each_lab: Callable[..., Any] = pytest.mark.parametrize("name", TITLES)
+    def of_kind(kind: str) -> list[dict[str, Any]]:
+        return [event for event in told if event["event"] == kind]
 
+    assert told[-1]["event"] == "end"
+    assert of_kind("pause")
+    assert len(of_kind("packets")) >= (name not in WITHOUT_PACKETS)
 
-@each_lab
-def test_a_lab_is_true(name: str) -> None:
-    """It is played to its end, leaves nothing, and can be looked into on its way."""
-    assert events(name)[-1]["event"] == "end"
-    assert of_kind(name, "pause")
-    assert len(of_kind(name, "packets")) >= (name not in WITHOUT_PACKETS)
+    (picture,) = of_kind("picture")
+    file = LABS / name.replace("-", "_") / "README.md"
+    if request.config.getoption("--update-golden"):
+        text = DRAWING.sub("", file.read_text()).rstrip("\n")
+        file.write_text(f"{text}\n\n```mermaid\n{picture['mermaid']}```\n")
+    title, paragraph, *_ = file.read_text().split("\n\n")
+    assert re.fullmatch(r"# \S.*", title)
+    assert find(name).introduction == paragraph.strip().replace("\n", " ")
+    assert DRAWING.findall(file.read_text()) == [picture["mermaid"]]
 
 
 @pytest.mark.parametrize("name", ["publish", "forwarding"])
@@ -58,22 +66,6 @@ def test_a_lab_that_looks_at_rules_is_true_with_iptables(name: str) -> None:
 
     assert told[-1]["event"] == "end"
     assert any("iptables" in event["line"] for event in told if event["event"] == "type")
-
-
-@each_lab
-def test_a_lab_s_readme_shows_what_it_plays_with(name: str, request: pytest.FixtureRequest) -> None:
-    """A title, a paragraph, and the drawing that `net graph` makes in the middle of the story."""
-    (picture,) = of_kind(name, "picture")
-    file = LABS / name.replace("-", "_") / "README.md"
-    if request.config.getoption("--update-golden"):
-        text = DRAWING.sub("", file.read_text()).rstrip("\n")
-        file.write_text(f"{text}\n\n```mermaid\n{picture['mermaid']}```\n")
-
-    title, paragraph, *_ = file.read_text().split("\n\n")
-
-    assert re.fullmatch(r"# \S.*", title)
-    assert find(name).introduction == paragraph.strip().replace("\n", " ")
-    assert DRAWING.findall(file.read_text()) == [picture["mermaid"]]
 
 
 def test_every_lab_is_listed() -> None:
