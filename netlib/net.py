@@ -20,6 +20,7 @@ from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.registry import Registry
 from netlib.settings import STATE_FILE, Backend, firewall_backend, state_folder
+from netlib.state import UNTOLD
 from netlib.store import Commit, LeasedStore, Store
 from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
@@ -490,4 +491,4 @@ def _open_cluster(membership: Membership) -> LeasedStore:
 def _open_store(folder: Path) -> Store:
     from netlib.store.sqlite import SqliteStore
 
-    return SqliteStore(folder / STATE_FILE)
+    return SqliteStore(folder / STATE_FILE, untold=UNTOLD)

@@ -12,6 +12,7 @@ from netlib import state as keys
 from netlib.cluster.model import Node, SharedEndpoint
 from netlib.cluster.state import dump_endpoint, load_shared, look_key, node_key, peer_key
 from netlib.engine import Engine
+from netlib.errors import StoreConflict
 from netlib.ipam import lease_address, lease_key
 from netlib.model import HostFacts, IPAddress, Network
 from netlib.state import Lease, NetworkRecord
@@ -63,26 +64,30 @@ def node_names(engine: Engine) -> dict[str, str]:
     return {node.id: node.name for node in (keys.load_as(Node, r.value) for r in records)}
 
 
-def puts_of(peers: Iterable[SharedEndpoint]) -> dict[str, str]:
-    """The copies of endpoints elsewhere, with who has which address."""
-    puts: dict[str, str] = {}
-    for one in peers:
-        puts[peer_key(one.network, one.id)] = dump_endpoint(one)
-        for address in one.addresses:
-            puts[_place_key(one.network, address.ip)] = one.id
-    return puts
+def copies_put(peers: Iterable[SharedEndpoint]) -> dict[str, str]:
+    """The copies of endpoints elsewhere."""
+    return {peer_key(one.network, one.id): dump_endpoint(one) for one in peers}
 
 
-def keys_of(peers: Iterable[SharedEndpoint]) -> tuple[str, ...]:
-    """The keys that `puts_of` puts."""
-    return tuple(
-        key
-        for one in peers
-        for key in (
-            peer_key(one.network, one.id),
-            *(_place_key(one.network, address.ip) for address in one.addresses),
-        )
-    )
+def places_put(peers: Iterable[SharedEndpoint]) -> dict[str, str]:
+    """Which of them has which address."""
+    return {
+        _place_key(one.network, address.ip): one.id for one in peers for address in one.addresses
+    }
+
+
+def puts_of(peers: Collection[SharedEndpoint]) -> dict[str, str]:
+    """Both."""
+    return copies_put(peers) | places_put(peers)
+
+
+def stray_places(
+    engine: Engine, network_id: str, everybody: Iterable[SharedEndpoint]
+) -> tuple[str, ...]:
+    """The keys of addresses that none of these has: who noted them died before their copies."""
+    known = engine.state.store.range(*under(f"place/{network_id}/"))
+    placed = places_put(everybody)
+    return tuple(record.key for record in known if record.key not in placed)
 
 
 def ranges_of(network_id: str) -> tuple[tuple[str, str], ...]:
@@ -125,12 +130,15 @@ def beside(
     one here that has such an address is about to go: then the other one is to be entered.
     """
     held = _held(engine, network, peers)
-    asked = {lease_key(address.ip) for one in peers for address in one.addresses}
+    theirs = {address.ip for one in peers for address in one.addresses}
     folder = under(_folder(network))
-    conditions: list[Condition] = [still_so(folder[0] + key, held.get(key)) for key in asked]
+    conditions: list[Condition]
     if len(peers) > _FEW:
         conditions = list(exactly(*folder, ((r.key, r.revision) for r in held.values())))
-    both = [held[key] for key in asked if key in held]
+    else:
+        asked = map(lease_key, theirs)
+        conditions = [still_so(folder[0] + key, held.get(key)) for key in asked]
+    both = [record for key, record in held.items() if lease_address(key) in theirs]
     words = {}
     for lease in both:
         holder = keys.endpoint_key(network.id, keys.load_as(Lease, lease.value).endpoint)
@@ -142,13 +150,20 @@ def beside(
 
 
 def peers_at(engine: Engine, network_id: str, addresses: Iterable[IPAddress]) -> tuple[Record, ...]:
-    """The copies of endpoints elsewhere that have one of these addresses."""
+    """The copies of endpoints elsewhere that have one of these addresses.
+
+    StoreConflict while one of them is just being entered, or taken away.
+    """
     found: dict[str, Record] = {}
     for address in addresses:
-        place = engine.state.store.get(_place_key(network_id, address))
-        record = place and engine.state.store.get(peer_key(network_id, place.value))
-        if record:
-            found[record.key] = record
+        key = _place_key(network_id, address)
+        place = engine.state.store.get(key)
+        if place is None:
+            continue
+        record = engine.state.store.get(peer_key(network_id, place.value))
+        if record is None:
+            raise StoreConflict(key)
+        found[record.key] = record
     return tuple(found.values())
 
 

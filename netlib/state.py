@@ -59,6 +59,8 @@ REALM_KEY = "host/realm"
 FORWARD_POLICY_KEY = "host/forward-policy"
 MEMBERSHIP_KEY = "cluster/membership"
 OFFERS = "offer/"
+# Nobody waits for news of these: they come with others that are told of.
+UNTOLD = ("place/",)
 _FEW = 8
 _ID_DIGITS = 64
 _DIGITS = re.compile("[0-9a-f]{0,64}")
@@ -97,15 +99,23 @@ class Memo(Generic[T]):
         self._decode = decode
         self._size = size
         self._known: dict[str, T] = {}
+        self._texts: dict[int, str] = {}  # a value that is known keeps its id
         self._lock = Lock()
 
     def keep(self, text: str, value: T) -> str:
         """The text, whose value will be found again."""
         with self._lock:
+            self._forget(text)
             self._known[text] = value
+            self._texts[id(value)] = text
             if len(self._known) > self._size:
-                del self._known[next(iter(self._known))]
+                self._forget(next(iter(self._known)))
         return text
+
+    def _forget(self, text: str) -> None:
+        value = self._known.pop(text, None)
+        if value is not None:
+            self._texts.pop(id(value), None)
 
     def of(self, text: str) -> T:
         """The value of a text."""
@@ -115,6 +125,11 @@ class Memo(Generic[T]):
                 value = self._decode(text)
             self.keep(text, value)
         return value
+
+    def text_of(self, value: T) -> str | None:
+        """The text that this very value was read of, or was written as, if it is known still."""
+        with self._lock:
+            return self._texts.get(id(value))
 
 
 @contextmanager

@@ -30,7 +30,8 @@ class SqliteStore:
     Neither the file nor its directory need be there. `busy_seconds`: how long a commit waits
     for others. `keep_events`: how many `changes` remembers, about. `poll_seconds`: how soon who
     waits looks for what other processes did, and less often the longer there is nothing; what this
-    object did, he learns at once.
+    object did, he learns at once. `untold` are folders of keys that `changes` says nothing of: to
+    note what is told costs more than to write it.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class SqliteStore:
         busy_seconds: float = 10.0,
         keep_events: int = 10_000,
         poll_seconds: float = 0.02,
+        untold: Sequence[str] = (),
         steps: Sequence[Sequence[str]] = STEPS,
     ) -> None:
         self._path = os.path.abspath(path)
         self._version = len(steps)
         self._keep_events = keep_events
         self._poll_seconds = poll_seconds
+        self._untold = tuple(untold)
         self._reader = SharedConnection(self._path, busy_seconds, steps)
         self._writer = SharedConnection(self._path, busy_seconds, steps)
         self._is_reading = False
@@ -102,7 +105,7 @@ class SqliteStore:
         shared = self._reader if self._is_reading else self._writer
         with shared.take(durable=commit.durable) as connection:
             check_version(connection, self._path, self._version)
-            revision = _write(connection, commit, self._keep_events)
+            revision = _write(connection, commit, self._keep_events, self._untold)
             connection.execute("COMMIT")
         self._tell()
         return revision
@@ -171,7 +174,9 @@ class SqliteStore:
 # -- commits ------------------------------------------------------------------------------------
 
 
-def _write(connection: sqlite3.Connection, commit: Commit, keep_events: int) -> int:
+def _write(
+    connection: sqlite3.Connection, commit: Commit, keep_events: int, untold: tuple[str, ...]
+) -> int:
     """Judge and write, in a transaction that was begun; the revision."""
     ask = connection.execute
     failed = _failed(connection, commit.conditions)
@@ -200,7 +205,7 @@ def _write(connection: sqlite3.Connection, commit: Commit, keep_events: int) -> 
     events: dict[str, str | None] = {**dict.fromkeys(doomed), **commit.put}
     connection.executemany(
         "INSERT INTO events VALUES (?, ?, ?)",
-        [(revision, key, value) for key, value in events.items()],
+        [(revision, key, value) for key, value in events.items() if not key.startswith(untold)],
     )
     # Not at each commit, for it counts through all that is kept.
     every = keep_events // 16 + 1

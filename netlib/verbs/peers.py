@@ -27,14 +27,16 @@ from netlib.peers import (
     beside,
     copies_among,
     copies_of,
+    copies_put,
     devices,
-    keys_of,
     loaded,
     own_keys,
     peers_of,
     peers_wiring,
+    places_put,
     puts_of,
     still,
+    stray_places,
 )
 from netlib.plan import Plan, diff
 from netlib.state import NetworkRecord
@@ -94,6 +96,7 @@ def reconcile(
         new=[one for key, one in there.items() if known.get(key) != one],
         gone=[copies[key] for key, one in known.items() if there.get(key) != one],
         held=held,
+        strays=stray_places(engine, network_id, there.values()),
     )
 
 
@@ -104,16 +107,18 @@ def _peers_operation(
     new: Collection[SharedEndpoint],
     gone: Collection[Record],
     held: tuple[tuple[Condition, ...], Mapping[str, str]],
+    strays: Iterable[str] = (),
 ) -> Operation[None]:
     """What is entered and taken away by what endpoints here have; see `beside`.
 
     A sandbox that gets the address of one elsewhere gets its entries, too: the MAC is the
-    address's. So whoever of both begins second sees the other: copies are there from the beginning.
+    address's. So whoever of both begins second sees the other: addresses are noted from the
+    beginning. Their copies are later, or entries would wait for them.
     """
     network = record.network
     conditions, words = held
-    puts = puts_of(new)
-    past = keys_of(load_shared(record.value) for record in gone)
+    places, copies = places_put(new), copies_put(new)
+    past = dict.fromkeys((*puts_of([load_shared(record.value) for record in gone]), *strays))
     return Operation(
         subject=f"what is elsewhere on {network.name}",
         holds={keys.network_key(network.id): False, peers_thing(network.id): True},
@@ -121,9 +126,15 @@ def _peers_operation(
         result=None,
         dismantles=True,
         begin=Commit(
-            conditions=(keys.unchanged(record), *still(gone), *conditions), put=puts, durable=False
+            conditions=(keys.unchanged(record), *still(gone), *conditions),
+            put=places,
+            durable=False,
         ),
-        done=Commit(put=words, delete=tuple(key for key in past if key not in puts), durable=False),
+        done=Commit(
+            put={**copies, **words},
+            delete=tuple(past.keys() - places.keys() - copies.keys()),
+            durable=False,
+        ),
     )
 
 

@@ -651,3 +651,21 @@ def test_many_processes_make_one_state(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         assert store.revision() == store.count("k", "l") == 8
     assert [file.name for file in path.parent.iterdir()] == ["state.db"]
+
+
+def test_nobody_is_told_of_folders_that_are_set_apart(path: Path) -> None:
+    """They are read, and are conditions, as all others; what is told comes at once all the same."""
+    with closing(SqliteStore(path, untold=["place/"])) as store:
+        since = put(store, **{"peer/1": "a", "place/1": "a", "place0": "c"})
+        told = store.changes(since - 1)
+        assert told is not None
+        assert [event.key for event in told] == ["peer/1", "place0"]
+
+        late = put(store, **{"place/2": "b"})
+        assert store.changes(since) == []
+        assert store.get("place/2") == Record("place/2", "b", late)
+        with pytest.raises(StoreConflict):
+            store.commit(Commit(conditions=(Absent("place/2"),), put={"place/2": ""}))
+        store.commit(Commit(put={}, delete=("place/1",)))
+        later = put(store, **{"peer/2": ""})
+        assert store.changes(since) == [Event("peer/2", "", later)]

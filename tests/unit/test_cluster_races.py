@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from netlib.errors import (
     PoolOverlap,
     StoreError,
 )
+from netlib.ipam import lease_key
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.state import dump
@@ -236,6 +238,19 @@ def test_who_could_not_take_over_an_address_leaves_nothing_of_who_had_it(
     assert gone.mac not in two.remotes()
     assert "gone" not in [peer.endpoint.sandbox for peer in two.net.inspect("app").peers]
     assert two.subjects() == []
+
+
+def test_an_address_that_an_agent_noted_and_died_is_free_when_the_next_one_has_looked(
+    cluster: FakeCluster, two: FakeHost
+) -> None:
+    """Until then who asks for it waits: the entries may be there."""
+    network = two.net.inspect("app").network.id
+    noted = f"place/{network}/{lease_key(ip_address(ADDRESS))}"
+    two.net.engine.state.store.commit(Commit(put={noted: "never entered"}))
+    two.start_agent()
+    two.step()
+    assert two.net.engine.state.store.get(noted) is None
+    assert str(two.connect("app", "late", ADDRESS).addresses[0].ip) == ADDRESS
 
 
 # -- a network that changes while a host takes it up ----------------------------------------------
