@@ -21,7 +21,7 @@ check: dev ## lint, types, layers and the quick tests
 	$(PYTEST) -q -m "not kernel and not slow and not matrix"
 
 test: dev ## all tests but the long matrix, as root or not
-	$(PYTEST) -m "not matrix" -n 2 --dist worksteal $(ARGS)
+	$(PYTEST) -m "not matrix" -n 3 --dist worksteal $(ARGS)
 
 test-matrix: dev ## the long firewall matrix
 	$(PYTEST) -m matrix --timeout 600 $(ARGS)
