@@ -186,6 +186,10 @@ def test_answers_are_text_whatever_they_repeat(environment: Mapping[str, str], c
     [
         {"vlan": 5},
         {"subnet": "nonsense"},
+        {"ipam": 5},
+        {"ipam": {"type": "a/b"}},
+        {"network": 5},
+        {"ifname": ["eth0"]},
         {"runtimeConfig": {"bandwidth": {"egressRate": 5}}},
         {"runtimeConfig": {"portMappings": [{"hostPort": 0}]}},
         {"prevResult": {"cniVersion": "9.0.0"}},

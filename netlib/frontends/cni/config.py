@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import ip_interface
 from typing import Any
@@ -116,7 +116,7 @@ def _parsed(stdin: bytes, arguments: Mapping[str, str], command: str) -> Config:
         raise Refusal(INVALID_CONFIG, what)
     try:
         if command in _TAKING_AWAY:
-            return _where(found, document, version, name)
+            return _where(found, document, version, name, removing=True)
         return _config(found, document, version, name, arguments)
     except Refusal:
         raise
@@ -158,15 +158,34 @@ def _config(
     )
 
 
-def _where(found: Reading, document: Mapping[str, Any], version: str, name: str) -> Config:
-    """Which network and interface it speaks of, and who chose the addresses."""
+def _where(
+    found: Reading,
+    document: Mapping[str, Any],
+    version: str,
+    name: str,
+    *,
+    removing: bool = False,
+) -> Config:
+    """Which network and interface it speaks of, and who chose the addresses.
+
+    `removing`: what can't be read says nothing, for it was refused when it was to be added.
+    """
+
+    def told(read: Callable[[], str]) -> str:
+        try:
+            return read()
+        except Refusal:
+            if not removing:
+                raise
+            return ""
+
     return Config(
         version=version,
         name=name,
-        network=found.text("network") or name,
+        network=told(lambda: found.text("network")) or name,
         declared=None,
-        delegate=_delegate(found),
-        ifname=found.text("ifname"),
+        delegate=told(lambda: _delegate(found)),
+        ifname=told(lambda: found.text("ifname")),
         attachments=_attachments(found, document),
         document=document,
     )
