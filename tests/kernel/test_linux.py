@@ -112,6 +112,14 @@ def test_a_bridge_forwards_at_once_and_keeps_its_mtu(host: Host, kernel: LinuxKe
     assert found["ifalias"] == "netlib:1"
 
 
+@pytest.mark.parametrize("mtu", [68, 69, 65535])
+def test_a_bridge_has_the_least_mtu_and_the_most(host: Host, kernel: LinuxKernel, mtu: int) -> None:
+    """68 bytes is what IPv4 needs (RFC 791 section 3.2)."""
+    bridge = replace(BRIDGE, mtu=mtu)
+    make(kernel, bridge)
+    assert Wiring([bridge]) == kernel.observe(Wiring([bridge]))
+
+
 def test_a_port_has_its_flags_and_no_address_of_its_own(host: Host, kernel: LinuxKernel) -> None:
     """The host's end of a pair is a plain port: isolated, hairpin, locked, no IPv6 address."""
     web = kernel.enter(host.sandbox("web").netns.path, "web")

@@ -39,7 +39,7 @@ def create(noun: Bridge, session: Session) -> Requests:
         rtnl.new_link(
             text(rtnl.NAME, noun.name),
             mac_to_set(noun.mac),
-            u32(rtnl.MTU, noun.mtu - 1),
+            u32(rtnl.MTU, noun.mtu ^ 1),  # which is one, too, for the least and the most
             _data(noun),
         ),
     )
