@@ -17,6 +17,7 @@ from typing import TypeVar
 from netlib import throwaway
 from netlib.model import Netns
 from support.netns import CURRENT, call_in, end_processes, inode, new_namespace
+from support.patience import eventually
 
 T = TypeVar("T")
 
@@ -156,7 +157,14 @@ class Host:
         if gateway:
             routes = [f"route add default via {a.partition('/')[0]} dev {device}" for a in theirs]
             self.run("ip", "-batch", "-", stdin="\n".join(routes))
-        self._given |= _facts_of_links(self.place) - before
+
+        def settled() -> set[str]:
+            """Not before the kernel has seen the carrier, which brings what goes with addresses."""
+            given = _facts_of_links(self.place) - before
+            local = any(f"local fe80::1 dev {device} " in fact for fact in given)
+            return given if local and not any("tentative" in fact for fact in given) else set()
+
+        self._given |= eventually(settled)
         return place
 
     def leftovers(self, allow: Iterable[str] = ()) -> list[str]:
