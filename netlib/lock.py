@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 from zlib import crc32
 
@@ -46,12 +47,12 @@ class OperationLock:
         """
         return self._held(_shared)
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self, within_seconds: float = inf) -> AbstractContextManager[None]:
         """Held by repair, garbage collection and who looks for what is amiss.
 
-        Waits until running operations end.
+        Waits until running operations end; BlockingIOError where they have not within a time.
         """
-        return self._held(_alone)
+        return self._held(partial(_alone, within_seconds=within_seconds))
 
     @contextmanager
     def of(self, things: Mapping[str, bool]) -> Iterator[None]:
@@ -114,7 +115,7 @@ def _shared(descriptor: int, path: str) -> None:
     flock(descriptor, path, fcntl.LOCK_SH)
 
 
-def _alone(descriptor: int, path: str) -> None:
+def _alone(descriptor: int, path: str, *, within_seconds: float) -> None:
     def attempt() -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,20 +125,29 @@ def _alone(descriptor: int, path: str) -> None:
             raise
 
     try:
-        _patiently(path, attempt)
+        _patiently(path, attempt, within_seconds=within_seconds)
     finally:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _UNLOCK)
 
 
-def _patiently(path: str, attempt: Callable[[], object], place: int | None = None) -> None:
+def _patiently(
+    path: str,
+    attempt: Callable[[], object],
+    place: int | None = None,
+    *,
+    within_seconds: float = inf,
+) -> None:
     """Try until it can be had: of a whole file, or of the byte at a place."""
-    pause, looked = _FIRST_PAUSE, 0.0
+    pause, began, looked = _FIRST_PAUSE, 0.0, 0.0
     suspect = None
     while True:
         try:
             attempt()
         except BlockingIOError:
             now = time.monotonic()
+            began, looked = began or now, looked or now
+            if now >= began + within_seconds:
+                raise
         except OSError as error:
             raise StoreError(
                 f"{path} can not be locked: {error.strerror}",
@@ -145,7 +155,6 @@ def _patiently(path: str, attempt: Callable[[], object], place: int | None = Non
             ) from error
         else:
             return
-        looked = looked or now
         if now >= looked + PATIENCE_SECONDS:
             from netlib.lock_holders import stopped
 

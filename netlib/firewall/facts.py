@@ -13,8 +13,8 @@ from netlib.errors import NotThere
 from netlib.firewall.base import words
 from netlib.model import IPAddress, IPNetwork
 from netlib.plan import Change, Delete, Step
-from netlib.values import dataclass
-from netlib.wiring import Count, Noun, Segment
+from netlib.values import dataclass, replace
+from netlib.wiring import Count, Noun, Open, Publish, Segment
 
 Place = tuple[str, str]
 
@@ -48,6 +48,10 @@ Places = Callable[[Noun], list[Place]]
 Moves = tuple[list[Element], list[Element]]
 
 
+# No sender has these addresses.
+_NOBODY = (ip_network("255.255.255.255"), ip_network(2**128 - 1))
+
+
 def observed(
     nouns: Iterable[Noun], there: Facts, known: Iterable[Noun], render: Render
 ) -> list[Noun]:
@@ -67,6 +71,9 @@ def observed(
             found.append(noun if other is None or actual.keys() <= want.keys() else other)
         elif other is not None and not _agree(want, actual):
             found.append(other)
+        elif other is not None and isinstance(noun, Publish | Open) and noun.sources:
+            # Read as it is to be, and some of it is missing, or leads elsewhere: so it changes.
+            found.append(replace(noun, sources=(*noun.sources, *_NOBODY)))
     return found
 
 

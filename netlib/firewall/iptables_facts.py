@@ -188,7 +188,9 @@ def _published(family: Family, rows: Rows) -> Iterator[Noun]:
     for (protocol, host, _), lines in groups.items():
         first, count = lines[0].span()
         leading = [r for r in lines if "--to-destination" in r.options]
-        target, port = _destination(family, leading[0] if leading else None, first)
+        target, port = meant = _destination(family, leading[0] if leading else None, first)
+        # What leads some sources elsewhere is not this port's.
+        leading = [row for row in leading if _destination(family, row, first) == meant]
         limited = all("-s" in row.options for row in leading)
         sources = tuple(sorted({r.network("-s") for r in leading}, key=str)) if limited else ()
         if not leading:  # all are refused

@@ -218,14 +218,17 @@ def _published(rows: Rows) -> Iterator[Noun]:
             first, count = _span(ports)
             where = "" if host in ("", "0.0.0.0/0", "::/0") else host
             guard = f"{protocol} . {host} . {ports}"
-            sources = sorted({ip_network(s) for _, s, _ in members if s}, key=str)
+            port, leading, element = min(members, key=lambda member: member[0])
+            if not first <= port < first + count:
+                raise ValueError(f"{element.key}: no port of {ports}")
+            target, target_port = meant = _leads(element, port, first)
+            # What some sources are led elsewhere by is not this port's.
+            away = {s for p, s, e in members if _leads(e, p, first) != meant}
+            texts = {s for _, s, _ in members} - away or {leading}
+            sources = sorted((ip_network(s) for s in texts if s), key=str)
             if guard not in guards and all(s.prefixlen == 0 for s in sources):
                 sources = []
             guards.discard(guard)
-            port, _, element = min(members, key=lambda member: member[0])
-            if not first <= port < first + count:
-                raise ValueError(f"{element.key}: no port of {ports}")
-            target, _, target_port = element.value.partition(" . ")
             yield Publish(
                 family=family,
                 protocol=cast("Protocol", protocol),
@@ -233,10 +236,16 @@ def _published(rows: Rows) -> Iterator[Noun]:
                 port=first,
                 count=count,
                 target=ip_address(target),
-                target_port=int(target_port or port) - (port - first),
+                target_port=target_port,
                 sources=tuple(sources),
             )
         yield from map(_guarded, guards)
+
+
+def _leads(element: Element, port: int, first: int) -> tuple[str, int]:
+    """The address that a port of a range is led to, and the number that the first one is."""
+    target, _, number = element.value.partition(" . ")
+    return target, int(number or port) - (port - first)
 
 
 def _guarded(guard: str) -> Publish:

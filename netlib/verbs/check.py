@@ -20,6 +20,9 @@ from netlib.verbs.marks import ours, strange_members
 from netlib.verbs.remove import Watch
 from netlib.wiring import FirewallBase, Layer, Link, Noun, Wiring
 
+# Longer than operations take, but for a repair of very much.
+_RUNNING_SECONDS = 3.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -48,15 +51,18 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
     """Every difference between the host and the state; empty: there is none.
 
     `target` limits it to a network (name, id) or a sandbox. What running operations are at is no
-    difference: where there seems to be one, they are waited for. Raises NoSuchNetwork.
+    difference: where there seems to be one, they are waited for, some seconds.
+
+    Raises NoSuchNetwork.
 
     Example:  net check my-net
     """
     found = _look(engine, target)
     if found:
         with ExitStack() as held:
-            with suppress(LockStuck, NotPermitted, StoreError):  # who can't wait looks all the same
-                held.enter_context(engine.lock.alone())
+            # Who can't wait, or not for so long, looks all the same.
+            with suppress(BlockingIOError, LockStuck, NotPermitted, StoreError):
+                held.enter_context(engine.lock.alone(_RUNNING_SECONDS))
             return _look(engine, target)
     return found
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from netlib.errors import InvalidName
@@ -282,8 +282,20 @@ def test_a_port_of_others_with_a_comment_that_is_no_range_is_told(comment: str) 
 
 # -- what was saved earlier and is loaded again ---------------------------------------------------
 
-_FEW_SOURCES = (ip_network("192.0.2.0/25"), ip_network("198.51.100.0/24"))
+_FEW_SOURCES = (IPv4Network("192.0.2.0/25"), IPv4Network("198.51.100.0/24"))
 _few_bridges = st.sampled_from(["nl-a", "nl-b"])
+
+
+def _port(port: int, target_port: int, sources: tuple[IPv4Network, ...] = ()) -> Publish:
+    return Publish(
+        family=4,
+        protocol="tcp",
+        host=None,
+        port=port,
+        target=IPv4Address("203.0.113.2"),
+        target_port=target_port,
+        sources=sources,
+    )
 
 
 def _few_nouns() -> st.SearchStrategy[Noun]:
@@ -350,6 +362,14 @@ _few_states = st.lists(_few_nouns(), max_size=5).map(
 
 @pytest.mark.parametrize("backend", ["nftables", "iptables"])
 @settings(max_examples=300)
+@example(  # another one of its sources is led elsewhere
+    earlier=[_port(8081, 8081, _FEW_SOURCES[1:])],
+    wanted=[_port(8081, 8080, _FEW_SOURCES)],
+    over=True,
+)
+@example(  # everybody else is led elsewhere instead of refused
+    earlier=[_port(8081, 8081)], wanted=[_port(8081, 8080, _FEW_SOURCES[:1])], over=True
+)
 @given(earlier=_few_states, wanted=_few_states, over=st.booleans())
 def test_what_is_loaded_again_of_earlier_goes_and_what_is_wanted_stays(
     backend: str, earlier: list[Noun], wanted: list[Noun], over: bool

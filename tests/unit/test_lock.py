@@ -177,3 +177,15 @@ def test_who_has_waited_for_long_goes_ahead(
                 pass
     waiting.join(20)
     assert not waiting.is_alive()
+
+
+def test_who_would_be_alone_soon_or_not_at_all_gives_up(tmp_path: Path) -> None:
+    """And keeps nobody out after that."""
+    lock = OperationLock(tmp_path / "lock")
+    with lock.shared():
+        with pytest.raises(BlockingIOError), lock.alone(0.02):
+            pass
+        with OperationLock(tmp_path / "lock").shared():
+            pass
+    with lock.alone(0.02):
+        pass
