@@ -22,9 +22,9 @@ def test_what_is_under_way_is_no_difference(
     waits = Event()
     alone, do = OperationLock.alone, FakeKernel.do
 
-    def waiting(lock: OperationLock) -> Any:
+    def waiting(lock: OperationLock, *within: float) -> Any:
         waits.set()
-        return alone(lock)
+        return alone(lock, *within)
 
     def doing(kernel: FakeKernel, stage: Any) -> None:
         if not watcher.ident:
