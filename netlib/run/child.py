@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,13 @@ def start_time(pid: int) -> int:
         return 0
     # The name in parentheses may hold anything, also blanks and parentheses.
     return int(text.rpartition(")")[2].split()[19])
+
+
+def ends(process: int, within_seconds: float) -> bool:
+    """Whether the process of a pidfd ends in that time (pidfd_open(2))."""
+    poll = select.poll()  # select(2) takes no descriptor above 1023
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(within_seconds * 1000))
 
 
 def _refusal(command: str, answer: Mapping[str, Any]) -> NetError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import time
@@ -24,7 +23,7 @@ from netlib.errors import (
 from netlib.model import Sandbox
 from netlib.net import Net
 from netlib.plan import Plan
-from netlib.run.child import start_time
+from netlib.run.child import ends, start_time
 from netlib.run.launcher import execute, keep_mounts_in, reset_signals, show_devices, show_files
 from netlib.run.request import HOSTNAME_BYTES
 from netlib.run.sandbox import FILES
@@ -139,7 +138,7 @@ def _is_forgotten(net: Net, box: Sandbox, supervisor: int | None) -> bool:
     """Whether the one who started the process cleans up; waits for it while it lives."""
     deadline = time.monotonic() + _CLEAN_UP_SECONDS
     while True:
-        alive = supervisor is not None and not _ends(supervisor, 0.01)
+        alive = supervisor is not None and not ends(supervisor, 0.01)
         known = net.engine.state.find_sandbox(box.name)
         if known is None or known.pid != box.pid:
             return True
@@ -176,18 +175,11 @@ def _end(box: Sandbox, process: int, timeout_seconds: float) -> None:
     try:
         for number, patience in ((signal.SIGTERM, timeout_seconds), (signal.SIGKILL, 5.0)):
             signal.pidfd_send_signal(process, number)
-            if _ends(process, patience):
+            if ends(process, patience):
                 return
     except PermissionError as error:
         raise _refused(box, error) from error
     raise KernelError(f"{box.name} does not end, though it was killed", "see: ps(1)")
-
-
-def _ends(process: int, within_seconds: float) -> bool:
-    """Whether a process ends in that time."""
-    poll = select.poll()  # select(2) takes no descriptor above 1023
-    poll.register(process, select.POLLIN)
-    return bool(poll.poll(within_seconds * 1000))
 
 
 def _refused(box: Sandbox, error: PermissionError) -> NotPermitted:

@@ -8,13 +8,13 @@ from then on ask whom the host asks.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
+from netlib.run.child import ends
 from netlib.run.launcher import show_files
 from netlib.throwaway import NEW_MOUNTS, join, unshare
 
@@ -23,6 +23,7 @@ _OWN_FOLDERS = 0x200
 # A link at the path may lead to another file, and one that is missing come back: no mount tells.
 _LOOK_SECONDS = 5.0
 _SOON_SECONDS = 0.1
+_ENDING_SECONDS = 1.0
 
 
 def keep_shown(pid: int, files: Mapping[str, str], warn: Callable[[str], None] | None) -> None:
@@ -35,7 +36,7 @@ def keep_shown(pid: int, files: Mapping[str, str], warn: Callable[[str], None] |
         try:
             _keep(pid, files)
         except OSError as error:
-            if warn is not None and not _has_ended(pid):
+            if warn is not None and not _is_ending(pid):
                 names = " or ".join(files)
                 warn(f"if the host replaces {names}, the sandbox sees the host's: {error}")
 
@@ -43,14 +44,17 @@ def keep_shown(pid: int, files: Mapping[str, str], warn: Callable[[str], None] |
         threading.Thread(target=keep, name="net-run-files", daemon=True).start()
 
 
-def _has_ended(pid: int) -> bool:
-    """Also where nobody has asked how: then proc(5) refuses what it shows of others."""
+def _is_ending(pid: int) -> bool:
+    """Also where nobody has asked how it ended: then proc(5) refuses what it shows of others.
+
+    Who has no mounts any more is gone in a moment.
+    """
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([process], [], [], 0)[0])
+        return ends(process, _ENDING_SECONDS)
     finally:
         os.close(process)
 
@@ -67,13 +71,7 @@ def _keep(pid: int, files: Mapping[str, str]) -> None:
         closing.callback(os.close, process)
         news = select.poll()
         news.register(process, select.POLLIN)
-        try:
-            mounts = opened(f"/proc/{pid}/mountinfo")  # proc_pid_mountinfo(5)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # it is ending, and has no mounts any more
-                return
-            raise
-        news.register(mounts, select.POLLPRI)
+        news.register(opened(f"/proc/{pid}/mountinfo"), select.POLLPRI)  # proc_pid_mountinfo(5)
         own = opened("/proc/self", os.O_PATH)  # whatever the process has there
         namespace = opened(f"/proc/{pid}/ns/mnt")
         unshare(_OWN_FOLDERS)

@@ -163,6 +163,28 @@ def fake_cluster(folder: Path, count: int = 2) -> Iterator[FakeCluster]:
         yield made
 
 
+@contextlib.contextmanager
+def cluster_with_app(folder: Path) -> Iterator[FakeCluster]:
+    """Three hosts with a network, `app`, and a sandbox on each of the first two.
+
+    Of 192.0.2.0/24 it chooses addresses below .64, so that tests may ask for the others.
+    """
+    with fake_cluster(folder, 3) as cluster:
+        one, two, _ = cluster.hosts
+        one.net.create(
+            "app",
+            driver="overlay",
+            subnets=["192.0.2.0/24"],
+            ip_ranges=["192.0.2.0/26"],
+            attachable=True,
+        )
+        cluster.step()
+        one.connect("app", "web")
+        two.connect("app", "db")
+        cluster.step()
+        yield cluster
+
+
 def _host(
     folder: Path,
     node: Node,

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fake_cluster import LEASE_SECONDS, FakeCluster, FakeHost, Snapshot, fake_cluster
+from support.fake_cluster import (
+    LEASE_SECONDS,
+    FakeCluster,
+    FakeHost,
+    Snapshot,
+    cluster_with_app,
+    fake_cluster,
+)
 from support.patience import eventually
 
 from netlib import names
@@ -49,21 +56,12 @@ from netlib.verbs.shared import let_go
 from netlib.wiring import Bridge, FdbEntry, Layer, VxlanMember
 
 SUBNET = "192.0.2.0/24"
-CHOSEN = "192.0.2.0/26"
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
     """Three hosts with a network, and a sandbox on each of the first two."""
-    with fake_cluster(tmp_path, 3) as cluster:
-        one, two, _ = cluster.hosts
-        one.net.create(
-            "app", driver="overlay", subnets=[SUBNET], ip_ranges=[CHOSEN], attachable=True
-        )
-        cluster.step()
-        one.connect("app", "web")
-        two.connect("app", "db")
-        cluster.step()
+    with cluster_with_app(tmp_path) as cluster:
         yield cluster
 
 

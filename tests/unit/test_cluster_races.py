@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_cluster import FakeCluster, FakeHost, Line, fake_cluster
+from support.fake_cluster import FakeCluster, FakeHost, Line, cluster_with_app
 
 from netlib.cluster import keys as member_keys
 from netlib.cluster import leaving
@@ -47,19 +47,7 @@ ADDRESS = "192.0.2.99"  # which is never chosen
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[FakeCluster]:
     """Three hosts with a network, and a sandbox on each of the first two."""
-    with fake_cluster(tmp_path, 3) as cluster:
-        one, two, _ = cluster.hosts
-        one.net.create(
-            "app",
-            driver="overlay",
-            subnets=["192.0.2.0/24"],
-            ip_ranges=["192.0.2.0/26"],
-            attachable=True,
-        )
-        cluster.step()
-        one.connect("app", "web")
-        two.connect("app", "db")
-        cluster.step()
+    with cluster_with_app(tmp_path) as cluster:
         yield cluster
 
 

@@ -57,3 +57,17 @@ def test_what_is_known_stays_bounded() -> None:
 
     assert [memo.of(text) for text in ("a", "b", "a", "c", "a")] == ["A", "B", "A", "C", "A"]
     assert decoded == ["a", "b", "c", "a"]
+
+
+def test_a_value_that_was_read_is_written_as_its_text_until_it_is_forgotten() -> None:
+    """By what it is, not by what equals it; nothing is told of a value that is gone."""
+    memo = keys.Memo(lambda text: [text], 2)
+    first = memo.of("a")
+    assert memo.text_of(first) == "a"
+    assert memo.text_of(["a"]) is None
+    memo.keep("a", ["a", "b"])
+    assert memo.text_of(first) is None
+    second = memo.of("b")
+    memo.of("c")
+    memo.of("d")
+    assert memo.text_of(second) is None
