@@ -26,6 +26,9 @@ from netlib.store import Commit, Record, Unchanged, under
 from netlib.values import dataclass, replace
 
 _LOOK_SECONDS = 1.0
+# How soon a change of the membership is noticed. To be woken by each commit would take the
+# interpreter from who commits, in the middle of its work, and nearly all are about other things.
+_GLANCE_SECONDS = 0.1
 _ASK_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 
@@ -86,16 +89,18 @@ class Manager:
         self._close()
 
     def _run(self) -> None:
-        store = self._doors.engine.state.store
+        due = 0.0
         while not self._ending.is_set():
             try:
-                revision = store.revision()
                 record = self._doors.record()
                 if (seen := record.revision if record else 0) != self._seen:
                     self._seen = seen
                     self._changed()
-                self._follow(record)
-                store.changes(revision, _LOOK_SECONDS)
+                    due = 0.0
+                if time.monotonic() >= due:
+                    self._follow(record)
+                    due = time.monotonic() + _LOOK_SECONDS
+                self._ending.wait(_GLANCE_SECONDS)
             except (NetError, OSError) as error:
                 if self._ending.is_set():
                     return

@@ -28,7 +28,9 @@ from netlib.store import under
 from netlib.wiring import Relay
 
 _POLL_SECONDS = 1.0
-_LINGER_SECONDS = 0.05
+# How soon a port is held. To be woken by each commit would take the interpreter from who commits,
+# in the middle of its work.
+_GLANCE_SECONDS = 0.1
 _SPARE_DESCRIPTORS = 256
 # Podman's monitor binds a container's ports itself, right after its ADD; other runtimes don't.
 _RUNTIMES_SECONDS = 10.0
@@ -95,20 +97,18 @@ class Holder:
             try:
                 if revision is None:
                     revision = self._read_all()
-                changes = store.changes(revision, _POLL_SECONDS)
+                changes = store.changes(revision)
                 if changes is None:
                     revision = None
                     continue
-                if changes:
-                    # Others come at the same time, and each look takes the interpreter from them.
-                    self._ending.wait(_LINGER_SECONDS)
                 for change in changes:
                     revision = max(revision, change.revision)
                     if change.key.startswith("endpoint/"):
                         self._hold(change.key, change.value)
-                if not changes or time.monotonic() >= tried + _POLL_SECONDS:
+                if time.monotonic() >= tried + _POLL_SECONDS:
                     tried = time.monotonic()
                     self._try_again()
+                self._ending.wait(_GLANCE_SECONDS)
             except NetError as error:
                 if self._ending.is_set():
                     return  # the state was closed
