@@ -30,12 +30,12 @@ from netlib.errors import (
 from netlib.kernel import Kernel
 from netlib.lock import OperationLock
 from netlib.model import HOST, HostFacts, Network, Sandbox
-from netlib.operation import Operation
+from netlib.operation import Operation, Prepare
 from netlib.plan import Ensure, Stage
 from netlib.registry import Registry
 from netlib.state import State
 from netlib.store import Commit, Store, Unchanged
-from netlib.turns import Turns
+from netlib.turns import Gathered, Turns
 from netlib.wiring import FirewallBase, Layer, Wiring
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Engine:
         self.lock = lock
         self.clock = clock
         self.committed = committed
-        self._turns = Turns()
+        self._turns, self.gathered = Turns(), Gathered()
         self._described: dict[str, tuple[Network, HostFacts, Wiring]] = {}
         self.warn = warn or _warn
         self.making = threading.Lock()
@@ -89,7 +89,7 @@ class Engine:
     def forked(self) -> None:
         """In a forked child: the kernel is opened anew, and no lock is anybody's."""
         self.__dict__.pop("kernel", None)
-        self._turns = Turns()
+        self._turns, self.gathered = Turns(), Gathered()
         self.making = threading.Lock()
         self._identified = False  # by a thread that may be elsewhere than the parent was
 
@@ -170,20 +170,20 @@ class Engine:
 
     # -- running ----------------------------------------------------------------------------------
 
-    def run(self, prepare: Callable[[], Operation[R]]) -> R:
+    def run(self, prepare: Prepare[R]) -> R:
         """Prepare an operation, commit what it claims, apply its plan, commit that it is done.
 
         When somebody else's commit came first it is prepared again, which then meets the
         conflict as an error of its own, or does without what is taken now.
         """
-        if not self._is_settled():  # nobody else is to be at the rules while they move
+        if not self.is_settled():  # nobody else is to be at the rules while they move
             with self.lock.alone():
                 self.identify()
                 self.settle()
         with self.lock.shared():
             return self.run_locked(prepare)
 
-    def run_locked(self, prepare: Callable[[], Operation[R]]) -> R:
+    def run_locked(self, prepare: Prepare[R]) -> R:
         """Likewise, for a caller that holds the operation lock."""
         self.identify()
         self.settle()
@@ -191,22 +191,24 @@ class Engine:
             with self.room():
                 operation, taken = self._begin(prepare, held)
                 if not operation.dismantles:
-                    self._build(operation, taken)
+                    self.build(operation, taken)
             self.tell(operation.warnings)
             if operation.dismantles:  # mostly waits for the kernel, and many do that together
-                self._dismantle(operation)
-                self.meeting.let_go(operation.releases)
-                self._finish(operation)
+                self.dismantle(operation)
         return operation.result
 
     def room(self) -> AbstractContextManager[None]:
         """Where one thread works, see Turns.room."""
         return self._turns.room()
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Where one thread prepares and commits, see Turns.turn."""
+        return self._turns.turn()
+
     def _finish(self, operation: Operation[R]) -> None:
         if operation.done is not None:
             self.state.store.commit(operation.done)
-        self.changed(*([operation.sandbox] if operation.sandbox is not None else ()))
+        self.changed(*operation.sandboxes)
 
     def tell(self, warnings: Iterable[str]) -> None:
         """Warn whoever asked for something that is not done."""
@@ -218,13 +220,11 @@ class Engine:
         if self.committed is not None:
             self.committed(boxes)
 
-    def _begin(
-        self, prepare: Callable[[], Operation[R]], held: ExitStack
-    ) -> tuple[Operation[R], Taken]:
+    def _begin(self, prepare: Prepare[R], held: ExitStack) -> tuple[Operation[R], Taken]:
         taken: Taken = []
         for attempt in range(_TRIES):
             try:
-                with self._turns.turn():
+                with self.turn():
                     operation = prepare()
                     held.enter_context(self.lock.of(operation.holds))
                     self.meeting.take(operation.claims, taken)
@@ -244,14 +244,18 @@ class Engine:
             time.sleep(os.urandom(1)[0] / 256 * min(0.001 * 2**attempt, 0.02))
         raise AssertionError("not reached")
 
-    def _dismantle(self, operation: Operation[R]) -> None:
+    def dismantle(self, operation: Operation[R]) -> None:
+        """Do what is left of an operation that was begun, and takes something away."""
         try:
             tear_down(operation.plan, self.kernel, operation.subject)
         except LeftOver:
             if not operation.insists:
                 raise
+        self.meeting.let_go(operation.releases)
+        self._finish(operation)
 
-    def _build(self, operation: Operation[R], taken: Taken) -> None:
+    def build(self, operation: Operation[R], taken: Taken) -> None:
+        """Do what is left of one that makes something, or take back all of it."""
         try:
             apply(
                 operation.plan,
@@ -266,9 +270,9 @@ class Engine:
         if operation.undo is not None:
             self.state.store.commit(operation.undo)
         self.meeting.take_back(taken)
-        if operation.sandbox is not None:
+        if operation.sandboxes:
             with suppress(NetError):  # what follows a change may be what failed
-                self.changed(operation.sandbox)
+                self.changed(*operation.sandboxes)
 
     def identify(self, *, note: bool = True) -> None:
         """Refuse to act on a host that the state does not speak of; note a new boot.
@@ -303,7 +307,7 @@ class Engine:
 
         Raises AnotherFirewall where they can't: none is to be used. Without `act` that is all.
         """
-        if self._is_settled():
+        if self.is_settled():
             return
         others = self.kernel.switches().elsewhere()
         if others and self.kernel.firewall == "none":
@@ -319,7 +323,7 @@ class Engine:
             self.kernel.do(Stage(Layer.BASE, HOST, (Ensure(FirewallBase()),)))
         self._settled = True
 
-    def _is_settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether no other firewall has rules of ours: once it is so, it stays so."""
         self._settled = self._settled or not self.kernel.switches().elsewhere()
         return self._settled

@@ -55,10 +55,11 @@ class OperationLock:
         return self._held(partial(_alone, within_seconds=within_seconds))
 
     @contextmanager
-    def of(self, things: Mapping[str, bool]) -> Iterator[None]:
+    def of(self, things: Mapping[str, bool], *, patient: bool = True) -> Iterator[None]:
         """Held by an operation on what it changes (True), or needs as it is (False).
 
-        Operations on one sandbox, or on a network and its endpoints, follow each other.
+        Operations on one sandbox, or on a network and its endpoints, follow each other; who is
+        not `patient` gets BlockingIOError where it would have to wait.
         Locks of open files (fcntl(2), F_OFD_SETLK), so that threads wait for each other, too.
         """
         if self._path is None or not things:
@@ -66,7 +67,7 @@ class OperationLock:
             return
         descriptor = open_lock(self._path)
         try:
-            self._lock_bytes(descriptor, things)
+            self._lock_bytes(descriptor, things, patient)
             yield
         finally:
             # Not by close(2) alone: a child that was forked meanwhile has the open file, too.
@@ -86,7 +87,7 @@ class OperationLock:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # likewise
             os.close(descriptor)
 
-    def _lock_bytes(self, descriptor: int, things: Mapping[str, bool]) -> None:
+    def _lock_bytes(self, descriptor: int, things: Mapping[str, bool], patient: bool) -> None:
         assert self._path is not None
         places: dict[int, bool] = {}
         for thing, alone in things.items():
@@ -97,7 +98,10 @@ class OperationLock:
             kind = fcntl.F_WRLCK if alone else fcntl.F_RDLCK
             request = _FLOCK.pack(kind, os.SEEK_SET, place, 1, 0)
             attempt = partial(fcntl.fcntl, descriptor, fcntl.F_OFD_SETLK, request)
-            _patiently(self._path, attempt, place)
+            if patient:
+                _patiently(self._path, attempt, place)
+            else:
+                attempt()
 
 
 def flock(descriptor: int, path: str, how: int = fcntl.LOCK_EX) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from netlib.model import Sandbox
@@ -23,7 +23,7 @@ class Operation(Generic[R]):
     `begin` makes the intent durable and claims what must be unique, before `plan` is done;
     `done` says that it is done; `undo` withdraws the claims if it failed and was taken back.
     `dismantles`: the plan does all it can instead of all or nothing; `insists`: it counts as
-    done whatever is left over. `sandbox` is whose networks change. `subject` is for errors.
+    done whatever is left over. `sandboxes`: whose networks change. `subject` is for errors.
     `holds`: what no other operation may change meanwhile, and whether this one changes it.
     `warnings` are told once it began: what was asked for and is not done, as it is needless, or
     is done and may not be what was meant.
@@ -40,7 +40,11 @@ class Operation(Generic[R]):
     dismantles: bool = False
     insists: bool = False
     warnings: tuple[str, ...] = ()
-    sandbox: Sandbox | None = None
+    sandboxes: tuple[Sandbox, ...] = ()
     holds: Mapping[str, bool] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     releases: tuple[Release, ...] = ()
+
+
+# Thinks an operation through; it may be asked to do it again.
+Prepare = Callable[[], Operation[R]]

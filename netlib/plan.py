@@ -7,6 +7,7 @@ remove, check, repair, update and `--dry-run` can not tell different stories.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from operator import attrgetter
 
 from netlib.model import Netns
@@ -133,6 +134,25 @@ def joined(plans: Iterable[Plan]) -> Plan:
     return Plan(
         stages=tuple(stage for part in parts for stage in part.stages),
         after=tuple(effect for part in parts for effect in part.after),
+    )
+
+
+def side_by_side(plans: Iterable[Plan]) -> Plan:
+    """Plans of things that have nothing to do with each other, as one.
+
+    Each goes from the first layer to the last, or each back, and so does what comes of them.
+    """
+    parts = tuple(plans)
+    groups: dict[tuple[Layer, str], list[Stage]] = {}
+    for stage in chain.from_iterable(part.stages for part in parts):
+        groups.setdefault((stage.layer, _place(stage.layer, stage.netns)), []).append(stage)
+    goes_back = any(part.stages[0].layer > part.stages[-1].layer for part in parts if part.stages)
+    return Plan(
+        stages=tuple(
+            replace(group[0], steps=tuple(chain.from_iterable(stage.steps for stage in group)))
+            for _, group in sorted(groups.items(), key=lambda item: item[0][0], reverse=goes_back)
+        ),
+        after=tuple(chain.from_iterable(part.after for part in parts)),
     )
 
 
@@ -318,11 +338,15 @@ def _stages(steps: list[Step]) -> list[Stage]:
     groups: dict[tuple[Layer, str], list[Step]] = {}
     for step in steps:
         noun = subject(step)
-        netns = "" if noun.layer >= Layer.FIREWALL else noun.netns.name
-        groups.setdefault((noun.layer, netns), []).append(step)
+        groups.setdefault((noun.layer, _place(noun.layer, noun.netns)), []).append(step)
     return [
         Stage(layer, subject(group[0]).netns, tuple(group)) for (layer, _), group in groups.items()
     ]
+
+
+def _place(layer: Layer, netns: Netns) -> str:
+    """What tells stages of a layer apart: the firewall's is one, wherever its things are."""
+    return "" if layer >= Layer.FIREWALL else netns.name
 
 
 def _effects(have: Wiring, want: Wiring, gone: set[Key]) -> Iterable[Effect]:
@@ -395,5 +419,6 @@ __all__ = [
     "inverse",
     "joined",
     "new_macs",
+    "side_by_side",
     "subject",
 ]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class _Lock(Protocol):
@@ -19,6 +23,10 @@ class _Lock(Protocol):
 # Who waits longer than this for what others do goes ahead beside them.
 _ROOM_SECONDS = 0.25
 _TURN_SECONDS = 2.0
+# Who has waited for others already looks so often, and waits so long, whether more come.
+_LINGERS, _LINGER_SECONDS = 10, 0.001
+# Who waits longer than this for others' work does its own beside it.
+_GATHER_SECONDS = 1.0
 
 
 class Turns:
@@ -77,3 +85,120 @@ class Turns:
                 if taken and one in mine:
                     mine.remove(one)
                     one.release()
+
+
+class _Asked(Generic[T, R]):
+    """One thing that a thread waits for."""
+
+    __slots__ = ("answer", "is_done", "thing", "woken")
+
+    def __init__(self, thing: T) -> None:
+        self.thing = thing
+        self.woken = threading.Lock()
+        self.woken.acquire()
+        self.is_done = False
+        self.answer: R | Exception
+
+
+class Together(Generic[T, R]):
+    """What several threads want done at once, one of them does for all.
+
+    Who comes first works; who comes meanwhile is worked for by the next one, `most` in one go.
+    Like the locks above this only saves work: whoever has waited for long goes on without.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._is_busy = False
+        self._waiting: list[_Asked[T, R]] = []
+
+    def do(self, thing: T, work: Callable[[Sequence[T]], Sequence[R | Exception]]) -> R:
+        """Have a thing done; what comes of it is returned, or raised.
+
+        `work` does some things, this one and others', and says what came of each; or another
+        thread's work does this one.
+        """
+        mine: _Asked[T, R] = _Asked(thing)
+        with self._lock:
+            leads = not self._is_busy
+            self._is_busy = True
+            if not leads:
+                self._waiting.append(mine)
+        if not leads and not self._wait(mine):
+            (mine.answer,) = work([thing])
+        elif not mine.is_done:
+            self._lead(mine, work, has_waited=not leads)
+        if isinstance(mine.answer, Exception):
+            raise mine.answer
+        return mine.answer
+
+    def _wait(self, mine: _Asked[T, R]) -> bool:
+        """Wait until it is done, or is to be done now by who asked; False: nobody is at it."""
+        try:
+            if mine.woken.acquire(timeout=_GATHER_SECONDS) or not self._withdraw(mine):
+                return True
+        except BaseException:  # an interrupt: nobody is to wait for who leaves
+            if not self._withdraw(mine) and not mine.is_done:
+                self._pass_on()
+            raise
+        return False
+
+    def _withdraw(self, mine: _Asked[T, R]) -> bool:
+        """Take back what nobody is at; else wait until it is done, or is to be done now."""
+        with self._lock:
+            is_waiting = mine in self._waiting
+            if is_waiting:
+                self._waiting.remove(mine)
+        if not is_waiting:
+            mine.woken.acquire()
+        return is_waiting
+
+    def _linger(self) -> None:
+        """Let those come who are coming: the more there are, the less each costs."""
+        for _ in range(_LINGERS):
+            there = len(self._waiting)
+            time.sleep(_LINGER_SECONDS)
+            if len(self._waiting) == there:
+                return
+
+    def _lead(
+        self,
+        mine: _Asked[T, R],
+        work: Callable[[Sequence[T]], Sequence[R | Exception]],
+        *,
+        has_waited: bool,
+    ) -> None:
+        others: list[_Asked[T, R]] = []
+        try:
+            if has_waited:
+                self._linger()
+            with self._lock:
+                others = self._waiting[: self._most - 1]
+                del self._waiting[: self._most - 1]
+            batch = [mine, *others]
+            answers = work([one.thing for one in batch])
+            for one, answer in zip(batch, answers, strict=True):
+                one.answer, one.is_done = answer, True
+        finally:
+            self._pass_on()
+            for one in others:  # where the work was interrupted, each does its own
+                one.woken.release()
+
+    def _pass_on(self) -> None:
+        """Have the next one work, for itself and all who wait with it."""
+        with self._lock:
+            self._is_busy = bool(self._waiting)
+            if self._waiting:
+                self._waiting.pop(0).woken.release()
+
+
+class Gathered:
+    """What is made at once, and what is removed at once.
+
+    How much: what it holds, and holds others up by, is as much as it is many.
+    """
+
+    def __init__(self) -> None:
+        self.built: Together[Any, Any] = Together(16)
+        self.removed: Together[Any, Any] = Together(100)

@@ -34,7 +34,7 @@ from netlib.sharing import is_shared
 from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Event, Unchanged, under
 from netlib.values import dataclass
-from netlib.verbs.disconnect import leave
+from netlib.verbs.departing import leave
 from netlib.verbs.peers import be_member, reconcile, sync, taken_up
 from netlib.verbs.shared import follow, let_go, settle_anew
 

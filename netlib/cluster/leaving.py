@@ -28,7 +28,7 @@ from netlib.operation import Operation
 from netlib.state import MEMBERSHIP_KEY, NetworkRecord
 from netlib.store import Commit, under
 from netlib.values import replace
-from netlib.verbs.disconnect import leave as take_off
+from netlib.verbs.departing import leave as take_off
 from netlib.verbs.peers import be_nobody
 from netlib.verbs.remove import dissolve
 

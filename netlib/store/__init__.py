@@ -90,6 +90,14 @@ class Store(Protocol):
         For many reads in a row, which then cost less. Others' commits are not held up.
         """
 
+    def together(self) -> AbstractContextManager[None]:
+        """What the calling thread commits in here may be seen by others only at the end.
+
+        The thread itself sees it at once; all of it is on disk at the end. For several commits in
+        a row, which then cost less. Others' commits may be held up. Where the block ends by an
+        error, what was committed in it may be there, or not.
+        """
+
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key.
 

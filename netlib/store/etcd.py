@@ -88,6 +88,10 @@ class EtcdStore:
         """Nothing: each read is of its own moment."""
         return nullcontext()
 
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing: each commit is made at once."""
+        return nullcontext()
+
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
         return self.commit_leased(commit, 0)
@@ -168,7 +172,7 @@ class LeasedView:
         self._lease = lease
         self.get, self.range, self.count = store.get, store.range, store.count
         self.revision, self.changes = store.revision, store.changes
-        self.reading = store.reading
+        self.reading, self.together = store.reading, store.together
 
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises LeaseLost if the lease ended."""

@@ -84,6 +84,10 @@ class MemoryStore:
         """Nothing: each read is of its own moment."""
         return nullcontext()
 
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing: each commit is made at once."""
+        return nullcontext()
+
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
         with self._open().changed:

@@ -17,7 +17,7 @@ from typing import Any
 from netlib.errors import StoreConflict
 from netlib.store import Absent, Commit, Condition, Event, Record, Unchanged
 from netlib.store.sqlite_connection import SharedConnection, forks
-from netlib.store.sqlite_file import STEPS, check_version
+from netlib.store.sqlite_file import STEPS, check_version, explained
 
 _LONGEST_PAUSE = 0.1  # seconds
 _TOGETHER = 500  # SQLite takes 999 parameters, or more (limits.html)
@@ -85,7 +85,7 @@ class SqliteStore:
 
         In one transaction, so that the file is looked at and locked once and not for each read.
         """
-        turn = self._writer.take_if_free()
+        turn = None if self._own_connection() else self._writer.take_if_free()
         if turn is None:
             yield
             return
@@ -99,8 +99,23 @@ class SqliteStore:
                 self._own.connection = None
                 self._is_reading = False
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What the calling thread commits in here is one transaction; none, if an error ends it."""
+        with self._writer.take(durable=True) as connection:
+            check_version(connection, self._path, self._version)
+            self._own.connection, self._own.is_writing = connection, True
+            try:
+                yield
+                connection.execute("COMMIT")
+            finally:
+                self._own.connection, self._own.is_writing = None, False
+        self._tell()
+
     def commit(self, commit: Commit) -> int:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
+        if getattr(self._own, "is_writing", False):
+            return self._write_taken(commit)
         # Who is in `reading` may be at it for long.
         shared = self._reader if self._is_reading else self._writer
         with shared.take(durable=commit.durable) as connection:
@@ -148,8 +163,25 @@ class SqliteStore:
             self._commits += 1
             self._news.notify_all()
 
+    def _write_taken(self, commit: Commit) -> int:
+        """Likewise, in the transaction of `together`: all of it or nothing."""
+        connection = self._own.connection
+        with explained(self._path):
+            connection.execute("SAVEPOINT one")
+            try:
+                return _write(connection, commit, self._keep_events, self._untold)
+            except BaseException:
+                connection.execute("ROLLBACK TO one")
+                raise
+            finally:
+                connection.execute("RELEASE one")
+
+    def _own_connection(self) -> sqlite3.Connection | None:
+        found: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        return found
+
     def _ask(self, sql: str, parameters: tuple[str | int, ...] = ()) -> list[Any]:
-        connection = getattr(self._own, "connection", None)
+        connection = self._own_connection()
         if connection is None:
             return self._reader.ask(sql, parameters)
         return self._writer.ask_taken(connection, sql, parameters)

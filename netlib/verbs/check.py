@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from functools import partial
 
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
@@ -14,7 +13,7 @@ from netlib.plan import Create, Plan, diff, joined
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.values import dataclass
-from netlib.verbs.disconnect import leave
+from netlib.verbs.departing import depart_all, leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours, strange_members
 from netlib.verbs.remove import Watch
@@ -209,12 +208,13 @@ def collect_garbage(engine: Engine) -> tuple[Sandbox, ...]:
     """
     with engine.lock.alone():
         engine.identify()
-        dead: dict[str, Sandbox] = {}
-        for record in engine.state.endpoints():
-            box = record.endpoint.sandbox
-            if not engine.kernel.alive(box.netns):
-                dead[box.name] = box
-                engine.run_locked(partial(leave, engine, record))
+        records = [
+            record
+            for record in engine.state.endpoints()
+            if not engine.kernel.alive(record.endpoint.sandbox.netns)
+        ]
+        dead = {record.endpoint.sandbox.name: record.endpoint.sandbox for record in records}
+        depart_all(engine, records, locked=True)
         for box in engine.state.sandboxes():
             if not engine.kernel.alive(box.netns):
                 dead[box.name] = box

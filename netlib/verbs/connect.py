@@ -167,7 +167,7 @@ def connect(
     evicted = joining.evicted(engine, endpoint, host) if joining else Evicted()
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
-        sandbox=box,
+        sandboxes=(box,),
         holds={**held(box, changes), **evicted.holds},
         plan=joined([first, plan_of(changes, others, evicted=evicted.wiring)]),
         result=replace(next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"),

@@ -17,7 +17,7 @@ from netlib.publishing import claim_ports
 from netlib.state import EndpointRecord, NetworkRecord
 from netlib.store import Commit, under
 from netlib.values import dataclass
-from netlib.verbs.disconnect import leave
+from netlib.verbs.departing import leave
 from netlib.verbs.remove import dissolve
 
 

@@ -51,7 +51,7 @@ def readdress(
     assert joined.after is not None
     return Operation(
         subject=f"the addresses of {box.name} on {network.name}",
-        sandbox=box,
+        sandboxes=(box,),
         holds=held(box, changes),
         plan=plan_of(changes, others),
         result=joined.after,

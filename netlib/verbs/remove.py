@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,23 +14,24 @@ from netlib.errors import (
     DriverError,
     InUse,
     NoSuchNetwork,
-    NotConnected,
     UnknownDriver,
 )
 from netlib.filters import BUILT_IN, PRUNED, Seen, matcher
 from netlib.model import Network
 from netlib.operation import Operation
 from netlib.plan import Plan, diff, joined
+from netlib.side_by_side import run_each
 from netlib.state import NetworkRecord
 from netlib.store import Commit, under
 from netlib.subnetting import pool_keys
 from netlib.values import replace
-from netlib.verbs.disconnect import depart, leave
+from netlib.verbs.departing import depart_all, leave
 from netlib.wiring import Wiring
 
 if TYPE_CHECKING:
     from netlib.cluster.claims import Claim, Release
 
+_AT_ONCE = 20  # so that who watches sees how far it is
 Watch = Callable[[str, int, int], None]
 # What is kept of a network's addresses, and of its endpoints elsewhere.
 _KINDS = ("lease", "cursor", "peer", "place", "clash", "behind")
@@ -46,9 +46,7 @@ def remove(engine: Engine, network: str, *, force: bool = False) -> None:
     """
     known = _removable(engine.state.network(network)).network
     if force:
-        for record in engine.state.endpoints(known.id):
-            with suppress(NotConnected):  # somebody else was first
-                depart(engine, record, force=True)
+        depart_all(engine, engine.state.endpoints(known.id), force=True)
     engine.run(lambda: removal(engine, _still(engine, known)))
 
 
@@ -93,16 +91,28 @@ def prune(
     """
     removed: list[str] = []
     unused = _unused(engine, filters)
-    for number, record in enumerate(unused):
-        name = record.network.name
-        if watch is not None:
-            watch(name, number, len(unused))
-        try:
-            engine.run(partial(_dissolve_again, engine, record.network.id))
-        except (InUse, NoSuchNetwork):
-            continue  # it found a user, or somebody else removed it meanwhile
-        removed.append(name)
+    failures: list[Exception] = []
+    for start in range(0, len(unused), _AT_ONCE):
+        some = unused[start : start + _AT_ONCE]
+        for number, record in enumerate(some, start):
+            if watch is not None:
+                watch(record.network.name, number, len(unused))
+        for record, answer in zip(some, _dissolve_each(engine, some), strict=True):
+            if not isinstance(answer, Exception):
+                removed.append(record.network.name)
+            elif not isinstance(answer, InUse | NoSuchNetwork):
+                failures.append(answer)  # else it found a user, or somebody else was first
+    if failures:
+        raise failures[0]
     return tuple(removed)
+
+
+def _dissolve_each(engine: Engine, records: Sequence[NetworkRecord]) -> list[Exception | None]:
+    """Remove networks; of each what it failed by. No local one waits for the cluster's answers."""
+    prepares = [partial(_dissolve_again, engine, record.network.id) for record in records]
+    if all(record.revision and record.network.underlay is None for record in records):
+        return run_each(engine, prepares)
+    return [answer for prepare in prepares for answer in run_each(engine, [prepare])]
 
 
 def plan_pruning(engine: Engine, filters: Iterable[str] = ()) -> Plan:

@@ -20,7 +20,7 @@ from netlib.model import HOST, Netns, Sandbox
 from netlib.plan import Plan, joined
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.values import replace
-from netlib.verbs.disconnect import depart, leave
+from netlib.verbs.departing import depart, leave
 
 
 def create_sandbox(

@@ -97,6 +97,57 @@ def test_after_a_failure_reads_are_of_the_present_again(store: Store) -> None:
     assert [record.value for record in store.range(*ALL)] == ["2"]
 
 
+def test_commits_may_be_made_together_and_are_judged_each_by_itself(opener: Opener) -> None:
+    """Who makes them sees what was written; in the end all of it is there, for everybody."""
+    store, other = opener(), opener()
+    put(store, a="0")
+    since = store.revision()
+    with store.together():
+        put(store, Absent("b"), b="1")
+        with store.reading():
+            assert [record.value for record in store.range(*ALL)] == ["0", "1"]
+        with pytest.raises(StoreConflict):
+            put(store, Absent("b"), b="2", c="2")
+        store.commit(Commit(put={"d": "3"}, delete=("a",)))
+        assert store.get("a") is None
+        assert store.count(*ALL) == 2
+    there = {record.key: record.value for record in other.range(*ALL)}
+    assert there == {"b": "1", "d": "3"}
+    told = other.changes(since, 5)
+    assert told is not None
+    assert {event.key for event in told} == {"a", "b", "d"}
+    put(store, Absent("e"), e="4")
+    assert other.get("e") is not None
+
+
+def test_others_commit_after_those_that_are_made_together(opener: Opener) -> None:
+    """Another thread, and another handle, get their turn; nothing of either is lost."""
+    store, other = opener(), opener()
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda one=one, n=n: found.append(put(one, **{f"t{n}": "1"})))  # type: ignore[misc]
+        for n, one in enumerate((store, other))
+    ]
+    with store.together():
+        put(store, a="1")
+        for thread in threads:
+            thread.start()
+        put(store, b="1")
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 2
+    assert [record.key for record in store.range(*ALL)] == ["a", "b", "t0", "t1"]
+
+
+def test_after_a_failure_among_commits_made_together_the_store_goes_on(store: Store) -> None:
+    """What was committed before it may be there or not; nobody waits for it any more."""
+    with suppress(KeyError), store.together():
+        put(store, a="1")
+        raise KeyError
+    put(store, b="2")
+    assert store.get("b") is not None
+
+
 def test_a_record_has_the_revision_of_the_commit_that_wrote_it(store: Store) -> None:
     """Each record tells its own last write, the store that of the last commit."""
     first = put(store, a="1", b="2")

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from support.crash import FIREWALL, STEPS, Steps, deaths
 from support.host import Host
 
 from netlib import Net
+from netlib.side_by_side import run_each
 from netlib.store import under
+from netlib.verbs import connect as verbs
+from netlib.verbs.departing import depart_all
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.timeout(400)]
 # What Ensure makes: with iptables our chains, in tables of the system's.
 RESIDUE = [r"^nft table (inet netlib|ip6? (filter|nat|mangle|raw))", r"^sysctl .*forwarding=1"]
 
 PORTS = ("8080:80", "127.0.0.1:9000-9001:90-91", "[::1]:7000:70/udp")
+THREE = ("p", "q", "r")
 FRONT, BACK = "198.51.100.0/25", "198.51.100.128/25"
 
 
@@ -103,6 +108,33 @@ def no_box(net: Net) -> None:
         net.remove_sandbox("box")
 
 
+def no_three(net: Net) -> None:
+    """Three sandboxes that are on no network."""
+    networks(net)
+    for name in THREE:
+        if net.engine.state.find_sandbox(name) is None:
+            net.create_sandbox(name)
+    disconnect_three(net)
+
+
+def disconnect_three(net: Net) -> None:
+    depart_all(net.engine, [r for name in THREE for r in net.engine.state.endpoints_of(name)])
+
+
+def three(net: Net) -> None:
+    """They are on one, all at once."""
+    no_three(net)
+    connect_three(net)
+
+
+def connect_three(net: Net) -> None:
+    found = run_each(net.engine, [
+        partial(verbs.connect, net.engine, "front", name, publish=[f"{8090 + number}:80"])
+        for number, name in enumerate(THREE)
+    ])  # fmt: skip
+    assert not [one for one in found if isinstance(one, Exception)]
+
+
 def box(net: Net) -> None:
     if net.engine.state.find_sandbox("box") is None:
         net.create_sandbox("box")
@@ -128,6 +160,8 @@ VERBS = {
     "publish": Verb(only_front_ports, lambda net: net.publish("web", PORTS)),
     "unpublish": Verb(all_ports, lambda net: net.unpublish("web", PORTS)),
     "update": Verb(as_made, update),
+    "connect-three": Verb(no_three, connect_three),
+    "disconnect-three": Verb(three, disconnect_three),
     "create-sandbox": Verb(no_box, lambda net: net.create_sandbox("box")),
     "remove-sandbox": Verb(box, lambda net: net.remove_sandbox("box")),
 }
@@ -146,7 +180,7 @@ DEATHS = [
     *(
         pytest.param(verb, "iptables", FIREWALL, id=f"{verb}-iptables")
         for verb in VERBS
-        if not verb.endswith("-sandbox")
+        if not verb.endswith(("-sandbox", "-three"))
     ),
 ]
 

@@ -189,3 +189,15 @@ def test_who_would_be_alone_soon_or_not_at_all_gives_up(tmp_path: Path) -> None:
             pass
     with lock.alone(0.02):
         pass
+
+
+def test_who_is_not_patient_is_told_at_once(tmp_path: Path) -> None:
+    """And keeps nothing locked of what it could have had; what is only needed can be shared."""
+    lock = OperationLock(tmp_path / "lock")
+    with lock.of({"web": True, "front": False}):
+        with pytest.raises(BlockingIOError), lock.of({"db": True, "web": True}, patient=False):
+            pass
+        with lock.of({"db": True, "front": False}, patient=False):
+            pass
+    with lock.of({"web": True, "front": True}, patient=False):
+        pass

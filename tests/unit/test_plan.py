@@ -20,6 +20,7 @@ from netlib.plan import (
     diff,
     in_order,
     inverse,
+    side_by_side,
     subject,
 )
 from netlib.wiring import (
@@ -85,6 +86,35 @@ def test_traffic_closes_first() -> None:
     ]
     along = [type(n).__name__ for step in plan.stages[1].steps for n in step.along]  # type: ignore[union-attr]
     assert sorted(along) == ["Address"] * 4 + ["Route"] * 2 + ["Sysctl"]
+
+
+def test_plans_side_by_side_are_done_layer_by_layer() -> None:
+    """The sandboxes' own stages stay apart; the host's links are made at once, and go at once."""
+    one = endpoint(WEB) | Wiring([PORT])
+    other = endpoint(DB, 3) | Wiring([replace(PORT, port=8081)])
+
+    assert shape(side_by_side([diff(NOTHING, one), diff(NOTHING, other)])) == [
+        "web: Ensure Loopback",
+        "db: Ensure Loopback",
+        "host: Create VethPair, Create VethPair",
+        "web: Create Sysctl",
+        "db: Create Sysctl",
+        "web: Create Address, Create Address, Create Route, Create Route",
+        "db: Create Address, Create Address, Create Route, Create Route",
+        "host: Create Publish, Create Publish",
+    ]
+    assert shape(side_by_side([diff(one, NOTHING), diff(other, NOTHING)])) == [
+        "host: Delete Publish, Delete Publish",
+        "host: Delete VethPair, Delete VethPair",
+    ]
+
+
+def test_a_plan_by_itself_and_none_at_all_stay_as_they_are() -> None:
+    """So does what has no stages but effects."""
+    plan = diff(NOTHING, network() | endpoint(WEB) | Wiring([PORT]))
+    assert side_by_side([plan]) == plan
+    assert side_by_side([]) == Plan()
+    assert not side_by_side([Plan(), Plan()])
 
 
 def test_shared_things_are_ensured_and_never_removed() -> None:

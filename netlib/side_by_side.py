@@ -1,0 +1,178 @@
+"""Operations that have nothing to do with each other, done as one.
+
+They wait once for the kernel, for the disk and for the firewall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from itertools import chain
+from typing import TypeVar
+
+from netlib.engine import Engine
+from netlib.errors import NetError, StageFailed, StoreConflict
+from netlib.operation import Operation, Prepare
+from netlib.plan import side_by_side
+from netlib.store import Commit
+
+R = TypeVar("R")
+
+
+class _ByItself:
+    """What comes of an operation that can't be done beside others: nothing yet."""
+
+
+def run_with_others(engine: Engine, prepare: Prepare[R], *, dismantles: bool = False) -> R:
+    """Run an operation as `Engine.run` does, and with it what other threads run so meanwhile.
+
+    Only for what is prepared without delay; `dismantles`: what the operation does.
+    """
+
+    def work(prepares: Sequence[Prepare[R]]) -> list[R | _ByItself | Exception]:
+        if len(prepares) == 1:
+            answer = _tried(engine.run, prepares[0])
+            return [answer]
+        found = _run_beside(engine, prepares)
+        return [found.get(number, _ByItself()) for number in range(len(prepares))]
+
+    gathered = engine.gathered.removed if dismantles else engine.gathered.built
+    found: R | _ByItself = gathered.do(prepare, work)
+    return engine.run(prepare) if isinstance(found, _ByItself) else found
+
+
+def run_each(
+    engine: Engine, prepares: Sequence[Prepare[R]], *, locked: bool = False
+) -> list[R | Exception]:
+    """Run several operations; of each what comes of it, or what it failed by.
+
+    What can't be done beside others is run by itself, and meets its own error. `locked`: the
+    caller holds the operation lock.
+    """
+    found = _run_beside(engine, prepares, locked=locked) if len(prepares) > 1 else {}
+    run = engine.run_locked if locked else engine.run
+    for number, prepare in enumerate(prepares):
+        if number not in found:
+            answer = _tried(run, prepare)
+            found[number] = answer
+    return [found[number] for number in range(len(prepares))]
+
+
+def _tried(run: Callable[[Prepare[R]], R], prepare: Prepare[R]) -> R | Exception:
+    try:
+        return run(prepare)
+    except Exception as error:
+        return error
+
+
+def _run_beside(
+    engine: Engine, prepares: Sequence[Prepare[R]], *, locked: bool = False
+) -> dict[int, R | Exception]:
+    """What comes of those that could be done so, by their numbers.
+
+    Where all are taken back, for one of them can't be done, nothing comes of any.
+    """
+    if not engine.is_settled():
+        return {}
+    begun: dict[int, Operation[R]] = {}
+    with ExitStack() as held:
+        if not locked:
+            held.enter_context(engine.lock.shared())
+        try:
+            engine.identify()
+            with engine.room():
+                _begin_each(engine, prepares, begun, held)
+                whole = _as_one(begun.values())
+                if not whole.dismantles:
+                    engine.build(whole, [])
+            if whole.dismantles:
+                engine.dismantle(whole)
+        except StageFailed as failure:  # not all could be taken back
+            return dict.fromkeys(begun, failure)
+        except NetError:
+            return {}
+    for operation in begun.values():
+        engine.tell(operation.warnings)
+    return {number: operation.result for number, operation in begun.items()}
+
+
+def _begin_each(
+    engine: Engine,
+    prepares: Sequence[Prepare[R]],
+    begun: dict[int, Operation[R]],
+    held: ExitStack,
+) -> None:
+    """Begin all that can be done beside what was begun before it."""
+    things: dict[str, bool] = {}
+    store = engine.state.store
+    try:
+        with engine.turn(), store.together():
+            for number, prepare in enumerate(prepares):
+                try:
+                    operation = prepare()
+                except NetError:
+                    continue
+                first = next(iter(begun.values()), operation)
+                if not _is_beside(operation, first, things):
+                    continue
+                try:
+                    held.enter_context(engine.lock.of(operation.holds, patient=False))
+                    if operation.begin is not None:
+                        store.commit(operation.begin)
+                except (StoreConflict, BlockingIOError):
+                    continue
+                begun[number] = operation
+                for thing, alone in operation.holds.items():
+                    things[thing] = things.get(thing, False) or alone
+    except BaseException:
+        for operation in begun.values():
+            with suppress(NetError):  # mostly there is nothing to take back
+                store.commit(operation.undo or Commit(put={}))
+        begun.clear()
+        raise
+
+
+def _is_beside(operation: Operation[R], first: Operation[R], held: Mapping[str, bool]) -> bool:
+    """Whether an operation can be done side by side with others, as if they were one.
+
+    It must be done as the `first` of them, layer by layer, ask nothing of the cluster, and hold
+    for itself nothing that is `held` by them, and they nothing that it holds.
+    """
+    layers = [stage.layer for stage in operation.plan.stages]
+    return (
+        (first.dismantles, first.insists) == (operation.dismantles, operation.insists)
+        and layers == sorted(layers, reverse=operation.dismantles)
+        and not (operation.claims or operation.releases)
+        and not any(
+            alone or held[thing] for thing, alone in operation.holds.items() if thing in held
+        )
+    )
+
+
+def _as_one(operations: Collection[Operation[R]]) -> Operation[None]:
+    """Operations that can be done side by side, and were begun, as one."""
+    some = next(iter(operations), None)
+    return Operation(
+        subject=some.subject if some and len(operations) == 1 else f"{len(operations)} things",
+        plan=side_by_side([operation.plan for operation in operations]),
+        result=None,
+        done=_both(operation.done for operation in operations),
+        undo=_both(operation.undo for operation in operations),
+        dismantles=some is not None and some.dismantles,
+        insists=some is not None and some.insists,
+        sandboxes=tuple(chain.from_iterable(operation.sandboxes for operation in operations)),
+    )
+
+
+def _both(commits: Iterable[Commit | None]) -> Commit:
+    """Commits that are made when nobody else may have changed what they are about, as one."""
+    made = [commit for commit in commits if commit is not None]
+    return Commit(
+        put={key: value for commit in made for key, value in commit.put.items()},
+        delete=tuple(chain.from_iterable(commit.delete for commit in made)),
+        delete_ranges=tuple(chain.from_iterable(commit.delete_ranges for commit in made)),
+        durable=any(commit.durable for commit in made),
+    )
+
+
+__all__ = ["run_each", "run_with_others"]
