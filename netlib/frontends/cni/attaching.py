@@ -48,11 +48,12 @@ from netlib.model import AddressRange, Endpoint, IPAddress, Netns, Network, Sand
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.plan import subject
+from netlib.side_by_side import run_with_others
 from netlib.state import EndpointRecord
 from netlib.store import Commit
 from netlib.values import replace
 from netlib.verbs.connect import check_nowhere_else, connect
-from netlib.verbs.disconnect import depart, leave
+from netlib.verbs.departing import depart, leave
 from netlib.verbs.giving_way import give_way
 from netlib.verbs.readdress import readdress
 from netlib.wiring import Wiring
@@ -182,18 +183,17 @@ def _refuse_own(net: Net, request: Request, netns: Netns) -> None:
 
 def _attach(call: Call, box: Sandbox, delegated: Result | None) -> Result:
     net, _, config = call
-    with net.engine.room():
-        if delegated:
-            around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
-        else:
-            sets = tuple(one for group in config.address_sets for one in group)
-            around = networks.ensure(net, config, sets)
-        record = _connect(call, box, around.network, delegated)
-        try:
-            return describe(call, around, record, delegated)
-        except BaseException:
-            delete_endpoint(call, around.network.id)
-            raise
+    if delegated:
+        around = networks.ensure(net, config, ranges_of(delegated), routes_of(delegated))
+    else:
+        sets = tuple(one for group in config.address_sets for one in group)
+        around = networks.ensure(net, config, sets)
+    record = _connect(call, box, around.network, delegated)
+    try:
+        return describe(call, around, record, delegated)
+    except BaseException:
+        delete_endpoint(call, around.network.id)
+        raise
 
 
 def _attach_first(call: Call, box: Sandbox, ipam: Ipam) -> Result:
@@ -238,6 +238,8 @@ def _connect(
     # What else is asked for is thought through below, perhaps with one address after another.
     give_way(engine, config.ports, lambda: None)
     options: dict[str, str] = {}
+    # Nobody waits with others for an answer of the cluster's.
+    run = engine.run if network.underlay else partial(run_with_others, engine)
     for attempt in range(_TRIES):
         addresses: tuple[str | IPAddress, ...] = config.addresses
         if delegated is not None:
@@ -245,7 +247,7 @@ def _connect(
         elif not addresses and config.address_sets:
             addresses = tuple(_choose(call.net, network, group) for group in config.address_sets)
         try:
-            engine.run(
+            run(
                 partial(
                     _prepared,
                     prepared,

@@ -76,19 +76,6 @@ def version_of(stdin: bytes) -> str:
     return asked if asked in results.VERSIONS else results.NEWEST
 
 
-def asks_another(stdin: bytes) -> bool:
-    """Whether a plugin of others' chooses addresses, for as long as it likes.
-
-    Not where that can't be read: it is refused at once.
-    """
-    if b'"ipam"' not in stdin:
-        return False
-    try:
-        return bool(_delegate(Reading(_decoded(stdin))))
-    except Refusal:
-        return False
-
-
 def parse(stdin: bytes, arguments: Mapping[str, str], command: str = "ADD") -> Config:
     """The configuration. Raises Refusal; 7 for what it can't mean, 6 for what is no JSON.
 

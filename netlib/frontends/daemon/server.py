@@ -1,13 +1,13 @@
-"""Serves clients, each by a thread, and as few at once as can be without anybody waiting for long.
+"""Serves clients, each by a thread.
 
 Threads that work side by side in one interpreter take it from each other at every system call:
-forty attachments at once took twice the processor time of forty one after the other. So two
-threads at most accept: one serves, and the other one has the next client ready. Who is at something
-that waits, for the kernel, for a client or for another program, makes room for another thread.
+forty attachments at once took twice the processor time of forty one after the other. So what many
+ask for at once is done by one thread for all of them, see Engine.run_with_others.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from netlib.errors import InUse, InvalidRequest, NamespaceGone, NetError, StoreError
-from netlib.frontends.cni.config import asks_another
 from netlib.frontends.cni.plugin import Answer, answer
 from netlib.frontends.cni.refusal import UNKNOWN_CONTAINER, Refusal
 from netlib.frontends.cni.request import Request
@@ -43,11 +42,9 @@ _DRAIN_SECONDS = 30.0
 _LOOK_SECONDS = 2.0  # how often, whether our socket is still there
 # A thread that was used has its memory already: a new one costs more than a request.
 _SPARE_THREADS = 8
-_ACCEPTING = 2
-_SPEAKS_SECONDS = 0.005  # until then who connects has mostly said what is wanted
-_TURN_SECONDS = 0.05  # nobody waits longer than this for who is served at the moment
-# What is done at once; all else waits for something.
-_PROMPT_VERBS = frozenset({"connect", "publish"})
+# Why nobody can be accepted just now (accept(2)).
+_PASSING = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_SECONDS = 0.1
 
 
 class Listener(NamedTuple):
@@ -87,9 +84,7 @@ class Server:
         self._containers = InOrder()
         self._busy = 0
         self._pool = threading.Lock()
-        self._spare = 0  # threads that wait to accept
-        self._accepting = threading.Semaphore(_ACCEPTING)
-        self._turn = threading.Lock()
+        self._waiting = 0  # threads that wait for a client
         self._idle = threading.Condition()
         self._open = threading.Event()
         self._ending = threading.Event()
@@ -100,7 +95,7 @@ class Server:
     @contextmanager
     def accepting(self) -> Iterator[None]:
         """Take requests, which `run` has served; whoever asks is told meanwhile that we live."""
-        for _ in range(_ACCEPTING):
+        for _ in range(2):
             self._add_thread()
         try:
             yield
@@ -153,52 +148,40 @@ class Server:
 
     def _add_thread(self) -> None:
         with self._pool:
-            self._spare += 1
+            self._waiting += 1
         threading.Thread(target=self._accept, name="netlib-client", daemon=True).start()
 
     def _accept(self) -> None:
-        """Serve one client after the other."""
+        """Serve one client after the other; somebody else always waits for the next one."""
         while True:
-            self._accepting.acquire()
-            with self._pool:
-                self._spare -= 1
-            place = _Place(self._make_room)
             try:
-                if self._ending.is_set():
-                    return
                 sock, _ = self._listener.sock.accept()
-                self._serve(sock, place)
-            except OSError:
-                return  # closed by stop
-            finally:
-                if not place.given:
-                    self._accepting.release()
+            except OSError as error:
+                if self._ending.is_set() or error.errno not in _PASSING:
+                    return  # closed by stop
+                self._ending.wait(_PAUSE_SECONDS)
+                continue
             with self._pool:
-                if self._spare >= _SPARE_THREADS:
+                self._waiting -= 1
+                was_last = not self._waiting
+            if was_last:
+                self._add_thread()
+            self._serve(sock)
+            with self._pool:
+                if self._waiting >= _SPARE_THREADS:
                     return
-                self._spare += 1
+                self._waiting += 1
 
-    def _make_room(self) -> None:
-        """Have another thread accept: this one is not back soon."""
-        with self._pool:
-            missing = not self._spare
-        if missing:
-            self._add_thread()
-        self._accepting.release()
-
-    def _serve(self, sock: socket.socket, place: _Place) -> None:
+    def _serve(self, sock: socket.socket) -> None:
         channel = Channel(sock)
         try:
             if peer(sock)[1] not in (0, os.geteuid()):
                 return  # the socket's mode let nobody in; somebody handed it on
             while True:
-                if not channel.is_ready(_SPEAKS_SECONDS):
-                    place.give()
                 message = channel.receive()
-                if not self._open.is_set() and message.document.get("do") != "ping":
-                    place.give()
+                if message.document.get("do") != "ping":
                     self._open.wait()
-                with self._working(), self._in_turn(message, place):
+                with self._working():
                     self._answer(channel, message)
         except Lost:
             pass  # clients go when they like
@@ -206,20 +189,6 @@ class Server:
             self._log(traceback.format_exc())
         finally:
             channel.close()
-
-    @contextmanager
-    def _in_turn(self, message: Message, place: _Place) -> Iterator[None]:
-        """What is prompt is done in turn; all else, and who has waited for long, beside it."""
-        if not _is_prompt(message):
-            place.give()
-        if place.given or not self._turn.acquire(timeout=_TURN_SECONDS):
-            place.give()
-            yield
-            return
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -383,29 +352,6 @@ class Server:
         netns = locate(next(descriptors), value.netns.path, value.name)
         known = self._net.engine.state.sandbox_in(netns.inode)
         return known or replace(value, netns=netns)
-
-
-class _Place:
-    """A thread's place among those that accept, to be given to another one, once."""
-
-    def __init__(self, make_room: Callable[[], None]) -> None:
-        self._make_room = make_room
-        self.given = False
-
-    def give(self) -> None:
-        """Let another one have it, unless it has."""
-        if not self.given:
-            self.given = True
-            self._make_room()
-
-
-def _is_prompt(message: Message) -> bool:
-    document = message.document
-    if document.get("do") == "cni":
-        environment = document.get("environment")
-        is_add = isinstance(environment, dict) and environment.get("CNI_COMMAND") == "ADD"
-        return is_add and not asks_another(message.body)
-    return document.get("do") == "call" and document.get("verb") in _PROMPT_VERBS
 
 
 def _progress(channel: Channel, subject: str, number: int, total: int) -> None:
