@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 from netlib import Net, throwaway
 from netlib.frontends.cni.installing import install
-from netlib.frontends.daemon.messages import connect
+from netlib.frontends.daemon.messages import SOCKET, connect
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))  # hosts and places are those of the tests
@@ -34,7 +34,6 @@ AT_ONCE = 40
 PRESENT = int(os.environ.get("PRESENT", "1000"))
 PER_NETWORK = 250
 FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
-CORES = len(os.sched_getaffinity(0))
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,7 +67,7 @@ class Series:
 
 def ratio(ours: Series, other: Series, limit: float, *, at_least: bool = False) -> str:
     """How ours compares with another series, and with what we want."""
-    value = ours.median / other.median
+    value = _of(ours, other)
     met = value >= limit if at_least else value <= limit
     sign, verdict = ("≥" if at_least else "≤"), ("met" if met else "MISSED")
     return f"  → {ours.name} / {other.name} = {value:.2f} (wanted {sign} {limit}: {verdict})"
@@ -211,7 +210,8 @@ def _compare(host: Host, theirs: Path) -> None:
         with _daemon(host) as lists["full"].daemon:
             host.sandbox("warm")
             lists["full"].sample("warm")
-            _at_once(host, lists["full"], lists["bridge"])
+            _at_once(host, "m", lists["full"], lists["bridge"])
+        _least(host, lists["plain"], lists["bridge"])
         return
     once = List("netlib without a daemon, the same", lists["full"].folder,
                 lists["full"].plugins, host.state_dir)  # fmt: skip
@@ -236,8 +236,9 @@ def _compare(host: Host, theirs: Path) -> None:
         _sample(host, "f", pair, ROUNDS, port=21000)
         show("The same things asked for", _all(pair))
         show("", [ratio(pair[0].on, pair[1].on, 0.1), ratio(pair[0].off, pair[1].off, 0.3)])
-        _at_once(host, lists["full"], lists["bridge"])
+        _at_once(host, "m", lists["full"], lists["bridge"])
         _with_many(host, lists["full"], pid)
+    _least(host, lists["plain"], lists["bridge"])
 
 
 def _all(lists: Iterable[List]) -> list[Series]:
@@ -252,10 +253,9 @@ def _sample(host: Host, letter: str, lists: list[List], rounds: int, port: int =
             one.sample(name, port + 2 * number + which if port else 0)
 
 
-def _at_once(host: Host, ours: List, theirs: List) -> None:
+def _at_once(host: Host, letter: str, ours: List, theirs: List) -> None:
     """All ADDs, then all DELs, each as a process of its own."""
     rates: dict[str, tuple[Series, Series]] = {}
-    least = (_Bound("ADD", ours.daemon), _Bound("DEL", ours.daemon))
     for number in range(5):
         for one in (ours, theirs):
             on, off = rates.setdefault(
@@ -263,7 +263,7 @@ def _at_once(host: Host, ours: List, theirs: List) -> None:
                 (Series(f"{one.name}, {AT_ONCE} ADDs at once", "/s"),
                  Series(f"{one.name}, {AT_ONCE} DELs at once", "/s")),
             )  # fmt: skip
-            names = [f"m{number}-{one is ours}-{n}" for n in range(AT_ONCE)]
+            names = [f"{letter}{number}-{one is ours}-{n}" for n in range(AT_ONCE)]
             for name in names:
                 host.sandbox(name)
             results: dict[str, Any] = {}
@@ -271,63 +271,42 @@ def _at_once(host: Host, ours: List, theirs: List) -> None:
                 lambda n, o=one, r=results: r.update({n: o.add(n)}),  # type: ignore[misc]
                 lambda n, o=one, r=results: o.delete(n, r[n]),  # type: ignore[misc]
             )
-            for series, bound, work in zip((on, off), least, works, strict=True):
-                with bound.measured(len(names) if one is ours else 0):
-                    series.samples.append(_rate(work, names))
+            for series, work in zip((on, off), works, strict=True):
+                series.samples.append(_rate(work, names))
     mine, other = rates[ours.name], rates[theirs.name]
     show(f"{AT_ONCE} at once", [*mine, *other])
     show("", [ratio(mine[0], other[0], 5, at_least=True),
               ratio(mine[1], other[1], 2.5, at_least=True)])  # fmt: skip
-    show("", [bound.told(series) for bound, series in zip(least, other, strict=True)])
 
 
-@dataclass
-class _Bound:
-    """What calls would cost whose daemon ran no code of ours: what no other code could undercut.
+def _least(host: Host, ours: List, theirs: List) -> None:
+    """The same plugin with a daemon that only does the kernel's work: what ours can't undercut."""
+    folder = host.state_dir / "least"
+    folder.mkdir()
+    for words in (["add", "least0", "type", "bridge"], ["set", "least0", "up"]):
+        host.run("ip", "link", *words)
+    host.run("ip", "address", "add", "198.20.0.1/16", "dev", "least0")
+    program = [sys.executable, "-m", "benchmarks.least_daemon"]
+    daemon = host.popen(*program, str(folder), "least0", "198.20.0.1/16", cwd=ROOT)
+    try:
+        eventually((folder / SOCKET).exists, 20)
+        least = List("the least daemon", ours.folder, ours.plugins, folder)
+        host.sandbox("least")
+        least.sample("least")
+        for one in (least, theirs):
+            one.on.samples.clear()
+            one.off.samples.clear()
+        _sample(host, "l", [least, theirs], ROUNDS)
+        show("What no daemon in Python could undercut", [least.on, least.off, theirs.on])
+        show("", [f"  → {_of(least.on, theirs.on):.2f} of theirs"])
+        _at_once(host, "n", least, theirs)
+    finally:
+        daemon.kill()
+        daemon.wait(30)
 
-    The kernel's work for the daemon and for who starts the plugin, and the plugin's process; all
-    of it processor time, on all cores at once, which the kernel does not even allow for links.
-    """
 
-    command: str
-    daemon: int
-    calls: int = 0
-    seconds: float = 0.0
-    code: float = 0.0
-
-    @contextmanager
-    def measured(self, calls: int) -> Iterator[None]:
-        """Count what is done in here, if it is so many calls."""
-        before, code = self._used()
-        yield
-        if calls:
-            after, later = self._used()
-            self.calls += calls
-            self.seconds += after - before
-            self.code += later - code
-
-    def _used(self) -> tuple[float, float]:
-        """Seconds that any code would take, and those that the daemon's own took."""
-        here, children = (
-            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        )
-        user, system = (
-            int(ticks) / _TICKS
-            for ticks in Path(f"/proc/{self.daemon}/stat")
-            .read_text()
-            .rpartition(")")[2]
-            .split()[11:13]
-        )
-        return here.ru_stime + children.ru_stime + children.ru_utime + system, user
-
-    def told(self, other: Series) -> str:
-        """At what rate that would end, beside what others do."""
-        each, code = (1000 * part / self.calls for part in (self.seconds, self.code))
-        most = CORES * 1000 / each
-        return (
-            f"  {self.command}: {each:.2f} ms of processor time without the daemon's own code "
-            f"({code:.2f} ms): at most {most:.0f}/s, {most / other.median:.1f} of theirs"
-        )
+def _of(ours: Series, other: Series) -> float:
+    return ours.median / other.median
 
 
 def _rate(work: Callable[[str], object], names: list[str]) -> float:
