@@ -20,21 +20,29 @@ from setuptools.command.build_py import build_py
 SOURCE = Path("netlib/_cni_shim.c")
 PROGRAM = "netlib/_cni_shim"
 FLAGS = ("-O2", "-Wall", "-Wextra", "-s")
+# A runtime waits for the program to start and to end: with musl in it that takes a third of the
+# time that it takes with glibc (0.19 ms and 0.6 to 0.7 on one machine).
+COMPILERS = ("musl-gcc", "cc")
 # A program without a C library of its own runs with any (PEP 600, PEP 656).
 ANY_LINUX = "manylinux_2_17_{0}.musllinux_1_1_{0}"
 
 
 def compiled(target: Path) -> str:
     """How the program was linked: static where the C library can be, else dynamic; "": not."""
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    if os.environ.get("NETLIB_NO_SHIM") or shutil.which(compiler[0]) is None:
+    if os.environ.get("NETLIB_NO_SHIM"):
         return ""
+    asked = os.environ.get("CC")
     target.parent.mkdir(parents=True, exist_ok=True)
     for name, linking in (("static", ("-static",)), ("dynamic", ())):
-        command = [*compiler, *FLAGS, *linking, "-o", str(target), str(SOURCE)]
-        if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            return name
+        for compiler in map(shlex.split, [asked] if asked else COMPILERS):
+            command = [*compiler, *FLAGS, *linking, "-o", str(target), str(SOURCE)]
+            if shutil.which(compiler[0]) is not None and _succeeds(command):
+                return name
     return ""
+
+
+def _succeeds(command: list[str]) -> bool:
+    return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 class BuildWithProgram(build_py):

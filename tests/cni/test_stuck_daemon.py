@@ -39,7 +39,7 @@ CONFIG = {"cniVersion": "1.1.0", "name": "front", "type": "netlib", "subnet": "1
 
 @pytest.fixture(scope="session")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled client, with less patience."""
+    """The compiled client, with less patience, and with the system's own C library."""
     target = tmp_path_factory.mktemp("hasty") / "_cni_shim"
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-DPATIENCE_SECONDS=1"]
     subprocess.run(["cc", *flags, "-o", target, installing.SOURCE], check=True, timeout=60)
