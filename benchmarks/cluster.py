@@ -30,8 +30,9 @@ from netlib.cluster.etcd_members import credentials
 from netlib.cluster.model import Node, SharedEndpoint
 from netlib.cluster.state import ClusterState, dump_endpoint
 from netlib.frontends.daemon.starting import running
+from netlib.keys import endpoint_key
 from netlib.model import Netns, interface
-from netlib.state import dump, endpoint_key
+from netlib.records import dump
 from netlib.store import Commit
 from netlib.store.etcd_requests import Keys
 from netlib.store.etcd_servers import Servers

@@ -13,6 +13,7 @@ from weakref import WeakSet
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest
 from netlib.kernel import Kernel
+from netlib.keys import UNTOLD
 from netlib.lock import OperationLock
 from netlib.model import Sandbox
 from netlib.operation import Operation
@@ -20,7 +21,6 @@ from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.registry import Registry
 from netlib.settings import STATE_FILE, Backend, firewall_backend, state_folder
-from netlib.state import UNTOLD
 from netlib.store import Commit, LeasedStore, Store
 from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect

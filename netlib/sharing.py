@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netlib import names
-from netlib import state as keys
+from netlib import keys, names
 from netlib.addressing import Choice
 from netlib.cluster import keys as member_keys
 from netlib.cluster.claims import Claim, Release
@@ -33,8 +32,9 @@ from netlib.ipam import beginning, choose
 from netlib.model import Endpoint, HostFacts, IPAddress, Network, Subnet, Underlay
 from netlib.model import interface as with_prefix
 from netlib.peers import as_placed, peers_at, peers_wiring, puts_of, still, still_so
+from netlib.records import Lease, NetworkRecord, dump, load_as, unchanged
 from netlib.rewiring import Evicted
-from netlib.state import Lease, Leases, NetworkRecord, State
+from netlib.state import Leases, State
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.subnets import parse_address
 from netlib.values import dataclass, replace
@@ -92,7 +92,7 @@ class Joining:
         return Claim(
             commit=Commit(
                 conditions=(
-                    keys.unchanged(self._shared),
+                    unchanged(self._shared),
                     is_member(self._node),
                     *map(Absent, puts),
                 ),
@@ -152,7 +152,7 @@ def this_node(engine: Engine) -> Node:
             "the cluster does not know this host any more: somebody removed its node",
             "run: net cluster leave -f; then join again",
         )
-    return keys.load_as(Node, record.value)
+    return load_as(Node, record.value)
 
 
 def active_node(engine: Engine) -> Node:
@@ -239,7 +239,7 @@ def endpoint_release(endpoint: Endpoint) -> Release:
 
 
 def _lease(endpoint: Endpoint, node: Node, boot: str, now: float) -> str:
-    return keys.dump(
+    return dump(
         Lease(
             endpoint=endpoint.id,
             sandbox=f"{endpoint.sandbox.name} on {node.name}",
@@ -294,7 +294,7 @@ def settle_in(
 def host_puts(network: Network, node: Node, boot: str, now: float) -> dict[str, str]:
     """All that stands in the cluster for this host's taking part in a network."""
     mine = [(s.own, s.prefix.prefixlen) for s in network.subnets if s.own is not None]
-    lease = keys.dump(Lease(endpoint=node.id, sandbox=f"host {node.name}", boot_id=boot, since=now))
+    lease = dump(Lease(endpoint=node.id, sandbox=f"host {node.name}", boot_id=boot, since=now))
     there = SharedEndpoint(
         id=node.id,
         network=network.id,

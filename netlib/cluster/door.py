@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from netlib import state as keys
+from netlib import keys
 from netlib.errors import AgentDown, CommitUnknown, LeaseLost, NetError, NotAMember
+from netlib.records import load_as
 from netlib.store import Commit, LeasedStore, Store
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Meeting:
             return None
         from netlib.cluster.model import Membership
 
-        return keys.load_as(Membership, record.value)
+        return load_as(Membership, record.value)
 
     @property
     def cluster(self) -> ClusterState:

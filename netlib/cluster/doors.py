@@ -13,8 +13,9 @@ from netlib.cluster.model import Cluster, Membership
 from netlib.engine import Engine
 from netlib.errors import NotAMember, StoreError
 from netlib.kernel.own_addresses import OwnAddress, own_addresses
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.lock import OperationLock
-from netlib.state import MEMBERSHIP_KEY, load_as
+from netlib.records import load_as
 from netlib.store import Record, Store
 from netlib.values import dataclass
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from netlib import state as keys
+from netlib import keys
 from netlib.cluster import keys as member_keys
 from netlib.cluster import mirror
 from netlib.cluster.model import Node
@@ -30,8 +30,8 @@ from netlib.errors import LeftOver, NetError, StoreConflict, StoreError
 from netlib.operation import Operation
 from netlib.peers import tunnels
 from netlib.plan import Plan
+from netlib.records import NetworkRecord, load_as
 from netlib.sharing import is_shared
-from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Event, Unchanged, under
 from netlib.values import dataclass
 from netlib.verbs.departing import leave
@@ -160,7 +160,7 @@ class Follower:
         copy = self._engine.state.store.get(node_key(node))
         if copy is None:
             return
-        known = keys.load_as(Node, copy.value)
+        known = load_as(Node, copy.value)
         for record in self._taken_up():
             for device in tunnels(record):
                 self._engine.kernel.forget_vtep(device, known.data_address)
@@ -282,7 +282,7 @@ class Follower:
 
     def _come_back(self, cluster: ClusterState, text: str) -> str:
         """Stand in the cluster again, whose store was put back to before this host joined."""
-        node = keys.load_as(Node, text)
+        node = load_as(Node, text)
         names = (member_keys.node_name(node.name), member_keys.data_address(node.data_address))
         free = [key for key in names if cluster.store.get(key) is None]
         known = member_keys.node(node.id)
@@ -425,7 +425,7 @@ class Follower:
     def _drain_if_asked(self, cluster: ClusterState) -> None:
         """Give away all endpoints on the cluster's networks, and the networks."""
         copy = self._engine.state.store.get(node_key(cluster.node))
-        if copy is None or keys.load_as(Node, copy.value).availability != "drain":
+        if copy is None or load_as(Node, copy.value).availability != "drain":
             return
         for record in self._taken_up():
             for endpoint in self._engine.state.endpoints(record.network.id):

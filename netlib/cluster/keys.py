@@ -1,10 +1,10 @@
-"""Which keys of the cluster's store are about its members. Those of networks: netlib.state."""
+"""Which keys of the cluster's store are about its members. Those of networks: cluster.state."""
 
 from __future__ import annotations
 
 from netlib.ipam import lease_key
+from netlib.keys import part
 from netlib.model import IPAddress
-from netlib.state import part
 from netlib.store import under
 
 CLUSTER = "cluster"

@@ -23,9 +23,10 @@ from netlib.errors import (
     StoreError,
     UnknownDriver,
 )
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import Network
 from netlib.operation import Operation
-from netlib.state import MEMBERSHIP_KEY, NetworkRecord
+from netlib.records import NetworkRecord
 from netlib.store import Commit, under
 from netlib.values import replace
 from netlib.verbs.departing import leave as take_off

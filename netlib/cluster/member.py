@@ -28,8 +28,9 @@ from netlib.errors import (
     StoreConflict,
     StoreError,
 )
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import IPAddress, Protocol
-from netlib.state import MEMBERSHIP_KEY, dump
+from netlib.records import dump
 from netlib.store import Absent, Commit, Store, Unchanged
 
 T = TypeVar("T")

@@ -25,7 +25,8 @@ from netlib.errors import (
     StoreConflict,
 )
 from netlib.filters import Maker, label_test, matcher
-from netlib.state import address_key, dump, load_as
+from netlib.keys import address_key
+from netlib.records import dump, load_as
 from netlib.store import Commit, Record, Store, Unchanged, under
 from netlib.values import dataclass, replace
 

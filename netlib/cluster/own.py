@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from netlib import state as keys
+from netlib import keys
 from netlib.cluster import keys as member_keys
 from netlib.cluster.claims import Release
 from netlib.cluster.model import Node
@@ -20,8 +20,8 @@ from netlib.cluster.state import (
 from netlib.engine import Engine
 from netlib.errors import LeaseLost, PoolOverlap, StoreConflict
 from netlib.model import Endpoint, Network
+from netlib.records import Lease, dump, load_as, load_network
 from netlib.sharing import endpoint_puts, host_puts, is_shared, this_node
-from netlib.state import Lease
 from netlib.store import Absent, Commit, Condition, Unchanged, under
 from netlib.subnetting import claim_prefixes
 
@@ -67,7 +67,7 @@ def sweep(
     node = this_node(engine)
     with engine.lock.shared(), engine.lock.of({keys.network_key(network_id): True}):
         record = engine.state.store.get(keys.network_key(network_id))
-        network = keys.load_network(record.value, record.revision).network if record else None
+        network = load_network(record.value, record.revision).network if record else None
         here = {e.endpoint.id: e.endpoint for e in engine.state.endpoints(network_id)}
         there = [one for one in cluster.endpoints(network_id) if one.node == node.id]
         for one in there:
@@ -120,7 +120,7 @@ def _claim(
     if holder:
         name = endpoint.sandbox.name
         address = ", ".join(str(a.ip) for a in endpoint.addresses)
-        text = keys.dump([name, address, holder])
+        text = dump([name, address, holder])
         if known is None or known.value != text:
             engine.state.store.commit(Commit(put={mark: text}))
             yield {
@@ -145,7 +145,7 @@ def _put(engine: Engine, cluster: ClusterState, puts: Mapping[str, str], holder:
         for key in puts:
             found = cluster.store.get(key)
             if found is not None and holder not in found.value:
-                return keys.load_as(Lease, found.value).sandbox
+                return load_as(Lease, found.value).sandbox
             conditions.append(Unchanged(key, found.revision if found else 0))
         try:
             store.commit(Commit(conditions=tuple(conditions), put=puts))

@@ -35,16 +35,10 @@ from netlib.cluster import keys
 from netlib.cluster.claims import Claim, Release
 from netlib.cluster.model import Cluster, Membership, Node, SharedEndpoint
 from netlib.errors import StoreConflict, StoreError
+from netlib.keys import network_key
 from netlib.model import IPInterface, Network
-from netlib.state import (
-    Memo,
-    NetworkRecord,
-    State,
-    dump_network,
-    load_as,
-    load_network,
-    network_key,
-)
+from netlib.records import Memo, NetworkRecord, dump_network, load_as, load_network
+from netlib.state import State
 from netlib.store import Commit, LeasedStore, Record, Unchanged, under
 from netlib.values import replace
 from netlib.wiring import Wiring
@@ -134,7 +128,7 @@ def load_shared(value: str) -> SharedEndpoint:
 
 
 def dump_endpoint(value: SharedEndpoint) -> str:
-    """The text of one, as `state.dump` has it: by hand, in a sixth of its time."""
+    """The text of one, as `records.dump` has it: by hand, in a sixth of its time."""
     known = _SHARED.text_of(value)
     if known is not None:
         return known

@@ -14,7 +14,7 @@ from netlib.cluster.doors import Doors, cluster_of
 from netlib.cluster.model import Cluster, Membership, Role
 from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, etcdctl, reach_of, statuses
 from netlib.errors import InvalidOption, NotPermitted, StoreConflict, StoreError
-from netlib.state import dump
+from netlib.records import dump
 from netlib.store import Commit, Store, Unchanged, under
 from netlib.values import dataclass, replace
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from netlib import names
-from netlib import state as keys
+from netlib import keys, names
 from netlib.addressing import Addresses, Choice, choose_addresses, lease_puts
 from netlib.claims import is_exclusive
 from netlib.driver import Capabilities, Driver
@@ -29,6 +28,7 @@ from netlib.options import canonical
 from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.publishing import answered_past, claim_ports, resolve_ports, unreached
+from netlib.records import EndpointRecord, dump_sandbox, unchanged
 from netlib.rewiring import (
     Evicted,
     Rewiring,
@@ -41,7 +41,6 @@ from netlib.rewiring import (
     reverts,
     rewire_sandbox,
 )
-from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.values import replace
 from netlib.verbs.create import first_use
@@ -154,7 +153,7 @@ def connect(
     inode = box.netns.inode
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
     fixed = {
-        keys.sandbox_key(box.name): keys.dump_sandbox(box),
+        keys.sandbox_key(box.name): dump_sandbox(box),
         # The host's namespace is that of many: no one of them is found by it.
         **({keys.namespace_key(box.netns.inode): box.name} if able.own_netns else {}),
         **{
@@ -173,7 +172,7 @@ def connect(
         result=replace(next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"),
         begin=Commit(
             conditions=(
-                keys.unchanged(record),
+                unchanged(record),
                 # Written by every change of the sandbox's endpoints, so that two at once can't
                 # both take the default route.
                 Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
@@ -295,7 +294,7 @@ def _linked(
         key = keys.sandbox_key(name)
         record = engine.state.store.get(key)
         found.append(Unchanged(key, record.revision if record else 0))
-        found += map(keys.unchanged, engine.state.endpoints_between(network.id, name)[:1])
+        found += map(unchanged, engine.state.endpoints_between(network.id, name)[:1])
         if record is not None:
             puts[key] = record.value
     return found, puts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netlib import state as keys
+from netlib import keys
 from netlib.cluster.claims import Claim, Release
 from netlib.cluster.state import (
     POOLS,
@@ -30,6 +30,7 @@ from netlib.operation import Operation
 from netlib.options import number
 from netlib.peers import copies_of, holders, peers_wiring, puts_of
 from netlib.plan import Plan, diff
+from netlib.records import NetworkRecord, dump_network, unchanged
 from netlib.rewiring import describe_network
 from netlib.sharing import (
     active_node,
@@ -40,7 +41,6 @@ from netlib.sharing import (
     this_node,
     underlay,
 )
-from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Condition, exactly, under
 from netlib.subnetting import claim_pools, claim_prefixes
 from netlib.values import replace
@@ -162,7 +162,7 @@ def take_up(
         shared.network,
         node,
         host.boot_id,
-        conditions=[keys.unchanged(shared)],
+        conditions=[unchanged(shared)],
         sparing=sparing,
     )
     network = replace(network, state="pending", dns_port=dns_port(engine, driver, network))
@@ -172,7 +172,7 @@ def take_up(
     pool_conditions, pool_puts = claim_pools(engine, network)
     ready = replace(network, state="ready")
     puts = {
-        keys.network_key(network.id): keys.dump_network(network, wiring),
+        keys.network_key(network.id): dump_network(network, wiring),
         keys.name_key(network.name): network.id,
         offer_key(network.id): dump_shared(shared.network),
         **pool_puts,
@@ -195,7 +195,7 @@ def take_up(
         ),
         done=Commit(
             put={
-                keys.network_key(network.id): keys.dump_network(ready, wiring),
+                keys.network_key(network.id): dump_network(ready, wiring),
                 **forwarding_note(engine, network, wiring, host),
             },
             durable=False,
@@ -249,7 +249,7 @@ def _removal(cluster: ClusterState, shared: NetworkRecord) -> Claim:
     ]
     return Claim(
         commit=Commit(
-            conditions=(keys.unchanged(shared), Absent(*under(f"endpoint/{network.id}/"))),
+            conditions=(unchanged(shared), Absent(*under(f"endpoint/{network.id}/"))),
             put={},
             delete=(keys.network_key(network.id), keys.name_key(network.name), *mine),
             delete_ranges=(under(f"lease/{network.id}/"), under(host_key(network.id, ""))),
@@ -274,13 +274,13 @@ def let_go(engine: Engine, record: NetworkRecord, *, gone: bool = False) -> Oper
 
 def follow(engine: Engine, record: NetworkRecord, shared: NetworkRecord) -> Operation[Network]:
     """Have this host's part of a network be as the cluster has it now."""
-    conditions = [keys.unchanged(shared)]
+    conditions = [unchanged(shared)]
     return _followed(engine, record, shared.network, (), conditions)
 
 
 def settle_anew(engine: Engine, record: NetworkRecord, shared: NetworkRecord) -> Operation[Network]:
     """Give this host other addresses of its own: those that it had are another's now."""
-    return _followed(engine, record, shared.network, (), [keys.unchanged(shared)], anew=True)
+    return _followed(engine, record, shared.network, (), [unchanged(shared)], anew=True)
 
 
 def _followed(
@@ -337,7 +337,7 @@ def update_shared(
     key = keys.network_key(old.id)
     claim = Claim(
         commit=Commit(
-            conditions=(keys.unchanged(shared), *conditions),
+            conditions=(unchanged(shared), *conditions),
             put={key: dump_shared(new), **pool_puts},
         ),
         release=Release(keys=tuple(pool_puts), holder=old.id),

@@ -33,10 +33,11 @@ from netlib.errors import (
     Unsupported,
 )
 from netlib.kernel.fake import FakeKernel
+from netlib.keys import network_key
 from netlib.model import Endpoint, Network
 from netlib.net import Net
 from netlib.operation import Operation
-from netlib.state import dump_network, network_key
+from netlib.records import dump_network
 from netlib.store import Commit, under
 from netlib.store.memory import MemoryStore
 from netlib.values import replace

@@ -25,10 +25,11 @@ from netlib.cluster import keys as member_keys
 from netlib.cluster.model import Cluster, Membership, Node
 from netlib.cluster.state import LEASE_KEY, SEEN_KEY
 from netlib.frontends.daemon.starting import running
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import Endpoint
 from netlib.net import Net
+from netlib.records import dump
 from netlib.settings import Backend
-from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
 from netlib.store.etcd import EtcdStore
 from netlib.wiring import FdbEntry, Neighbour

@@ -15,9 +15,10 @@ from netlib.cluster.keeper import Keeper
 from netlib.cluster.model import Cluster, Membership, Node
 from netlib.errors import StoreUnavailable
 from netlib.kernel.fake import FakeKernel
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import Endpoint, IPAddress
 from netlib.net import Net
-from netlib.state import MEMBERSHIP_KEY, dump
+from netlib.records import dump
 from netlib.store import Commit, LeasedStore, Store
 from netlib.store.memory import MemoryStore, _Lease
 from netlib.wiring import FdbEntry, Neighbour

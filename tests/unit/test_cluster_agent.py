@@ -43,13 +43,14 @@ from netlib.cluster.state import (
 )
 from netlib.dns.source import store_source
 from netlib.errors import KernelError, NodePaused, StoreError, StoreUnavailable
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import HOST, IPInterface, interface
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.plan import Create as CreateStep
 from netlib.plan import Delete as DeleteStep
 from netlib.plan import Plan, Stage
-from netlib.state import MEMBERSHIP_KEY, dump, load
+from netlib.records import dump, load
 from netlib.store import Commit, under
 from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile, sync
 from netlib.verbs.shared import let_go

@@ -37,7 +37,7 @@ from netlib.errors import (
 from netlib.ipam import lease_key
 from netlib.net import Net
 from netlib.operation import Operation
-from netlib.state import dump
+from netlib.records import dump
 from netlib.store import Commit, under
 from netlib.verbs.peers import reconcile, sync
 

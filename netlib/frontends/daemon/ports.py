@@ -17,13 +17,13 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from netlib import state as keys
+from netlib import keys
 from netlib.binding import ANY, bound
 from netlib.errors import NetError, StoreError
 from netlib.kernel.listeners import HELD_MARK
 from netlib.model import Endpoint, Protocol
 from netlib.net import Net
-from netlib.state import load_endpoint
+from netlib.records import load_endpoint
 from netlib.store import under
 from netlib.wiring import Relay
 
