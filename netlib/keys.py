@@ -64,6 +64,16 @@ def endpoint_key(network_id: str, endpoint_id: str) -> str:
     return f"endpoint/{network_id}/{endpoint_id}"
 
 
+def endpoints_of(network_id: str = "") -> tuple[str, str]:
+    """The range of a network's endpoints, or of all."""
+    return under(f"endpoint/{network_id}/" if network_id else "endpoint/")
+
+
+def no_members(network_id: str) -> Absent:
+    """The condition that a network has no endpoint."""
+    return Absent(*endpoints_of(network_id))
+
+
 def members(network_id: str, sandbox: str) -> tuple[str, str]:
     """The range in which it is kept that a sandbox is on a network."""
     return under(f"member/{network_id}/{part(sandbox)}/")
@@ -72,6 +82,11 @@ def members(network_id: str, sandbox: str) -> tuple[str, str]:
 def member_key(endpoint: Endpoint) -> str:
     """Where it is kept that an endpoint joins its sandbox and its network."""
     return f"member/{endpoint.network}/{part(endpoint.sandbox.name)}/{endpoint.id}"
+
+
+def interfaces_of(sandbox: str) -> tuple[str, str]:
+    """The range of what the interfaces of a sandbox are."""
+    return under(f"interface/{part(sandbox)}/")
 
 
 def interface_key(sandbox: str, ifname: str) -> str:
@@ -88,6 +103,11 @@ def place_key(endpoint: Endpoint) -> str:
 def mac_key(network_id: str, mac: str) -> str:
     """Where it is kept who asked for a MAC address: the others follow from ids, and never meet."""
     return f"mac/{network_id}/{mac}"
+
+
+def linkers_of(sandbox: str, network_id: str = "") -> tuple[str, str]:
+    """The range of who is linked to a sandbox, or of who is on one network."""
+    return under(f"linked/{part(sandbox)}/" + (f"{network_id}/" if network_id else ""))
 
 
 def link_keys(endpoint: Endpoint) -> tuple[str, ...]:
@@ -120,6 +140,11 @@ def sandbox_key(name: str) -> str:
 def namespace_key(inode: int) -> str:
     """Where it is kept which sandbox a network namespace is."""
     return f"namespace/{inode}"
+
+
+def leases_of(network_id: str) -> tuple[str, str]:
+    """The range of a network's leases, in the order of addresses."""
+    return under(f"lease/{network_id}/")
 
 
 def address_key(network_id: str, address: IPAddress) -> str:
@@ -164,8 +189,3 @@ def part(text: str) -> str:
     return "".join(
         c if c.isascii() and (c.isalnum() or c in "._:@-") else f"%{ord(c):x}%" for c in text
     )
-
-
-def no_members(network_id: str) -> Absent:
-    """The condition that a network has no endpoint."""
-    return Absent(*under(f"endpoint/{network_id}/"))

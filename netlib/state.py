@@ -122,13 +122,13 @@ class State:
 
     def endpoints(self, network_id: str = "") -> list[EndpointRecord]:
         """The endpoints of a network, or of all, oldest first."""
-        prefix = f"endpoint/{network_id}/" if network_id else "endpoint/"
-        found = [load_endpoint(r.value, r.revision) for r in self.store.range(*under(prefix))]
+        records = self.store.range(*keys.endpoints_of(network_id))
+        found = [load_endpoint(record.value, record.revision) for record in records]
         return sorted(found, key=lambda r: (r.endpoint.created, r.endpoint.id))
 
     def has_endpoints(self, network_id: str) -> bool:
         """Whether a network has any endpoint."""
-        return bool(self.store.range(*under(f"endpoint/{network_id}/"), limit=1))
+        return bool(self.store.range(*keys.endpoints_of(network_id), limit=1))
 
     def endpoint(self, network: Network, sandbox: str) -> EndpointRecord:
         """The oldest endpoint that joins a sandbox to a network, or NotConnected."""
@@ -152,7 +152,7 @@ class State:
     def endpoints_of(self, sandbox: str) -> list[EndpointRecord]:
         """A sandbox's endpoints, oldest first."""
         found: list[EndpointRecord] = []
-        for interface in self.store.range(*under(f"interface/{keys.part(sandbox)}/")):
+        for interface in self.store.range(*keys.interfaces_of(sandbox)):
             record = self.store.get(f"endpoint/{interface.value}")
             if record is not None:
                 found.append(load_endpoint(record.value, record.revision))
@@ -177,12 +177,12 @@ class State:
 
     def linkers(self, sandbox: str) -> list[str]:
         """The sandboxes that are linked to one."""
-        records = self.store.range(*under(f"linked/{keys.part(sandbox)}/"))
+        records = self.store.range(*keys.linkers_of(sandbox))
         return list(dict.fromkeys(record.value for record in records))
 
     def linked_to(self, sandbox: str, network_id: str) -> list[EndpointRecord]:
         """The endpoints on a network that are linked to a sandbox."""
-        records = self.store.range(*under(f"linked/{keys.part(sandbox)}/{network_id}/"))
+        records = self.store.range(*keys.linkers_of(sandbox, network_id))
         found = [self.store.get(f"endpoint/{r.key.split('/', 2)[2]}") for r in records]
         return [load_endpoint(record.value, record.revision) for record in found if record]
 
@@ -241,10 +241,10 @@ class State:
 
     def held(self, network_id: str) -> list[tuple[IPAddress, Lease]]:
         """The addresses of a network that are held, in order, and by whom."""
-        start = len(f"lease/{network_id}/")
+        folder, end = keys.leases_of(network_id)
         return [
-            (lease_address(record.key[start:]), load_as(Lease, record.value))
-            for record in self.store.range(*under(f"lease/{network_id}/"))
+            (lease_address(record.key[len(folder) :]), load_as(Lease, record.value))
+            for record in self.store.range(folder, end)
         ]
 
     def leases(self, network_id: str) -> Leases:
@@ -303,13 +303,13 @@ class Leases:
 
     def page(self, first: IPAddress, last: IPAddress, limit: int) -> list[IPAddress]:
         """The lowest `limit` of those."""
-        start = len(f"lease/{self.network_id}/")
+        start = len(keys.leases_of(self.network_id)[0])
         found = self.store.range(*self._range(first, last), limit=limit)
         return [lease_address(record.key[start:]) for record in found]
 
     def _range(self, first: IPAddress, last: IPAddress) -> tuple[str, str]:
-        start, end = (keys.address_key(self.network_id, address) for address in (first, last))
-        return start, f"{end}\0"
+        end = keys.address_key(self.network_id, last)
+        return keys.address_key(self.network_id, first), f"{end}\0"
 
 
 def _near(name: str, known: list[str]) -> str:

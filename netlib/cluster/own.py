@@ -22,7 +22,7 @@ from netlib.errors import LeaseLost, PoolOverlap, StoreConflict
 from netlib.model import Endpoint, Network
 from netlib.records import Lease, dump, load_as, load_network
 from netlib.sharing import endpoint_puts, host_puts, is_shared, this_node
-from netlib.store import Absent, Commit, Condition, Unchanged, under
+from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.subnetting import claim_prefixes
 
 LOST = "own-address-lost"
@@ -81,7 +81,7 @@ def sweep(
             if known is not None:
                 leases = [
                     r.key
-                    for r in cluster.store.range(*under(f"lease/{network_id}/"))
+                    for r in cluster.store.range(*keys.leases_of(network_id))
                     if node.id in r.value
                 ]
                 cluster.let_go(Release(keys=(known.key, *leases), holder=node.id))

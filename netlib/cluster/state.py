@@ -35,7 +35,7 @@ from netlib.cluster import keys
 from netlib.cluster.claims import Claim, Release
 from netlib.cluster.model import Cluster, Membership, Node, SharedEndpoint
 from netlib.errors import StoreConflict, StoreError
-from netlib.keys import network_key
+from netlib.keys import endpoints_of, network_key
 from netlib.model import IPInterface, Network
 from netlib.records import Memo, NetworkRecord, dump_network, load_as, load_network
 from netlib.state import State
@@ -232,7 +232,7 @@ class ClusterState:
 
     def endpoints(self, network_id: str) -> list[SharedEndpoint]:
         """A network's endpoints on all hosts."""
-        return _all(self.store.range(*under(f"endpoint/{network_id}/")))
+        return _all(self.store.range(*endpoints_of(network_id)))
 
     def hosts(self, network_id: str) -> list[SharedEndpoint]:
         """The hosts that take part in a network."""

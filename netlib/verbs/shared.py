@@ -249,10 +249,10 @@ def _removal(cluster: ClusterState, shared: NetworkRecord) -> Claim:
     ]
     return Claim(
         commit=Commit(
-            conditions=(unchanged(shared), Absent(*under(f"endpoint/{network.id}/"))),
+            conditions=(unchanged(shared), keys.no_members(network.id)),
             put={},
             delete=(keys.network_key(network.id), keys.name_key(network.name), *mine),
-            delete_ranges=(under(f"lease/{network.id}/"), under(host_key(network.id, ""))),
+            delete_ranges=(keys.leases_of(network.id), under(host_key(network.id, ""))),
         )
     )
 

@@ -17,7 +17,7 @@ from netlib.pools import overlapping
 from netlib.publishing import move_ports
 from netlib.records import NetworkRecord, dump_network, unchanged
 from netlib.rewiring import Rewiring, check_ready, describe, describe_network, puts, reverts
-from netlib.store import Commit, exactly, under
+from netlib.store import Commit, exactly
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.values import replace
 from netlib.verbs.create import lent_devices
@@ -165,7 +165,7 @@ def change_network(
                 *port_conditions,
                 # And who joined meanwhile is described, too.
                 *exactly(
-                    *under(keys.endpoint_key(old.id, "")),
+                    *keys.endpoints_of(old.id),
                     ((keys.endpoint_key(old.id, r.endpoint.id), r.revision) for r in there),
                 ),
             ),
