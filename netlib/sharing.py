@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netlib import keys, names
-from netlib.addressing import Choice
 from netlib.cluster import keys as member_keys
 from netlib.cluster.claims import Claim, Release
 from netlib.cluster.model import Node, SharedEndpoint
@@ -84,9 +83,7 @@ class Joining:
             addresses.cursor,
         )
 
-    def claim(
-        self, engine: Engine, endpoint: Endpoint, chosen: Iterable[Choice], host: HostFacts
-    ) -> Claim:
+    def claim(self, engine: Engine, endpoint: Endpoint, host: HostFacts) -> Claim:
         """The claim of an endpoint's addresses, and what other hosts are told of it."""
         puts = endpoint_puts(endpoint, self._node, host.boot_id, engine.clock())
         return Claim(

@@ -52,9 +52,10 @@ from netlib.records import EndpointRecord, dump, load, load_endpoint
 from netlib.side_by_side import run_with_others
 from netlib.store import Commit
 from netlib.values import replace
-from netlib.verbs.connect import check_nowhere_else, connect
+from netlib.verbs.connect import connect
 from netlib.verbs.departing import depart, leave
 from netlib.verbs.giving_way import give_way
+from netlib.verbs.pairing import check_nowhere_else
 from netlib.verbs.readdress import readdress
 from netlib.wiring import Wiring
 
