@@ -10,11 +10,12 @@ from contextlib import suppress
 from typing import Literal, get_args
 
 from netlib.cluster import keys
-from netlib.cluster.doors import Doors, cluster_of
+from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.member import records_of
 from netlib.cluster.model import Availability, Membership, Node, Role, SharedEndpoint
 from netlib.cluster.server import client_url
+from netlib.cluster.state import cluster_of
 from netlib.errors import (
     InvalidOption,
     InvalidRequest,

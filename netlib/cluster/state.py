@@ -39,7 +39,7 @@ from netlib.keys import endpoints_of, network_key
 from netlib.model import IPInterface, Network
 from netlib.records import Memo, NetworkRecord, dump_network, load_as, load_network
 from netlib.state import State
-from netlib.store import Commit, LeasedStore, Record, Unchanged, under
+from netlib.store import Commit, LeasedStore, Record, Store, Unchanged, under
 from netlib.values import replace
 from netlib.wiring import Wiring
 
@@ -212,13 +212,7 @@ class ClusterState:
     @cached_property
     def settings(self) -> Cluster:
         """What all members have in common, as it was when it was first asked for."""
-        record = self.store.get(keys.CLUSTER)
-        if record is None:
-            raise StoreError(
-                "the cluster's store is empty: somebody removed its records",
-                "put back a copy (docs/cluster.md), or run: net cluster leave -f",
-            )
-        return load_as(Cluster, record.value)
+        return cluster_of(self.store)[0]
 
     def nodes(self) -> dict[str, Node]:
         """All nodes by their ids."""
@@ -283,6 +277,17 @@ class ClusterState:
         raise StoreError(f"{release.keys[0]} does not stay as it is long enough to be removed")
 
 
+def cluster_of(store: Store) -> tuple[Cluster, int]:
+    """The cluster that a store is of, and the revision of its record. Raises StoreError."""
+    record = store.get(keys.CLUSTER)
+    if record is None:
+        raise StoreError(
+            "the cluster's store is empty: somebody removed its records",
+            "put back a copy (docs/cluster.md), or run: net cluster leave -f",
+        )
+    return load_as(Cluster, record.value), record.revision
+
+
 def _all(records: Iterable[Record]) -> list[SharedEndpoint]:
     return [load_shared(record.value) for record in records]
 
@@ -301,6 +306,7 @@ __all__ = [
     "as_shared",
     "behind_key",
     "clash_key",
+    "cluster_of",
     "dump_shared",
     "host_key",
     "load_shared",

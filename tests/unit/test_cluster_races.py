@@ -18,12 +18,12 @@ from support.fake_cluster import FakeCluster, FakeHost, Line, cluster_with_app
 
 from netlib.cluster import keys as member_keys
 from netlib.cluster import leaving
-from netlib.cluster.doors import Doors, cluster_of
+from netlib.cluster.doors import Doors
 from netlib.cluster.follower import Follower
 from netlib.cluster.leaving import leave
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
-from netlib.cluster.state import node_key, offer_key
+from netlib.cluster.state import cluster_of, node_key, offer_key
 from netlib.cluster.status import rotated
 from netlib.errors import (
     AddressTaken,
