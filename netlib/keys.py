@@ -21,7 +21,7 @@ host/identity                       the network namespace and boot that all this
 host/realm                          digits that the ids of what this state makes share
 host/forwarding/<4|6>               for whom forwarding was switched on
 host/forward-policy                 the policies of FORWARD before we set them
-cluster/<what>                      what this host has and knows as a member, see cluster.state
+cluster/<what>                      what this host has and knows as a member, see cluster.copies
 node/<id>                           copy of a node of the cluster
 offer/<network>                     copy of a network of the cluster's
 peer/<network>/<endpoint>           copy of an endpoint elsewhere of a network that is here

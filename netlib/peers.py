@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from netlib import keys
+from netlib.cluster.copies import look_key, node_key, peer_key
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import dump_endpoint, load_shared, look_key, node_key, peer_key
+from netlib.cluster.records import dump_endpoint, load_shared
 from netlib.engine import Engine
 from netlib.errors import StoreConflict
 from netlib.ipam import lease_address, lease_key

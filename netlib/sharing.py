@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netlib import keys, names
-from netlib.cluster import keys as member_keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.claims import Claim, Release
+from netlib.cluster.copies import look_key, node_key, peers_thing
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import (
-    ClusterState,
-    dump_endpoint,
-    host_key,
-    load_shared,
-    look_key,
-    node_key,
-    peers_thing,
-)
+from netlib.cluster.records import dump_endpoint, load_shared
+from netlib.cluster.state import ClusterState
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import (
@@ -143,7 +137,7 @@ def this_node(engine: Engine) -> Node:
     cluster = engine.cluster
     record = engine.state.store.get(node_key(cluster.node))
     if record is None:  # the agent has not looked yet
-        record = cluster.store.get(member_keys.node(cluster.node))
+        record = cluster.store.get(cluster_keys.node(cluster.node))
     if record is None:
         raise StoreError(
             "the cluster does not know this host any more: somebody removed its node",
@@ -172,7 +166,7 @@ def as_active(engine: Engine) -> Unchanged:
 
 def is_member(node: Node) -> Absent:
     """That others have not removed this host: what it has there is not removed once more."""
-    return Absent(member_keys.revoked(node.id))
+    return Absent(cluster_keys.revoked(node.id))
 
 
 def shared_network(engine: Engine, network: Network) -> NetworkRecord:
@@ -264,7 +258,7 @@ def settle_in(
     Those that it has it keeps; new ones are others than those of `sparing`.
     """
     cluster = engine.cluster
-    known = cluster.store.get(host_key(network.id, node.id))
+    known = cluster.store.get(cluster_keys.host(network.id, node.id))
     mine = load_shared(known.value).addresses if known else ()
     subnets = network.subnets
     if "host_address" in driver.capabilities.reserves:
@@ -303,7 +297,7 @@ def host_puts(network: Network, node: Node, boot: str, now: float) -> dict[str, 
         is_host=True,
     )
     return {
-        host_key(network.id, node.id): dump_endpoint(there),
+        cluster_keys.host(network.id, node.id): dump_endpoint(there),
         **{keys.address_key(network.id, address): lease for address, _ in mine},
     }
 
@@ -313,7 +307,7 @@ def host_release(network: Network, node_id: str) -> Release:
     mine = [subnet.own for subnet in network.subnets if subnet.own is not None]
     return Release(
         keys=(
-            host_key(network.id, node_id),
+            cluster_keys.host(network.id, node_id),
             *(keys.address_key(network.id, address) for address in mine),
         ),
         holder=node_id,

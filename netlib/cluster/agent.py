@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
+from netlib.cluster.copies import AWAY_KEY
 from netlib.cluster.follower import Follower, Tell
 from netlib.cluster.keeper import Keeper
-from netlib.cluster.state import AWAY_KEY
 from netlib.engine import Engine
 from netlib.errors import NetError, NotAMember, StoreError
 from netlib.records import dump

@@ -101,14 +101,14 @@ class Meeting:
     def _leave_word(self, release: Release | None) -> None:
         """Have the agent look: it may never have missed the cluster, and hears of nothing."""
         if release is not None and release.network:
-            from netlib.cluster.state import look_key
+            from netlib.cluster.copies import look_key
 
             with suppress(NetError):
                 self._store.commit(Commit(put={look_key(release.network): ""}))
 
     def _lease(self) -> int:
         """The lease that what this host claims goes with: its agent keeps it alive."""
-        from netlib.cluster.state import LEASE_KEY
+        from netlib.cluster.copies import LEASE_KEY
 
         record = self._store.get(LEASE_KEY)
         if record is None:

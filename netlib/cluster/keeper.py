@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from netlib.cluster import keys as member_keys
-from netlib.cluster.state import LEASE_KEY, ClusterState
+from netlib.cluster import keys as cluster_keys
+from netlib.cluster.copies import LEASE_KEY
+from netlib.cluster.state import ClusterState
 from netlib.engine import Engine
 from netlib.errors import LeaseLost
 from netlib.records import dump, load
@@ -46,7 +47,7 @@ class Keeper:
         wanted = cluster.settings.lease_seconds
         lease = cluster.store.grant(wanted)
         document = dump({"lease": lease, "since": time.time()})
-        cluster.store.leased(lease).commit(Commit(put={member_keys.alive(cluster.node): document}))
+        cluster.store.leased(lease).commit(Commit(put={cluster_keys.alive(cluster.node): document}))
         self._note(lease)
         self._lease = lease
         self._renewed()
@@ -54,7 +55,7 @@ class Keeper:
 
     def _known(self, cluster: ClusterState) -> int | None:
         """The lease of an agent before this one, if it lives: then nobody notices the change."""
-        record = cluster.store.get(member_keys.alive(cluster.node))
+        record = cluster.store.get(cluster_keys.alive(cluster.node))
         if record is None:
             return None
         lease = int(load(record.value)["lease"])

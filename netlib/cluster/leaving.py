@@ -8,11 +8,11 @@ from ipaddress import ip_address
 
 from netlib.cluster import keys, member
 from netlib.cluster.addresses import place
+from netlib.cluster.copies import COPIES, LEASE_KEY, SEEN_KEY
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import JOIN_PORT, Membership, Node
 from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_server
 from netlib.cluster.server import client_url
-from netlib.cluster.state import COPIES, LEASE_KEY, SEEN_KEY
 from netlib.engine import Engine
 from netlib.errors import (
     DriverError,

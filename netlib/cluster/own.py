@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from netlib import keys
-from netlib.cluster import keys as member_keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.claims import Release
+from netlib.cluster.copies import LEASE_KEY, clash_key
 from netlib.cluster.model import Node
-from netlib.cluster.state import (
-    LEASE_KEY,
-    POOLS,
-    ClusterState,
-    clash_key,
-    dump_shared,
-    host_key,
-    vni_key,
-)
+from netlib.cluster.records import dump_shared
+from netlib.cluster.state import ClusterState
 from netlib.engine import Engine
 from netlib.errors import LeaseLost, PoolOverlap, StoreConflict
 from netlib.model import Endpoint, Network
@@ -32,12 +26,12 @@ _TRIES = 5
 def republish(cluster: ClusterState, network: Network) -> bool:
     """Put a network back that the cluster has lost; whether what is its own was free for it."""
     try:
-        pool_conditions, pool_puts = claim_prefixes(cluster.store, POOLS, network)
+        pool_conditions, pool_puts = claim_prefixes(cluster.store, cluster_keys.POOLS, network)
     except PoolOverlap:
         return _is_back(cluster, network)
     unique = {keys.name_key(network.name): network.id}
     if network.vni:
-        unique[vni_key(network.vni)] = network.id
+        unique[cluster_keys.vni(network.vni)] = network.id
     key = keys.network_key(network.id)
     try:
         cluster.store.commit(
@@ -77,7 +71,7 @@ def sweep(
                 cluster.let_go(Release(keys=(key, *addresses), holder=one.id))
                 yield {"event": "release", "text": f"{one.sandbox} is not here any more: released"}
         if network is None or not is_shared(network):
-            known = cluster.store.get(host_key(network_id, node.id))
+            known = cluster.store.get(cluster_keys.host(network_id, node.id))
             if known is not None:
                 leases = [
                     r.key
@@ -97,7 +91,7 @@ def _stand(
     engine: Engine, cluster: ClusterState, network: Network, node: Node, *, again: bool
 ) -> Iterator[dict[str, str]]:
     """Take part in a network, as before."""
-    if not again and cluster.store.get(host_key(network.id, node.id)) is not None:
+    if not again and cluster.store.get(cluster_keys.host(network.id, node.id)) is not None:
         return
     puts = host_puts(network, node, engine.facts().boot_id, engine.clock())
     holder = _put(engine, cluster, puts, node.id)
@@ -139,7 +133,7 @@ def _put(engine: Engine, cluster: ClusterState, puts: Mapping[str, str], holder:
     if lease is None:
         raise LeaseLost(0)
     store = cluster.store.leased(int(lease.value))
-    member = Absent(member_keys.revoked(cluster.node))
+    member = Absent(cluster_keys.revoked(cluster.node))
     for _ in range(_TRIES):
         conditions: list[Condition] = [member]
         for key in puts:

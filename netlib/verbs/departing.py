@@ -102,7 +102,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     words: dict[str, str] = {}
     places: tuple[Unchanged, ...] = ()
     if network.underlay is not None:
-        from netlib.cluster.state import clash_key
+        from netlib.cluster.copies import clash_key
 
         gone.append(clash_key(endpoint.network, endpoint.id))
         places, words = _elsewhere(engine, endpoint)
@@ -148,7 +148,7 @@ def _elsewhere(engine: Engine, endpoint: Endpoint) -> tuple[tuple[Unchanged, ...
     Two have them where one was cut off when they were given to the other. That nobody else has
     them is a condition: who comes to have them later is told that it goes, see `peers.beside`.
     """
-    from netlib.cluster.state import look_key
+    from netlib.cluster.copies import look_key
     from netlib.peers import as_placed, peers_at
 
     addresses = [address.ip for address in endpoint.addresses]

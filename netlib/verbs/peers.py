@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from netlib import keys
-from netlib.cluster.members import membership
-from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import (
+from netlib.cluster.copies import (
     AWAY_KEY,
     COPIES,
     LEASE_KEY,
@@ -15,10 +13,12 @@ from netlib.cluster.state import (
     WIRING_KEY,
     behind_key,
     clash_key,
-    load_shared,
     node_key,
     peers_thing,
 )
+from netlib.cluster.members import membership
+from netlib.cluster.model import Node, SharedEndpoint
+from netlib.cluster.records import load_shared
 from netlib.engine import Engine
 from netlib.errors import InvalidOption
 from netlib.model import HostFacts, Network

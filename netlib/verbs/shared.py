@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netlib import keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.claims import Claim, Release
-from netlib.cluster.state import (
-    POOLS,
-    VNI_CURSOR,
-    VNIS,
-    ClusterState,
-    as_shared,
-    dump_shared,
-    host_key,
-    load_shared,
-    look_key,
-    offer_key,
-    peer_key,
-    peers_thing,
-    vni_key,
-)
+from netlib.cluster.copies import look_key, offer_key, peer_key, peers_thing
+from netlib.cluster.records import as_shared, dump_shared, load_shared
+from netlib.cluster.state import ClusterState
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import Conflict, Exhausted, InUse, NameTaken
@@ -68,14 +57,14 @@ def offer(engine: Engine, driver: Driver, asked: Network) -> Operation[Network]:
     driver.check_options(settled)
     vni, cursor = _vni(cluster, driver, settled)
     network = as_shared(replace(settled, vni=vni))
-    pool_conditions, pool_puts = claim_prefixes(cluster.store, POOLS, network)
+    pool_conditions, pool_puts = claim_prefixes(cluster.store, cluster_keys.POOLS, network)
     # On this host, too, its prefixes must be nobody's: it may be the first to take it up.
     claim_prefixes(engine.state.store, "host", network)
     text = dump_shared(network)
     puts = {
         keys.network_key(network.id): text,
         keys.name_key(network.name): network.id,
-        **({vni_key(vni): network.id} if vni else {}),
+        **({cluster_keys.vni(vni): network.id} if vni else {}),
         **pool_puts,
     }
     return Operation(
@@ -87,7 +76,7 @@ def offer(engine: Engine, driver: Driver, asked: Network) -> Operation[Network]:
                 commit=Commit(
                     conditions=(
                         Absent(keys.name_key(network.name)),
-                        *([Absent(vni_key(vni))] if vni else ()),
+                        *([Absent(cluster_keys.vni(vni))] if vni else ()),
                         *pool_conditions,
                     ),
                     put={**puts, **cursor},
@@ -114,7 +103,8 @@ def _vni(cluster: ClusterState, driver: Driver, network: Network) -> tuple[int, 
     if "vni" not in driver.capabilities.reserves:
         return 0, {}
     asked = number(network.options, "vni", 1, LAST_VNI)
-    taken = {int(r.key.removeprefix(VNIS)): r.value for r in cluster.store.range(*under(VNIS))}
+    records = cluster.store.range(*under(cluster_keys.VNIS))
+    taken = {int(r.key.removeprefix(cluster_keys.VNIS)): r.value for r in records}
     if asked:
         if asked in taken:
             other = cluster.network(taken[asked])
@@ -124,13 +114,13 @@ def _vni(cluster: ClusterState, driver: Driver, network: Network) -> tuple[int, 
                 "choose another one, or leave it out to have one chosen",
             )
         return asked, {}
-    record = cluster.store.get(VNI_CURSOR)
+    record = cluster.store.get(cluster_keys.VNI_CURSOR)
     last = int(record.value) if record else FIRST_VNI - 1
     total = LAST_VNI - FIRST_VNI + 1
     for step in range(total):
         vni = FIRST_VNI + (last + 1 - FIRST_VNI + step) % total
         if vni not in taken:
-            return vni, {VNI_CURSOR: str(vni)}
+            return vni, {cluster_keys.VNI_CURSOR: str(vni)}
     raise Exhausted("no VNI is free in the cluster", "remove unused networks: net prune")
 
 
@@ -243,7 +233,7 @@ def _removal(cluster: ClusterState, shared: NetworkRecord) -> Claim:
     network = shared.network
     mine = [
         record.key
-        for folder in ("pool/", VNIS)
+        for folder in ("pool/", cluster_keys.VNIS)
         for record in cluster.store.range(*under(folder))
         if network.id in record.value
     ]
@@ -252,7 +242,7 @@ def _removal(cluster: ClusterState, shared: NetworkRecord) -> Claim:
             conditions=(unchanged(shared), keys.no_members(network.id)),
             put={},
             delete=(keys.network_key(network.id), keys.name_key(network.name), *mine),
-            delete_ranges=(keys.leases_of(network.id), under(host_key(network.id, ""))),
+            delete_ranges=(keys.leases_of(network.id), under(cluster_keys.host(network.id, ""))),
         )
     )
 
@@ -333,7 +323,7 @@ def update_shared(
     new = replace(new, options={**new.options, **decided})
     known = {subnet.prefix for subnet in old.subnets}
     added = replace(new, subnets=tuple(s for s in new.subnets if s.prefix not in known))
-    conditions, pool_puts = claim_prefixes(engine.cluster.store, POOLS, added)
+    conditions, pool_puts = claim_prefixes(engine.cluster.store, cluster_keys.POOLS, added)
     key = keys.network_key(old.id)
     claim = Claim(
         commit=Commit(
