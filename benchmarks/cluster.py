@@ -25,13 +25,15 @@ from benchmarks.measure import Comparison, timed
 from benchmarks.overlay import underlay
 from benchmarks.place import Place
 from netlib import Net, names
-from netlib.cluster import keys as member_keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.etcd_members import credentials
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import ClusterState, dump_endpoint
+from netlib.cluster.records import dump_endpoint
+from netlib.cluster.state import ClusterState
 from netlib.frontends.daemon.starting import running
+from netlib.keys import endpoint_key
 from netlib.model import Netns, interface
-from netlib.state import dump, endpoint_key
+from netlib.records import dump
 from netlib.store import Commit
 from netlib.store.etcd_requests import Keys
 from netlib.store.etcd_servers import Servers
@@ -83,7 +85,7 @@ class _News:
     def __init__(self, host: _Host, bench: Bench) -> None:
         membership = host.place.call(host.net.engine.meeting.membership)
         assert membership is not None
-        self._place, self._keys = host.place, Keys(membership.prefix, member_keys.UNTOLD)
+        self._place, self._keys = host.place, Keys(membership.prefix, cluster_keys.UNTOLD)
         self._servers = Servers(membership.endpoints, credentials(membership), 20)
         bench.closing.callback(self._servers.close)
 
@@ -263,8 +265,8 @@ class _Stranger:
 
     def come(self) -> None:
         """Be a node, and known as one."""
-        self._cluster.store.commit(Commit(put={member_keys.node(self._node.id): dump(self._node)}))
-        alive = Commit(put={member_keys.alive(self._node.id): "{}"})
+        self._cluster.store.commit(Commit(put={cluster_keys.node(self._node.id): dump(self._node)}))
+        alive = Commit(put={cluster_keys.alive(self._node.id): "{}"})
         self._cluster.store.leased(self._lease).commit(alive)
         time.sleep(0.5)
 

@@ -12,13 +12,14 @@ import resource
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from benchmarks.measure import Comparison, table
 from netlib import Net, throwaway
 from netlib.frontends.cni.installing import install
 from netlib.frontends.daemon.messages import SOCKET, connect
@@ -37,48 +38,9 @@ FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass
-class Series:
-    """Samples of one thing, in milliseconds or per second."""
-
-    name: str
-    unit: str = "ms"
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """The middle sample."""
-        return median(self.samples)
-
-    def time(self, action: Callable[[], object]) -> None:
-        """Take a sample of how long an action takes."""
-        start = time.perf_counter()
-        action()
-        self.samples.append((time.perf_counter() - start) * 1000)
-
-    def __str__(self) -> str:
-        ordered = sorted(self.samples)
-        low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
-        spread = f"{low:.4g} … {high:.4g}"
-        return (
-            f"  {self.name:<52} {self.median:>9.4g} {self.unit:<4} {spread:>20}  n={len(ordered)}"
-        )
-
-
-def ratio(ours: Series, other: Series, limit: float, *, at_least: bool = False) -> str:
-    """How ours compares with another series, and with what we want."""
-    value = _of(ours, other)
-    met = value >= limit if at_least else value <= limit
-    sign, verdict = ("≥" if at_least else "≤"), ("met" if met else "MISSED")
-    return f"  → {ours.name} / {other.name} = {value:.2f} (wanted {sign} {limit}: {verdict})"
-
-
-def show(title: str, lines: Iterable[object]) -> None:
-    """Print a chapter, or go on with one: series with median and the range of the middle 80 %."""
-    if title:
-        print(f"\n{title}")
-    for line in lines:
-        print(line, flush=True)
+def show(title: str, rows: Iterable[Comparison]) -> None:
+    """Print a chapter."""
+    print(f"\n{title}\n{table(rows)}", flush=True)
 
 
 @dataclass
@@ -90,14 +52,13 @@ class List:
     plugins: list[dict[str, Any]]
     state: Path
     daemon: int = 0
-    on: Series = field(init=False)
-    off: Series = field(init=False)
-    cpu: Series = field(init=False)
+    adds: list[float] = field(default_factory=list)
+    dels: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)  # of both
 
-    def __post_init__(self) -> None:
-        self.on = Series(f"{self.name}, ADD")
-        self.off = Series(f"{self.name}, DEL")
-        self.cpu = Series(f"{self.name}, CPU of both")
+    def forget(self) -> None:
+        """Throw the samples away."""
+        self.adds, self.dels, self.processor = [], [], []
 
     def add(self, sandbox: str, port: int = 0) -> dict[str, Any]:
         """ADD of all; the last one's result."""
@@ -118,10 +79,10 @@ class List:
         start = time.perf_counter()
         result = self.add(sandbox, port)
         added = time.perf_counter()
-        self.on.samples.append((added - start) * 1000)
+        self.adds.append((added - start) * 1000)
         self.delete(sandbox, result, port)
-        self.off.samples.append((time.perf_counter() - added) * 1000)
-        self.cpu.samples.append((self._seconds() - before) * 1000)
+        self.dels.append((time.perf_counter() - added) * 1000)
+        self.processor.append((self._seconds() - before) * 1000)
 
     def _seconds(self) -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -175,7 +136,7 @@ def run() -> None:
     """All chapters."""
     theirs = next((f for f in FOLDERS if (f / "bridge").exists()), None)
     if theirs is None:
-        show("CNI", ["  (containernetworking-plugins is not installed: nothing to compare with)"])
+        print("containernetworking-plugins is not installed: nothing to compare with")
         return
     with new_host() as host:
         host.outsider()
@@ -217,32 +178,36 @@ def _compare(host: Host, theirs: Path) -> None:
                 lists["full"].plugins, host.state_dir)  # fmt: skip
     host.sandbox("warm")
     _sample(host, "o", [once, lists["chain"]], max(5, ROUNDS // 3), port=20000)
-    show("CNI without a daemon", _all([once, lists["chain"]]))
-    show("", [ratio(once.on, lists["chain"].on, 1.5)])
+    show("CNI without a daemon", _both(once, lists["chain"], add=1.5))
     with _daemon(host) as pid:
         for one in lists.values():
             one.daemon = pid if one.folder == once.folder else 0
-            one.on.samples.clear()
-            one.off.samples.clear()
-            one.cpu.samples.clear()
-        pair = [lists["plain"], lists["bridge"]]
+            one.forget()
         lists["plain"].sample("warm")
-        lists["plain"].on.samples.clear(), lists["plain"].off.samples.clear()
-        _sample(host, "p", pair, ROUNDS)
-        show("CNI with a daemon", _all(pair))
-        show("", [ratio(pair[0].on, pair[1].on, 0.3), ratio(pair[0].off, pair[1].off, 0.8)])
+        lists["plain"].forget()
+        _sample(host, "p", [lists["plain"], lists["bridge"]], ROUNDS)
+        show("CNI with a daemon", _both(lists["plain"], lists["bridge"], add=0.3, delete=0.8))
         Net(host.state_dir).update("bench", options={"masquerade": "true"})
-        pair = [lists["full"], lists["chain"]]
-        _sample(host, "f", pair, ROUNDS, port=21000)
-        show("The same things asked for", _all(pair))
-        show("", [ratio(pair[0].on, pair[1].on, 0.1), ratio(pair[0].off, pair[1].off, 0.3)])
+        _sample(host, "f", [lists["full"], lists["chain"]], ROUNDS, port=21000)
+        show("The same things asked for", _both(lists["full"], lists["chain"], add=0.1, delete=0.3))
         _at_once(host, "m", lists["full"], lists["bridge"])
         _with_many(host, lists["full"], pid)
     _least(host, lists["plain"], lists["bridge"])
 
 
-def _all(lists: Iterable[List]) -> list[Series]:
-    return [series for one in lists for series in (one.on, one.off, one.cpu)]
+def _both(
+    ours: List, theirs: List, *, add: float | None = None, delete: float | None = None
+) -> list[Comparison]:
+    """A row for each of what two lists were measured by; the ratios of two are to be so low."""
+    rows = [
+        (f"{ours.name}: ADD", ours.adds, theirs.adds, add),
+        ("DEL", ours.dels, theirs.dels, delete),
+        ("processor time of both", ours.processor, theirs.processor, None),
+    ]
+    return [
+        Comparison(name=name, ours=mine, other=theirs.name, others=its, aim=aim)
+        for name, mine, its, aim in rows
+    ]
 
 
 def _sample(host: Host, letter: str, lists: list[List], rounds: int, port: int = 0) -> None:
@@ -255,28 +220,34 @@ def _sample(host: Host, letter: str, lists: list[List], rounds: int, port: int =
 
 def _at_once(host: Host, letter: str, ours: List, theirs: List) -> None:
     """All ADDs, then all DELs, each as a process of its own."""
-    rates: dict[str, tuple[Series, Series]] = {}
+    rates = defaultdict[tuple[str, str], list[float]](list)
     for number in range(5):
         for one in (ours, theirs):
-            on, off = rates.setdefault(
-                one.name,
-                (Series(f"{one.name}, {AT_ONCE} ADDs at once", "/s"),
-                 Series(f"{one.name}, {AT_ONCE} DELs at once", "/s")),
-            )  # fmt: skip
             names = [f"{letter}{number}-{one is ours}-{n}" for n in range(AT_ONCE)]
             for name in names:
                 host.sandbox(name)
             results: dict[str, Any] = {}
-            works: tuple[Callable[[str], object], ...] = (
-                lambda n, o=one, r=results: r.update({n: o.add(n)}),  # type: ignore[misc]
-                lambda n, o=one, r=results: o.delete(n, r[n]),  # type: ignore[misc]
+            works: dict[str, Callable[[str], object]] = {
+                "ADD": lambda n, o=one, r=results: r.update({n: o.add(n)}),  # type: ignore[misc]
+                "DEL": lambda n, o=one, r=results: o.delete(n, r[n]),  # type: ignore[misc]
+            }
+            for command, work in works.items():
+                rates[command, one.name].append(_rate(work, names))
+    show(
+        f"{AT_ONCE} at once",
+        [
+            Comparison(
+                name=f"{ours.name}: {command}s",
+                ours=rates[command, ours.name],
+                other=theirs.name,
+                others=rates[command, theirs.name],
+                unit="/s",
+                aim=aim,
+                better="more",
             )
-            for series, work in zip((on, off), works, strict=True):
-                series.samples.append(_rate(work, names))
-    mine, other = rates[ours.name], rates[theirs.name]
-    show(f"{AT_ONCE} at once", [*mine, *other])
-    show("", [ratio(mine[0], other[0], 5, at_least=True),
-              ratio(mine[1], other[1], 2.5, at_least=True)])  # fmt: skip
+            for command, aim in (("ADD", 5), ("DEL", 2.5))
+        ],
+    )
 
 
 def _least(host: Host, ours: List, theirs: List) -> None:
@@ -290,23 +261,17 @@ def _least(host: Host, ours: List, theirs: List) -> None:
     daemon = host.popen(*program, str(folder), "least0", "198.20.0.1/16", cwd=ROOT)
     try:
         eventually((folder / SOCKET).exists, 20)
-        least = List("the least daemon", ours.folder, ours.plugins, folder)
+        least = List("the least daemon", ours.folder, ours.plugins, folder, daemon.pid)
         host.sandbox("least")
         least.sample("least")
         for one in (least, theirs):
-            one.on.samples.clear()
-            one.off.samples.clear()
+            one.forget()
         _sample(host, "l", [least, theirs], ROUNDS)
-        show("What no daemon in Python could undercut", [least.on, least.off, theirs.on])
-        show("", [f"  → {_of(least.on, theirs.on):.2f} of theirs"])
+        show("What no daemon in Python could undercut", _both(least, theirs))
         _at_once(host, "n", least, theirs)
     finally:
         daemon.kill()
         daemon.wait(30)
-
-
-def _of(ours: Series, other: Series) -> float:
-    return ours.median / other.median
 
 
 def _rate(work: Callable[[str], object], names: list[str]) -> float:
@@ -319,8 +284,8 @@ def _rate(work: Callable[[str], object], names: list[str]) -> float:
 
 
 def _with_many(host: Host, ours: List, pid: int) -> None:
-    first, full = Series(f"{ours.name}, the first ADDs"), Series(f"… beside {PRESENT}")
-    first.samples = ours.on.samples[:ROUNDS]
+    first = ours.adds
+    ours.forget()
     with Net(host.state_dir) as net:
         for number in range(PRESENT):
             network = f"full-{number // PER_NETWORK}"
@@ -328,13 +293,16 @@ def _with_many(host: Host, ours: List, pid: int) -> None:
                 net.create(network)
             host.sandbox(f"present-{number}")
             net.connect(network, f"netns:present-{number}", publish=[f"{30000 + number}:80"])
-    ours.on.samples.clear()
-    ours.off.samples.clear()
     _sample(host, "w", [ours], ROUNDS, port=25000)
-    full.samples = ours.on.samples
     memory = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]
-    show(f"With {PRESENT} endpoints and ports", [first, full, ours.off])
-    show("", [ratio(full, first, 1.2), f"  the daemon's memory: {int(memory) // 1024} MB"])
+    show(
+        f"With {PRESENT} endpoints and ports",
+        [
+            Comparison(name="ADD", ours=ours.adds, other="the first ADDs", others=first, aim=1.2),
+            Comparison(name="DEL", ours=ours.dels),
+            Comparison(name="the daemon's memory", ours=[int(memory) / 1024], unit="MB"),
+        ],
+    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from benchmarks.own_etcd import OwnEtcd
 from netlib import names, throwaway
 from netlib.cluster.keys import UNTOLD
 from netlib.cluster.model import SharedEndpoint
-from netlib.cluster.state import dump_endpoint, load_shared
+from netlib.cluster.records import dump_endpoint, load_shared
 from netlib.model import IPAddress, interface
 from netlib.store import Absent, Commit, Store, under
 from netlib.store.etcd import EtcdStore

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -29,23 +28,13 @@ def call_in(netns: str, function: Callable[[], T]) -> T:
 
     Sockets that it makes stay there.
     """
-    result: list[T] = []
-    failure: list[BaseException] = []
 
-    def work() -> None:
-        try:
-            with open(netns, "rb") as namespace:
-                throwaway.join(namespace.fileno(), throwaway.NEW_NET)
-            result.append(function())
-        except BaseException as error:  # belongs to the caller
-            failure.append(error)
+    def work() -> T:
+        with open(netns, "rb") as namespace:
+            throwaway.join(namespace.fileno(), throwaway.NEW_NET)
+        return function()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
+    return throwaway.in_a_thread(work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from netlib import state as keys
+from netlib import keys
 from netlib.driver import Capabilities
 from netlib.errors import AddressTaken, Exhausted, InvalidAddress
 from netlib.ipam import check_static, choose
 from netlib.model import Endpoint, Family, IPAddress, IPInterface, IPNetwork, Network, Subnet
 from netlib.model import interface as with_prefix
-from netlib.state import Lease, Leases
+from netlib.records import Lease, dump
+from netlib.state import Leases
 from netlib.subnets import parse_address
 from netlib.values import dataclass
 
@@ -81,7 +82,7 @@ def lease_puts(
     now: float,
 ) -> dict[str, str]:
     """The records that claim the addresses for an endpoint."""
-    lease = keys.dump(
+    lease = dump(
         Lease(endpoint=endpoint.id, sandbox=endpoint.sandbox.name, boot_id=boot_id, since=now)
     )
     return {keys.address_key(network_id, choice.address.ip): lease for choice in choices}

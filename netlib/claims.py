@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from netlib import built_in
-from netlib import state as keys
+from netlib import built_in, keys
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import Conflict, SingleNetwork
 from netlib.model import Network
+from netlib.records import dump, load
 from netlib.store import Absent, Condition
 
 
@@ -15,7 +15,7 @@ def claims_of(driver: Driver, network: Network) -> tuple[tuple[Condition, ...], 
     """The conditions and records that give a network what is to be its own."""
     conditions: list[Condition] = []
     puts: dict[str, str] = {}
-    value = keys.dump({"network": network.id, "name": network.name})
+    value = dump({"network": network.id, "name": network.name})
     if driver.capabilities.single:
         key = keys.single_key(network.driver)
         conditions.append(Absent(key))
@@ -43,7 +43,7 @@ def check_claims(engine: Engine, driver: Driver, network: Network) -> None:
         everything, mine = _ranges(driver, network, device)
         for record in engine.state.store.range(*everything):
             if is_exclusive(driver, network) or not mine[0] <= record.key < mine[1]:
-                holder = engine.state.find_network(keys.load(record.value)["network"])
+                holder = engine.state.find_network(load(record.value)["network"])
                 if holder is not None:  # else it went just now
                     raise _taken(engine, driver, network, device, holder.network)
 
@@ -70,7 +70,7 @@ def _taken(
 def _single(engine: Engine, network: Network) -> str | None:
     record = engine.state.store.get(keys.single_key(network.driver))
     if record is not None:
-        return str(keys.load(record.value)["name"])
+        return str(load(record.value)["name"])
     unmade = map(built_in.network, built_in.NAMES)
     return next((n.name for n in unmade if n.driver == network.driver and n.id != network.id), None)
 

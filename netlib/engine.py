@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from netlib import state as keys
+from netlib import keys
 from netlib.apply import apply, tear_down
 from netlib.cluster.door import Meeting, OpenCluster, Taken
 from netlib.driver import Capabilities, Driver
@@ -32,6 +32,7 @@ from netlib.lock import OperationLock
 from netlib.model import HOST, HostFacts, Network, Sandbox
 from netlib.operation import Operation, Prepare
 from netlib.plan import Ensure, Stage
+from netlib.records import Identity, dump, load_as
 from netlib.registry import Registry
 from netlib.state import State
 from netlib.store import Commit, Store, Unchanged
@@ -282,11 +283,11 @@ class Engine:
         if self._identified:
             return
         facts = self.facts()
-        here = keys.Identity(netns=facts.netns, boot_id=facts.boot_id)
-        mine = keys.dump(here)
+        here = Identity(netns=facts.netns, boot_id=facts.boot_id)
+        mine = dump(here)
         record = self.state.store.get(keys.IDENTITY_KEY)
         if record is None or record.value != mine:
-            known = keys.load_as(keys.Identity, record.value) if record else here
+            known = load_as(Identity, record.value) if record else here
             if known.boot_id == here.boot_id and known.netns != here.netns:
                 raise WrongHost(
                     "this state belongs to another network namespace "

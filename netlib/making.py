@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from netlib import state as keys
+from netlib import keys
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.model import HostFacts, IPAddress, Network, Protocol, PublishedPort
 from netlib.naming import DNS_PORT, has_names
 from netlib.plan import Change, Delete, Plan
 from netlib.publishing import publisher
+from netlib.records import dump
 from netlib.wiring import Forwarding, Masquerade, Wiring
 
 _PROTOCOLS: tuple[Protocol, ...] = ("udp", "tcp")
@@ -62,9 +63,7 @@ def forwarding_note(
 ) -> dict[str, str]:
     """Who switched forwarding on, for the families that were off until now."""
     return {
-        keys.forwarding_key(noun.family): keys.dump(
-            {"network": network.name, "since": engine.clock()}
-        )
+        keys.forwarding_key(noun.family): dump({"network": network.name, "since": engine.clock()})
         for noun in wiring
         if isinstance(noun, Forwarding) and noun.family not in host.forwarding
     }

@@ -13,6 +13,7 @@ from weakref import WeakSet
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest
 from netlib.kernel import Kernel
+from netlib.keys import UNTOLD
 from netlib.lock import OperationLock
 from netlib.model import Sandbox
 from netlib.operation import Operation
@@ -20,7 +21,6 @@ from netlib.plan import Plan, joined
 from netlib.ports import PortRequest
 from netlib.registry import Registry
 from netlib.settings import STATE_FILE, Backend, firewall_backend, state_folder
-from netlib.state import UNTOLD
 from netlib.store import Commit, LeasedStore, Store
 from netlib.verbs import check as _check
 from netlib.verbs import connect as _connect
@@ -187,40 +187,14 @@ def _planned_publishing(
 
 def _question(
     ask: Callable[Concatenate[Engine, P], R],
-) -> Callable[Concatenate[Net, P], R]:
-    """The method that reads, or that runs by itself."""
+) -> Callable[Concatenate[Net | Plans, P], R]:
+    """The method that reads, or that runs or plans several operations by itself."""
     check = _letters_refused(ask)
 
     @wraps(ask)
-    def method(net: Net, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def method(net: Net | Plans, /, *args: P.args, **kwargs: P.kwargs) -> R:
         check(*args, **kwargs)
         return ask(net.engine, *args, **kwargs)
-
-    return method
-
-
-def _asked(
-    ask: Callable[Concatenate[Engine, P], Plan],
-) -> Callable[Concatenate[Plans, P], Plan]:
-    """The method that hands back a plan made of several operations."""
-    check = _letters_refused(ask)
-
-    @wraps(ask)
-    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> Plan:
-        check(*args, **kwargs)
-        return ask(plans.engine, *args, **kwargs)
-
-    return method
-
-
-def _commands(
-    ask: Callable[Concatenate[Engine, P], tuple[str, ...]],
-) -> Callable[Concatenate[Plans, P], tuple[str, ...]]:
-    """The method that hands back commands: for what is done by hand and has no nouns."""
-
-    @wraps(ask)
-    def method(plans: Plans, /, *args: P.args, **kwargs: P.kwargs) -> tuple[str, ...]:
-        return ask(plans.engine, *args, **kwargs)
 
     return method
 
@@ -274,18 +248,18 @@ class Plans:
         return joined([self.taken(move) for move in _giving_way.moving(self.engine, ports)])
 
     create = _planned(_create.create)
-    remove = _asked(_remove.plan_removal)
+    remove = _question(_remove.plan_removal)
     connect = _planned_connecting(_connect.connect)
-    disconnect = _asked(_disconnect.plan_disconnection)
+    disconnect = _question(_disconnect.plan_disconnection)
     publish = _planned_publishing(_publish.publish)
     unpublish = _planned(_publish.unpublish)
     update = _planned(_update.update)
-    prune = _asked(_remove.plan_pruning)
-    repair = _asked(_check.plan_repair)
-    collect_garbage = _asked(_check.plan_garbage)
-    remove_sandbox = _asked(_sandboxes.plan_removal)
-    set_forwarding = _commands(_host.plan_forwarding)
-    set_forward_policy = _commands(_host.plan_forward_policy)
+    prune = _question(_remove.plan_pruning)
+    repair = _question(_check.plan_repair)
+    collect_garbage = _question(_check.plan_garbage)
+    remove_sandbox = _question(_sandboxes.plan_removal)
+    set_forwarding = _question(_host.plan_forwarding)
+    set_forward_policy = _question(_host.plan_forward_policy)
 
 
 class Net:

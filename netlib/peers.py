@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from netlib import state as keys
+from netlib import keys
+from netlib.cluster.copies import look_key, node_key, peer_key
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import dump_endpoint, load_shared, look_key, node_key, peer_key
+from netlib.cluster.records import dump_endpoint, load_shared
 from netlib.engine import Engine
 from netlib.errors import StoreConflict
 from netlib.ipam import lease_address, lease_key
 from netlib.model import HostFacts, IPAddress, Network
-from netlib.state import Lease, NetworkRecord
+from netlib.records import Lease, NetworkRecord, load_as, load_endpoint
 from netlib.store import Condition, Record, Unchanged, exactly, under
 from netlib.wiring import Bridge, Vxlan, Wiring
 
@@ -61,7 +62,7 @@ def still_so(key: str, record: Record | None) -> Unchanged:
 def node_names(engine: Engine) -> dict[str, str]:
     """The names of the cluster's nodes by their ids."""
     records = engine.state.store.range(*under(node_key("")))
-    return {node.id: node.name for node in (keys.load_as(Node, r.value) for r in records)}
+    return {node.id: node.name for node in (load_as(Node, r.value) for r in records)}
 
 
 def copies_put(peers: Iterable[SharedEndpoint]) -> dict[str, str]:
@@ -141,10 +142,10 @@ def beside(
     both = [record for key, record in held.items() if lease_address(key) in theirs]
     words = {}
     for lease in both:
-        holder = keys.endpoint_key(network.id, keys.load_as(Lease, lease.value).endpoint)
+        holder = keys.endpoint_key(network.id, load_as(Lease, lease.value).endpoint)
         mine = engine.state.store.get(holder)
         conditions.append(still_so(holder, mine))
-        if mine and keys.load_endpoint(mine.value, 0).endpoint.state == "removing":
+        if mine and load_endpoint(mine.value, 0).endpoint.state == "removing":
             words[look_key(network.id)] = ""
     return tuple(conditions), words
 

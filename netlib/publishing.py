@@ -7,13 +7,13 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from netlib import state as keys
 from netlib.binding import ANY, bound
 from netlib.engine import Engine
 from netlib.errors import Exhausted, PortTaken, Unsupported
 from netlib.model import Endpoint, HostFacts, Network, PublishedPort
 from netlib.naming import DNS_PORT, listens_at_53
 from netlib.ports import PortRequest, candidates, conflict, parse, port_keys, resolve
+from netlib.records import load
 from netlib.store import Absent, Condition
 from netlib.values import replace
 
@@ -157,7 +157,7 @@ def _holder_at(
         for first, end in absent:
             for record in engine.state.store.range(first, end or f"{first}\0"):
                 if record.key not in before:
-                    return f"sandbox {keys.load(record.value)['sandbox']}"
+                    return f"sandbox {load(record.value)['sandbox']}"
     return None
 
 
@@ -262,7 +262,7 @@ def publisher(engine: Engine, one: PublishedPort) -> str | None:
         for first, end in absent:
             found = engine.state.store.range(first, end or f"{first}\0", limit=1)
             if found:
-                return str(keys.load(found[0].value)["sandbox"])
+                return str(load(found[0].value)["sandbox"])
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 
-from netlib import state as keys
+from netlib import keys
 from netlib.engine import Engine
 from netlib.errors import Conflict, DriverError, RouteTaken, UnknownDriver
 from netlib.gateway import elect
@@ -13,7 +13,7 @@ from netlib.links import Link, openings
 from netlib.model import Endpoint, HostFacts, Network, Sandbox
 from netlib.naming import endpoint_names, network_names
 from netlib.plan import Plan, diff
-from netlib.state import EndpointRecord
+from netlib.records import EndpointRecord, dump_endpoint, unchanged
 from netlib.store import Unchanged
 from netlib.values import dataclass, field, replace
 from netlib.wiring import Noun, Route, Wiring
@@ -96,16 +96,14 @@ def puts(changes: Iterable[Rewiring], *, ready: bool) -> dict[str, str]:
             if ready:
                 endpoint = replace(endpoint, state="ready")
             key = keys.endpoint_key(endpoint.network, endpoint.id)
-            result[key] = keys.dump_endpoint(endpoint, change.after.wiring)
+            result[key] = dump_endpoint(endpoint, change.after.wiring)
     return result
 
 
 def reverts(changes: Iterable[Rewiring]) -> dict[str, str]:
     """The records as they were before the change."""
     return {
-        keys.endpoint_key(e.endpoint.network, e.endpoint.id): keys.dump_endpoint(
-            e.endpoint, e.wiring
-        )
+        keys.endpoint_key(e.endpoint.network, e.endpoint.id): dump_endpoint(e.endpoint, e.wiring)
         for e in (change.before for change in changes if not change.waits)
         if e is not None
     }
@@ -113,7 +111,7 @@ def reverts(changes: Iterable[Rewiring]) -> dict[str, str]:
 
 def conditions(changes: Iterable[Rewiring]) -> tuple[Unchanged, ...]:
     """That nobody else writes the endpoints meanwhile."""
-    return tuple(keys.unchanged(c.before) for c in changes if c.before is not None)
+    return tuple(unchanged(c.before) for c in changes if c.before is not None)
 
 
 def held(box: Sandbox, changes: Iterable[Rewiring]) -> dict[str, bool]:

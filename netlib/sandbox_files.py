@@ -17,11 +17,13 @@ from netlib import links
 from netlib.dns.facts import own_name
 from netlib.dns.resolv import ResolvConf, extra_host, hosts_text, sandbox_resolv_conf
 from netlib.errors import StoreError
+from netlib.keys import part
 from netlib.links import Link
 from netlib.lock import flock
 from netlib.model import IPAddress, Sandbox
 from netlib.naming import nameservers, own_gateways
-from netlib.state import EndpointRecord, NetworkRecord, State, part
+from netlib.records import EndpointRecord, NetworkRecord
+from netlib.state import State
 
 _HOST_FILE = "/etc/resolv.conf"
 _MOST_BYTES = 1 << 20

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netlib import names
-from netlib import state as keys
-from netlib.addressing import Choice
-from netlib.cluster import keys as member_keys
+from netlib import keys, names
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.claims import Claim, Release
+from netlib.cluster.copies import look_key, node_key, peers_thing
 from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import (
-    ClusterState,
-    dump_endpoint,
-    host_key,
-    load_shared,
-    look_key,
-    node_key,
-    peers_thing,
-)
+from netlib.cluster.records import dump_endpoint, load_shared
+from netlib.cluster.state import ClusterState
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import (
@@ -33,8 +25,9 @@ from netlib.ipam import beginning, choose
 from netlib.model import Endpoint, HostFacts, IPAddress, Network, Subnet, Underlay
 from netlib.model import interface as with_prefix
 from netlib.peers import as_placed, peers_at, peers_wiring, puts_of, still, still_so
+from netlib.records import Lease, NetworkRecord, dump, load_as, unchanged
 from netlib.rewiring import Evicted
-from netlib.state import Lease, Leases, NetworkRecord, State
+from netlib.state import Leases, State
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.subnets import parse_address
 from netlib.values import dataclass, replace
@@ -84,15 +77,13 @@ class Joining:
             addresses.cursor,
         )
 
-    def claim(
-        self, engine: Engine, endpoint: Endpoint, chosen: Iterable[Choice], host: HostFacts
-    ) -> Claim:
+    def claim(self, engine: Engine, endpoint: Endpoint, host: HostFacts) -> Claim:
         """The claim of an endpoint's addresses, and what other hosts are told of it."""
         puts = endpoint_puts(endpoint, self._node, host.boot_id, engine.clock())
         return Claim(
             commit=Commit(
                 conditions=(
-                    keys.unchanged(self._shared),
+                    unchanged(self._shared),
                     is_member(self._node),
                     *map(Absent, puts),
                 ),
@@ -146,13 +137,13 @@ def this_node(engine: Engine) -> Node:
     cluster = engine.cluster
     record = engine.state.store.get(node_key(cluster.node))
     if record is None:  # the agent has not looked yet
-        record = cluster.store.get(member_keys.node(cluster.node))
+        record = cluster.store.get(cluster_keys.node(cluster.node))
     if record is None:
         raise StoreError(
             "the cluster does not know this host any more: somebody removed its node",
             "run: net cluster leave -f; then join again",
         )
-    return keys.load_as(Node, record.value)
+    return load_as(Node, record.value)
 
 
 def active_node(engine: Engine) -> Node:
@@ -175,7 +166,7 @@ def as_active(engine: Engine) -> Unchanged:
 
 def is_member(node: Node) -> Absent:
     """That others have not removed this host: what it has there is not removed once more."""
-    return Absent(member_keys.revoked(node.id))
+    return Absent(cluster_keys.revoked(node.id))
 
 
 def shared_network(engine: Engine, network: Network) -> NetworkRecord:
@@ -239,7 +230,7 @@ def endpoint_release(endpoint: Endpoint) -> Release:
 
 
 def _lease(endpoint: Endpoint, node: Node, boot: str, now: float) -> str:
-    return keys.dump(
+    return dump(
         Lease(
             endpoint=endpoint.id,
             sandbox=f"{endpoint.sandbox.name} on {node.name}",
@@ -267,7 +258,7 @@ def settle_in(
     Those that it has it keeps; new ones are others than those of `sparing`.
     """
     cluster = engine.cluster
-    known = cluster.store.get(host_key(network.id, node.id))
+    known = cluster.store.get(cluster_keys.host(network.id, node.id))
     mine = load_shared(known.value).addresses if known else ()
     subnets = network.subnets
     if "host_address" in driver.capabilities.reserves:
@@ -294,7 +285,7 @@ def settle_in(
 def host_puts(network: Network, node: Node, boot: str, now: float) -> dict[str, str]:
     """All that stands in the cluster for this host's taking part in a network."""
     mine = [(s.own, s.prefix.prefixlen) for s in network.subnets if s.own is not None]
-    lease = keys.dump(Lease(endpoint=node.id, sandbox=f"host {node.name}", boot_id=boot, since=now))
+    lease = dump(Lease(endpoint=node.id, sandbox=f"host {node.name}", boot_id=boot, since=now))
     there = SharedEndpoint(
         id=node.id,
         network=network.id,
@@ -306,7 +297,7 @@ def host_puts(network: Network, node: Node, boot: str, now: float) -> dict[str, 
         is_host=True,
     )
     return {
-        host_key(network.id, node.id): dump_endpoint(there),
+        cluster_keys.host(network.id, node.id): dump_endpoint(there),
         **{keys.address_key(network.id, address): lease for address, _ in mine},
     }
 
@@ -316,7 +307,7 @@ def host_release(network: Network, node_id: str) -> Release:
     mine = [subnet.own for subnet in network.subnets if subnet.own is not None]
     return Release(
         keys=(
-            host_key(network.id, node_id),
+            cluster_keys.host(network.id, node_id),
             *(keys.address_key(network.id, address) for address in mine),
         ),
         holder=node_id,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from netlib import state as keys
+from netlib import keys
 from netlib.driver import Capabilities, Driver
 from netlib.engine import Engine
 from netlib.errors import InvalidRequest, PoolOverlap, Unsupported
 from netlib.model import FAMILIES, Device, Family, IPAddress, IPNetwork, Network, Subnet
 from netlib.pools import Pool, default_pools, free_prefix, overlapping
+from netlib.records import dump, load
 from netlib.store import Absent, Condition, Store, Unchanged, under
 from netlib.subnets import Ways, parse_subnet_options, plain_subnet
 
@@ -146,14 +147,14 @@ def _check_routes(engine: Engine, subnets: tuple[Subnet, ...], borrowed: tuple[s
 def _every_pool(store: Store, family: Family) -> list[IPNetwork]:
     """The prefixes of all networks, whatever LAN they are on."""
     records = store.range(*under("pool/"))
-    found = (ip_network(keys.load(record.value)["prefix"]) for record in records)
+    found = (ip_network(load(record.value)["prefix"]) for record in records)
     return [prefix for prefix in found if prefix.version == family]
 
 
 def pools(engine: Engine, scope: str, family: int) -> list[IPNetwork]:
     """The prefixes that networks of a scope have."""
     return [
-        ip_network(keys.load(record.value)["prefix"])
+        ip_network(load(record.value)["prefix"])
         for record in engine.state.store.range(*keys.pools_of(scope, family))
     ]
 
@@ -202,12 +203,12 @@ def claim_prefixes(
         if before:
             conditions.append(Unchanged(before[0].key, before[0].revision))
         conditions.append(Absent(before[0].key + "\0" if before else everything, end))
-        puts[first] = keys.dump({"prefix": prefix, "network": network.id, "name": network.name})
+        puts[first] = dump({"prefix": prefix, "network": network.id, "name": network.name})
     return tuple(conditions), puts
 
 
 def _check_apart(prefix: IPNetwork, record: str) -> None:
-    document = keys.load(record)
+    document = load(record)
     if ip_network(document["prefix"]).overlaps(prefix):
         raise PoolOverlap(
             f"{prefix} overlaps {document['prefix']} of network {document['name']}",

@@ -25,9 +25,9 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 MARKER = Path("/run/netlib-throwaway.json")
 EMPTY = ("/var/lib/netlib", "/var/lib/cni", "/etc/cni", "/etc/sysctl.d")
@@ -63,6 +63,7 @@ _FORWARDED = frozenset(
     }
 )
 _AWAITED = _FORWARDED | {signal.SIGCHLD}
+T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -171,6 +172,27 @@ def join(namespace: int, kind: int) -> None:
     """Bring the calling thread into the namespace behind a file descriptor (setns(2))."""
     if _libc.setns(namespace, kind):
         raise _os_error("setns")
+
+
+def in_a_thread(work: Callable[[], T]) -> T:
+    """What a thread of its own returns or raises, which may go to other namespaces and ends."""
+    import threading
+
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:  # belongs to the caller
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
 
 
 def raise_loopback() -> None:

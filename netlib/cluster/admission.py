@@ -11,10 +11,11 @@ from typing import Any
 
 from netlib.cluster import files as names
 from netlib.cluster import keys, tokens
-from netlib.cluster.doors import Doors, cluster_of
+from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers, Member, urls
 from netlib.cluster.model import Cluster, Membership
 from netlib.cluster.server import peer_url
+from netlib.cluster.state import cluster_of
 from netlib.cluster.wire import VERSION
 from netlib.codec import to_json
 from netlib.errors import InvalidRequest, StoreError

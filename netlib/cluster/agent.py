@@ -10,12 +10,12 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
-from netlib import state as keys
+from netlib.cluster.copies import AWAY_KEY
 from netlib.cluster.follower import Follower, Tell
 from netlib.cluster.keeper import Keeper
-from netlib.cluster.state import AWAY_KEY
 from netlib.engine import Engine
 from netlib.errors import NetError, NotAMember, StoreError
+from netlib.records import dump
 from netlib.store import Commit
 from netlib.verbs.peers import be_nobody, has_of_a_membership
 
@@ -95,7 +95,7 @@ class Agent:
             store = self._engine.state.store
             known = store.get(AWAY_KEY)
             if why and known is None:
-                since = keys.dump([self._engine.clock(), why])
+                since = dump([self._engine.clock(), why])
                 store.commit(Commit(put={AWAY_KEY: since}, durable=False))
             elif known is not None and not why:
                 store.commit(Commit(put={}, delete=(AWAY_KEY,), durable=False))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from netlib import state as keys
+from netlib import keys
 from netlib.errors import AgentDown, CommitUnknown, LeaseLost, NetError, NotAMember
+from netlib.records import load_as
 from netlib.store import Commit, LeasedStore, Store
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Meeting:
             return None
         from netlib.cluster.model import Membership
 
-        return keys.load_as(Membership, record.value)
+        return load_as(Membership, record.value)
 
     @property
     def cluster(self) -> ClusterState:
@@ -100,14 +101,14 @@ class Meeting:
     def _leave_word(self, release: Release | None) -> None:
         """Have the agent look: it may never have missed the cluster, and hears of nothing."""
         if release is not None and release.network:
-            from netlib.cluster.state import look_key
+            from netlib.cluster.copies import look_key
 
             with suppress(NetError):
                 self._store.commit(Commit(put={look_key(release.network): ""}))
 
     def _lease(self) -> int:
         """The lease that what this host claims goes with: its agent keeps it alive."""
-        from netlib.cluster.state import LEASE_KEY
+        from netlib.cluster.copies import LEASE_KEY
 
         record = self._store.get(LEASE_KEY)
         if record is None:

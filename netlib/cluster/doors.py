@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from netlib.cluster import keys
 from netlib.cluster.files import Files
-from netlib.cluster.model import Cluster, Membership
+from netlib.cluster.model import Membership
 from netlib.engine import Engine
-from netlib.errors import NotAMember, StoreError
+from netlib.errors import NotAMember
 from netlib.kernel.own_addresses import OwnAddress, own_addresses
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.lock import OperationLock
-from netlib.state import MEMBERSHIP_KEY, load_as
+from netlib.records import load_as
 from netlib.store import Record, Store
 from netlib.values import dataclass
 
@@ -63,14 +63,3 @@ class Doors:
             yield membership, store
         finally:
             store.close()
-
-
-def cluster_of(store: Store) -> tuple[Cluster, int]:
-    """The cluster that a store is of, and the revision of its record. Raises StoreError."""
-    record = store.get(keys.CLUSTER)
-    if record is None:
-        raise StoreError(
-            "the cluster's store is empty: somebody removed its records",
-            "put back a copy (docs/cluster.md), or run: net cluster leave -f",
-        )
-    return load_as(Cluster, record.value), record.revision

@@ -9,29 +9,21 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from netlib import state as keys
-from netlib.cluster import keys as member_keys
+from netlib import keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster import mirror
+from netlib.cluster.copies import LOOKS, SEEN_KEY, behind_key, clash_key, node_key, offer_key
 from netlib.cluster.model import Node
 from netlib.cluster.own import LOST, republish, sweep
-from netlib.cluster.state import (
-    LOOKS,
-    SEEN_KEY,
-    ClusterState,
-    as_shared,
-    behind_key,
-    clash_key,
-    host_key,
-    node_key,
-    offer_key,
-)
+from netlib.cluster.records import as_shared
+from netlib.cluster.state import ClusterState
 from netlib.engine import Engine
 from netlib.errors import LeftOver, NetError, StoreConflict, StoreError
 from netlib.operation import Operation
 from netlib.peers import tunnels
 from netlib.plan import Plan
+from netlib.records import NetworkRecord, load_as
 from netlib.sharing import is_shared
-from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Event, Unchanged, under
 from netlib.values import dataclass
 from netlib.verbs.departing import leave
@@ -160,7 +152,7 @@ class Follower:
         copy = self._engine.state.store.get(node_key(node))
         if copy is None:
             return
-        known = keys.load_as(Node, copy.value)
+        known = load_as(Node, copy.value)
         for record in self._taken_up():
             for device in tunnels(record):
                 self._engine.kernel.forget_vtep(device, known.data_address)
@@ -225,7 +217,7 @@ class Follower:
         restored = seen is not None and int(seen.value) > revision
         if restored:
             self._log("cluster: its store was put back to an earlier state")
-        nodes = _texts(cluster, member_keys.NODES)
+        nodes = _texts(cluster, cluster_keys.NODES)
         mine = store.get(node_key(cluster.node))
         if cluster.node not in nodes and mine is not None and not _was_removed(cluster):
             nodes[cluster.node] = self._come_back(cluster, mine.value)
@@ -238,7 +230,8 @@ class Follower:
                 self._look_at(cluster, record.network.id, again=renewed, restored=restored)
         here = {record.network.id for record in self._taken_up()}
         for network_id in networks:
-            if network_id not in here and cluster.store.get(host_key(network_id, cluster.node)):
+            taking = cluster_keys.host(network_id, cluster.node)
+            if network_id not in here and cluster.store.get(taking):
                 self._suspects[network_id] = self._clock() + SUSPECT_SECONDS
         self._drain_if_asked(cluster)
         self._since = revision
@@ -282,10 +275,10 @@ class Follower:
 
     def _come_back(self, cluster: ClusterState, text: str) -> str:
         """Stand in the cluster again, whose store was put back to before this host joined."""
-        node = keys.load_as(Node, text)
-        names = (member_keys.node_name(node.name), member_keys.data_address(node.data_address))
+        node = load_as(Node, text)
+        names = (cluster_keys.node_name(node.name), cluster_keys.data_address(node.data_address))
         free = [key for key in names if cluster.store.get(key) is None]
-        known = member_keys.node(node.id)
+        known = cluster_keys.node(node.id)
         cluster.store.commit(
             Commit(
                 conditions=tuple(map(Absent, (known, *free))),
@@ -425,7 +418,7 @@ class Follower:
     def _drain_if_asked(self, cluster: ClusterState) -> None:
         """Give away all endpoints on the cluster's networks, and the networks."""
         copy = self._engine.state.store.get(node_key(cluster.node))
-        if copy is None or keys.load_as(Node, copy.value).availability != "drain":
+        if copy is None or load_as(Node, copy.value).availability != "drain":
             return
         for record in self._taken_up():
             for endpoint in self._engine.state.endpoints(record.network.id):
@@ -461,8 +454,8 @@ class Follower:
 def _was_removed(cluster: ClusterState) -> bool:
     """Whether this host was taken off the cluster, or all of that ended; else it was forgotten."""
     store = cluster.store
-    removed = store.get(member_keys.revoked(cluster.node)) is not None
-    return removed or store.get(member_keys.CLUSTER) is None
+    removed = store.get(cluster_keys.revoked(cluster.node)) is not None
+    return removed or store.get(cluster_keys.CLUSTER) is None
 
 
 def _nothing() -> Operation[Any]:

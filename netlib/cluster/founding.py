@@ -20,7 +20,7 @@ from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, client_url, pr
 from netlib.errors import ClusterExists, InvalidAddress, InvalidOption, StoreConflict
 from netlib.model import IPNetwork, bracketed
 from netlib.names import new_id, new_realm
-from netlib.state import dump
+from netlib.records import dump
 from netlib.values import dataclass, replace
 
 _LEASE_SECONDS = range(3, 3601)

@@ -19,7 +19,7 @@ from netlib.codec import from_json
 from netlib.errors import InvalidAddress, ManagerUnreachable, NetError
 from netlib.model import bracketed
 from netlib.names import new_id
-from netlib.state import dump
+from netlib.records import dump
 from netlib.store import Store
 from netlib.values import dataclass, replace
 

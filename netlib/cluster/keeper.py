@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from netlib import state as keys
-from netlib.cluster import keys as member_keys
-from netlib.cluster.state import LEASE_KEY, ClusterState
+from netlib.cluster import keys as cluster_keys
+from netlib.cluster.copies import LEASE_KEY
+from netlib.cluster.state import ClusterState
 from netlib.engine import Engine
 from netlib.errors import LeaseLost
+from netlib.records import dump, load
 from netlib.store import Commit
 
 # So many times within its life, so that one lost answer does not end it.
@@ -45,8 +46,8 @@ class Keeper:
                 return seconds / _TIMES
         wanted = cluster.settings.lease_seconds
         lease = cluster.store.grant(wanted)
-        document = keys.dump({"lease": lease, "since": time.time()})
-        cluster.store.leased(lease).commit(Commit(put={member_keys.alive(cluster.node): document}))
+        document = dump({"lease": lease, "since": time.time()})
+        cluster.store.leased(lease).commit(Commit(put={cluster_keys.alive(cluster.node): document}))
         self._note(lease)
         self._lease = lease
         self._renewed()
@@ -54,10 +55,10 @@ class Keeper:
 
     def _known(self, cluster: ClusterState) -> int | None:
         """The lease of an agent before this one, if it lives: then nobody notices the change."""
-        record = cluster.store.get(member_keys.alive(cluster.node))
+        record = cluster.store.get(cluster_keys.alive(cluster.node))
         if record is None:
             return None
-        lease = int(keys.load(record.value)["lease"])
+        lease = int(load(record.value)["lease"])
         try:
             cluster.store.keep_alive(lease)
         except LeaseLost:

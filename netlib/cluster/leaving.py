@@ -8,11 +8,11 @@ from ipaddress import ip_address
 
 from netlib.cluster import keys, member
 from netlib.cluster.addresses import place
+from netlib.cluster.copies import COPIES, LEASE_KEY, SEEN_KEY
 from netlib.cluster.doors import Doors
 from netlib.cluster.model import JOIN_PORT, Membership, Node
 from netlib.cluster.nodes import SELF, all_nodes, etcdctl, find, forget, remove_server
 from netlib.cluster.server import client_url
-from netlib.cluster.state import COPIES, LEASE_KEY, SEEN_KEY
 from netlib.engine import Engine
 from netlib.errors import (
     DriverError,
@@ -23,9 +23,10 @@ from netlib.errors import (
     StoreError,
     UnknownDriver,
 )
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import Network
 from netlib.operation import Operation
-from netlib.state import MEMBERSHIP_KEY, NetworkRecord
+from netlib.records import NetworkRecord
 from netlib.store import Commit, under
 from netlib.values import replace
 from netlib.verbs.departing import leave as take_off

@@ -21,7 +21,8 @@ from netlib.cluster.listener import Listener
 from netlib.cluster.model import JOIN_PORT, Membership, Node
 from netlib.cluster.server import Server, client_url
 from netlib.errors import NetError, StoreError
-from netlib.state import MEMBERSHIP_KEY, dump, load_as
+from netlib.keys import MEMBERSHIP_KEY
+from netlib.records import dump, load_as
 from netlib.store import Commit, Record, Unchanged, under
 from netlib.values import dataclass, replace
 

@@ -11,11 +11,11 @@ from importlib.metadata import version as version_of
 from typing import TypeVar
 
 from netlib.cluster import keys
+from netlib.cluster.copies import LEASE_KEY, SEEN_KEY
 from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.model import Membership, Node
 from netlib.cluster.server import CLIENT_PORT, PEER_PORT, Server, until
-from netlib.cluster.state import LEASE_KEY, SEEN_KEY
 from netlib.errors import (
     AddressTaken,
     AlreadyMember,
@@ -28,8 +28,9 @@ from netlib.errors import (
     StoreConflict,
     StoreError,
 )
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import IPAddress, Protocol
-from netlib.state import MEMBERSHIP_KEY, dump
+from netlib.records import dump
 from netlib.store import Absent, Commit, Store, Unchanged
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netlib.cluster.model import SharedEndpoint
-from netlib.cluster.state import load_shared
+from netlib.cluster.records import load_shared
 from netlib.store import Event
 from netlib.values import dataclass, field
 

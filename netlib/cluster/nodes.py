@@ -10,11 +10,12 @@ from contextlib import suppress
 from typing import Literal, get_args
 
 from netlib.cluster import keys
-from netlib.cluster.doors import Doors, cluster_of
+from netlib.cluster.doors import Doors
 from netlib.cluster.etcd_members import EtcdMembers
 from netlib.cluster.member import records_of
 from netlib.cluster.model import Availability, Membership, Node, Role, SharedEndpoint
 from netlib.cluster.server import client_url
+from netlib.cluster.state import cluster_of
 from netlib.errors import (
     InvalidOption,
     InvalidRequest,
@@ -25,7 +26,8 @@ from netlib.errors import (
     StoreConflict,
 )
 from netlib.filters import Maker, label_test, matcher
-from netlib.state import address_key, dump, load_as
+from netlib.keys import address_key
+from netlib.records import dump, load_as
 from netlib.store import Commit, Record, Store, Unchanged, under
 from netlib.values import dataclass, replace
 

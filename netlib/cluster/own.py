@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from netlib import state as keys
-from netlib.cluster import keys as member_keys
+from netlib import keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.claims import Release
+from netlib.cluster.copies import LEASE_KEY, clash_key
 from netlib.cluster.model import Node
-from netlib.cluster.state import (
-    LEASE_KEY,
-    POOLS,
-    ClusterState,
-    clash_key,
-    dump_shared,
-    host_key,
-    vni_key,
-)
+from netlib.cluster.records import dump_shared
+from netlib.cluster.state import ClusterState
 from netlib.engine import Engine
 from netlib.errors import LeaseLost, PoolOverlap, StoreConflict
 from netlib.model import Endpoint, Network
+from netlib.records import Lease, dump, load_as, load_network
 from netlib.sharing import endpoint_puts, host_puts, is_shared, this_node
-from netlib.state import Lease
-from netlib.store import Absent, Commit, Condition, Unchanged, under
+from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.subnetting import claim_prefixes
 
 LOST = "own-address-lost"
@@ -32,12 +26,12 @@ _TRIES = 5
 def republish(cluster: ClusterState, network: Network) -> bool:
     """Put a network back that the cluster has lost; whether what is its own was free for it."""
     try:
-        pool_conditions, pool_puts = claim_prefixes(cluster.store, POOLS, network)
+        pool_conditions, pool_puts = claim_prefixes(cluster.store, cluster_keys.POOLS, network)
     except PoolOverlap:
         return _is_back(cluster, network)
     unique = {keys.name_key(network.name): network.id}
     if network.vni:
-        unique[vni_key(network.vni)] = network.id
+        unique[cluster_keys.vni(network.vni)] = network.id
     key = keys.network_key(network.id)
     try:
         cluster.store.commit(
@@ -67,7 +61,7 @@ def sweep(
     node = this_node(engine)
     with engine.lock.shared(), engine.lock.of({keys.network_key(network_id): True}):
         record = engine.state.store.get(keys.network_key(network_id))
-        network = keys.load_network(record.value, record.revision).network if record else None
+        network = load_network(record.value, record.revision).network if record else None
         here = {e.endpoint.id: e.endpoint for e in engine.state.endpoints(network_id)}
         there = [one for one in cluster.endpoints(network_id) if one.node == node.id]
         for one in there:
@@ -77,11 +71,11 @@ def sweep(
                 cluster.let_go(Release(keys=(key, *addresses), holder=one.id))
                 yield {"event": "release", "text": f"{one.sandbox} is not here any more: released"}
         if network is None or not is_shared(network):
-            known = cluster.store.get(host_key(network_id, node.id))
+            known = cluster.store.get(cluster_keys.host(network_id, node.id))
             if known is not None:
                 leases = [
                     r.key
-                    for r in cluster.store.range(*under(f"lease/{network_id}/"))
+                    for r in cluster.store.range(*keys.leases_of(network_id))
                     if node.id in r.value
                 ]
                 cluster.let_go(Release(keys=(known.key, *leases), holder=node.id))
@@ -97,7 +91,7 @@ def _stand(
     engine: Engine, cluster: ClusterState, network: Network, node: Node, *, again: bool
 ) -> Iterator[dict[str, str]]:
     """Take part in a network, as before."""
-    if not again and cluster.store.get(host_key(network.id, node.id)) is not None:
+    if not again and cluster.store.get(cluster_keys.host(network.id, node.id)) is not None:
         return
     puts = host_puts(network, node, engine.facts().boot_id, engine.clock())
     holder = _put(engine, cluster, puts, node.id)
@@ -120,7 +114,7 @@ def _claim(
     if holder:
         name = endpoint.sandbox.name
         address = ", ".join(str(a.ip) for a in endpoint.addresses)
-        text = keys.dump([name, address, holder])
+        text = dump([name, address, holder])
         if known is None or known.value != text:
             engine.state.store.commit(Commit(put={mark: text}))
             yield {
@@ -139,13 +133,13 @@ def _put(engine: Engine, cluster: ClusterState, puts: Mapping[str, str], holder:
     if lease is None:
         raise LeaseLost(0)
     store = cluster.store.leased(int(lease.value))
-    member = Absent(member_keys.revoked(cluster.node))
+    member = Absent(cluster_keys.revoked(cluster.node))
     for _ in range(_TRIES):
         conditions: list[Condition] = [member]
         for key in puts:
             found = cluster.store.get(key)
             if found is not None and holder not in found.value:
-                return keys.load_as(Lease, found.value).sandbox
+                return load_as(Lease, found.value).sandbox
             conditions.append(Unchanged(key, found.revision if found else 0))
         try:
             store.commit(Commit(conditions=tuple(conditions), put=puts))

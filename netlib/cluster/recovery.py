@@ -10,7 +10,8 @@ from netlib.cluster.model import Node
 from netlib.cluster.nodes import SELF, find
 from netlib.cluster.server import Server
 from netlib.errors import InvalidRequest
-from netlib.state import MEMBERSHIP_KEY, dump
+from netlib.keys import MEMBERSHIP_KEY
+from netlib.records import dump
 from netlib.store import Commit
 from netlib.values import replace
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from netlib.cluster import files as names
 from netlib.errors import EtcdMissing, StoreError
+from netlib.logs import appended
 from netlib.model import IPAddress, bracketed
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
@@ -174,7 +175,7 @@ class Server:
                     return False
                 time.sleep(0.01)  # somebody only looks
             os.ftruncate(lock, 0)
-            with self._log() as log:
+            with appended(self._folder / LOG, _LOG_BYTES) as log:
                 # The child of a child: whoever starts it has nothing to wait for.
                 done = subprocess.run(
                     [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(lock), *command],
@@ -257,17 +258,6 @@ class Server:
     def _lock(self) -> Iterator[int]:
         descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    @contextlib.contextmanager
-    def _log(self) -> Iterator[int]:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(self._folder / LOG, flags, 0o600)
-        try:
-            if os.fstat(descriptor).st_size > _LOG_BYTES:
-                os.truncate(descriptor, 0)
             yield descriptor
         finally:
             os.close(descriptor)

@@ -10,11 +10,12 @@ from functools import partial
 from netlib.cluster import files as names
 from netlib.cluster import keys, tokens
 from netlib.cluster.admission import pin, token_key
-from netlib.cluster.doors import Doors, cluster_of
+from netlib.cluster.doors import Doors
 from netlib.cluster.model import Cluster, Membership, Role
 from netlib.cluster.nodes import NodeStatus, Reach, all_nodes, etcdctl, reach_of, statuses
+from netlib.cluster.state import cluster_of
 from netlib.errors import InvalidOption, NotPermitted, StoreConflict, StoreError
-from netlib.state import dump
+from netlib.records import dump
 from netlib.store import Commit, Store, Unchanged, under
 from netlib.values import dataclass, replace
 

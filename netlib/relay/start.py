@@ -42,12 +42,14 @@ def start(folder: Path) -> bool:
 
     It can be asked right away: its socket listens before it runs.
     """
+    from netlib.logs import appended  # mostly a process is there
+
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # The lock is handed on and goes with the process, however that ends (flock(2)).
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with _listening(folder) as sock, _log(folder) as log:
+            with _listening(folder) as sock, appended(folder / LOG, _LOG_BYTES) as log:
                 _run([str(folder), str(sock.fileno()), str(lock)], (sock.fileno(), lock), log)
         finally:
             os.close(lock)
@@ -91,18 +93,6 @@ def _listening(folder: Path) -> Iterator[socket.socket]:
         sock.bind(path)
         sock.listen(_BACKLOG)
         yield sock
-
-
-@contextmanager
-def _log(folder: Path) -> Iterator[int]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    descriptor = os.open(folder / LOG, flags, 0o600)
-    try:
-        if os.fstat(descriptor).st_size > _LOG_BYTES:
-            os.truncate(descriptor, 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

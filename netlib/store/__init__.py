@@ -2,7 +2,7 @@
 
 Small enough that an embedded file, etcd and a dictionary all keep it in the same way: what
 must be unique is a key that must be absent, so uniqueness is the store's constraint and
-never a check before an insert. `netlib.state` knows which keys there are and what they mean.
+never a check before an insert. `netlib.keys` says which keys there are and what they mean.
 """
 
 from __future__ import annotations

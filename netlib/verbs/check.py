@@ -10,7 +10,7 @@ from netlib.engine import Engine
 from netlib.errors import LockStuck, NetError, NotPermitted, StoreError
 from netlib.model import Sandbox
 from netlib.plan import Create, Plan, diff, joined
-from netlib.state import EndpointRecord, NetworkRecord
+from netlib.records import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.values import dataclass
 from netlib.verbs.departing import depart_all, leave

@@ -6,33 +6,27 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from netlib import names
-from netlib import state as keys
+from netlib import keys, names
 from netlib.addressing import Addresses, Choice, choose_addresses, lease_puts
-from netlib.claims import is_exclusive
-from netlib.driver import Capabilities, Driver
+from netlib.driver import Capabilities
 from netlib.engine import Engine, at_one_moment
 from netlib.errors import (
     AddressTaken,
-    AlreadyConnected,
-    Conflict,
     InterfaceTaken,
-    InUse,
     InvalidAddress,
     InvalidRequest,
     Unsupported,
 )
 from netlib.links import exposed
-from netlib.model import Endpoint, HostFacts, IPAddress, Network, Sandbox
+from netlib.model import Endpoint, IPAddress, Network, Sandbox
 from netlib.operation import Operation
-from netlib.options import canonical
-from netlib.plan import Plan, joined
+from netlib.plan import joined
 from netlib.ports import PortRequest
 from netlib.publishing import answered_past, claim_ports, resolve_ports, unreached
+from netlib.records import EndpointRecord, dump_sandbox, unchanged
 from netlib.rewiring import (
     Evicted,
     Rewiring,
-    check_ready,
     conditions,
     held,
     plan_of,
@@ -41,10 +35,9 @@ from netlib.rewiring import (
     reverts,
     rewire_sandbox,
 )
-from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.values import replace
-from netlib.verbs.create import first_use
+from netlib.verbs.pairing import Pair, find_pair
 
 if TYPE_CHECKING:
     from netlib.sharing import Joining
@@ -84,120 +77,102 @@ def connect(
 
     Example:  net connect my-net web -p 8080:80
     """
-    record = engine.state.network(network)
-    first = Plan()
-    if not record.revision:  # it is made when it is first used, and this is only to be planned
-        made = first_use(engine, record)
-        record, first = replace(record, network=made.result), made.plan
-    known = record.network
-    driver = engine.driver(known)
-    able = driver.capabilities
-    box = engine.sandbox(sandbox)
-    check_ready(known)
-    members = keys.members(known.id, box.name)
-    if not again and engine.state.store.range(*members, limit=1):
-        raise _already(engine, known, box)
-    alone = is_exclusive(driver, known)
-    if alone:
-        _check_alone(engine, known)
-    checked = canonical(options or {}, driver.endpoint_options, f"an endpoint on {known.name}")
-    host_name = checked.get("host_interface_name")
-    host = engine.facts([names.check_device(host_name)] if host_name else [])
-    if host.devices:
-        raise InterfaceTaken(f"the host has an interface {host_name}", "choose another name")
-    others = engine.state.endpoints_of(box.name)
-    _check_place(engine, known, box, host, others)
-    endpoint_id = names.new_id(engine.state.realm())
-    requests = list(publish)
-    warnings: tuple[str, ...] = ()
-    if requests and not able.publishes:
-        why = f"ports can't be published on {known.name}: {able.why_not_published}"
-        if able.own_netns:
-            raise Unsupported(why, "publish on another network of the sandbox")
-        requests, warnings = [], (f"nothing is published on {known.name}: needless, as "
-                                  f"{able.why_not_published}",)  # fmt: skip
-    device = _ifname(engine, able, known, box, ifname, others=others)
+    pair = find_pair(engine, network, sandbox, options or {}, again=again)
+    known, able = pair.record.network, pair.driver.capabilities
+    requests, needless = _publishable(known, able, list(publish))
+    device = _ifname(engine, pair, ifname)
     joining = _joining(engine, known) if able.scope == "global" else None
     chosen = _chosen(engine, joining or engine.state, known, able, tuple(addresses))
+    endpoint_id = names.new_id(engine.state.realm())
     endpoint = Endpoint(
         id=endpoint_id,
         network=known.id,
-        sandbox=box,
+        sandbox=pair.box,
         ifname=device,
-        mac=_mac(driver, known, mac, endpoint_id, chosen),
+        mac=_mac(pair, mac, endpoint_id, chosen),
         addresses=tuple(choice.address for choice in chosen),
-        ports=resolve_ports(engine, known, requests, host),
+        ports=resolve_ports(engine, known, requests, pair.host),
         aliases=tuple(map(names.check_alias, aliases)),
-        links=_links(engine, box, links or {}),
-        options=checked,
+        links=_links(engine, pair.box, links or {}),
+        options=pair.options,
         gateway_priority=gateway_priority,
         created=engine.clock(),
     )
     exposed(endpoint)  # raises for what it can not read
-    macs = {keys.mac_key(known.id, endpoint.mac): box.name} if mac and endpoint.mac else {}
-    _check_macs(engine, known, endpoint.mac, macs)
+    return _making(
+        engine,
+        pair,
+        endpoint,
+        joining,
+        claims={
+            **_places(endpoint),
+            **lease_puts(known.id, chosen, endpoint, pair.host.boot_id, engine.clock()),
+            **(_claim_mac(engine, known, endpoint) if mac and endpoint.mac else {}),
+        },
+        cursors=_cursors(known, chosen),
+        warnings=needless,
+    )
+
+
+def _making(
+    engine: Engine,
+    pair: Pair,
+    endpoint: Endpoint,
+    joining: Joining | None,
+    *,
+    claims: Mapping[str, str],
+    cursors: Mapping[str, str],
+    warnings: tuple[str, ...],
+) -> Operation[Endpoint]:
+    """The operation that makes an endpoint.
+
+    `claims` are the records that nobody may have before it, `cursors` those that stay after it.
+    """
+    known, box, host, others = pair.record.network, pair.box, pair.host, pair.others
     changes = [
         *relink(engine, known, box.name, endpoint, host),
         *rewire_sandbox(engine, {known.id: known}, others, joining=endpoint, host=host),
     ]
     port_conditions, port_puts = claim_ports(known, endpoint)
-    leases = lease_puts(known.id, chosen, endpoint, host.boot_id, engine.clock())
-    claims = {
-        keys.member_key(endpoint): endpoint.ifname,
-        keys.place_key(endpoint): f"{known.id}/{endpoint.id}",
-        **leases,
-        **macs,
-        **dict.fromkeys(keys.link_keys(endpoint), box.name),
-        **port_puts,
-    }
     targets, seen_by_them = _linked(engine, known, endpoint)
-    inode = box.netns.inode
-    box_record = engine.state.store.get(keys.sandbox_key(box.name))
-    fixed = {
-        keys.sandbox_key(box.name): keys.dump_sandbox(box),
-        # The host's namespace is that of many: no one of them is found by it.
-        **({keys.namespace_key(box.netns.inode): box.name} if able.own_netns else {}),
-        **{
-            keys.cursor_key(known.id, choice.prefix): str(choice.address.ip)
-            for choice in chosen
-            if choice.moves_cursor
-        },
-    }
-    endpoint_records = puts(changes, ready=False)
+    sandbox_puts = _sandbox_puts(pair)
     evicted = joining.evicted(engine, endpoint, host) if joining else Evicted()
     return Operation(
         subject=f"the endpoint of {box.name} on {known.name}",
         sandboxes=(box,),
         holds={**held(box, changes), **evicted.holds},
-        plan=joined([first, plan_of(changes, others, evicted=evicted.wiring)]),
+        plan=joined([pair.making, plan_of(changes, others, evicted=evicted.wiring)]),
         result=replace(next(c.after.endpoint for c in reversed(changes) if c.after), state="ready"),
         begin=Commit(
             conditions=(
-                keys.unchanged(record),
-                # Written by every change of the sandbox's endpoints, so that two at once can't
-                # both take the default route.
-                Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
-                *(() if again else (Absent(*members),)),
-                *((keys.no_members(known.id),) if alone else ()),
-                *(Absent(key) for key in claims if key not in port_puts),
+                *pair.conditions(),
+                *map(Absent, claims),
                 *port_conditions,
                 *conditions(changes),
                 *targets,
                 *evicted.conditions,
                 *(joining.conditions if joining else ()),
             ),
-            put={**claims, **seen_by_them, **fixed, **endpoint_records},
+            put={
+                **claims,
+                **port_puts,
+                **seen_by_them,
+                **sandbox_puts,
+                **cursors,
+                **puts(changes, ready=False),
+            },
             delete=tuple(evicted.restores),
         ),
-        claims=(joining.claim(engine, endpoint, chosen, host),) if joining else (),
+        claims=(joining.claim(engine, endpoint, host),) if joining else (),
         done=Commit(put=puts(changes, ready=True), durable=False),
         undo=Commit(
             put={**reverts(changes), **evicted.restores, **evicted.words},
             delete=(
                 *claims,
+                *port_puts,
                 keys.endpoint_key(known.id, endpoint.id),
                 # Known only for this endpoint's sake.
-                *(() if box_record else (keys.sandbox_key(box.name), keys.namespace_key(inode))),
+                *(() if pair.box_record else sandbox_puts),
             ),
         ),
         warnings=(
@@ -206,6 +181,20 @@ def connect(
             *answered_past(engine, _of_sandbox(box, others, changes)),
         ),
     )
+
+
+def _publishable(
+    network: Network, able: Capabilities, requests: Sequence[str | PortRequest]
+) -> tuple[Sequence[str | PortRequest], tuple[str, ...]]:
+    """What is to be published, and what is said of it where that is needless."""
+    if not requests or able.publishes:
+        return requests, ()
+    if able.own_netns:
+        raise Unsupported(
+            f"ports can't be published on {network.name}: {able.why_not_published}",
+            "publish on another network of the sandbox",
+        )
+    return (), (f"nothing is published on {network.name}: needless, as {able.why_not_published}",)
 
 
 def _chosen(
@@ -236,6 +225,33 @@ def _own(engine: Engine, chosen: Iterable[Choice]) -> IPAddress | None:
     return next((a for a in addresses if kernel.has_address(a) and kernel.device_of(a)), None)
 
 
+def _cursors(network: Network, chosen: Iterable[Choice]) -> dict[str, str]:
+    """After which addresses the next ones are looked for."""
+    return {
+        keys.cursor_key(network.id, choice.prefix): str(choice.address.ip)
+        for choice in chosen
+        if choice.moves_cursor
+    }
+
+
+def _places(endpoint: Endpoint) -> dict[str, str]:
+    """The records by which an endpoint is found: its sandbox, its interface, whom it links to."""
+    return {
+        keys.member_key(endpoint): endpoint.ifname,
+        keys.place_key(endpoint): f"{endpoint.network}/{endpoint.id}",
+        **dict.fromkeys(keys.link_keys(endpoint), endpoint.sandbox.name),
+    }
+
+
+def _sandbox_puts(pair: Pair) -> dict[str, str]:
+    """The records of a sandbox."""
+    box = pair.box
+    found = {keys.sandbox_key(box.name): dump_sandbox(box)}
+    if pair.driver.capabilities.own_netns:  # the host's is that of many, and finds none of them
+        found[keys.namespace_key(box.netns.inode)] = box.name
+    return found
+
+
 def _of_sandbox(
     box: Sandbox, others: Iterable[EndpointRecord], changes: Iterable[Rewiring]
 ) -> list[Endpoint]:
@@ -249,18 +265,6 @@ def _joining(engine: Engine, network: Network) -> Joining:
     from netlib.sharing import Joining  # few hosts are in a cluster
 
     return Joining(engine, network)
-
-
-def _check_alone(engine: Engine, network: Network) -> None:
-    """Raise Conflict where a network that is for one sandbox has one."""
-    holder = next(
-        (record.endpoint.sandbox.name for record in engine.state.endpoints(network.id)), ""
-    )
-    if holder:
-        raise Conflict(
-            f"network {network.name} is for one sandbox alone, and {holder} is on it",
-            f"take that one off first: net disconnect {network.name} {holder}",
-        )
 
 
 def _links(engine: Engine, box: Sandbox, asked: Mapping[str, str]) -> dict[str, str]:
@@ -295,81 +299,20 @@ def _linked(
         key = keys.sandbox_key(name)
         record = engine.state.store.get(key)
         found.append(Unchanged(key, record.revision if record else 0))
-        found += map(keys.unchanged, engine.state.endpoints_between(network.id, name)[:1])
+        found += map(unchanged, engine.state.endpoints_between(network.id, name)[:1])
         if record is not None:
             puts[key] = record.value
     return found, puts
 
 
-def _check_place(
-    engine: Engine,
-    network: Network,
-    box: Sandbox,
-    host: HostFacts,
-    others: Sequence[EndpointRecord],
-) -> None:
-    """Whether the sandbox is where, and alone as, the driver needs it."""
-    able = engine.driver(network).capabilities
-    is_host = box.netns.inode == host.netns
-    if is_host and able.own_netns:
-        raise InvalidRequest(
-            f"{box.name} is the host's own network namespace", "name a sandbox with one of its own"
-        )
-    if not is_host and not able.own_netns:
-        raise Unsupported(
-            f"{box.name} has a network namespace of its own, and can't change over to the host's",
-            f"start it there: net run --network {network.name} -- COMMAND",
-        )
-    check_nowhere_else(engine, box, others)
-    if able.alone and others:
-        raise Conflict(
-            f"{box.name} is on other networks, and {network.name} is to be on none",
-            f"run for each of them: net disconnect NETWORK {box.name}",
-        )
-
-
-def check_nowhere_else(engine: Engine, box: Sandbox, others: Iterable[EndpointRecord]) -> None:
-    """Raise InUse where a sandbox of this name has endpoints in another network namespace."""
-    for other in others:
-        there = other.endpoint.sandbox.netns
-        if there.inode == box.netns.inode:
-            continue
-        if engine.kernel.alive(there):
-            raise InUse(
-                f"a {box.name} has endpoints at {there.path}, another network namespace",
-                "disconnect that one first",
-            )
-        raise InUse(f"an earlier {box.name}, which has ended, still has endpoints", "run: net gc")
-
-
-def _already(engine: Engine, network: Network, box: Sandbox) -> AlreadyConnected:
-    record = engine.state.endpoint(network, box.name)
-    check_nowhere_else(engine, box, [record])
-    if record.endpoint.state == "ready":
-        return AlreadyConnected(
-            f"{box.name} is connected to {network.name}", f"see: net inspect {network.name}"
-        )
-    return AlreadyConnected(
-        f"{box.name} is being connected to {network.name}, or taken off it",
-        "wait for who does it; if nobody does any more, run: net repair",
-    )
-
-
-def _ifname(
-    engine: Engine,
-    able: Capabilities,
-    network: Network,
-    box: Sandbox,
-    wanted: str | None,
-    *,
-    others: Iterable[EndpointRecord],
-) -> str:
+def _ifname(engine: Engine, pair: Pair, wanted: str | None) -> str:
     """The interface's name in the sandbox: as asked, else the prefix and the lowest free number."""
-    if not able.interface:
+    network, box = pair.record.network, pair.box
+    if not pair.driver.capabilities.interface:
         if wanted is not None:
             raise Unsupported(f"network {network.name} gives no interface", "leave its name out")
         return ""
-    taken = {other.endpoint.ifname for other in others}
+    taken = {other.endpoint.ifname for other in pair.others}
     if wanted is None and box.kind != "name":  # the kernel tells of one that is taken
         taken |= engine.kernel.interfaces(box.netns)
     if wanted is not None:
@@ -383,15 +326,9 @@ def _ifname(
     return next(name for n in range(10000) if (name := f"{prefix}{n}") not in taken)
 
 
-def _mac(
-    driver: Driver,
-    network: Network,
-    asked: str | None,
-    endpoint_id: str,
-    addresses: Sequence[Choice],
-) -> str:
+def _mac(pair: Pair, asked: str | None, endpoint_id: str, addresses: Sequence[Choice]) -> str:
     """The interface's MAC address, none where it can't have one of its own."""
-    able = driver.capabilities
+    network, able = pair.record.network, pair.driver.capabilities
     if able.mac_of_address:
         found = names.mac_at(network.id, addresses[0].address.ip)
         if asked and _read_mac(asked) != found:
@@ -401,7 +338,7 @@ def _mac(
                 "leave it out",
             )
         return found
-    if able.interface and able.own_mac and not is_exclusive(driver, network):
+    if able.interface and able.own_mac and not pair.alone:
         return _read_mac(asked) if asked else names.mac_of(endpoint_id)
     if asked:
         raise Unsupported(
@@ -410,15 +347,19 @@ def _mac(
     return ""
 
 
-def _check_macs(engine: Engine, network: Network, mac: str, macs: Mapping[str, str]) -> None:
-    """Raise AddressTaken: a bridge would send the frames of two to whoever spoke last."""
-    for key in macs:
-        holder = engine.state.store.get(key)
-        if holder is not None:
-            raise AddressTaken(
-                f"{mac} on {network.name} is held by {holder.value}",
-                "choose another MAC address, or disconnect that sandbox",
-            )
+def _claim_mac(engine: Engine, network: Network, endpoint: Endpoint) -> dict[str, str]:
+    """The record that claims the MAC address that was asked for.
+
+    Raises AddressTaken: a bridge would send the frames of two to whoever spoke last.
+    """
+    key = keys.mac_key(network.id, endpoint.mac)
+    holder = engine.state.store.get(key)
+    if holder is not None:
+        raise AddressTaken(
+            f"{endpoint.mac} on {network.name} is held by {holder.value}",
+            "choose another MAC address, or disconnect that sandbox",
+        )
+    return {key: endpoint.sandbox.name}
 
 
 def _read_mac(text: str) -> str:

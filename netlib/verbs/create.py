@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
-from netlib import built_in, names
-from netlib import state as keys
+from netlib import built_in, keys, names
 from netlib.claims import check_claims, claims_of
 from netlib.dns.resolv import check_servers
 from netlib.driver import Driver
@@ -23,8 +22,8 @@ from netlib.model import Device, HostFacts, IPAddress, Network, Subnet
 from netlib.operation import Operation
 from netlib.options import canonical
 from netlib.plan import diff
+from netlib.records import NetworkRecord, dump_network
 from netlib.rewiring import describe_network
-from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit
 from netlib.subnetting import choose_subnets, claim_pools, own_addresses
 from netlib.values import replace
@@ -203,7 +202,7 @@ def _making(engine: Engine, kind: Driver, asked: Network, realm: str) -> Operati
         begin=begin,
         done=Commit(
             put={
-                keys.network_key(network.id): keys.dump_network(ready, wiring),
+                keys.network_key(network.id): dump_network(ready, wiring),
                 **forwarding_note(engine, network, wiring, host),
             },
             durable=False,
@@ -226,7 +225,7 @@ def _claim(engine: Engine, kind: Driver, network: Network, wiring: Wiring, realm
         ),
         put={
             **({keys.REALM_KEY: realm} if is_first else {}),
-            keys.network_key(network.id): keys.dump_network(network, wiring),
+            keys.network_key(network.id): dump_network(network, wiring),
             keys.name_key(network.name): network.id,
             **pool_puts,
             **further_puts,

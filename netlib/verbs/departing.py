@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from netlib import state as keys
+from netlib import keys
 from netlib.engine import Engine
 from netlib.errors import NotConnected
 from netlib.model import Endpoint, Network
 from netlib.operation import Operation
 from netlib.publishing import claim_ports
+from netlib.records import EndpointRecord, dump_endpoint, dump_sandbox, load_endpoint
 from netlib.rewiring import Rewiring, conditions, held, plan_of, puts, relink, rewire_sandbox
 from netlib.side_by_side import run_each, run_with_others
-from netlib.state import EndpointRecord
 from netlib.store import Commit, Unchanged
 from netlib.values import replace
 
@@ -63,7 +63,7 @@ def _leave_now(engine: Engine, record: EndpointRecord, *, force: bool) -> Operat
     found = engine.state.store.get(keys.endpoint_key(endpoint.network, endpoint.id))
     if found is None:
         raise NotConnected(f"{endpoint.sandbox.name} is disconnected already", "see: net ps")
-    return leave(engine, keys.load_endpoint(found.value, found.revision), force=force)
+    return leave(engine, load_endpoint(found.value, found.revision), force=force)
 
 
 def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Operation[None]:
@@ -94,7 +94,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
         *port_puts,
     ]
     box_record = engine.state.store.get(keys.sandbox_key(box.name))
-    touched = {keys.sandbox_key(box.name): keys.dump_sandbox(box)}
+    touched = {keys.sandbox_key(box.name): dump_sandbox(box)}
     if not others and box.kind != "name":
         # Known by what others call it, and only for its endpoints' sake.
         gone += engine.state.sandbox_keys(box)
@@ -102,7 +102,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
     words: dict[str, str] = {}
     places: tuple[Unchanged, ...] = ()
     if network.underlay is not None:
-        from netlib.cluster.state import clash_key
+        from netlib.cluster.copies import clash_key
 
         gone.append(clash_key(endpoint.network, endpoint.id))
         places, words = _elsewhere(engine, endpoint)
@@ -123,7 +123,7 @@ def leave(engine: Engine, record: EndpointRecord, *, force: bool = False) -> Ope
                 Unchanged(keys.sandbox_key(box.name), box_record.revision if box_record else 0),
             ),
             put={
-                key: keys.dump_endpoint(replace(endpoint, state="removing"), record.wiring),
+                key: dump_endpoint(replace(endpoint, state="removing"), record.wiring),
                 **touched,
             },
             durable=False,
@@ -148,7 +148,7 @@ def _elsewhere(engine: Engine, endpoint: Endpoint) -> tuple[tuple[Unchanged, ...
     Two have them where one was cut off when they were given to the other. That nobody else has
     them is a condition: who comes to have them later is told that it goes, see `peers.beside`.
     """
-    from netlib.cluster.state import look_key
+    from netlib.cluster.copies import look_key
     from netlib.peers import as_placed, peers_at
 
     addresses = [address.ip for address in endpoint.addresses]

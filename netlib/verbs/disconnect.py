@@ -6,7 +6,7 @@ from netlib.engine import Engine
 from netlib.errors import NetError
 from netlib.model import Sandbox
 from netlib.plan import Plan, joined
-from netlib.state import EndpointRecord
+from netlib.records import EndpointRecord
 from netlib.verbs.departing import depart, leave
 
 

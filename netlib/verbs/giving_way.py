@@ -11,7 +11,7 @@ from netlib.model import Network
 from netlib.naming import DNS_PORT, listens_at_53
 from netlib.operation import Operation
 from netlib.ports import PortRequest, parse
-from netlib.state import NetworkRecord
+from netlib.records import NetworkRecord
 from netlib.values import replace
 from netlib.verbs.update import change_network
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from netlib import state as keys
+from netlib import keys
 from netlib.engine import Engine
 from netlib.errors import NetError
 from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.publishing import claim_ports
-from netlib.state import EndpointRecord, NetworkRecord
+from netlib.records import EndpointRecord, NetworkRecord
 from netlib.store import Commit, under
 from netlib.values import dataclass
 from netlib.verbs.departing import leave

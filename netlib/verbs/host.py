@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from netlib import state as keys
+from netlib import keys
 from netlib.engine import Engine
 from netlib.errors import InUse, NotOurs
 from netlib.kernel.switches import DROP_IN, SYSCTLS, Policy
 from netlib.model import FAMILIES, Family
+from netlib.records import dump, load
 from netlib.store import Commit
 from netlib.values import dataclass
 from netlib.wiring import FirewallBase, Forwarding, Wiring
@@ -120,7 +121,7 @@ def set_forwarding(
         switched = _to_switch(engine, families, on=on, force=force)
         switches = engine.kernel.switches()
         notes = engine.state.forwarding_enabled_for()
-        note = keys.dump({"network": "", "since": engine.clock()})
+        note = dump({"network": "", "since": engine.clock()})
         # Noted first: what was switched and not noted could never be switched back.
         if on:
             fresh = [family for family in switched if family not in notes]
@@ -172,7 +173,7 @@ def set_forward_policy(engine: Engine, policy: Policy | Literal["leave"]) -> Map
         if policy != "leave" and wanted:
             # What was before the first change is what is given back at last.
             known = {**{program: now[program] for program in wanted}, **before}
-            engine.state.store.commit(Commit(put={keys.FORWARD_POLICY_KEY: keys.dump(known)}))
+            engine.state.store.commit(Commit(put={keys.FORWARD_POLICY_KEY: dump(known)}))
         # First, so that no packet that we let through meets the new policy.
         if dropping := _dropping(engine, wanted):
             switches.let_us_pass(dropping)
@@ -234,5 +235,5 @@ def _has_base(engine: Engine) -> bool:
 def _policies_before(engine: Engine) -> dict[str, Policy]:
     """What we changed, as it was."""
     record = engine.state.store.get(keys.FORWARD_POLICY_KEY)
-    known: dict[str, Any] = keys.load(record.value) if record else {}
+    known: dict[str, Any] = load(record.value) if record else {}
     return known

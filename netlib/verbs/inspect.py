@@ -10,7 +10,7 @@ from netlib.ipam import capacity, usable
 from netlib.links import environment
 from netlib.model import Endpoint, IPAddress, IPNetwork, Network, Sandbox
 from netlib.naming import has_names
-from netlib.state import Lease
+from netlib.records import Lease
 from netlib.values import dataclass
 from netlib.verbs.overview import scope_of
 from netlib.wiring import Wiring

@@ -9,7 +9,7 @@ from netlib.engine import Engine
 from netlib.errors import DriverError, UnknownDriver
 from netlib.filters import LISTED, Seen, matcher
 from netlib.model import Endpoint, IPAddress, Network, Protocol, PublishedPort, Sandbox
-from netlib.state import EndpointRecord
+from netlib.records import EndpointRecord
 from netlib.values import dataclass, replace
 from netlib.wiring import Open, Publish, Relay, Wiring
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from netlib import state as keys
-from netlib.cluster.members import membership
-from netlib.cluster.model import Node, SharedEndpoint
-from netlib.cluster.state import (
+from netlib import keys
+from netlib.cluster.copies import (
     AWAY_KEY,
     COPIES,
     LEASE_KEY,
@@ -15,10 +13,12 @@ from netlib.cluster.state import (
     WIRING_KEY,
     behind_key,
     clash_key,
-    load_shared,
     node_key,
     peers_thing,
 )
+from netlib.cluster.members import membership
+from netlib.cluster.model import Node, SharedEndpoint
+from netlib.cluster.records import load_shared
 from netlib.engine import Engine
 from netlib.errors import InvalidOption
 from netlib.model import HostFacts, Network
@@ -39,7 +39,7 @@ from netlib.peers import (
     stray_places,
 )
 from netlib.plan import Plan, diff
-from netlib.state import NetworkRecord
+from netlib.records import NetworkRecord, dump, load, load_as, load_network, unchanged
 from netlib.store import Commit, Condition, Record, Unchanged, under
 from netlib.values import replace
 from netlib.wiring import Wiring
@@ -126,7 +126,7 @@ def _peers_operation(
         result=None,
         dismantles=True,
         begin=Commit(
-            conditions=(keys.unchanged(record), *still(gone), *conditions),
+            conditions=(unchanged(record), *still(gone), *conditions),
             put=places,
             durable=False,
         ),
@@ -143,7 +143,7 @@ def taken_up(engine: Engine, network_id: str) -> NetworkRecord | None:
     found = engine.state.store.get(keys.network_key(network_id))
     if found is None:
         return None
-    record = keys.load_network(found.value, found.revision)
+    record = load_network(found.value, found.revision)
     return record if record.network.state == "ready" else None
 
 
@@ -192,7 +192,7 @@ def examine_peers(
             f"it is not as the cluster has it: {behind.value}; this host's agent tries again",
         )
     for clash in engine.state.store.range(*under(clash_key(network.id, ""))):
-        sandbox, address, holder = keys.load(clash.value)
+        sandbox, address, holder = load(clash.value)
         yield (
             f"{sandbox} on {network.name}",
             Plan(),
@@ -221,7 +221,7 @@ def _narrow(engine: Engine, network: Network) -> str:
 def recorded_membership(engine: Engine) -> Wiring:
     """What this host was given for being a member."""
     record = engine.state.store.get(WIRING_KEY)
-    return keys.load_as(Wiring, record.value) if record else Wiring()
+    return load_as(Wiring, record.value) if record else Wiring()
 
 
 def member_wiring(engine: Engine) -> Wiring:
@@ -232,7 +232,7 @@ def member_wiring(engine: Engine) -> Wiring:
     """
     mine = engine.meeting.membership()
     records = engine.state.store.range(*under(node_key("")))
-    nodes = {node.id: node for node in (keys.load_as(Node, r.value) for r in records)}
+    nodes = {node.id: node for node in (load_as(Node, r.value) for r in records)}
     here = nodes.pop(mine.node, None) if mine else None
     return membership(here, nodes.values()) if here else recorded_membership(engine)
 
@@ -241,7 +241,7 @@ def why_apart(engine: Engine) -> Iterator[str]:
     """What keeps the other members from sending anything to this host, by its own copies."""
     away = engine.state.store.get(AWAY_KEY)
     if away is not None:
-        since, why = keys.load(away.value)
+        since, why = load(away.value)
         seconds = engine.clock() - since
         if seconds > _AWAY_SECONDS:
             yield (
@@ -256,7 +256,7 @@ def why_apart(engine: Engine) -> Iterator[str]:
     if copy is None:
         yield "other members have removed this host; run: net cluster leave -f, and join again"
         return
-    node = keys.load_as(Node, copy.value)
+    node = load_as(Node, copy.value)
     uses = {node.data_address: "others send its frames to"}
     if mine.supervised:
         uses[node.address] = "the cluster's etcd is served at"
@@ -283,7 +283,7 @@ def be_member(engine: Engine) -> Operation[None]:
         dismantles=True,
         # By whoever had it until now: then it is another difference.
         begin=Commit(conditions=(unseen,), put={}, durable=False),
-        done=Commit(put={WIRING_KEY: keys.dump(want)}, durable=False),
+        done=Commit(put={WIRING_KEY: dump(want)}, durable=False),
     )
 
 

@@ -11,8 +11,8 @@ from netlib.operation import Operation
 from netlib.plan import Plan
 from netlib.ports import PortRequest, parse
 from netlib.publishing import answered_past, claim_ports, resolve_ports, unreached
+from netlib.records import EndpointRecord
 from netlib.rewiring import Rewiring, conditions, describe, held, plan_of, puts, relink, reverts
-from netlib.state import EndpointRecord
 from netlib.store import Commit
 from netlib.values import replace
 

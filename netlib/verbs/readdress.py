@@ -9,8 +9,8 @@ from netlib.engine import Engine
 from netlib.errors import AddressTaken
 from netlib.model import IPInterface
 from netlib.operation import Operation
+from netlib.records import EndpointRecord
 from netlib.rewiring import conditions, held, plan_of, puts, relink, reverts, rewire_sandbox
-from netlib.state import EndpointRecord
 from netlib.store import Absent, Commit
 from netlib.values import replace
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from netlib import state as keys
+from netlib import keys
 from netlib.claims import claims_of
 from netlib.engine import Engine
 from netlib.errors import (
@@ -20,8 +20,8 @@ from netlib.filters import BUILT_IN, PRUNED, Seen, matcher
 from netlib.model import Network
 from netlib.operation import Operation
 from netlib.plan import Plan, diff, joined
+from netlib.records import NetworkRecord, dump_network, load, unchanged
 from netlib.side_by_side import run_each
-from netlib.state import NetworkRecord
 from netlib.store import Commit, under
 from netlib.subnetting import pool_keys
 from netlib.values import replace
@@ -160,7 +160,7 @@ def _claims(engine: Engine, network: Network) -> list[str]:
     except (DriverError, UnknownDriver):
         folders = ("pool/", "device/", "single/")
         records = [r for folder in folders for r in engine.state.store.range(*under(folder))]
-        return [r.key for r in records if keys.load(r.value)["network"] == network.id]
+        return [r.key for r in records if load(r.value)["network"] == network.id]
 
 
 def _refuse_used(engine: Engine, network: Network) -> None:
@@ -190,9 +190,9 @@ def dissolve(
         result=None,
         dismantles=True,
         begin=Commit(
-            conditions=(keys.unchanged(record), keys.no_members(network.id)),
+            conditions=(unchanged(record), keys.no_members(network.id)),
             put={
-                keys.network_key(network.id): keys.dump_network(
+                keys.network_key(network.id): dump_network(
                     replace(network, state="removing"), record.wiring
                 )
             },

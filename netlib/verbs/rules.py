@@ -7,7 +7,7 @@ from typing import Literal
 
 from netlib.engine import Engine
 from netlib.model import bracketed, port_range
-from netlib.state import EndpointRecord, NetworkRecord
+from netlib.records import EndpointRecord, NetworkRecord
 from netlib.values import dataclass
 from netlib.wiring import (
     Allow,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from netlib import names
-from netlib import state as keys
+from netlib import keys, names
 from netlib.dns.resolv import check_servers, check_words
 from netlib.engine import Engine
 from netlib.errors import (
@@ -18,6 +17,7 @@ from netlib.errors import (
 )
 from netlib.model import HOST, Netns, Sandbox
 from netlib.plan import Plan, joined
+from netlib.records import dump_sandbox
 from netlib.store import Absent, Commit, Condition, Unchanged
 from netlib.values import replace
 from netlib.verbs.departing import depart, leave
@@ -143,7 +143,7 @@ def _noted(engine: Engine, asked: Sandbox) -> Sandbox:
         created=engine.clock(),
         shares=owner.name if owner else "",
     )
-    claims = {keys.sandbox_key(box.name): keys.dump_sandbox(box)}
+    claims = {keys.sandbox_key(box.name): dump_sandbox(box)}
     conditions: list[Condition] = [Absent(keys.sandbox_key(box.name))]
     if not is_host and owner is None:
         claims[inode] = box.name

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netlib import state as keys
+from netlib import keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.claims import Claim, Release
-from netlib.cluster.state import (
-    POOLS,
-    VNI_CURSOR,
-    VNIS,
-    ClusterState,
-    as_shared,
-    dump_shared,
-    host_key,
-    load_shared,
-    look_key,
-    offer_key,
-    peer_key,
-    peers_thing,
-    vni_key,
-)
+from netlib.cluster.copies import look_key, offer_key, peer_key, peers_thing
+from netlib.cluster.records import as_shared, dump_shared, load_shared
+from netlib.cluster.state import ClusterState
 from netlib.driver import Driver
 from netlib.engine import Engine
 from netlib.errors import Conflict, Exhausted, InUse, NameTaken
@@ -30,6 +19,7 @@ from netlib.operation import Operation
 from netlib.options import number
 from netlib.peers import copies_of, holders, peers_wiring, puts_of
 from netlib.plan import Plan, diff
+from netlib.records import NetworkRecord, dump_network, unchanged
 from netlib.rewiring import describe_network
 from netlib.sharing import (
     active_node,
@@ -40,7 +30,6 @@ from netlib.sharing import (
     this_node,
     underlay,
 )
-from netlib.state import NetworkRecord
 from netlib.store import Absent, Commit, Condition, exactly, under
 from netlib.subnetting import claim_pools, claim_prefixes
 from netlib.values import replace
@@ -68,14 +57,14 @@ def offer(engine: Engine, driver: Driver, asked: Network) -> Operation[Network]:
     driver.check_options(settled)
     vni, cursor = _vni(cluster, driver, settled)
     network = as_shared(replace(settled, vni=vni))
-    pool_conditions, pool_puts = claim_prefixes(cluster.store, POOLS, network)
+    pool_conditions, pool_puts = claim_prefixes(cluster.store, cluster_keys.POOLS, network)
     # On this host, too, its prefixes must be nobody's: it may be the first to take it up.
     claim_prefixes(engine.state.store, "host", network)
     text = dump_shared(network)
     puts = {
         keys.network_key(network.id): text,
         keys.name_key(network.name): network.id,
-        **({vni_key(vni): network.id} if vni else {}),
+        **({cluster_keys.vni(vni): network.id} if vni else {}),
         **pool_puts,
     }
     return Operation(
@@ -87,7 +76,7 @@ def offer(engine: Engine, driver: Driver, asked: Network) -> Operation[Network]:
                 commit=Commit(
                     conditions=(
                         Absent(keys.name_key(network.name)),
-                        *([Absent(vni_key(vni))] if vni else ()),
+                        *([Absent(cluster_keys.vni(vni))] if vni else ()),
                         *pool_conditions,
                     ),
                     put={**puts, **cursor},
@@ -114,7 +103,8 @@ def _vni(cluster: ClusterState, driver: Driver, network: Network) -> tuple[int, 
     if "vni" not in driver.capabilities.reserves:
         return 0, {}
     asked = number(network.options, "vni", 1, LAST_VNI)
-    taken = {int(r.key.removeprefix(VNIS)): r.value for r in cluster.store.range(*under(VNIS))}
+    records = cluster.store.range(*under(cluster_keys.VNIS))
+    taken = {int(r.key.removeprefix(cluster_keys.VNIS)): r.value for r in records}
     if asked:
         if asked in taken:
             other = cluster.network(taken[asked])
@@ -124,13 +114,13 @@ def _vni(cluster: ClusterState, driver: Driver, network: Network) -> tuple[int, 
                 "choose another one, or leave it out to have one chosen",
             )
         return asked, {}
-    record = cluster.store.get(VNI_CURSOR)
+    record = cluster.store.get(cluster_keys.VNI_CURSOR)
     last = int(record.value) if record else FIRST_VNI - 1
     total = LAST_VNI - FIRST_VNI + 1
     for step in range(total):
         vni = FIRST_VNI + (last + 1 - FIRST_VNI + step) % total
         if vni not in taken:
-            return vni, {VNI_CURSOR: str(vni)}
+            return vni, {cluster_keys.VNI_CURSOR: str(vni)}
     raise Exhausted("no VNI is free in the cluster", "remove unused networks: net prune")
 
 
@@ -162,7 +152,7 @@ def take_up(
         shared.network,
         node,
         host.boot_id,
-        conditions=[keys.unchanged(shared)],
+        conditions=[unchanged(shared)],
         sparing=sparing,
     )
     network = replace(network, state="pending", dns_port=dns_port(engine, driver, network))
@@ -172,7 +162,7 @@ def take_up(
     pool_conditions, pool_puts = claim_pools(engine, network)
     ready = replace(network, state="ready")
     puts = {
-        keys.network_key(network.id): keys.dump_network(network, wiring),
+        keys.network_key(network.id): dump_network(network, wiring),
         keys.name_key(network.name): network.id,
         offer_key(network.id): dump_shared(shared.network),
         **pool_puts,
@@ -195,7 +185,7 @@ def take_up(
         ),
         done=Commit(
             put={
-                keys.network_key(network.id): keys.dump_network(ready, wiring),
+                keys.network_key(network.id): dump_network(ready, wiring),
                 **forwarding_note(engine, network, wiring, host),
             },
             durable=False,
@@ -243,16 +233,16 @@ def _removal(cluster: ClusterState, shared: NetworkRecord) -> Claim:
     network = shared.network
     mine = [
         record.key
-        for folder in ("pool/", VNIS)
+        for folder in ("pool/", cluster_keys.VNIS)
         for record in cluster.store.range(*under(folder))
         if network.id in record.value
     ]
     return Claim(
         commit=Commit(
-            conditions=(keys.unchanged(shared), Absent(*under(f"endpoint/{network.id}/"))),
+            conditions=(unchanged(shared), keys.no_members(network.id)),
             put={},
             delete=(keys.network_key(network.id), keys.name_key(network.name), *mine),
-            delete_ranges=(under(f"lease/{network.id}/"), under(host_key(network.id, ""))),
+            delete_ranges=(keys.leases_of(network.id), under(cluster_keys.host(network.id, ""))),
         )
     )
 
@@ -274,13 +264,13 @@ def let_go(engine: Engine, record: NetworkRecord, *, gone: bool = False) -> Oper
 
 def follow(engine: Engine, record: NetworkRecord, shared: NetworkRecord) -> Operation[Network]:
     """Have this host's part of a network be as the cluster has it now."""
-    conditions = [keys.unchanged(shared)]
+    conditions = [unchanged(shared)]
     return _followed(engine, record, shared.network, (), conditions)
 
 
 def settle_anew(engine: Engine, record: NetworkRecord, shared: NetworkRecord) -> Operation[Network]:
     """Give this host other addresses of its own: those that it had are another's now."""
-    return _followed(engine, record, shared.network, (), [keys.unchanged(shared)], anew=True)
+    return _followed(engine, record, shared.network, (), [unchanged(shared)], anew=True)
 
 
 def _followed(
@@ -333,11 +323,11 @@ def update_shared(
     new = replace(new, options={**new.options, **decided})
     known = {subnet.prefix for subnet in old.subnets}
     added = replace(new, subnets=tuple(s for s in new.subnets if s.prefix not in known))
-    conditions, pool_puts = claim_prefixes(engine.cluster.store, POOLS, added)
+    conditions, pool_puts = claim_prefixes(engine.cluster.store, cluster_keys.POOLS, added)
     key = keys.network_key(old.id)
     claim = Claim(
         commit=Commit(
-            conditions=(keys.unchanged(shared), *conditions),
+            conditions=(unchanged(shared), *conditions),
             put={key: dump_shared(new), **pool_puts},
         ),
         release=Release(keys=tuple(pool_puts), holder=old.id),

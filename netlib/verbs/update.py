@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from netlib import state as keys
+from netlib import keys
 from netlib.dns.resolv import check_servers
 from netlib.engine import Engine
 from netlib.errors import InvalidOption, InvalidRequest, PoolOverlap
@@ -15,9 +15,9 @@ from netlib.options import canonical, find
 from netlib.plan import diff
 from netlib.pools import overlapping
 from netlib.publishing import move_ports
+from netlib.records import NetworkRecord, dump_network, unchanged
 from netlib.rewiring import Rewiring, check_ready, describe, describe_network, puts, reverts
-from netlib.state import NetworkRecord
-from netlib.store import Commit, exactly, under
+from netlib.store import Commit, exactly
 from netlib.subnetting import choose_subnets, claim_pools
 from netlib.values import replace
 from netlib.verbs.create import lent_devices
@@ -160,24 +160,24 @@ def change_network(
         result=new,
         begin=Commit(
             conditions=(
-                keys.unchanged(record),
+                unchanged(record),
                 *pool_conditions,
                 *port_conditions,
                 # And who joined meanwhile is described, too.
                 *exactly(
-                    *under(keys.endpoint_key(old.id, "")),
+                    *keys.endpoints_of(old.id),
                     ((keys.endpoint_key(old.id, r.endpoint.id), r.revision) for r in there),
                 ),
             ),
             put={
-                network_key: keys.dump_network(new, wiring),
+                network_key: dump_network(new, wiring),
                 **pool_puts,
                 **port_puts,
                 **puts(changes, ready=True),
             },
         ),
         undo=Commit(
-            put={network_key: keys.dump_network(old, record.wiring), **reverts(changes)},
+            put={network_key: dump_network(old, record.wiring), **reverts(changes)},
             delete=(*pool_puts, *port_puts),
         ),
         done=Commit(put={}, delete=port_keys_gone) if port_keys_gone else None,

@@ -28,8 +28,7 @@ from support.resolving import ask
 from support.strangers import bound, free_at
 from support.traffic import fetch, serve
 
-from netlib import Net
-from netlib import state as keys
+from netlib import Net, keys
 from netlib.apply import apply
 from netlib.dns.client import Resolver
 from netlib.dns.place import SOCKET as NAMES
@@ -49,6 +48,7 @@ from netlib.kernel.sandboxes import resolve
 from netlib.model import Protocol
 from netlib.plan import Plan
 from netlib.ports import parse
+from netlib.records import dump_endpoint
 from netlib.store import Commit
 
 pytestmark = pytest.mark.kernel
@@ -789,7 +789,7 @@ def test_half_done_work_is_settled_at_the_start(
         record = net.engine.state.endpoints_of("web")[0]
         pending = replace(record.endpoint, state="pending")
         key = keys.endpoint_key(pending.network, pending.id)
-        put = {key: keys.dump_endpoint(pending, record.wiring)}
+        put = {key: dump_endpoint(pending, record.wiring)}
         net.engine.state.store.commit(Commit(put=put))
         host.run("nft", "flush", "ruleset")
         daemon = start_daemon()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
+from support.verbs import records
 
 from netlib import built_in, names
 from netlib.errors import (
@@ -100,12 +101,6 @@ def only(net: Net, sandbox: str, kind: type[Noun]) -> Noun:
     """The one noun of a kind that a sandbox's endpoints have."""
     (noun,) = (noun for noun in wiring(net, sandbox) if isinstance(noun, kind))
     return noun
-
-
-def records(net: Net) -> dict[str, str]:
-    """All of the state but what only moves forward."""
-    every = net.engine.state.store.range(" ", "~")
-    return {r.key: r.value for r in every if not r.key.startswith(("cursor/", "host/"))}
 
 
 # -- none, host, container: -----------------------------------------------------------------------

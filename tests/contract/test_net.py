@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Literal
 
 import pytest
+from support.verbs import records
 
 from netlib import built_in
 from netlib.apply import apply
@@ -33,10 +34,11 @@ from netlib.errors import (
     Unsupported,
 )
 from netlib.kernel.fake import FakeKernel
+from netlib.keys import network_key
 from netlib.model import Endpoint, Network
 from netlib.net import Net
 from netlib.operation import Operation
-from netlib.state import dump_network, network_key
+from netlib.records import dump_network
 from netlib.store import Commit, under
 from netlib.store.memory import MemoryStore
 from netlib.values import replace
@@ -57,12 +59,6 @@ def net(request: pytest.FixtureRequest) -> Iterator[Net]:
     host = request.getfixturevalue("host")
     with Net(host.state_dir) as net:
         yield net
-
-
-def records(net: Net) -> dict[str, str]:
-    """All of the state but what only moves forward."""
-    every = net.engine.state.store.range(" ", "~")
-    return {r.key: r.value for r in every if not r.key.startswith(("cursor/", "host/"))}
 
 
 def own(net: Net) -> list[str]:

@@ -27,7 +27,8 @@ from netlib.errors import InvalidOption, NoSuchSandbox, PortTaken
 from netlib.kernel.linux import LinuxKernel
 from netlib.model import Endpoint, Network
 from netlib.plan import Stage, Step
-from netlib.state import EndpointRecord, State
+from netlib.records import EndpointRecord
+from netlib.state import State
 
 pytestmark = pytest.mark.kernel
 

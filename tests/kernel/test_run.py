@@ -569,9 +569,10 @@ def _claim_that(net: Program, name: str, *, pid: int) -> None:
     """Write down another process as the sandbox's, as after its number was used again."""
     from dataclasses import replace
 
-    from netlib import state as keys
+    from netlib import keys
+    from netlib.records import dump
     from netlib.store import Commit
 
     with Net(net.host.state_dir) as library:
         box = replace(library.engine.state.sandbox(name), pid=pid)
-        library.engine.state.store.commit(Commit(put={keys.sandbox_key(name): keys.dump(box)}))
+        library.engine.state.store.commit(Commit(put={keys.sandbox_key(name): dump(box)}))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from netlib import state
+from netlib import keys
 from netlib.kernel.fake import FakeKernel
 from netlib.net import Net
 from netlib.store.sqlite import SqliteStore
@@ -40,10 +40,10 @@ def ask(path: Path, about: str) -> list[tuple[object, ...]]:
 
 
 def test_every_key_is_in_the_table(path: Path) -> None:
-    """What is written stands in docs/state.md, and in the docstring of netlib.state."""
+    """What is written stands in docs/state.md, and in the docstring of netlib.keys."""
     here = DOC.partition("## In etcd")[0]
     documented = set(re.findall(r"^\| `(\w+/)", here, re.MULTILINE))
-    assert documented == set(re.findall(r"^(\w+/)", state.__doc__ or "", re.MULTILINE))
+    assert documented == set(re.findall(r"^(\w+/)", keys.__doc__ or "", re.MULTILINE))
     with closing(SqliteStore(path)) as store:
         written = {record.key.partition("/")[0] + "/" for record in store.range("", "~")}
     assert written <= documented

@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from netlib import names
-from netlib.cluster import keys as member_keys
+from netlib.cluster import keys as cluster_keys
+from netlib.cluster.copies import LEASE_KEY, SEEN_KEY
 from netlib.cluster.model import Cluster, Membership, Node
-from netlib.cluster.state import LEASE_KEY, SEEN_KEY
 from netlib.frontends.daemon.starting import running
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import Endpoint
 from netlib.net import Net
+from netlib.records import dump
 from netlib.settings import Backend
-from netlib.state import MEMBERSHIP_KEY, dump
 from netlib.store import Commit, under
 from netlib.store.etcd import EtcdStore
 from netlib.wiring import FdbEntry, Neighbour
@@ -203,8 +204,8 @@ class RealCluster:
     def alive(self) -> set[str]:
         """The names of the nodes whose agents live."""
         living = {
-            record.key.removeprefix(member_keys.ALIVE)
-            for record in self.store.range(*under(member_keys.ALIVE))
+            record.key.removeprefix(cluster_keys.ALIVE)
+            for record in self.store.range(*under(cluster_keys.ALIVE))
         }
         return {host.name for host in self.hosts if host.node.id in living}
 
@@ -236,10 +237,10 @@ def real_cluster(
         member.start()
         stack.callback(member.kill)
         answers(member)
-        store = EtcdStore([member.url], untold=member_keys.UNTOLD)
+        store = EtcdStore([member.url], untold=cluster_keys.UNTOLD)
         stack.callback(store.close)
         cluster = Cluster(id=names.new_id(), realm=names.new_realm(), lease_seconds=LEASE_SECONDS)
-        store.commit(Commit(put={member_keys.CLUSTER: dump(cluster)}))
+        store.commit(Commit(put={cluster_keys.CLUSTER: dump(cluster)}))
         hosts = [
             _host(lan, folder, number, cluster, member, firewall, stack, ipv6=ipv6)
             for number in range(1, count + 1)
@@ -248,8 +249,8 @@ def real_cluster(
             key: value
             for host in hosts
             for key, value in (
-                (member_keys.node(host.node.id), dump(host.node)),
-                (member_keys.node_name(host.name), host.node.id),
+                (cluster_keys.node(host.node.id), dump(host.node)),
+                (cluster_keys.node_name(host.name), host.node.id),
             )
         }))  # fmt: skip
         made = RealCluster(member, store, hosts, lan)

@@ -9,15 +9,16 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from netlib import names
-from netlib.cluster import keys as member_keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.follower import SUSPECT_SECONDS, Follower
 from netlib.cluster.keeper import Keeper
 from netlib.cluster.model import Cluster, Membership, Node
 from netlib.errors import StoreUnavailable
 from netlib.kernel.fake import FakeKernel
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import Endpoint, IPAddress
 from netlib.net import Net
-from netlib.state import MEMBERSHIP_KEY, dump
+from netlib.records import dump
 from netlib.store import Commit, LeasedStore, Store
 from netlib.store.memory import MemoryStore, _Lease
 from netlib.wiring import FdbEntry, Neighbour
@@ -147,7 +148,7 @@ def fake_cluster(folder: Path, count: int = 2) -> Iterator[FakeCluster]:
     cluster = Cluster(id=names.new_id(), realm=names.new_realm(), lease_seconds=LEASE_SECONDS)
     with contextlib.ExitStack() as stack:
         hosts = []
-        puts = {member_keys.CLUSTER: dump(cluster)}
+        puts = {cluster_keys.CLUSTER: dump(cluster)}
         for number in range(1, count + 1):
             node = Node(
                 id=names.built_in_id(f"host{number}"),
@@ -155,7 +156,7 @@ def fake_cluster(folder: Path, count: int = 2) -> Iterator[FakeCluster]:
                 address=ip_address(f"198.51.100.{number}"),
                 data_address=ip_address(f"198.51.100.{number}"),
             )
-            puts[member_keys.node(node.id)] = dump(node)
+            puts[cluster_keys.node(node.id)] = dump(node)
             hosts.append(_host(folder / node.name, node, cluster, store, clock, stack))
         store.commit(Commit(put=puts))
         made = FakeCluster(store, clock, hosts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,46 +18,26 @@ def call_in(namespace: int, function: Callable[[], T]) -> T:
 
     `namespace` is a file descriptor. Sockets and processes made there stay there.
     """
-    result: list[T] = []
-    failure: list[BaseException] = []
 
-    def work() -> None:
-        try:
-            throwaway.join(namespace, throwaway.NEW_NET)
-            result.append(function())
-        except BaseException as error:
-            failure.append(error)
+    def work() -> T:
+        throwaway.join(namespace, throwaway.NEW_NET)
+        return function()
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
+    return throwaway.in_a_thread(work)
 
 
 def new_namespace(at: str = "") -> int:
     """A descriptor of a fresh network namespace with `lo` up; `at` names a path to show it at."""
-    result: list[int | BaseException] = []
 
-    def work() -> None:
-        try:
-            throwaway.unshare(throwaway.NEW_NET)
-            throwaway.raise_loopback()
-            if at:
-                os.close(os.open(at, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
-                throwaway.bind(CURRENT, at)
-            result.append(os.open(CURRENT, os.O_RDONLY | os.O_CLOEXEC))
-        except BaseException as error:
-            result.append(error)
+    def work() -> int:
+        throwaway.unshare(throwaway.NEW_NET)
+        throwaway.raise_loopback()
+        if at:
+            os.close(os.open(at, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
+            throwaway.bind(CURRENT, at)
+        return os.open(CURRENT, os.O_RDONLY | os.O_CLOEXEC)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    (only,) = result
-    if isinstance(only, BaseException):
-        raise only
-    return only
+    return throwaway.in_a_thread(work)
 
 
 def inode(namespace: int | str) -> int:

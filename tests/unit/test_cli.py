@@ -23,7 +23,7 @@ from netlib.kernel.fake import FakeKernel
 from netlib.kernel.netfilter.foreign import Obstacle
 from netlib.net import Net
 from netlib.plan import Stage
-from netlib.state import dump
+from netlib.records import dump
 from netlib.store import Commit
 from netlib.store.memory import MemoryStore
 

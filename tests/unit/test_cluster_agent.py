@@ -24,32 +24,26 @@ from support.patience import eventually
 
 from netlib import names
 from netlib.cluster import follower
-from netlib.cluster import keys as member_keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster.agent import Agent
+from netlib.cluster.copies import AWAY_KEY, LEASE_KEY, SEEN_KEY, node_key, peer_key
 from netlib.cluster.follower import Follower
 from netlib.cluster.mirror import read
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
 from netlib.cluster.own import republish
-from netlib.cluster.state import (
-    AWAY_KEY,
-    LEASE_KEY,
-    SEEN_KEY,
-    ClusterState,
-    dump_endpoint,
-    load_shared,
-    node_key,
-    peer_key,
-)
+from netlib.cluster.records import dump_endpoint, load_shared
+from netlib.cluster.state import ClusterState
 from netlib.dns.source import store_source
 from netlib.errors import KernelError, NodePaused, StoreError, StoreUnavailable
+from netlib.keys import MEMBERSHIP_KEY
 from netlib.model import HOST, IPInterface, interface
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.plan import Create as CreateStep
 from netlib.plan import Delete as DeleteStep
 from netlib.plan import Plan, Stage
-from netlib.state import MEMBERSHIP_KEY, dump, load
+from netlib.records import dump, load
 from netlib.store import Commit, under
 from netlib.verbs.peers import be_member, be_nobody, has_of_a_membership, reconcile, sync
 from netlib.verbs.shared import let_go
@@ -597,13 +591,13 @@ def test_a_host_that_is_younger_than_the_copy_is_a_member_still(
     """It puts its own record back."""
     copy = Snapshot(cluster.store)
     cluster.store.commit(Commit(put={"node/extra": cluster.store.get(  # type: ignore[union-attr]
-        member_keys.node(two.node.id)).value.replace(two.node.id, "extra")}))  # fmt: skip
+        cluster_keys.node(two.node.id)).value.replace(two.node.id, "extra")}))  # fmt: skip
     cluster.step()
-    copy._records.pop(member_keys.node(two.node.id))
-    copy._keys.remove(member_keys.node(two.node.id))
+    copy._records.pop(cluster_keys.node(two.node.id))
+    copy._keys.remove(cluster_keys.node(two.node.id))
     copy.put_back(cluster.store, cluster.clock)
     two.later()
-    assert cluster.store.get(member_keys.node(two.node.id)) is not None
+    assert cluster.store.get(cluster_keys.node(two.node.id)) is not None
 
 
 # -- members ------------------------------------------------------------------------------------
@@ -615,9 +609,9 @@ def test_a_host_that_is_younger_than_the_copy_comes_back_after_others_went_on(
     """By then the store's revision is no sign any more that it was put back."""
     copy = Snapshot(cluster.store)
     known = (
-        member_keys.node(two.node.id),
-        member_keys.node_name(two.node.name),
-        member_keys.data_address(two.node.data_address),
+        cluster_keys.node(two.node.id),
+        cluster_keys.node_name(two.node.name),
+        cluster_keys.data_address(two.node.data_address),
     )
     seen = int(two.net.engine.state.store.get(SEEN_KEY).value)  # type: ignore[union-attr]
     for key in known:
@@ -793,7 +787,7 @@ def test_what_members_have_is_made_again_where_it_was_given_back_meanwhile(
             store.commit(Commit(put={MEMBERSHIP_KEY: mine.value, **copies}))
         return prepared[-1]
 
-    cluster.store.commit(Commit(put={}, delete=(member_keys.node(cluster.hosts[0].node.id),)))
+    cluster.store.commit(Commit(put={}, delete=(cluster_keys.node(cluster.hosts[0].node.id),)))
     del copies[node_key(cluster.hosts[0].node.id)]
     store.commit(Commit(put={}, delete=(node_key(cluster.hosts[0].node.id),)))
     engine.run(prepare_late)
@@ -859,7 +853,7 @@ def test_a_node_that_is_not_active_takes_no_endpoint(
 
     def set_to(value: str) -> None:
         node = replace(two.node, availability=value)  # type: ignore[arg-type]
-        cluster.store.commit(Commit(put={member_keys.node(node.id): dump(node)}))
+        cluster.store.commit(Commit(put={cluster_keys.node(node.id): dump(node)}))
         cluster.step()
 
     set_to(availability)

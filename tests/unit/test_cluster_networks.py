@@ -24,9 +24,9 @@ from netlib.errors import (
     StoreUnavailable,
 )
 from netlib.kernel.fake import FakeKernel
+from netlib.keys import network_key
 from netlib.net import Net
 from netlib.operation import Operation
-from netlib.state import network_key
 from netlib.store import Commit, Store, under
 from netlib.store.memory import MemoryStore
 from netlib.verbs.shared import let_go

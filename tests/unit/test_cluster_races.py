@@ -16,14 +16,15 @@ from typing import Any
 import pytest
 from support.fake_cluster import FakeCluster, FakeHost, Line, cluster_with_app
 
-from netlib.cluster import keys as member_keys
+from netlib.cluster import keys as cluster_keys
 from netlib.cluster import leaving
-from netlib.cluster.doors import Doors, cluster_of
+from netlib.cluster.copies import node_key, offer_key
+from netlib.cluster.doors import Doors
 from netlib.cluster.follower import Follower
 from netlib.cluster.leaving import leave
 from netlib.cluster.model import SharedEndpoint
 from netlib.cluster.nodes import forget
-from netlib.cluster.state import node_key, offer_key
+from netlib.cluster.state import cluster_of
 from netlib.cluster.status import rotated
 from netlib.errors import (
     AddressTaken,
@@ -37,7 +38,7 @@ from netlib.errors import (
 from netlib.ipam import lease_key
 from netlib.net import Net
 from netlib.operation import Operation
-from netlib.state import dump
+from netlib.records import dump
 from netlib.store import Commit, under
 from netlib.verbs.peers import reconcile, sync
 
@@ -327,7 +328,7 @@ def test_who_is_about_to_join_on_a_host_that_is_paused_does_not(
     paused = replace(host.node, availability="pause")
 
     def pause() -> None:
-        cluster.store.commit(Commit(put={member_keys.node(paused.id): dump(paused)}))
+        cluster.store.commit(Commit(put={cluster_keys.node(paused.id): dump(paused)}))
         host.net.engine.state.store.commit(Commit(put={node_key(paused.id): dump(paused)}))
 
     once(monkeypatch, host.net.engine.meeting, "take", pause)

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from support.patience import eventually
 
-from netlib import Net
-from netlib import state as keys
+from netlib import Net, keys
 from netlib.errors import StoreError
 from netlib.frontends.daemon.events import Bus, Teller, follow, stream
 from netlib.frontends.daemon.journal import Journal, look_up

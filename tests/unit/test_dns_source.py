@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from netlib import built_in, state
+from netlib import built_in, keys, records
 from netlib.dns.facts import EndpointNames, NetworkNames, Update
 from netlib.dns.source import ZoneSource, store_source
 from netlib.model import Endpoint, Netns, Network, PublishedPort, Sandbox, Subnet
@@ -84,10 +84,10 @@ def put(store: Store, **what: Network | Endpoint) -> int:
     """Write a record as the engine does."""
     for value in what.values():
         if isinstance(value, Network):
-            key, text = state.network_key(value.id), state.dump_network(value, Wiring())
+            key, text = keys.network_key(value.id), records.dump_network(value, Wiring())
         else:
-            key = state.endpoint_key(value.network, value.id)
-            text = state.dump_endpoint(value, Wiring())
+            key = keys.endpoint_key(value.network, value.id)
+            text = records.dump_endpoint(value, Wiring())
         revision = store.commit(Commit(put={key: text}))
     return revision
 
@@ -116,7 +116,7 @@ def test_then_what_changed(store: Store, source: ZoneSource) -> None:
     assert source(since, 0.0) == Update(
         revision=revision, since=since, endpoints=(replace(WEB_NAMES, aliases=()),)
     )
-    gone = store.commit(Commit(put={}, delete=(state.endpoint_key(NET.id, WEB.id),)))
+    gone = store.commit(Commit(put={}, delete=(keys.endpoint_key(NET.id, WEB.id),)))
     assert source(revision, 0.0) == Update(revision=gone, since=revision, gone=(WEB.id,))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface
 
-from netlib import state as keys
 from netlib.model import Endpoint, Netns, PublishedPort, Sandbox
+from netlib.records import Memo, dump_endpoint, load_endpoint
 from netlib.wiring import Address, Publish, Wiring
 
 BOX = Sandbox(name="web", netns=Netns(name="web", path="/run/netns/web", inode=7))
@@ -31,9 +31,9 @@ WIRING = Wiring(
 
 def test_a_record_that_was_just_written_is_known() -> None:
     """It is not decoded again, and has the revision that it is read at."""
-    text = keys.dump_endpoint(ENDPOINT, WIRING)
+    text = dump_endpoint(ENDPOINT, WIRING)
 
-    record = keys.load_endpoint(text, 3)
+    record = load_endpoint(text, 3)
 
     assert record.endpoint is ENDPOINT
     assert record.wiring is WIRING
@@ -42,9 +42,9 @@ def test_a_record_that_was_just_written_is_known() -> None:
 
 def test_a_record_of_another_process_is_decoded_to_the_same() -> None:
     """Equal in all that it says."""
-    text = keys.dump_endpoint(ENDPOINT, WIRING)
+    text = dump_endpoint(ENDPOINT, WIRING)
 
-    record = keys.load_endpoint(f" {text}", 3)
+    record = load_endpoint(f" {text}", 3)
 
     assert record.endpoint is not ENDPOINT
     assert (record.endpoint, record.wiring) == (ENDPOINT, WIRING)
@@ -53,7 +53,7 @@ def test_a_record_of_another_process_is_decoded_to_the_same() -> None:
 def test_what_is_known_stays_bounded() -> None:
     """The oldest is forgotten, and decoded when it is read again."""
     decoded: list[str] = []
-    memo = keys.Memo(lambda text: decoded.append(text) or text.upper(), 2)
+    memo = Memo(lambda text: decoded.append(text) or text.upper(), 2)
 
     assert [memo.of(text) for text in ("a", "b", "a", "c", "a")] == ["A", "B", "A", "C", "A"]
     assert decoded == ["a", "b", "c", "a"]
@@ -61,7 +61,7 @@ def test_what_is_known_stays_bounded() -> None:
 
 def test_a_value_that_was_read_is_written_as_its_text_until_it_is_forgotten() -> None:
     """By what it is, not by what equals it; nothing is told of a value that is gone."""
-    memo = keys.Memo(lambda text: [text], 2)
+    memo = Memo(lambda text: [text], 2)
     first = memo.of("a")
     assert memo.text_of(first) == "a"
     assert memo.text_of(["a"]) is None

@@ -46,7 +46,7 @@ def nodes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Compl
     def known(net: Net) -> Iterable[tuple[str, str]]:
         from netlib.cluster import keys
         from netlib.cluster.model import Node
-        from netlib.state import load_as
+        from netlib.records import load_as
         from netlib.store import under
 
         copies = net.engine.state.store.range(*under(keys.NODES))

@@ -9,7 +9,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from netlib import state as keys
+from netlib import keys
 from netlib.engine import Engine
 from netlib.errors import (
     AddressTaken,
@@ -48,13 +48,14 @@ from netlib.model import AddressRange, Endpoint, IPAddress, Netns, Network, Sand
 from netlib.net import Net
 from netlib.operation import Operation
 from netlib.plan import subject
+from netlib.records import EndpointRecord, dump, load, load_endpoint
 from netlib.side_by_side import run_with_others
-from netlib.state import EndpointRecord
 from netlib.store import Commit
 from netlib.values import replace
-from netlib.verbs.connect import check_nowhere_else, connect
+from netlib.verbs.connect import connect
 from netlib.verbs.departing import depart, leave
 from netlib.verbs.giving_way import give_way
+from netlib.verbs.pairing import check_nowhere_else
 from netlib.verbs.readdress import readdress
 from netlib.wiring import Wiring
 
@@ -140,10 +141,10 @@ def _noted(call: Call, ipam: Ipam) -> Iterator[None]:
     """
     store, operation = call.net.engine.state.store, call.request.operation
     noted = store.get(_note(call))
-    if operation and noted and keys.load(noted.value).get("call") == operation:
+    if operation and noted and load(noted.value).get("call") == operation:
         ipam.delete()
     since = call.net.engine.clock()
-    note = {_note(call): keys.dump({"since": since, "call": operation})}
+    note = {_note(call): dump({"since": since, "call": operation})}
     store.commit(Commit(put=note, durable=False))
     try:
         yield
@@ -227,7 +228,7 @@ def _now(engine: Engine, record: EndpointRecord) -> EndpointRecord:
     found = engine.state.store.get(keys.endpoint_key(endpoint.network, endpoint.id))
     if found is None:
         raise NotConnected(f"{endpoint.sandbox.name} was disconnected meanwhile")
-    return keys.load_endpoint(found.value, found.revision)
+    return load_endpoint(found.value, found.revision)
 
 
 def _connect(
@@ -380,7 +381,7 @@ def find_record(call: Call) -> EndpointRecord | None:
     store = call.net.engine.state.store
     interface = store.get(keys.interface_key(call.request.sandbox, call.ifname))
     record = store.get(f"endpoint/{interface.value}") if interface else None
-    return keys.load_endpoint(record.value, record.revision) if record else None
+    return load_endpoint(record.value, record.revision) if record else None
 
 
 def attachment(endpoint: Endpoint) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from netlib.frontends.cni.results import Result
 from netlib.model import EVERYWHERE, Endpoint, IPInterface, Network
 from netlib.naming import nameservers
 from netlib.net import Net
-from netlib.state import EndpointRecord, NetworkRecord
+from netlib.records import EndpointRecord, NetworkRecord
 from netlib.wiring import Bridge, Route, VethPair
 
 

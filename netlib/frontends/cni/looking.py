@@ -23,8 +23,8 @@ from netlib.frontends.cni.results import Result
 from netlib.model import Endpoint, Netns, Network
 from netlib.net import Net
 from netlib.plan import Change, Plan, Stage, Step
+from netlib.records import EndpointRecord
 from netlib.settings import STATE_FILE
-from netlib.state import EndpointRecord
 from netlib.store.sqlite_file import check_room
 from netlib.values import fields
 from netlib.verbs.check import Finding, examine

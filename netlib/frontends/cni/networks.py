@@ -16,7 +16,7 @@ from netlib.frontends.cni.refusal import TRY_AGAIN, Refusal
 from netlib.model import Network, Subnet
 from netlib.net import Net
 from netlib.options import canonical
-from netlib.state import NetworkRecord
+from netlib.records import NetworkRecord
 from netlib.verbs.create import ensure_made
 from netlib.verbs.remove import dissolve
 

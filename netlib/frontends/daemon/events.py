@@ -10,9 +10,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from netlib import state as keys
 from netlib.errors import StoreError
 from netlib.frontends.daemon.messages import Channel, Lost, connect
+from netlib.records import load, reading
 from netlib.store import Event, Store, under
 
 _POLL_SECONDS = 0.5
@@ -128,7 +128,7 @@ class Teller:
         for first in ("network/", "endpoint/"):
             for record in store.range(*under(first)):
                 with suppress(StoreError):
-                    self._known[record.key] = keys.load(record.value)
+                    self._known[record.key] = load(record.value)
 
     def tell(self, change: Event) -> Iterator[Told]:
         """What a change of one key means: nothing, or an event or two."""
@@ -137,8 +137,8 @@ class Teller:
             return
         before = self._known.pop(change.key, None)
         try:
-            with keys.reading(change.value or ""):
-                after: Any = None if change.value is None else keys.load(change.value)
+            with reading(change.value or ""):
+                after: Any = None if change.value is None else load(change.value)
                 was = None if before is None else before[kind]
                 now = None if change.value is None else after[kind]
                 of_kind = _of_network if kind == "network" else self._of_endpoint

@@ -7,8 +7,9 @@ import threading
 import time
 from typing import Any
 
-from netlib import state as keys
+from netlib import keys
 from netlib.errors import StoreError
+from netlib.records import load, reading
 from netlib.store import Commit, Store, under
 
 # A client that lost its daemon asks at once.
@@ -63,15 +64,15 @@ def look_up(store: Store, operation: str) -> dict[str, Any] | None:
     record = store.get(keys.operation_key(operation))
     if record is None:
         return None
-    with keys.reading(record.value):
-        found: dict[str, Any] = keys.load(record.value)
+    with reading(record.value):
+        found: dict[str, Any] = load(record.value)
         return found["answer"] or {}
 
 
 def _since(note: str) -> float:
     """When an operation began; long ago where the note can't be read."""
     try:
-        with keys.reading(note):
-            return float(keys.load(note)["since"])
+        with reading(note):
+            return float(load(note)["since"])
     except StoreError:
         return 0.0

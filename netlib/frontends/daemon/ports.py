@@ -17,14 +17,13 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from netlib import state as keys
+from netlib import keys
 from netlib.binding import ANY, bound
 from netlib.errors import NetError, StoreError
 from netlib.kernel.listeners import HELD_MARK
 from netlib.model import Endpoint, Protocol
 from netlib.net import Net
-from netlib.state import load_endpoint
-from netlib.store import under
+from netlib.records import load_endpoint
 from netlib.wiring import Relay
 
 _POLL_SECONDS = 1.0
@@ -119,7 +118,7 @@ class Holder:
     def _read_all(self) -> int:
         store = self._net.engine.state.store
         revision = store.revision()
-        there = {record.key: record.value for record in store.range(*under("endpoint/"))}
+        there = {record.key: record.value for record in store.range(*keys.endpoints_of())}
         for key in [*(k for k in self._held if k not in there), *there]:
             self._hold(key, there.get(key))
         return revision

@@ -12,6 +12,7 @@ from pathlib import Path
 import netlib
 from netlib.errors import InUse
 from netlib.frontends.daemon.messages import Lost, connect
+from netlib.logs import appended
 from netlib.settings import FIREWALL, Backend
 
 LOG = "daemon.log"
@@ -34,11 +35,7 @@ def launch(folder: Path, firewall: Backend | None = None) -> subprocess.Popen[by
         "    sys.stderr.write(f'{error}\\n')\n"
         f"    sys.exit({InUse.exit_status})\n"
     )
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    log = os.open(folder / LOG, flags, 0o600)
-    try:
-        if os.fstat(log).st_size > _LOG_BYTES:
-            os.truncate(log, 0)
+    with appended(folder / LOG, _LOG_BYTES) as log:
         return subprocess.Popen(
             [sys.executable, "-IS", "-c", program],
             stdin=subprocess.DEVNULL,
@@ -53,8 +50,6 @@ def launch(folder: Path, firewall: Backend | None = None) -> subprocess.Popen[by
                 **{name: os.environ[name] for name in (FIREWALL,) if name in os.environ},
             },
         )
-    finally:
-        os.close(log)
 
 
 def running(folder: Path) -> int:

@@ -19,7 +19,7 @@ from netlib.model import Family
 from netlib.names import MARK
 from netlib.net import Net
 from netlib.plan import Plan
-from netlib.state import EndpointRecord, NetworkRecord, load_endpoint
+from netlib.records import EndpointRecord, NetworkRecord, load_endpoint
 from netlib.store import under
 from netlib.verbs.check import examine, missing
 from netlib.wiring import FirewallBase, Forwarding, Layer, Link, Noun, Wiring
