@@ -127,9 +127,9 @@ def move_ports(
         holder = _holder_at(engine, endpoint, one, there, before)
         if holder is None and not any(conflict(one, other) for other in was):
             # What overlaps its old place is its own: the listener may be our relay.
-            holder = engine.kernel.port_user(
-                one.protocol, one.host_address, one.host_port, one.count
-            )
+            user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
+            # Or one that came meanwhile, for who has claimed the port by now.
+            holder = user and (_holder_at(engine, endpoint, one, there, before) or user)
         if holder is not None:
             raise PortTaken(
                 f"host port {one} of {endpoint.sandbox.name} can't move: it is taken by {holder}",
@@ -235,17 +235,23 @@ def _holder(
 ) -> str | None:
     """Who has one of the host ports that a published port needs, in words: or who listens there."""
     needs = bound(network, port)
-    for one in needs:
-        if mine.has(one):
-            return "this endpoint itself"
-        sandbox = publisher(engine, one)
-        if sandbox is not None:
-            return f"sandbox {sandbox}"
+    if any(map(mine.has, needs)):
+        return "this endpoint itself"
+    sandbox = _publishing(engine, needs)
+    if sandbox is not None:
+        return sandbox
     for one in _at_once(needs) if listens else ():
         user = engine.kernel.port_user(one.protocol, one.host_address, one.host_port, one.count)
         if user is not None and not _gives_way(engine, one):
-            return user
+            # A relay of ours that came to listen has its port claimed by now.
+            return _publishing(engine, needs) or user
     return None
+
+
+def _publishing(engine: Engine, needs: Iterable[PublishedPort]) -> str | None:
+    """Which sandbox publishes one of these already, in words."""
+    found = (publisher(engine, one) for one in needs)
+    return next((f"sandbox {name}" for name in found if name is not None), None)
 
 
 def _gives_way(engine: Engine, one: PublishedPort) -> bool:

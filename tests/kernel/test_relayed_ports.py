@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from support.host import HOST4, HOST6, Host
@@ -152,3 +153,31 @@ def test_a_port_that_a_process_has_on_ipv6_is_refused(host: Host, net: Net, addr
     assert not net.engine.state.endpoints()
     assert not net.check()
     eventually(lambda: not relay_processes(host))
+
+
+@pytest.mark.parametrize("verb", ["connect", "publish"])
+def test_who_is_second_is_told_which_sandbox_has_the_port(
+    host: Host, net: Net, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that a relay listens, which came after the state was read."""
+    for name in ("web", "late"):
+        host.sandbox(name)
+    net.create("my-net", subnets=[PREFIX4])
+    net.connect("my-net", "netns:late", publish=["8081:81"])
+    ask_kernel = net.engine.kernel.port_user
+
+    def be_first(*asked: Any) -> str | None:
+        monkeypatch.undo()
+        with Net(host.state_dir, firewall=net.engine.kernel.firewall) as other:
+            other.connect("my-net", "netns:web", publish=["8080:80"])
+        assert relay_processes(host)
+        return ask_kernel(*asked)
+
+    net.create("second", subnets=["203.0.113.0/24"])
+    attempts = {
+        "connect": lambda: net.connect("second", "netns:late", publish=["8080:80"]),
+        "publish": lambda: net.publish("netns:late", ["8080:80"]),
+    }
+    monkeypatch.setattr(net.engine.kernel, "port_user", be_first)
+    with pytest.raises(PortTaken, match="taken by sandbox netns:web"):
+        attempts[verb]()
