@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 from netlib.dns import wire
@@ -94,7 +94,7 @@ class Forwarder:
         if inquiry is not None:
             inquiry.waiting.append((asker, done))
             return True
-        usable = [server for server in _servers(question) if not self.is_ours(server)]
+        usable = self.usable(question.servers, question.within)
         servers = self.standing.order(usable[:MOST_SERVERS])
         inquiry = _Inquiry(self, question, attempts(servers), lambda: self._asked.pop(key))
         inquiry.waiting.append((asker, done))
@@ -106,6 +106,10 @@ class Forwarder:
                 self.loop.later(0, _Inquiry(self, question, [(server, NEXT_SECONDS)]).next)
         return True
 
+    def usable(self, servers: Iterable[str], within: str) -> list[Server | Within]:
+        """Those of the servers that would not lead back to us."""
+        return [server for server in _parsed(servers, within) if not self.is_ours(server)]
+
     def settle(self, asker: str) -> None:
         """One question less in flight."""
         self._by_asker[asker] -= 1
@@ -113,9 +117,9 @@ class Forwarder:
             del self._by_asker[asker]
 
 
-def _servers(question: Question) -> Iterator[Server | Within]:
-    for text in question.servers:
-        server = Within(question.within, text) if question.within else Server.parse(text)
+def _parsed(servers: Iterable[str], within: str) -> Iterator[Server | Within]:
+    for text in servers:
+        server = Within(within, text) if within else Server.parse(text)
         if server is not None:
             yield server
 

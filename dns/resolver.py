@@ -111,8 +111,8 @@ class Resolver:
             return self._finish(case, found.packed(query), "here", found.rcode)
 
         dnssec = query.edns.wants_dnssec if query.edns is not None else None
-        servers = found.servers or self.host_servers()
-        question = Question(found.question, query.flags, dnssec, servers, found.within)
+        servers, within = self._others(found, asker)
+        question = Question(found.question, query.flags, dnssec, servers, within)
         kept = self.cache.get(question.key)
         if kept is not None:
             return self._finish(case, grafted(query, found, kept), "cache")
@@ -131,6 +131,20 @@ class Resolver:
             self.stats.forwarded += 1
             return None
         return self._finish(case, wire.reply(query, wire.REFUSED), "too many")
+
+    def _others(self, found: Forward, asker: Asker | None) -> tuple[tuple[str, ...], str]:
+        """Whom to ask, and from within which sandbox.
+
+        Servers that are all ourselves say no more than that we are to be asked (`--dns GATEWAY`):
+        then it is for us to know whom else to ask, as if there were none.
+        """
+        if found.servers and self.forwarder.usable(found.servers, found.within):
+            return found.servers, found.within
+        if found.servers and asker is not None:
+            for network in map(self.zone.networks.__getitem__, asker.networks):
+                if not network.internal and self.forwarder.usable(network.servers, ""):
+                    return network.servers, ""
+        return self.host_servers(), ""
 
     def _finish(self, case: _Case, message: bytes, how: str, rcode: int | None = None) -> bytes:
         """The message as an answer to this very query, with OPT if it had one, and not too long."""
