@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from typing import TypeVar
 
 from netlib.apply import apply, tear_down
 from netlib.engine import Engine
@@ -18,6 +19,8 @@ from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours, strange_members
 from netlib.verbs.remove import Watch
 from netlib.wiring import FirewallBase, Layer, Link, Noun, Wiring
+
+T = TypeVar("T")
 
 # Longer than operations take, but for a repair of very much.
 _RUNNING_SECONDS = 3.0
@@ -56,13 +59,18 @@ def check(engine: Engine, target: str | None = None) -> tuple[Finding, ...]:
 
     Example:  net check my-net
     """
-    found = _look(engine, target)
+    return tuple(past_running(engine, lambda: _look(engine, target)))
+
+
+def past_running(engine: Engine, look: Callable[[], Sequence[T]]) -> Sequence[T]:
+    """What is amiss by `look`, which looks again after what runs where something seems to be."""
+    found = look()
     if found:
         with ExitStack() as held:
             # Who can't wait, or not for so long, looks all the same.
             with suppress(BlockingIOError, LockStuck, NotPermitted, StoreError):
                 held.enter_context(engine.lock.alone(_RUNNING_SECONDS))
-            return _look(engine, target)
+            return look()
     return found
 
 

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from ipaddress import ip_interface
 
 import pytest
@@ -20,6 +22,7 @@ from support.traffic import fetch, serve
 from netlib import Net
 from netlib.frontends.cni import answer
 from netlib.frontends.cni.results import VERSIONS
+from netlib.plan import Stage
 
 pytestmark = pytest.mark.kernel
 
@@ -568,6 +571,36 @@ def test_check_finds_each_missing_piece(host: Host, runtime: Runtimes) -> None:
         front.delete("one")
         with Net(host.state_dir) as net:
             net.repair()
+
+
+def test_check_finds_no_damage_in_a_change_that_runs(
+    host: Host, net: Net, runtime: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another MTU: it is wanted and not there when CHECK looks, which then looks again."""
+    front = runtime()
+    front.add("one", host.sandbox("web").netns.path)
+    half_way, go_on = threading.Event(), threading.Event()
+    do, alone = net.engine.kernel.do, net.engine.lock.alone
+
+    def slowly(stage: Stage) -> None:
+        half_way.set()
+        assert go_on.wait(20)
+        do(stage)
+
+    def waiting(*seconds: float) -> AbstractContextManager[None]:
+        go_on.set()
+        return alone(*seconds)
+
+    monkeypatch.setattr(net.engine.kernel, "do", slowly)
+    monkeypatch.setattr(net.engine.lock, "alone", waiting)
+    with ThreadPoolExecutor() as beside:
+        change = beside.submit(net.update, "front", options={"mtu": "1400"})
+        assert half_way.wait(20)
+        try:
+            front.check("one")
+        finally:
+            go_on.set()
+        assert change.result().options["mtu"] == "1400"
 
 
 def test_check_needs_the_namespace_and_the_result(host: Host, runtime: Runtimes) -> None:

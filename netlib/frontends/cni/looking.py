@@ -27,7 +27,7 @@ from netlib.records import EndpointRecord
 from netlib.settings import STATE_FILE
 from netlib.store.sqlite_file import check_room
 from netlib.values import fields
-from netlib.verbs.check import Finding, examine
+from netlib.verbs.check import Finding, examine, past_running
 from netlib.wiring import Macvlan, VethPair
 
 # How the names of our own devices begin, see netlib.names.
@@ -39,32 +39,38 @@ _OTHERS_MAY_CHANGE = ("mtu", "mac", "hairpin")
 def check(call: Call, netns: Netns) -> None:
     """Raise Refusal that names what is missing of an attachment."""
     net, request, config = call
-    if config.previous is None:
+    previous = config.previous
+    if previous is None:
         raise Refusal(INVALID_CONFIG, "CHECK needs prevResult")
     if config.delegate:
         Ipam(request, config).forward("CHECK")
-    ifname = call.ifname
+    missing = past_running(net.engine, lambda: _missing(call, previous, netns))
+    if missing:
+        raise Refusal(
+            NetError.cni_code,
+            f"{call.ifname} of container {request.container} is damaged: {'; '.join(missing)}",
+            "run: net repair",
+        )
+
+
+def _missing(call: Call, previous: Result, netns: Netns) -> list[str]:
+    """What is missing of an attachment, in words. Raises Refusal where it is none."""
+    net, request, config = call
     record = find_record(call)
     network = networks.find(net, config)
     if record is None or network is None or record.endpoint.network != network.id:
-        if _was_others(config.previous, ifname, network):
-            return
+        if _was_others(previous, call.ifname, network):
+            return []
         raise Refusal(
             UNKNOWN_CONTAINER,
-            f"{ifname} of container {request.container} is not attached to {config.network}",
+            f"{call.ifname} of container {request.container} is not attached to {config.network}",
         )
     if record.endpoint.sandbox.netns.inode != netns.inode:
         raise Refusal(
             UNKNOWN_CONTAINER, f"{request.netns} is not the network namespace that was attached"
         )
-    told = _compare(config.previous, record.endpoint)
-    missing = [part for f in _damage(net, record) for part in _missing(net, f, told)]
-    if missing:
-        raise Refusal(
-            NetError.cni_code,
-            f"{ifname} of container {request.container} is damaged: {'; '.join(missing)}",
-            "run: net repair",
-        )
+    told = _compare(previous, record.endpoint)
+    return [part for found in _damage(net, record) for part in _parts(net, found, told)]
 
 
 def _was_others(previous: Result, ifname: str, network: Network | None) -> bool:
@@ -96,7 +102,7 @@ def _damage(net: Net, record: EndpointRecord) -> tuple[Finding, ...]:
     return examine(net.engine, [around] if around else [], [record])
 
 
-def _missing(net: Net, finding: Finding, told_mac: str) -> list[str]:
+def _parts(net: Net, finding: Finding, told_mac: str) -> list[str]:
     """What is wrong, as the commands that would mend it; or why nothing can."""
     if finding.note:
         return [finding.note]
@@ -148,9 +154,14 @@ def status(call: Call) -> None:
                 f"network {network.name} has no free IPv{family} address",
                 f"run: net gc, or net update --subnet CIDR {network.name}",
             )
-    record = net.engine.state.find_network(network.id)
-    if record is not None and any(found.plan for found in examine(net.engine, [record], [])):
+    if past_running(net.engine, lambda: _damaged(net, network)):
         raise Refusal(LIMITED_CONNECTIVITY, f"network {network.name} is damaged", "run: net repair")
+
+
+def _damaged(net: Net, network: Network) -> list[Finding]:
+    record = net.engine.state.find_network(network.id)
+    found = examine(net.engine, [record], []) if record else ()
+    return [finding for finding in found if finding.plan]
 
 
 def collect(call: Call) -> None:
