@@ -97,7 +97,10 @@ def in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
     for address in endpoint.addresses:
         yield Address(netns=netns, device=device, address=address, announce=True)
     gateways = {family: _gateway(network, endpoint, family) for family in endpoint.gateway_for}
-    yield from routes(network, device, netns, gateways, endpoint.addresses)
+    yield from default_routes(network, device, netns, gateways, endpoint.addresses)
+    if endpoint.leaves_routes:
+        return
+    yield from static_routes(network, device, netns)
     for destination, via in endpoint.routes.items():
         if destination not in EVERYWHERE.values():
             yield Route(
@@ -114,14 +117,14 @@ def metric_of(network: Network) -> int:
     return number(network.options, "metric", 0, 2**32 - 1) or 0
 
 
-def routes(
+def default_routes(
     network: Network,
     device: str,
     netns: Netns,
     gateways: Mapping[Family, IPAddress | None],
     addresses: Iterable[IPInterface] = (),
 ) -> list[Route]:
-    """Default routes through `gateways`, and the network's static routes.
+    """Default routes through `gateways`.
 
     With `addresses`, a gateway in no prefix of theirs is reached on the link all the same.
     """
@@ -142,6 +145,13 @@ def routes(
                     and not any(gateway in prefix for prefix in near),
                 )
             )
+    return result
+
+
+def static_routes(network: Network, device: str, netns: Netns) -> list[Route]:
+    """The network's option `routes`. Raises InvalidOption."""
+    metric = metric_of(network)
+    result: list[Route] = []
     for text in _parts(network.options.get("routes", "")):
         destination, via, own_metric = _route(text)
         result.append(
@@ -159,7 +169,7 @@ def routes(
 def _check_routes(network: Network) -> None:
     """Raise InvalidOption for static routes that no endpoint of the network could have."""
     seen: set[tuple[IPNetwork, int]] = set()
-    for route in routes(network, "eth0", HOST, {}):
+    for route in static_routes(network, "eth0", HOST):
         if not any(route.via in subnet.prefix for subnet in network.subnets):
             raise InvalidOption(
                 f"option routes leads to {route.destination} via {route.via}, which is in no "

@@ -14,7 +14,7 @@ from netlib.drivers.endpoint import (
     ROUTING,
     check_in_sandbox,
     in_sandbox,
-    routes,
+    static_routes,
     sysctls,
 )
 from netlib.drivers.hosted import HOST_BINDING, ICC, MASQUERADE, check_host_addresses
@@ -246,8 +246,10 @@ def _on_link(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
     By way of gateways each host would see one direction of a connection only, and conntrack
     take answers without a question for invalid.
     """
+    if endpoint.leaves_routes:
+        return
     netns, device = endpoint.sandbox.netns, endpoint.ifname
-    taken = {route.destination for route in routes(network, device, netns, {})}
+    taken = {route.destination for route in static_routes(network, device, netns)}
     for subnet in network.subnets:
         address = endpoint.address(subnet.family)
         if address and address.ip not in subnet.prefix and subnet.prefix not in taken:

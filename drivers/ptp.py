@@ -12,8 +12,9 @@ from netlib.drivers.endpoint import (
     IFACE_PREFIX,
     ROUTING,
     check_in_sandbox,
+    default_routes,
     metric_of,
-    routes,
+    static_routes,
     sysctls,
 )
 from netlib.drivers.hosted import (
@@ -165,7 +166,8 @@ def _in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
         )
         if address.version in endpoint.gateway_for:
             gateways[address.version] = gateway
-    yield from routes(network, device, netns, gateways)
+    yield from default_routes(network, device, netns, gateways)
+    yield from static_routes(network, device, netns)
 
 
 def _firewall(network: Network, endpoint: Endpoint, device: str) -> Iterator[Noun]:

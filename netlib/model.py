@@ -210,6 +210,8 @@ class Endpoint:
     endpoint: the one with the highest `gateway_priority`, the oldest where they are equal.
     `routes` are gateways by destination that came with the addresses, where somebody else
     than netlib chose those; one to everywhere is the default route.
+    `leaves_routes`: static ones, the network's too, lead through another endpoint of the sandbox on
+    the same network, for there can be one of each.
     """
 
     id: str
@@ -225,6 +227,7 @@ class Endpoint:
     routes: Mapping[str, str] = field(default_factory=dict)
     gateway_priority: int = 0
     gateway_for: tuple[Family, ...] = ()
+    leaves_routes: bool = False
     created: float = 0.0
     state: State = "pending"
 

@@ -197,7 +197,7 @@ def rewire_sandbox(
 ) -> list[Rewiring]:
     """The changes among a sandbox's endpoints when one joins, or when only `others` stay.
 
-    Only those whose default routes move are changed; `joining` is described anew.
+    Only those whose routes move are changed; `joining` is described anew.
     """
     others = list(others)
     for record in others:
@@ -209,7 +209,7 @@ def rewire_sandbox(
     changes: list[Rewiring] = []
     for record in others:
         endpoint = elected[record.endpoint.id]
-        if record.endpoint.state != "ready" or endpoint.gateway_for == record.endpoint.gateway_for:
+        if record.endpoint.state != "ready" or endpoint == record.endpoint:
             continue
         try:
             after = describe(engine, networks[endpoint.network], endpoint, host)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from ipaddress import ip_interface
+from typing import Any
 
 import pytest
 from support.host import Host
@@ -261,6 +262,40 @@ def test_a_container_can_have_two_interfaces_on_one_network(
     net.disconnect("front", "cni-one")
     assert [e.sandbox.name for e in net.endpoints()] == ["cni-two"]
     assert net.check() == ()
+
+
+@pytest.mark.parametrize("kind", ["host-local", ""])
+def test_two_interfaces_on_a_network_with_static_routes(
+    host: Host, net: Net, runtime: Runtimes, kind: str
+) -> None:
+    """The first one's stand, and the second has them as soon as that goes."""
+    ipam: dict[str, Any] = {"subnet": SUBNET, "routes": [
+        {"dst": "0.0.0.0/0"}, {"dst": "203.0.113.0/24", "gw": "198.51.100.9"}]}  # fmt: skip
+    if kind:
+        ipam |= {"type": kind, "dataDir": str(host.state_dir / "ipam")}
+    web = host.sandbox("web")
+    front = runtime({"ipam": ipam}, version="1.0.0")
+    front.add("one", web.netns.path, "eth0")
+    second = front.add("one", web.netns.path, "eth1")
+    assert not second.get("routes")
+
+    def ways() -> list[str]:
+        lines = web.run("ip", "route", "show", "203.0.113.0/24").stdout.splitlines()
+        return [" ".join(line.split()[1:5]) for line in lines]
+
+    assert ways() == ["via 198.51.100.9 dev eth0"]
+    for ifname in ("eth0", "eth1"):
+        front.check("one", ifname)
+    net.update("front", options={"mtu": "1400"})  # all is described anew
+    assert net.check() == ()
+    front.delete("one", "eth0")
+    assert ways() == ["via 198.51.100.9 dev eth1"]
+    front.check("one", "eth1")
+    front.add("one", web.netns.path, "eth0")
+    assert ways() == ["via 198.51.100.9 dev eth1"]
+    front.delete("one", "eth0")
+    front.delete("one", "eth1")
+    assert leases(net) == []
 
 
 @both
