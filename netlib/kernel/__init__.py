@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from netlib.model import Device, HostFacts, IPAddress, IPNetwork, Netns, Protocol
 from netlib.plan import Stage
-from netlib.wiring import Count, Effect, Wiring
+from netlib.wiring import Count, Effect, Vxlan, Wiring
 
 if typing.TYPE_CHECKING:
     from netlib.kernel.switches import Switches
@@ -127,6 +127,9 @@ class Kernel(typing.Protocol):
 
         `address` None: any address of either family.
         """
+
+    def rival(self, tunnel: Vxlan) -> str:
+        """Another device beside which that can't be made, in words; "": none that is known."""
 
     def make_namespace(self, name: str, claim: Callable[[Netns], None] | None = None) -> Netns:
         """A new network namespace that stays, at /run/netns/`name` as for ip-netns(8).

@@ -56,6 +56,7 @@ from netlib.wiring import (
     Neighbour,
     Noun,
     Stray,
+    Vxlan,
     Wiring,
 )
 
@@ -314,6 +315,10 @@ class FakeKernel:
         return next(
             (self.listening[protocol, p] for p in ports if (protocol, p) in self.listening), None
         )
+
+    def rival(self, _tunnel: Vxlan) -> str:
+        """None: nobody else makes such devices here."""
+        return ""
 
     def make_namespace(self, name: str, claim: Callable[[Netns], None] | None = None) -> Netns:
         """A new network namespace that stays, at /run/netns/`name`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,6 +11,7 @@ from netlib.kernel import links, rtnl
 from netlib.kernel.deletions import Deletions
 from netlib.kernel.errnos import Refusal, is_absence, refused
 from netlib.kernel.journal import Journal
+from netlib.kernel.kinds import vxlan
 from netlib.kernel.netlink import Request, Socket, u32
 from netlib.kernel.netns import is_host
 from netlib.kernel.refusals import thing, translated
@@ -17,8 +19,9 @@ from netlib.kernel.rtnl import LinkState
 from netlib.kernel.session import Session
 from netlib.model import Netns
 from netlib.plan import Change, Create, Delete, Step
-from netlib.wiring import Link, Noun, VethPair
+from netlib.wiring import Link, Noun, VethPair, Vxlan
 
+_CLASHES = (errno.EEXIST, errno.EADDRINUSE)
 # Groups that we use for deletion: random, so that two of us at once do not meet.
 _GROUP_PREFIX = 0x6E4C << 16
 
@@ -149,6 +152,10 @@ def _in_the_way(refusal: Refusal, step: Step, session: Session) -> NetError:
             f"{noun.peer_netns} has a device {noun.peer} already",
             "choose another name with --ifname, or remove that device",
         )
+    if isinstance(noun, Vxlan) and refusal.errno in _CLASHES:
+        rival = vxlan.rival(noun, session)
+        if rival:
+            error.hint = f"{rival}: remove that device, or move it to another port"
     return error
 
 

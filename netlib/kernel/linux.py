@@ -16,6 +16,7 @@ from netlib.kernel.deletions import Deletions
 from netlib.kernel.errnos import Refusal, failed, raise_together, typed
 from netlib.kernel.flows import FlowsToForget
 from netlib.kernel.journal import Journal
+from netlib.kernel.kinds import vxlan
 from netlib.kernel.netfilter import Begun, Firewall, Steps
 from netlib.kernel.netlink import NoAnswer
 from netlib.kernel.netns import Namespaces, open_netns
@@ -37,6 +38,7 @@ from netlib.wiring import (
     Noun,
     SourceGuard,
     Sysctl,
+    Vxlan,
     Wiring,
 )
 
@@ -446,6 +448,12 @@ class LinuxKernel:
         from netlib.kernel import listeners
 
         return listeners.port_user(self._namespaces, protocol, address, port, count)
+
+    @typed
+    def rival(self, tunnel: Vxlan) -> str:
+        """Another device beside which that can't be made, in words; "": none that is known."""
+        with self._session() as session:
+            return vxlan.rival(tunnel, session)
 
     @typed
     def make_namespace(self, name: str, claim: Callable[[Netns], None] | None = None) -> Netns:

@@ -55,11 +55,8 @@ def translated(refusal: Refusal, step: Step) -> NetError:
     if isinstance(error, AlreadyThere) and isinstance(noun, Route):
         leave = "connect with -o no_default_route=true" if not noun.destination.prefixlen else ""
         error.hint = f"somebody else made one{', and to leave it: ' * bool(leave)}{leave}"
-    if isinstance(error, AlreadyThere) and isinstance(noun, Vxlan):
-        error.hint = (
-            f"somebody else has one with VNI {noun.vni} at UDP port {noun.port}, and frames for it "
-            "can't go to both; see: ip -d link show type vxlan"
-        )
+    if refusal.errno == errno.EADDRINUSE and isinstance(noun, Vxlan):
+        error.hint = f"see who has UDP port {noun.port}: ss -lnup"
     return error
 
 

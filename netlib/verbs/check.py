@@ -11,6 +11,7 @@ from netlib.engine import Engine
 from netlib.errors import LockStuck, NetError, NotPermitted, StoreError
 from netlib.model import Sandbox
 from netlib.plan import Create, Plan, diff, joined
+from netlib.plan import subject as subject_of
 from netlib.records import EndpointRecord, NetworkRecord
 from netlib.store import Commit
 from netlib.values import dataclass
@@ -18,7 +19,7 @@ from netlib.verbs.departing import depart_all, leave
 from netlib.verbs.half_done import leftovers, settle, stale_claims, title
 from netlib.verbs.marks import ours, strange_members
 from netlib.verbs.remove import Watch
-from netlib.wiring import FirewallBase, Layer, Link, Noun, Wiring
+from netlib.wiring import FirewallBase, Layer, Link, Noun, Vxlan, Wiring
 
 T = TypeVar("T")
 
@@ -118,7 +119,7 @@ def examine(
 ) -> tuple[Finding, ...]:
     """Likewise, of these networks and endpoints alone: it costs as much as they are many."""
     seen = _observed(engine, [*networks, *endpoints])
-    found = (*_networks(networks, seen), *_endpoints(engine, endpoints, seen))
+    found = (*_networks(engine, networks, seen), *_endpoints(engine, endpoints, seen))
     spanning = [r for r in networks if r.network.underlay is not None]
     if not spanning:
         return found
@@ -257,7 +258,7 @@ def missing(wanted: Wiring, seen: Wiring) -> Plan:
     return diff(have=Wiring(noun for noun in found if noun is not None), want=wanted)
 
 
-def _networks(records: Iterable[NetworkRecord], seen: Wiring) -> Iterable[Finding]:
+def _networks(engine: Engine, records: Iterable[NetworkRecord], seen: Wiring) -> Iterable[Finding]:
     for record in records:
         subject = f"network {record.network.name}"
         if record.network.state != "ready":
@@ -265,7 +266,14 @@ def _networks(records: Iterable[NetworkRecord], seen: Wiring) -> Iterable[Findin
             continue
         plan = missing(record.wiring, seen)
         if plan:
-            yield Finding(subject=subject, plan=plan)
+            yield Finding(subject=subject, plan=plan, note=_rivals(engine, plan))
+
+
+def _rivals(engine: Engine, plan: Plan) -> str:
+    """Which devices of others keep it from being done."""
+    wanted = map(subject_of, plan.steps())
+    found = dict.fromkeys(engine.kernel.rival(noun) for noun in wanted if isinstance(noun, Vxlan))
+    return "; ".join(text for text in found if text)
 
 
 def _endpoints(

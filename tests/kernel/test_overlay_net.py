@@ -17,7 +17,7 @@ from netlib.names import bridge
 from netlib.net import Net
 from netlib.registry import Registry
 from netlib.settings import Backend
-from netlib.wiring import SourceGuard
+from netlib.wiring import SourceGuard, Vxlan
 
 pytestmark = pytest.mark.kernel
 
@@ -115,3 +115,29 @@ def test_a_disconnected_sandbox_leaves_its_address_free_for_another(host: Host, 
         frame = Ether(src=again.mac, dst=web.mac) / IP(src=source, dst=target)
         frame /= UDP(sport=9, dport=9) / b"it is me"
         eventually(lambda: (send(new, frame), ear.hears(says("it is me"), SILENCE))[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("external", "UDP port 4789"), ("id {vni}", "VNI"), ("id 77", "")]
+)
+def test_who_keeps_a_tunnel_from_being_made_is_named(
+    host: Host, net: Net, kind: str, words: str
+) -> None:
+    """Another's device at the port: one with all VNIs, or with ours; not one beside it."""
+    boxes(host, net)
+    (tunnel,) = (n for r in net.engine.state.networks() for n in r.wiring if isinstance(n, Vxlan))
+    host.run("ip", "link", "del", tunnel.name)
+    what = kind.format(vni=tunnel.vni).split()
+    host.run("ip", "link", "add", "theirs", "type", "vxlan", *what, "dstport", str(tunnel.port))
+    host.run("ip", "link", "set", "theirs", "up")
+    told = next(f for f in net.check() if f.subject == "network app")
+    failed = net.repair().failed
+    if words:
+        assert told.note.startswith("the device theirs has")
+        assert words in told.note
+        assert any(error.hint.startswith(told.note) for _, error in failed)
+    else:
+        assert not told.note
+        assert not failed
+    host.run("ip", "link", "del", "theirs")
+    net.repair()

@@ -26,6 +26,12 @@ from netlib.values import replace
 from netlib.wiring import Vxlan
 
 _LEARNS = 7  # IFLA_VXLAN_LEARNING (linux/if_link.h)
+# How packets are taken: devices share a UDP port only where they agree (VXLAN_F_RCV_FLAGS in
+# include/net/vxlan.h). Ours have none of these. Numbers first, then what is there or not.
+_UDP_ZERO_CSUM6_RX, _REMCSUM_RX, _COLLECT_METADATA, _VNIFILTER = 20, 22, 25, 30
+_GBP, _REMCSUM_NOPARTIAL, _GPE = 23, 24, 27
+_SWITCHES = (_UDP_ZERO_CSUM6_RX, _REMCSUM_RX, _COLLECT_METADATA, _VNIFILTER)
+_MARKS = {_GBP, _REMCSUM_NOPARTIAL, _GPE}
 
 
 def _settings(noun: Vxlan) -> Iterator[Request]:
@@ -103,3 +109,21 @@ def read(noun: Vxlan, state: LinkState, session: Session | None = None) -> Vxlan
         learning=any(map(netlink.number, learning)),
         suppress=bool(netlink.number(port.get(SUPPRESS))) if port else noun.suppress,
     )
+
+
+def rival(noun: Vxlan, session: Session) -> str:
+    """Another device beside which that can't be made, in words; "": none that is known."""
+    where = f"UDP port {noun.port}"
+    socket = session.rtnl(noun.netns)
+    for body in socket.ask(rtnl.all_links(), f"the devices of {noun.netns}"):
+        state = rtnl.read_link(body)
+        data = state.data
+        port = int.from_bytes(data.get(15, b""), "big")
+        if state.kind != "vxlan" or state.name == noun.name or port != noun.port:
+            continue
+        if data.keys() & _MARKS or any(netlink.number(data.get(one)) for one in _SWITCHES):
+            if state.up:
+                return f"the device {state.name} has {where} for itself"
+        elif netlink.number(data.get(1)) == noun.vni:
+            return f"the device {state.name} has VNI {noun.vni} at {where}"
+    return ""
