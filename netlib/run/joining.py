@@ -44,6 +44,10 @@ def enter(net: Net, reference: str, command: Sequence[str]) -> NoReturn:
     """
     box = net.engine.sandbox(reference)
     descriptors = _open(box)
+    known = net.engine.state.find_sandbox(box.name)
+    # The name may have been another one's, whose files are there until that is forgotten.
+    is_its = known is not None and known.netns.inode == box.netns.inode
+    files = folder_of(net.state_dir, box.name) if is_its else None
     if box.kind == "name":
         os.environ.update({**net.link_environment(box.name), **box.environment})
     net.close()  # its threads would keep setns(2) from changing the mounts
@@ -51,7 +55,7 @@ def enter(net: Net, reference: str, command: Sequence[str]) -> NoReturn:
         for kind, descriptor in descriptors:
             join(descriptor, kind)
         if NEW_MOUNTS not in dict(descriptors):
-            _mount_own(box, net.state_dir)
+            _mount_own(box, net.state_dir, files)
     except OSError as error:
         raise NotPermitted(
             f"{box.name} can't be entered: {error.strerror}", "run it as root"
@@ -67,12 +71,12 @@ def enter(net: Net, reference: str, command: Sequence[str]) -> NoReturn:
         raise CommandRefused(f"{command[0]} can't be run: {error.strerror}") from error
 
 
-def _mount_own(box: Sandbox, state_dir: Path) -> None:
+def _mount_own(box: Sandbox, state_dir: Path, files: Path | None) -> None:
     """Mounts and a hostname for this command alone: the sandbox has no process to share them."""
-    folder = folder_of(state_dir, box.name)
     unshare(NEW_MOUNTS | NEW_UTS)
     keep_mounts_in()
-    show_files({f"/etc/{name}": str(folder / name) for name in FILES if (folder / name).exists()})
+    if files is not None:
+        show_files({f"/etc/{name}": str(files / name) for name in FILES if (files / name).exists()})
     if state_dir.is_dir():
         show_devices(str(state_dir))
     if box.hostname:

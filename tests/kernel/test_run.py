@@ -480,6 +480,20 @@ def test_exec_sees_what_the_command_sees(net: Program) -> None:
     net("stop web")
 
 
+def test_exec_shows_nobody_the_files_of_an_earlier_namespace_of_that_name(
+    host: Host, net: Program
+) -> None:
+    """Who has ended is known until `net gc`, and so are its files."""
+    host.run("ip", "netns", "add", "plain")
+    net("connect front netns:plain")
+    assert "198.51.100.2" in net("exec netns:plain -- cat /etc/hosts").stdout
+    host.run("ip", "netns", "del", "plain")
+    host.run("ip", "netns", "add", "plain")
+    assert net("exec netns:plain -- cat /etc/hosts").stdout == Path("/etc/hosts").read_text()
+    host.run("ip", "netns", "del", "plain")
+    net("gc")
+
+
 def test_exec_in_a_named_namespace(net: Program) -> None:
     """Any sandbox's network can be entered, also by its path."""
     net("sandbox create plain")
