@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 
 from netlib.dns import wire
-from netlib.dns.zone import Asker, Sets, Zone
+from netlib.dns.zone import LOCALHOST, LOOPBACK, LOOPBACK_POINTERS, Asker, Sets, Zone
 from netlib.values import dataclass
 
 # Transfers and what is only ever between servers or inside a message (RFC 6895 section 3.1).
@@ -100,10 +100,15 @@ def _refusal(query: wire.Query, asker: Asker | None) -> int:
 def _lookup(name: bytes, asker: Asker, zone: Zone) -> Iterator[Sets]:
     """The RRsets of a name on each network where it exists, the asker's own first.
 
-    A wildcard stands for what is missing below the nearest parent that exists (RFC 4592).
+    A wildcard stands for what is missing below the nearest parent that exists (RFC 4592). Names of
+    the loopback are everybody's own, and nobody else is asked for them (RFC 6761 section 6.3).
     """
     tables = [zone.names[network] for network in asker.networks]
     known = [table[name] for table in tables if name in table]
+    loopback = None if any(known) else _loopback(name)
+    if loopback is not None:
+        yield loopback
+        return
     if known:
         yield from known
         return
@@ -116,6 +121,20 @@ def _lookup(name: bytes, asker: Asker, zone: Zone) -> Iterator[Sets]:
         if known or any(parent in table for table in tables):
             yield from known
             return
+
+
+def _loopback(name: bytes) -> Sets | None:
+    """The RRsets of `localhost`, of a name below it, or of the reverse name of its address."""
+    if name in LOOPBACK_POINTERS:
+        return LOOPBACK_POINTERS[name]
+    if not name.endswith(LOCALHOST):  # also of a name where that is in the middle of a label
+        return None
+    at = 0
+    while name[at:] != LOCALHOST:
+        if not name[at]:
+            return None
+        at += name[at] + 1
+    return LOOPBACK
 
 
 def _groups(found: list[Sets], query: wire.Query) -> tuple[Group, ...]:

@@ -348,3 +348,16 @@ def _parents(names: Iterable[bytes], beside: Iterable[bytes] = ()) -> dict[bytes
 def _address_record(address: IPv4Address | IPv6Address) -> bytes:
     type_ = wire.A if address.version == 4 else wire.AAAA
     return wire.resource(type_, TTL_SECONDS, address.packed)
+
+
+LOCALHOST = wire.packed_name("localhost")
+LOOPBACK: Sets = {
+    A_IN: (_address_record(IPv4Address("127.0.0.1")),),
+    AAAA_IN: (_address_record(IPv6Address("::1")),),
+}
+LOOPBACK_POINTERS: Mapping[bytes, Sets] = {
+    wire.packed_name(ip_address(address).reverse_pointer): {
+        PTR_IN: (wire.resource(wire.PTR, TTL_SECONDS, LOCALHOST),)
+    }
+    for address in ("127.0.0.1", "::1")
+}

@@ -119,6 +119,34 @@ def test_a_name_without_that_type_exists_all_the_same(type_: str) -> None:
     assert told("db", type_) == []
 
 
+@pytest.mark.parametrize(
+    "name", ["localhost", "LocalHost.", "www.localhost", "_http._tcp.localhost"]
+)
+@pytest.mark.parametrize("source", ["192.0.2.2", "192.0.2.77"])
+def test_localhost_is_ones_own_loopback(name: str, source: str) -> None:
+    """And names below it; whatever else is asked of them, nobody else is asked (RFC 6761)."""
+    assert told(name, source=source) == ["127.0.0.1"]
+    assert told(name, "AAAA", source=source) == ["::1"]
+    assert told(name, "MX", source=source) == []
+    assert told("1.0.0.127.in-addr.arpa", "PTR", source=source) == ["localhost."]
+    assert told(ip_address("::1").reverse_pointer, "PTR", source=source) == ["localhost."]
+    asker = ZONE.asker_at("network", "n1", ip_address(source).packed)
+    inside = wire.parse_query(query("x", "A").replace(b"\1x\0", b"\x0bx\x09localhost\0"))
+    for other in (
+        inside,
+        *(wire.parse_query(query(n)) for n in ("localhost.example", "nolocalhost")),
+    ):
+        assert isinstance(answer(other, asker, ZONE), Forward)
+
+
+def test_what_somebody_named_below_localhost_is_that() -> None:
+    """Names of sandboxes and an administrator's records come first; a wildcard stands for none."""
+    records = ("here.localhost A 203.0.113.9", "* A 203.0.113.8")
+    zone = Zone.build([replace(MY_NET, records=records)], [WEB])
+    assert told("here.localhost", zone=zone) == ["203.0.113.9"]
+    assert told("localhost", zone=zone) == told("there.localhost", zone=zone) == ["127.0.0.1"]
+
+
 def test_any_gives_all_there_is() -> None:
     """ANY is answered with every record of the name."""
     assert sorted(told("web", "ANY")) == ["192.0.2.2", "2001:db8::2"]
