@@ -18,7 +18,14 @@ from typing import ClassVar
 from netlib.dns import wire
 from netlib.dns.loop import READ, WRITE, Loop, Timer
 from netlib.dns.standing import Standing
-from netlib.dns.upstream import MOST_SERVERS, NEXT_SECONDS, Server, attempts, connecting
+from netlib.dns.upstream import (
+    MOST_SERVERS,
+    NEXT_SECONDS,
+    PART_SECONDS,
+    Server,
+    attempts,
+    connecting,
+)
 from netlib.dns.within import Open, Within
 from netlib.values import dataclass, field
 
@@ -140,6 +147,7 @@ class _Inquiry:
     exchanges: list[_Exchange] = field(default_factory=list)
     refusal: tuple[bytes, list[wire.Record]] | None = None
     part: tuple[bytes, list[wire.Record]] | None = None  # of an answer that is too long for UDP
+    impatience: Timer | None = None  # with only that part
     asked: tuple[Server | Within, float] | None = None  # who was asked last, and when
 
     def next(self) -> None:
@@ -192,6 +200,8 @@ class _Inquiry:
             return
         if is_part:
             self.part = plain, found
+            if self.impatience is None:
+                self.impatience = self.forwarder.loop.later(PART_SECONDS, self.tell_part)
             self.ask_again_over_tcp(exchange)
             return
         if rcode > 0xF:  # BADVERS and others: about our OPT record, not about the question
@@ -219,11 +229,17 @@ class _Inquiry:
         else:
             self.failed(exchange)
 
+    def tell_part(self) -> None:
+        """The whole has not come: who asked may want to try for it himself."""
+        assert self.part is not None
+        self.finish(*self.part)
+
     def finish(self, message: bytes | None, found: list[wire.Record]) -> None:
         """Tell all who wait."""
         self.forget()
-        if self.timer is not None:
-            self.timer.cancel()
+        for timer in (self.timer, self.impatience):
+            if timer is not None:
+                timer.cancel()
         for exchange in self.exchanges:
             exchange.close()
         for asker, done in self.waiting:

@@ -18,6 +18,9 @@ PATIENCE_SECONDS = 4.5
 # Then the next one is asked too, and whoever answers first is heard: what takes a server longer is
 # rare, also where it must ask others itself.
 NEXT_SECONDS = 1.0
+# TCP takes two round trips more than the part of an answer that came over UDP: no server is so far
+# away that they take longer than this. It is enough to ask all of three servers, too.
+PART_SECONDS = 2.5
 RECENT_SECONDS = 0.2
 MOST_SERVERS = 3  # MAXNS of resolv.conf(5)
 _ITSELF: tuple[str, ...] = ("127.0.0.1",)
