@@ -159,13 +159,19 @@ def _in_sandbox(network: Network, endpoint: Endpoint) -> Iterator[Noun]:
         yield Address(netns=netns, device=device, address=_only(address.ip), announce=True)
         if gateway is None:
             continue
+        if address.version in endpoint.gateway_for:
+            gateways[address.version] = gateway
+        if endpoint.leaves_routes:
+            continue
         hop: IPNetwork = _only(gateway).network
         yield Route(netns=netns, device=device, destination=hop)
         yield Route(
             netns=netns, device=device, destination=subnet.prefix, via=gateway, metric=metric
         )
-        if address.version in endpoint.gateway_for:
-            gateways[address.version] = gateway
+    if endpoint.leaves_routes:  # the way to the gateway, too
+        near = [_only(address.ip) for address in endpoint.addresses]
+        yield from default_routes(network, device, netns, gateways, near)
+        return
     yield from default_routes(network, device, netns, gateways)
     yield from static_routes(network, device, netns)
 

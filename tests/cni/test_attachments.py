@@ -298,6 +298,27 @@ def test_two_interfaces_on_a_network_with_static_routes(
     assert leases(net) == []
 
 
+def test_two_interfaces_on_a_network_of_links(host: Host, net: Net, runtime: Runtimes) -> None:
+    """Of ptp: both addresses are reached, whichever link answers go out by."""
+    web, db = host.sandbox("web"), host.sandbox("db")
+    front = runtime({"subnet": SUBNET, "driver": "ptp"}, version="1.0.0")
+    web.run("ip", "link", "add", "theirs", "type", "bridge")
+    web.run("ip", "link", "set", "theirs", "up")
+    web.run("ip", "route", "add", "default", "dev", "theirs")
+    results = [front.add("one", web.netns.path, "eth0")]
+    web.run("ip", "link", "del", "theirs")
+    results.append(front.add("one", web.netns.path, "eth1"))
+    assert "via 198.51.100.1 dev eth1" in web.run("ip", "route", "show", "default").stdout
+    front.add("two", db.netns.path)
+    first, second = (str(ip_interface(result["ips"][0]["address"]).ip) for result in results)
+    for address in (first, second):
+        db.run("ping", "-c", "1", "-W", "2", address)
+    front.delete("one", "eth0")
+    front.check("one", "eth1")
+    db.run("ping", "-c", "1", "-W", "2", second)
+    assert net.check() == ()
+
+
 @both
 def test_a_default_route_of_another_plugin_stays(host: Host, net: Net, runtime: Runtimes) -> None:
     """As beside a cluster's own network: ours is one more interface, unless it insists."""
