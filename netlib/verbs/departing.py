@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from netlib import keys
 from netlib.engine import Engine
-from netlib.errors import NotConnected
+from netlib.errors import NetError, NotConnected
+from netlib.kernel.errnos import raise_together
 from netlib.model import Endpoint, Network
 from netlib.operation import Operation
 from netlib.publishing import claim_ports
@@ -46,16 +47,17 @@ def depart_all(
 ) -> None:
     """Remove all endpoints that can be removed, but those that somebody else removes first.
 
-    `locked`: the caller holds the operation lock. Raises the first of what failed.
+    `locked`: the caller holds the operation lock. Raises all that failed, in one.
     """
     going = [partial(_leave_now, engine, record, force=force) for record in records]
-    failures: list[Exception] = []
+    failures: list[NetError] = []
     for start in range(0, len(going), _AT_ONCE):
-        answers = run_each(engine, going[start : start + _AT_ONCE], locked=locked)
-        failures += (one for one in answers if isinstance(one, Exception))
-    for failure in failures:
-        if not isinstance(failure, NotConnected):
-            raise failure
+        for answer in run_each(engine, going[start : start + _AT_ONCE], locked=locked):
+            if isinstance(answer, NetError):
+                failures += [] if isinstance(answer, NotConnected) else [answer]
+            elif answer is not None:
+                raise answer
+    raise_together(failures)
 
 
 def _leave_now(engine: Engine, record: EndpointRecord, *, force: bool) -> Operation[None]:

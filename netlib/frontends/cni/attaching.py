@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -53,7 +53,7 @@ from netlib.side_by_side import run_with_others
 from netlib.store import Commit
 from netlib.values import replace
 from netlib.verbs.connect import connect
-from netlib.verbs.departing import depart, leave
+from netlib.verbs.departing import depart, depart_all, leave
 from netlib.verbs.giving_way import give_way
 from netlib.verbs.pairing import check_nowhere_else
 from netlib.verbs.readdress import readdress
@@ -358,11 +358,22 @@ def delete_endpoint(call: Call, network_id: str) -> None:
 
 def detach(net: Net, record: EndpointRecord) -> None:
     """Remove an endpoint; its ports go to an interface of the container that asked for them too."""
-    endpoint = record.endpoint
     with suppress(NotConnected, NoSuchNetwork):  # somebody else was first
         depart(net.engine, record)
-    if endpoint.ports:
-        host_ports.pass_on(net, endpoint.sandbox.name)
+    _pass_on(net, [record])
+
+
+def detach_all(net: Net, records: Sequence[EndpointRecord]) -> None:
+    """Likewise with many; all of them that can be removed. Raises what failed, in one."""
+    try:
+        depart_all(net.engine, records)
+    finally:
+        _pass_on(net, records)
+
+
+def _pass_on(net: Net, gone: Sequence[EndpointRecord]) -> None:
+    for name in dict.fromkeys(one.endpoint.sandbox.name for one in gone if one.endpoint.ports):
+        host_ports.pass_on(net, name)
 
 
 def raise_all(failures: list[NetError]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from ipaddress import ip_interface
 
 from netlib.errors import NetError
@@ -181,9 +180,16 @@ def collect(call: Call) -> None:
     if config.delegate:
         attempt(lambda: Ipam(request, config).forward("GC"))
     network = networks.find(net, config)
-    for record in net.engine.state.endpoints(network.id) if network else ():
-        box = record.endpoint.sandbox
-        mine = box.kind == KIND and box.labels.get(CONFIGURED) == config.name
-        if mine and attaching.attachment(record.endpoint) not in valid:
-            attempt(partial(attaching.detach, net, record))
+    stale = [
+        record
+        for record in (net.engine.state.endpoints(network.id) if network else ())
+        if _is_of(record.endpoint, config.name)
+        and attaching.attachment(record.endpoint) not in valid
+    ]
+    attempt(lambda: attaching.detach_all(net, stale))
     raise_all(failures)
+
+
+def _is_of(endpoint: Endpoint, configuration: str) -> bool:
+    box = endpoint.sandbox
+    return box.kind == KIND and box.labels.get(CONFIGURED) == configuration
