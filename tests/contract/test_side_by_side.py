@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from netlib import side_by_side
 from netlib.errors import (
     AddressTaken,
     AlreadyConnected,
@@ -187,6 +189,25 @@ def _run_in(path: str, *argv: str) -> None:
     import subprocess
 
     subprocess.run(["nsenter", f"--net={path}", *argv], check=True, capture_output=True)
+
+
+def test_what_takes_long_to_think_through_holds_up_nobody_else(
+    fake: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All who want to write wait for the first, and give up after some seconds."""
+    now = 0.0
+    monkeypatch.setattr(side_by_side, "time", SimpleNamespace(monotonic=lambda: now))
+    plans = applied(fake, monkeypatch)
+
+    def slow() -> Operation[Endpoint]:
+        nonlocal now
+        now += 2.0
+        return joining(fake, "b")()
+
+    others = [joining(fake, box) for box in ("a", "c", "d")]
+    found = run_each(fake.engine, [others[0], slow, *others[1:]])
+    assert [type(each) for each in found] == 4 * [Endpoint]
+    assert plans == [2, 1, 1]
 
 
 def test_what_is_left_of_one_keeps_no_other(fake: Net, kernel: FakeKernel) -> None:

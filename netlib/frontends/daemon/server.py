@@ -2,7 +2,7 @@
 
 Threads that work side by side in one interpreter take it from each other at every system call:
 forty attachments at once took twice the processor time of forty one after the other. So what many
-ask for at once is done by one thread for all of them, see Engine.run_with_others.
+ask for at once is done by one thread for all of them, see side_by_side.run_with_others.
 """
 
 from __future__ import annotations
