@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
+from netlib.kernel.netlink import NoAnswer
 from netlib.plan import Create, Delete, Plan, Stage, diff, inverse
 from netlib.values import replace
 from netlib.wiring import Layer, Wiring
@@ -78,8 +79,8 @@ def _ahead(plan: Plan) -> Stage | None:
 class _Attempt:
     """A stage, and what is known of it: whether nothing of it is there, or all.
 
-    Neither while it is done, which an interrupt may leave at any moment, and where something of
-    it could not be taken back.
+    Neither while it is done, which an interrupt may leave at any moment, where its answer was
+    lost, and where something of it could not be taken back.
     """
 
     def __init__(self, stage: Stage, kernel: Kernel, failures: list[NetError]) -> None:
@@ -113,8 +114,8 @@ class _Attempt:
             else:  # it could not take back the stage's own beginning
                 self._failures.append(error.cause)
             raise
-        except NetError:
-            self.is_nothing = True
+        except NetError as error:
+            self.is_nothing = not isinstance(error, NoAnswer)
             raise
 
     def take_back(self) -> None:

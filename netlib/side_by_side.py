@@ -5,8 +5,10 @@ They wait once for the kernel, for the disk and for the firewall.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -14,9 +16,14 @@ from netlib.engine import Engine
 from netlib.errors import NetError, StageFailed, StoreConflict
 from netlib.operation import Operation, Prepare
 from netlib.plan import side_by_side
-from netlib.store import Commit
+from netlib.store import Commit, Unchanged
+from netlib.values import replace
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+# Meanwhile nobody on the host can begin anything: what is not begun by then is done by itself.
+_BEGIN_SECONDS = 1.0
 
 
 class _ByItself:
@@ -31,7 +38,7 @@ def run_with_others(engine: Engine, prepare: Prepare[R], *, dismantles: bool = F
 
     def work(prepares: Sequence[Prepare[R]]) -> list[R | _ByItself | Exception]:
         if len(prepares) == 1:
-            answer = _tried(engine.run, prepares[0])
+            answer = _tried(partial(engine.run, prepares[0]))
             return [answer]
         found = _run_beside(engine, prepares)
         return [found.get(number, _ByItself()) for number in range(len(prepares))]
@@ -53,14 +60,14 @@ def run_each(
     run = engine.run_locked if locked else engine.run
     for number, prepare in enumerate(prepares):
         if number not in found:
-            answer = _tried(run, prepare)
+            answer = _tried(partial(run, prepare))
             found[number] = answer
     return [found[number] for number in range(len(prepares))]
 
 
-def _tried(run: Callable[[Prepare[R]], R], prepare: Prepare[R]) -> R | Exception:
+def _tried(work: Callable[[], T]) -> T | Exception:
     try:
-        return run(prepare)
+        return work()
     except Exception as error:
         return error
 
@@ -89,7 +96,7 @@ def _run_beside(
                 engine.dismantle(whole)
         except StageFailed as failure:  # not all could be taken back
             return dict.fromkeys(begun, failure)
-        except NetError:
+        except Exception:  # of one, whatever it is: nobody else is to suffer by it
             return {}
     for operation in begun.values():
         engine.tell(operation.warnings)
@@ -104,32 +111,45 @@ def _begin_each(
 ) -> None:
     """Begin all that can be done beside what was begun before it."""
     things: dict[str, bool] = {}
+    revisions: list[int] = []
     store = engine.state.store
     try:
         with engine.turn(), store.together():
+            deadline = time.monotonic() + _BEGIN_SECONDS
             for number, prepare in enumerate(prepares):
-                try:
-                    operation = prepare()
-                except NetError:
+                if time.monotonic() > deadline:
+                    break
+                operation = _tried(prepare)
+                if isinstance(operation, Exception):  # by itself it meets that again
                     continue
                 first = next(iter(begun.values()), operation)
                 if not _is_beside(operation, first, things):
                     continue
                 try:
                     held.enter_context(engine.lock.of(operation.holds, patient=False))
-                    if operation.begin is not None:
-                        store.commit(operation.begin)
+                    revision = store.commit(operation.begin or Commit(put={}))
                 except (StoreConflict, BlockingIOError):
                     continue
+                revisions.append(revision)
                 begun[number] = operation
                 for thing, alone in operation.holds.items():
                     things[thing] = things.get(thing, False) or alone
     except BaseException:
-        for operation in begun.values():
+        for operation, revision in zip(begun.values(), revisions, strict=False):
             with suppress(NetError):  # mostly there is nothing to take back
-                store.commit(operation.undo or Commit(put={}))
+                store.commit(_undo(operation, revision))
         begun.clear()
         raise
+
+
+def _undo(operation: Operation[R], revision: int) -> Commit:
+    """What takes back the beginning of an operation, if it was committed at this revision.
+
+    Where it was not, somebody else may have what it would have claimed.
+    """
+    undo, claims = operation.undo or Commit(put={}), operation.begin.put if operation.begin else {}
+    mine = tuple(Unchanged(key, revision) for key in undo.delete if key in claims)
+    return replace(undo, conditions=mine)
 
 
 def _is_beside(operation: Operation[R], first: Operation[R], held: Mapping[str, bool]) -> bool:

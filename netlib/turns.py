@@ -94,8 +94,8 @@ class _Asked(Generic[T, R]):
 
     def __init__(self, thing: T) -> None:
         self.thing = thing
-        self.woken = threading.Lock()
-        self.woken.acquire()
+        # No lock: who is interrupted just when it has it knows nothing of that, and waits for ever.
+        self.woken = threading.Event()
         self.is_done = False
         self.answer: R | Exception
 
@@ -136,7 +136,7 @@ class Together(Generic[T, R]):
     def _wait(self, mine: _Asked[T, R]) -> bool:
         """Wait until it is done, or is to be done now by who asked; False: nobody is at it."""
         try:
-            if mine.woken.acquire(timeout=_GATHER_SECONDS) or not self._withdraw(mine):
+            if mine.woken.wait(_GATHER_SECONDS) or not self._withdraw(mine):
                 return True
         except BaseException:  # an interrupt: nobody is to wait for who leaves
             if not self._withdraw(mine) and not mine.is_done:
@@ -151,7 +151,7 @@ class Together(Generic[T, R]):
             if is_waiting:
                 self._waiting.remove(mine)
         if not is_waiting:
-            mine.woken.acquire()
+            mine.woken.wait()
         return is_waiting
 
     def _linger(self) -> None:
@@ -183,14 +183,14 @@ class Together(Generic[T, R]):
         finally:
             self._pass_on()
             for one in others:  # where the work was interrupted, each does its own
-                one.woken.release()
+                one.woken.set()
 
     def _pass_on(self) -> None:
         """Have the next one work, for itself and all who wait with it."""
         with self._lock:
             self._is_busy = bool(self._waiting)
             if self._waiting:
-                self._waiting.pop(0).woken.release()
+                self._waiting.pop(0).woken.set()
 
 
 class Gathered:

@@ -102,7 +102,7 @@ class SqliteStore:
     @contextmanager
     def together(self) -> Iterator[None]:
         """What the calling thread commits in here is one transaction; none, if an error ends it."""
-        with self._writer.take(durable=True) as connection:
+        with self._free().take(durable=True) as connection:
             check_version(connection, self._path, self._version)
             self._own.connection, self._own.is_writing = connection, True
             try:
@@ -116,9 +116,7 @@ class SqliteStore:
         """The revision of this commit. Raises StoreConflict naming the failed condition's key."""
         if getattr(self._own, "is_writing", False):
             return self._write_taken(commit)
-        # Who is in `reading` may be at it for long.
-        shared = self._reader if self._is_reading else self._writer
-        with shared.take(durable=commit.durable) as connection:
+        with self._free().take(durable=commit.durable) as connection:
             check_version(connection, self._path, self._version)
             revision = _write(connection, commit, self._keep_events, self._untold)
             connection.execute("COMMIT")
@@ -175,6 +173,10 @@ class SqliteStore:
                 raise
             finally:
                 connection.execute("RELEASE one")
+
+    def _free(self) -> SharedConnection:
+        """The connection to write by: who is in `reading` may be at it for long."""
+        return self._reader if self._is_reading else self._writer
 
     def _own_connection(self) -> sqlite3.Connection | None:
         found: sqlite3.Connection | None = getattr(self._own, "connection", None)

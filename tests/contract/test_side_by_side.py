@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from netlib import side_by_side
 from netlib.errors import (
     AddressTaken,
     AlreadyConnected,
@@ -27,6 +31,7 @@ from netlib.plan import Create, Delete, Step
 from netlib.side_by_side import run_each
 from netlib.store import Commit
 from netlib.store.memory import MemoryStore
+from netlib.store.sqlite import SqliteStore
 from netlib.verbs.connect import connect
 from netlib.verbs.departing import depart_all
 from netlib.wiring import Effect, VethPair
@@ -186,6 +191,25 @@ def _run_in(path: str, *argv: str) -> None:
     subprocess.run(["nsenter", f"--net={path}", *argv], check=True, capture_output=True)
 
 
+def test_what_takes_long_to_think_through_holds_up_nobody_else(
+    fake: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All who want to write wait for the first, and give up after some seconds."""
+    now = 0.0
+    monkeypatch.setattr(side_by_side, "time", SimpleNamespace(monotonic=lambda: now))
+    plans = applied(fake, monkeypatch)
+
+    def slow() -> Operation[Endpoint]:
+        nonlocal now
+        now += 2.0
+        return joining(fake, "b")()
+
+    others = [joining(fake, box) for box in ("a", "c", "d")]
+    found = run_each(fake.engine, [others[0], slow, *others[1:]])
+    assert [type(each) for each in found] == 4 * [Endpoint]
+    assert plans == [2, 1, 1]
+
+
 def test_what_is_left_of_one_keeps_no_other(fake: Net, kernel: FakeKernel) -> None:
     """It is told what is left of its own; the others have gone."""
     join_all(fake)
@@ -224,6 +248,62 @@ def test_a_state_that_can_not_be_written_is_told_to_each_and_leaves_nothing(
     depart_all(fake.engine, fake.engine.state.endpoints())
     assert records(fake) == before
     assert fake.engine.kernel.marked() == there
+
+
+def test_what_nobody_expected_of_one_is_told_to_it_alone(fake: Net, kernel: FakeKernel) -> None:
+    """Neither how it is prepared nor what it asks of the kernel is anything to the others."""
+
+    def confused() -> Operation[Endpoint]:
+        raise TypeError("a fault of ours, or of a driver's")
+
+    found = run_each(fake.engine, [joining(fake, "a"), confused, joining(fake, "b")])
+    assert [type(each) for each in found] == [Endpoint, TypeError, Endpoint]
+    depart_all(fake.engine, fake.engine.state.endpoints())
+
+    def broken(step: Step | Effect) -> NetError | None:
+        if _is_pair(step) and step.noun.peer_netns.name.endswith("d"):  # type: ignore[union-attr]
+            raise TypeError("a noun that no kernel can read")
+        return None
+
+    kernel.failing = broken
+    found = join_all(fake)
+    kernel.failing = None
+    assert [type(each) for each in found] == [Endpoint, Endpoint, Endpoint, TypeError, Endpoint]
+    assert {endpoint.sandbox.name for endpoint in fake.endpoints()} == {"a", "b", "c", "e"}
+    assert fake.check() == ()
+
+
+def test_what_was_never_begun_is_not_taken_from_who_has_it_since(
+    tmp_path: Path, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process, which waits for the file all that time, may get the very same address."""
+    path, wanted = tmp_path / "state.db", ["198.51.100.9"]
+    with (
+        Net(store=SqliteStore(path), kernel=kernel) as net,
+        Net(store=SqliteStore(path), kernel=kernel) as other,
+    ):
+        _prepared(net)
+        store = net.engine.state.store
+        real = store.together
+
+        @contextmanager
+        def together() -> Iterator[None]:
+            try:
+                with real():
+                    yield
+            finally:
+                other.connect("front", "b", addresses=wanted)
+
+        def interrupted() -> Operation[Endpoint]:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(store, "together", together)
+        with pytest.raises(KeyboardInterrupt):
+            run_each(net.engine, [joining(net, "a", addresses=wanted), interrupted])
+
+        with pytest.raises(AddressTaken, match="b"):
+            net.connect("front", "c", addresses=wanted)
+        assert [endpoint.sandbox.name for endpoint in net.endpoints()] == ["b"]
 
 
 @pytest.mark.parametrize("step", range(1, 40))

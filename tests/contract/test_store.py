@@ -120,6 +120,38 @@ def test_commits_may_be_made_together_and_are_judged_each_by_itself(opener: Open
     assert other.get("e") is not None
 
 
+def test_who_reads_for_long_holds_up_nobody_who_commits_together(store: Store) -> None:
+    """An operation that asks a container engine something is thought through meanwhile."""
+    put(store, a="0")
+    began, go_on = threading.Event(), threading.Event()
+    seen: list[Record | None] = []
+
+    def read() -> None:
+        with store.reading():
+            seen.append(store.get("a"))
+            began.set()
+            assert go_on.wait(20)
+            seen.append(store.get("a"))
+
+    def write() -> None:
+        with store.together():
+            put(store, b="1")
+            seen.append(store.get("b"))
+
+    reader, writer = threading.Thread(target=read), threading.Thread(target=write)
+    reader.start()
+    assert began.wait(20)
+    writer.start()
+    writer.join(5)
+    is_held_up = writer.is_alive()
+    go_on.set()
+    reader.join(20)
+    writer.join(20)
+    assert not is_held_up
+    assert [record.value for record in seen if record] == ["0", "1", "0"]
+    assert store.get("b") == seen[1]
+
+
 def test_others_commit_after_those_that_are_made_together(opener: Opener) -> None:
     """Another thread, and another handle, get their turn; nothing of either is lost."""
     store, other = opener(), opener()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from support.crash import STEPS
@@ -15,7 +18,8 @@ from support.patience import eventually
 from support.verbs import BACK, BACK_AGAIN, BUILDING, FRONT, VERBS, connect, facts, records, tried
 
 from netlib import Net
-from netlib.errors import NetError, StoreError
+from netlib.errors import KernelError, NetError, StoreError
+from netlib.kernel.netlink import NoAnswer, Socket
 from netlib.relay.door import RelayDoor
 from netlib.store import under
 from netlib.store.sqlite import SqliteStore
@@ -119,6 +123,29 @@ def test_a_disk_that_stays_full_leaves_what_repair_takes_back(host: Host, net: N
     assert [f.subject for f in report.mended] == ["web on back"]
     assert net.check() == ()
     connect(net)
+    assert net.check() == ()
+
+
+@pytest.mark.parametrize("verb", ["create", "connect", "publish", "update"])
+def test_what_an_answer_was_lost_of_is_taken_back(
+    host: Host, net: Net, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The firewall has done it, and what it says of that does not arrive (netlink(7), ENOBUFS)."""
+    before, there = records(net), facts(host)
+    done: list[bool] = []
+
+    def lost(*arguments: Any) -> bool:
+        done.append(transaction(*arguments))
+        if len(done) == 1:
+            raise NoAnswer(OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)))
+        return done[-1]
+
+    transaction = Socket.transaction
+    monkeypatch.setattr(Socket, "transaction", lost)
+    with pytest.raises(KernelError, match="No buffer space"):
+        VERBS[verb](net)
+    assert records(net) == before
+    assert facts(host) == there
     assert net.check() == ()
 
 

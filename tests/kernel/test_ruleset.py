@@ -92,6 +92,20 @@ def test_a_refused_transaction_is_explained_and_does_nothing(firewall: Nftables)
     assert {type(noun) for noun in firewall.marked()} == {type(there), type(new)}
 
 
+def test_hundreds_of_ports_are_one_transaction_whose_answers_find_room(firewall: Nftables) -> None:
+    """Each message is acknowledged, and the receive buffer holds less than 300 of those."""
+    ports: list[Step] = [
+        Create(Publish(family=family, protocol="tcp", host=None, port=port, count=1,
+                       target=target, target_port=80, sources=()))
+        for port in range(9000, 9300)
+        for family, target in ((4, V4), (6, V6))
+    ]  # fmt: skip
+    firewall.do(ports)
+    assert len(firewall.marked()) == len(ports)
+    firewall.do([Delete(step.noun) for step in ports])
+    assert firewall.marked() == []
+
+
 def test_others_rules_do_not_have_the_base_made_again(host: Host, firewall: Nftables) -> None:
     """Making it again would wait for every reader of the rules; a chain that drops is passed."""
     before = handles(host)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from support.patience import eventually
 
 from netlib import Net, keys
 from netlib.errors import StoreError
+from netlib.frontends.daemon import server
 from netlib.frontends.daemon.events import Bus, Teller, follow, stream
 from netlib.frontends.daemon.journal import Journal, look_up
 from netlib.frontends.daemon.messages import Channel, Lost
@@ -208,17 +211,84 @@ def test_who_does_not_read_how_far_it_is_keeps_nobody_waiting(
         ended.set()
 
     monkeypatch.setattr(net, "repair", repair)
-    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
-        listening.bind(str(tmp_path / "socket"))
+    with serving(net, tmp_path) as client:
+        asked = {"do": "call", "verb": "repair", "watched": True, "arguments": [], "named": {}}
+        client().send(asked)
+        assert ended.wait(20)
+
+
+@contextmanager
+def serving(net: Net, folder: Path) -> Iterator[Callable[[], Channel]]:
+    """A server, and who connects to it."""
+    with ExitStack() as held, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket"))
         listening.listen()
-        server = Server(net, Listener(listening), Bus())
-        running = threading.Thread(target=server.run)
-        with server.accepting():
+        served = Server(net, Listener(listening), Bus())
+        running = threading.Thread(target=served.run)
+
+        def client() -> Channel:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(20)
+            sock.connect(str(folder / "socket"))
+            channel = Channel(sock)
+            held.callback(channel.close)
+            return channel
+
+        with served.accepting():
             running.start()
-            client.connect(str(tmp_path / "socket"))
-            asked = {"do": "call", "verb": "repair", "watched": True, "arguments": [], "named": {}}
-            Channel(client).send(asked)
-            assert ended.wait(20)
-            client.shutdown(socket.SHUT_RDWR)
-            server.stop()
+            yield client
+            held.close()
+            served.stop()
             running.join(20)
+
+
+HELLO = {"do": "hello"}
+
+
+def test_where_no_thread_can_be_had_clients_wait_and_are_served(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment there are too many processes: nobody is lost by it, and nobody after it."""
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "netlib-client":
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(server, "_LOOK_SECONDS", 0.05)
+    with serving(net, tmp_path) as client:
+        first = client()
+        assert "pid" in first.call(HELLO).document
+        monkeypatch.setattr(threading.Thread, "start", start)
+        second, third = client(), client()
+        assert "pid" in second.call(HELLO).document
+        third.send(HELLO)
+        first.close()
+        assert "pid" in third.receive().document
+        monkeypatch.undo()
+        assert "pid" in client().call(HELLO).document
+
+
+def test_where_no_descriptor_can_be_had_clients_wait_and_are_served(
+    net: Net, tmp_path: Path
+) -> None:
+    """Likewise of open files (accept(2), EMFILE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with serving(net, tmp_path) as client:
+        first = client()
+        assert "pid" in first.call(HELLO).document
+        # One that waits in accept(2) has its descriptor already.
+        clients = [Channel(socket.socket(socket.AF_UNIX)) for _ in range(4)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            for one in clients:
+                one.sock.settimeout(20)
+                one.sock.connect(str(tmp_path / "socket"))
+                one.send(HELLO)
+            assert not all(one.is_ready(0.05) for one in clients)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for one in clients:
+            assert "pid" in one.receive().document
+            one.close()

@@ -116,9 +116,9 @@ def test_where_the_work_is_interrupted_each_does_its_own() -> None:
     assert together.do(4, work) == 4
 
 
-@pytest.mark.parametrize("is_next", [False, True], ids=["waiting", "about-to-work"])
+@pytest.mark.parametrize("when", ["waiting", "about-to-be-told", "told"])
 def test_who_leaves_while_it_waits_keeps_nobody_waiting(
-    is_next: bool, monkeypatch: pytest.MonkeyPatch
+    when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thing is not done, and who comes after it is served."""
     bench = Bench()
@@ -127,32 +127,28 @@ def test_who_leaves_while_it_waits_keeps_nobody_waiting(
     first.start()
     eventually(lambda: bench.given == [[1]])
 
-    class Broken:
-        """The lock of who is interrupted, before it is told to go on or right after that."""
+    class Broken(threading.Event):
+        """Who waits is interrupted, before it is told to go on or right after that."""
 
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
-            self.is_first = True
+        is_first = True
 
-        def acquire(self, timeout: float = -1) -> bool:
+        def wait(self, timeout: float | None = None) -> bool:
             """Interrupted the first time."""
             if self.is_first:
                 self.is_first = False
-                if is_next:
+                if when != "waiting":
                     bench.go_on.set()
                     first.join(20)
+                if when == "told":
+                    super().wait(20)
                 raise KeyboardInterrupt
-            return bool(self.inner.acquire(timeout=timeout))
-
-        def release(self) -> None:
-            """As it is."""
-            self.inner.release()
+            return super().wait(timeout)
 
     made = turns._Asked
 
     def asked_for(thing: int) -> Any:
         one = made(thing)
-        one.woken = Broken(one.woken)  # type: ignore[assignment]
+        one.woken = Broken()
         return one
 
     monkeypatch.setattr(turns, "_Asked", asked_for)

@@ -2,7 +2,7 @@
 
 Threads that work side by side in one interpreter take it from each other at every system call:
 forty attachments at once took twice the processor time of forty one after the other. So what many
-ask for at once is done by one thread for all of them, see Engine.run_with_others.
+ask for at once is done by one thread for all of them, see side_by_side.run_with_others.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ class Server:
         is_told = False
         while not is_told and self._listener.is_there():
             is_told = bool(poll.poll(_LOOK_SECONDS * 1000))
+            if not self._waiting:  # no thread could be had
+                self._add_thread()
         self._end()
         self._drain()
         if not is_told:
@@ -149,7 +151,12 @@ class Server:
     def _add_thread(self) -> None:
         with self._pool:
             self._waiting += 1
-        threading.Thread(target=self._accept, name="netlib-client", daemon=True).start()
+        try:
+            threading.Thread(target=self._accept, name="netlib-client", daemon=True).start()
+        except RuntimeError as error:  # too many processes: whoever is free next accepts
+            with self._pool:
+                self._waiting -= 1
+            self._log(f"clients have to wait: {error}")
 
     def _accept(self) -> None:
         """Serve one client after the other; somebody else always waits for the next one."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from netlib.net import Net
@@ -66,16 +67,31 @@ def trace(net: Net, log: Callable[[str], None]) -> None:
     engine.committed = committed
     run = engine.run
 
-    def timed_run(prepare: Callable[[], Any]) -> Any:
+    def timed(what: str, work: Callable[[], Any]) -> Any:
         own.__dict__["steps"] = {}
         start = time.perf_counter()
         try:
-            return run(prepare)
+            return work()
         finally:
             whole = (time.perf_counter() - start) * 1000
             steps = own.__dict__["steps"]
             rest = whole - sum(total for _, total in steps.values())
             parts = [f"{name} x{count} {total:.2f}" for name, (count, total) in steps.items()]
-            log(f"timing: {whole:.2f} ms: {'; '.join(parts)}; rest {rest:.2f}")
+            log(f"timing{what}: {whole:.2f} ms: {'; '.join(parts)}; rest {rest:.2f}")
 
-    engine.run = timed_run  # type: ignore[method-assign]
+    def beside(
+        do: Callable[[Any, Callable[[Sequence[Any]], Any]], Any],
+    ) -> Callable[[Any, Callable[[Sequence[Any]], Any]], Any]:
+        def timed_do(thing: Any, work: Callable[[Sequence[Any]], Any]) -> Any:
+            def timed_work(things: Sequence[Any]) -> Any:
+                if len(things) == 1:  # which is run, and so timed
+                    return work(things)
+                return timed(f" of {len(things)} at once", partial(work, things))
+
+            return do(thing, timed_work)
+
+        return timed_do
+
+    engine.run = lambda prepare: timed("", partial(run, prepare))  # type: ignore[method-assign]
+    for together in (engine.gathered.built, engine.gathered.removed):
+        together.do = beside(together.do)  # type: ignore[assignment,method-assign]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from ipaddress import ip_network
 from itertools import groupby, islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from netlib.firewall.facts import Element
@@ -60,7 +61,10 @@ def requests(gone: Iterable[Element], come: Iterable[Element]) -> list[Request]:
 
 def _messages(kind: int, flags: int, elements: Iterable[Element]) -> Iterator[Request]:
     table = text(_LIST_TABLE, TABLE.partition(" ")[2])
-    for name, group in groupby(elements, key=lambda element: element.container):
+    # Few messages, however many elements there are: each acknowledgement takes about 800 bytes of
+    # the receive buffer, 212 kB by default, and all of them come at once.
+    by_container = attrgetter("container")
+    for name, group in groupby(sorted(elements, key=by_container), key=by_container):
         container = _containers()[name]
         parts = (_element(element, container, full=kind == _NEW_ELEMENT) for element in group)
         while some := list(islice(parts, _TOGETHER)):
