@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from netlib.errors import LeftOver, NetError, StageFailed
-from netlib.kernel.netlink import NoAnswer
 from netlib.plan import Create, Delete, Plan, Stage, diff, inverse
 from netlib.values import replace
 from netlib.wiring import Layer, Wiring
@@ -115,7 +114,7 @@ class _Attempt:
                 self._failures.append(error.cause)
             raise
         except NetError as error:
-            self.is_nothing = not isinstance(error, NoAnswer)
+            self.is_nothing = not error.may_be_done
             raise
 
     def take_back(self) -> None:

@@ -12,11 +12,15 @@ class NetWarning(UserWarning):
 
 
 class NetError(Exception):
-    """Something netlib was asked for could not be done."""
+    """Something netlib was asked for could not be done.
+
+    `may_be_done`: it was all the same, perhaps, for only the answer was lost.
+    """
 
     exit_status = 1
     cni_code = 100
     retryable = False
+    may_be_done = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

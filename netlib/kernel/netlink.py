@@ -67,6 +67,8 @@ class Request(NamedTuple):
 class NoAnswer(KernelError):
     """A request or its answer was lost; the socket must not be used again."""
 
+    may_be_done = True
+
     def __init__(self, cause: OSError) -> None:
         super().__init__(f"Linux does not answer over netlink: {cause.strerror or cause}")
 
