@@ -61,7 +61,7 @@ def records(net: Net) -> dict[str, str]:
 def facts(host: Host) -> list[str]:
     """What is on the host but for what follows carriers, which come and go a little later."""
     return [
-        fact.removesuffix(" linkdown")
+        fact.replace(" linkdown", "")
         for fact in host.leftovers()
         if not fact.startswith("route multicast")
     ]
