@@ -59,9 +59,12 @@ def records(net: Net) -> dict[str, str]:
 
 
 def facts(host: Host) -> list[str]:
-    """What is on the host but for what follows carriers, which come and go a little later."""
+    """What is on the host but for what follows carriers, which come and go a little later.
+
+    With its carrier a bridge gets an address of its own of the link, and the routes of that.
+    """
     return [
         fact.replace(" linkdown", "")
         for fact in host.leftovers()
-        if not fact.startswith("route multicast")
+        if not fact.startswith("route multicast") and "fe80:" not in fact
     ]
