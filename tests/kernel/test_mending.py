@@ -17,6 +17,7 @@ from support.netns import end_processes
 from support.patience import eventually
 from support.resolving import ask
 from support.traffic import reachable, serve, unreachable
+from support.verbs import facts
 
 from netlib import Net, throwaway
 from netlib.dns.client import Resolver
@@ -179,10 +180,10 @@ def test_the_resolver_and_its_keeper_come_back(stage: Stage) -> None:
 
 def test_repair_changes_nothing_where_nothing_is_wrong(stage: Stage) -> None:
     """Said twice it does nothing, and connections stay."""
-    before = stage.host.leftovers()
+    before = facts(stage.host)
     assert stage.net.repair().mended == ()
     assert stage.net.collect_garbage() == ()
-    assert stage.host.leftovers() == before
+    assert facts(stage.host) == before
 
 
 # -- reboot ---------------------------------------------------------------------------------------
