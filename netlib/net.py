@@ -14,6 +14,7 @@ from netlib.engine import Engine
 from netlib.errors import InvalidRequest
 from netlib.kernel import Kernel
 from netlib.keys import UNTOLD
+from netlib.later import Later, when_used
 from netlib.lock import OperationLock
 from netlib.model import Sandbox
 from netlib.operation import Operation
@@ -22,25 +23,39 @@ from netlib.ports import PortRequest
 from netlib.registry import Registry
 from netlib.settings import STATE_FILE, Backend, firewall_backend, state_folder
 from netlib.store import Commit, LeasedStore, Store
-from netlib.verbs import check as _check
-from netlib.verbs import connect as _connect
-from netlib.verbs import create as _create
-from netlib.verbs import disconnect as _disconnect
-from netlib.verbs import giving_way as _giving_way
-from netlib.verbs import host as _host
-from netlib.verbs import inspect as _inspect
-from netlib.verbs import overview as _overview
-from netlib.verbs import publish as _publish
-from netlib.verbs import remove as _remove
-from netlib.verbs import rules as _rules
-from netlib.verbs import sandboxes as _sandboxes
-from netlib.verbs import update as _update
 
 if TYPE_CHECKING:
     from netlib.cluster.door import OpenCluster
     from netlib.cluster.model import Membership
     from netlib.cluster.verbs import ClusterVerbs
     from netlib.dns.ask import Told
+    from netlib.verbs import check as _check
+    from netlib.verbs import connect as _connect
+    from netlib.verbs import create as _create
+    from netlib.verbs import disconnect as _disconnect
+    from netlib.verbs import giving_way as _giving_way
+    from netlib.verbs import host as _host
+    from netlib.verbs import inspect as _inspect
+    from netlib.verbs import overview as _overview
+    from netlib.verbs import publish as _publish
+    from netlib.verbs import remove as _remove
+    from netlib.verbs import rules as _rules
+    from netlib.verbs import sandboxes as _sandboxes
+    from netlib.verbs import update as _update
+else:  # a list needs few of them, and each loads others
+    _check = Later("netlib.verbs.check")
+    _connect = Later("netlib.verbs.connect")
+    _create = Later("netlib.verbs.create")
+    _disconnect = Later("netlib.verbs.disconnect")
+    _giving_way = Later("netlib.verbs.giving_way")
+    _host = Later("netlib.verbs.host")
+    _inspect = Later("netlib.verbs.inspect")
+    _overview = Later("netlib.verbs.overview")
+    _publish = Later("netlib.verbs.publish")
+    _remove = Later("netlib.verbs.remove")
+    _rules = Later("netlib.verbs.rules")
+    _sandboxes = Later("netlib.verbs.sandboxes")
+    _update = Later("netlib.verbs.update")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +81,7 @@ def _letters_refused(verb: Callable[..., object]) -> Callable[..., None]:
     return check
 
 
+@when_used
 def _verb(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
@@ -80,6 +96,7 @@ def _verb(
     return method
 
 
+@when_used
 def _connecting(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
@@ -104,6 +121,7 @@ def _connecting(
     return method
 
 
+@when_used
 def _publishing(
     prepare: Callable[[Engine, str | Sandbox, Iterable[str | PortRequest]], Operation[R]],
 ) -> Callable[[Net, str | Sandbox, Iterable[str | PortRequest]], R]:
@@ -121,6 +139,7 @@ def _publishing(
     return method
 
 
+@when_used
 def _updating(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Net, P], R]:
@@ -138,6 +157,7 @@ def _updating(
     return method
 
 
+@when_used
 def _planned(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Plans, P], Plan]:
@@ -152,6 +172,7 @@ def _planned(
     return method
 
 
+@when_used
 def _planned_connecting(
     prepare: Callable[Concatenate[Engine, P], Operation[R]],
 ) -> Callable[Concatenate[Plans, P], Plan]:
@@ -169,6 +190,7 @@ def _planned_connecting(
     return method
 
 
+@when_used
 def _planned_publishing(
     prepare: Callable[[Engine, str | Sandbox, Iterable[str | PortRequest]], Operation[R]],
 ) -> Callable[[Plans, str | Sandbox, Iterable[str | PortRequest]], Plan]:
@@ -185,6 +207,7 @@ def _planned_publishing(
     return method
 
 
+@when_used
 def _question(
     ask: Callable[Concatenate[Engine, P], R],
 ) -> Callable[Concatenate[Net | Plans, P], R]:

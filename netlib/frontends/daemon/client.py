@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netlib.errors import AnotherFirewall, DaemonLost, DaemonStuck, KernelError, NetError
 from netlib.frontends.daemon.calls import VERBS, pack
@@ -26,7 +26,9 @@ from netlib.model import Netns, Sandbox
 from netlib.names import new_id
 from netlib.net import Net
 from netlib.settings import FIREWALL, Backend, state_folder
-from netlib.verbs.remove import Watch
+
+if TYPE_CHECKING:
+    from netlib.verbs.remove import Watch
 
 
 def open_net(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netlib.codec import from_json, to_json
 from netlib.errors import NetError, from_document, to_document
 from netlib.model import Netns
 from netlib.plan import Change, Create, Delete, Ensure, Plan, Stage, Step
-from netlib.verbs.check import Finding, Repair
 from netlib.wiring import Announce, Effect, ForgetFlows, Layer, Noun, Wiring
+
+if TYPE_CHECKING:
+    from netlib.verbs.check import Finding, Repair
 
 _EFFECTS: dict[str, type[Effect]] = {
     "Announce": Announce,
@@ -41,6 +43,8 @@ def write_repair(repair: Repair) -> dict[str, Any]:
 
 def read_repair(document: Any) -> Repair:
     """The repair that was written."""
+    from netlib.verbs.check import Repair  # loads most verbs, and few who ask a daemon need it
+
     return Repair(
         mended=read(document["mended"]),
         failed=tuple(
@@ -80,6 +84,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _read_finding(document: Any) -> Finding:
+    from netlib.verbs.check import Finding  # likewise
+
     stages = tuple(
         Stage(
             Layer(stage["layer"]),

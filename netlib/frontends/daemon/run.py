@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netlib.cluster.agent import Agent
 from netlib.cluster.manager import Manager
+from netlib.frontends.daemon.calls import VERBS
 from netlib.frontends.daemon.events import Bus
 from netlib.frontends.daemon.names import Names
 from netlib.frontends.daemon.ports import Holder
@@ -91,6 +92,8 @@ def _warm(net: Net) -> Callable[[], frozenset[int]]:
     if isinstance(kernel, LinuxKernel):
         own_ports = kernel.senders
     net.engine.registry.get("bridge")
+    for verb in VERBS:
+        getattr(net, verb)
     # What is loaded now stays: no collection has to look at it.
     gc.collect()
     gc.freeze()
