@@ -480,8 +480,8 @@ def test_legacy_iptables_is_looked_at_now_and_then(
         watch.start()
         try:
             host.run("iptables-legacy", "-t", "nat", "-F")
-            assert net.check() != ()
-            eventually(lambda: net.check() == (), 20)
+            eventually(lambda: told == ["mended: firewall"], 20)
+            assert net.check() == ()
         finally:
             watch.stop()
         assert told == ["mended: firewall"]
