@@ -73,7 +73,7 @@ class Holder:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let all go, at the latest when the state is closed: that wakes who waits for changes."""
+        """Let all go."""
         self._ending.set()
 
     def held(self) -> set[HostPort]:
